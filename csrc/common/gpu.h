@@ -1,0 +1,56 @@
+// The one header a .cu file includes: CUDA itself under nvcc, the SIMT executor of the tests under a host compiler.
+#pragma once
+#ifdef LED_FAST_SIMT
+#include "simt/simt.h"
+#else
+#include <cooperative_groups.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+// Launches `kernel` and gives the cudaError_t of the launch. A kernel whose template arguments hold a comma goes in
+// parentheses: GPU_LAUNCH((kernel<float, 4>), blocks, threads, 0, stream, x, y).
+#define GPU_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
+  ((kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__), cudaGetLastError())
+
+// Declares `T* name`: the dynamic shared memory of the block, aligned to 16 bytes.
+#define GPU_DYNAMIC_SHARED(T, name)                                             \
+  extern __shared__ __align__(16) unsigned char gpu_dynamic_shared_memory[];    \
+  T* const name = reinterpret_cast<T*>(gpu_dynamic_shared_memory)
+#endif
+
+#include <cstddef>
+#include <cstdint>
+
+namespace led_fast {
+
+// N consecutive elements that travel as one memory access of at most 16 bytes.
+template <typename T, int N>
+struct alignas(sizeof(T) * N) Pack {
+  static_assert(sizeof(T) * N <= 16, "no memory access is wider than 16 bytes");
+  T values[N];
+  __host__ __device__ T& operator[](int i) { return values[i]; }
+  __host__ __device__ const T& operator[](int i) const { return values[i]; }
+};
+
+// Elements of T in one 16-byte access.
+template <typename T>
+constexpr int kPackSize = 16 / sizeof(T);
+
+// The type sums of T are kept in: float for half precision.
+template <typename T>
+struct AccumulateType {
+  using type = T;
+};
+template <>
+struct AccumulateType<__half> {
+  using type = float;
+};
+template <>
+struct AccumulateType<__nv_bfloat16> {
+  using type = float;
+};
+template <typename T>
+using accumulate_t = typename AccumulateType<T>::type;
+
+}  // namespace led_fast

@@ -1,0 +1,51 @@
+// common/reduce.cuh as an operator uses it: row sums, twice in a row over the same scratch.
+#include "common/reduce.cuh"
+
+namespace {
+
+template <typename T, int kThreads>
+__global__ void row_sums(const T* x, led_fast::accumulate_t<T>* sums, led_fast::accumulate_t<T>* squares, int64_t columns) {
+  using A = led_fast::accumulate_t<T>;
+  __shared__ A scratch[kThreads / 32];
+  const T* row = x + blockIdx.x * columns;
+  A sum = 0, square = 0;
+  for (int64_t i = threadIdx.x; i < columns; i += kThreads) {
+    const A value = static_cast<A>(row[i]);
+    sum += value;
+    square += value * value;
+  }
+  sum = led_fast::block_sum<kThreads>(sum, scratch);
+  __syncthreads();
+  square = led_fast::block_sum<kThreads>(square, scratch);
+  if (threadIdx.x == 0) {
+    sums[blockIdx.x] = sum;
+    squares[blockIdx.x] = square;
+  }
+}
+
+template <typename T>
+cudaError_t launch_row_sums(const void* x, void* sums, void* squares, int rows, int64_t columns, int threads,
+                            cudaStream_t stream) {
+  using A = led_fast::accumulate_t<T>;
+  const T* in = static_cast<const T*>(x);
+  A *out = static_cast<A*>(sums), *out2 = static_cast<A*>(squares);
+  switch (threads) {
+    case 32: return GPU_LAUNCH((row_sums<T, 32>), rows, 32, 0, stream, in, out, out2, columns);
+    case 96: return GPU_LAUNCH((row_sums<T, 96>), rows, 96, 0, stream, in, out, out2, columns);
+    case 1024: return GPU_LAUNCH((row_sums<T, 1024>), rows, 1024, 0, stream, in, out, out2, columns);
+    default: return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace
+
+extern "C" cudaError_t reduce_row_sums(int dtype, const void* x, void* sums, void* squares, int rows, int64_t columns,
+                                       int threads, cudaStream_t stream) {
+  switch (dtype) {
+    case 0: return launch_row_sums<float>(x, sums, squares, rows, columns, threads, stream);
+    case 1: return launch_row_sums<double>(x, sums, squares, rows, columns, threads, stream);
+    case 2: return launch_row_sums<__half>(x, sums, squares, rows, columns, threads, stream);
+    case 3: return launch_row_sums<__nv_bfloat16>(x, sums, squares, rows, columns, threads, stream);
+    default: return cudaErrorInvalidValue;
+  }
+}
