@@ -1,4 +1,4 @@
-"""The SIMT executor itself: legal uses of CUDA's execution model run and give CUDA's results; illegal ones are reported."""
+"""The SIMT executor: legal uses of CUDA's execution model give CUDA's results, illegal ones are reported."""
 
 import numpy as np
 import pytest

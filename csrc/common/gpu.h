@@ -22,7 +22,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace led_fast {
+namespace led {
 
 // N consecutive elements that travel as one memory access of at most 16 bytes.
 template <typename T, int N>
@@ -53,4 +53,4 @@ struct AccumulateType<__nv_bfloat16> {
 template <typename T>
 using accumulate_t = typename AccumulateType<T>::type;
 
-}  // namespace led_fast
+}  // namespace led

@@ -2,7 +2,7 @@
 #pragma once
 #include "common/gpu.h"
 
-namespace led_fast {
+namespace led {
 
 constexpr unsigned kFullMask = 0xffffffffu;
 
@@ -29,4 +29,4 @@ __device__ __forceinline__ T block_sum(T value, T* scratch) {
   return value;
 }
 
-}  // namespace led_fast
+}  // namespace led

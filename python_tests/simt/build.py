@@ -1,4 +1,4 @@
-"""Builds the SIMT libraries with CMake, and variants of a kernel with the command CMake uses for the original."""
+"""Builds the SIMT libraries with CMake, and variants of a kernel with the commands CMake uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the signatures of a .cu file's launchers: the harness calls what the source defines, nothing is said twice."""
+"""Reads the signatures of a .cu file's launchers, so that nothing is said twice."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class _TrafficRow(ctypes.Structure):  # simt::TrafficRow
 
 @dataclass
 class TrafficRow:
-    """Memory traffic of one line of a kernel: sectors of global memory, or passes over the banks of shared memory."""
+    """Memory traffic of one line: sectors of global memory, or passes over the banks of shared memory."""
 
     place: str
     space: str  # "global" or "shared"
@@ -73,8 +73,8 @@ class TrafficRow:
 class _Guarded:
     """A copy of a tensor between two stretches of a known pattern, aligned as the original was.
 
-    The plain build checks no bounds, but what it writes beside a buffer shows here. AddressSanitizer knows the end of an
-    allocation itself, so there the copy has no surroundings.
+    The plain build checks no bounds, but what it writes beside a buffer shows here. AddressSanitizer knows
+    the end of an allocation itself, so there the copy has no surroundings.
     """
 
     _PATTERN = 0xA5
@@ -164,7 +164,7 @@ class SimtLibrary:
         return [self._lib.simt_report(i).decode() for i in range(self._lib.simt_report_count())]
 
     def launch_sites(self) -> dict[str, bool]:
-        """Every launch the library holds, by function and template arguments, and whether it has been executed."""
+        """Every launch the library holds, by function and template arguments, and whether it has run."""
         sites = {}
         for i in range(self._lib.simt_launch_site_count()):
             text = self._lib.simt_launch_site(i).decode()

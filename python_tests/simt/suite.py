@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import pytest
 import torch
 
 from simt import build
-from simt.library import SCHEDULES, Schedule, SimtLibrary
+from simt.library import SCHEDULES, Schedule, SimtLibrary, TrafficRow
 
 Kernels = SimtLibrary  # what a case receives
 
@@ -62,7 +62,7 @@ class Suite:
         return add
 
     def wrong(self, name: str, old: str, new: str) -> None:
-        """Adds a wrong variant: the text `old`, which must stand exactly once in the .cu file, becomes `new`."""
+        """Adds a wrong variant: the text `old`, which stands exactly once in the sources, becomes `new`."""
         self.wrong_variants.append(WrongVariant(name, old, new))
 
     def test_cases(self) -> Callable[..., None]:
@@ -77,6 +77,15 @@ class Suite:
             case.run(kernels)
 
         return test
+
+    def traffic(self, body: Callable[..., None], **arguments: object) -> list[TrafficRow]:
+        """Runs one case in the check build and prints and returns the memory traffic of each line."""
+        kernels = load(self.name, "check")
+        kernels.configure(SCHEDULES[0], count_traffic=True)
+        Case(body, arguments).run(kernels)
+        rows = kernels.traffic()
+        print(*rows, sep="\n")
+        return rows
 
     def test_launches(self) -> Callable[[], None]:
         """The test that the cases execute every launch, that is every dispatch branch, in the source."""
@@ -107,9 +116,3 @@ def load(name: str, build_type: str) -> SimtLibrary:
     if (name, build_type) not in _loaded:
         _loaded[name, build_type] = SimtLibrary(name, build_type=build_type)
     return _loaded[name, build_type]
-
-
-def suites(modules: Iterable[object]) -> Iterator[Suite]:
-    """The suites that test modules declare."""
-    for module in modules:
-        yield from (value for value in vars(module).values() if isinstance(value, Suite))

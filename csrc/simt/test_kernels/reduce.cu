@@ -4,8 +4,8 @@
 namespace {
 
 template <typename T, int kThreads>
-__global__ void row_sums(const T* x, led_fast::accumulate_t<T>* sums, led_fast::accumulate_t<T>* squares, int64_t columns) {
-  using A = led_fast::accumulate_t<T>;
+__global__ void row_sums(const T* x, led::accumulate_t<T>* sums, led::accumulate_t<T>* squares, int64_t columns) {
+  using A = led::accumulate_t<T>;
   __shared__ A scratch[kThreads / 32];
   const T* row = x + blockIdx.x * columns;
   A sum = 0, square = 0;
@@ -14,9 +14,9 @@ __global__ void row_sums(const T* x, led_fast::accumulate_t<T>* sums, led_fast::
     sum += value;
     square += value * value;
   }
-  sum = led_fast::block_sum<kThreads>(sum, scratch);
+  sum = led::block_sum<kThreads>(sum, scratch);
   __syncthreads();
-  square = led_fast::block_sum<kThreads>(square, scratch);
+  square = led::block_sum<kThreads>(square, scratch);
   if (threadIdx.x == 0) {
     sums[blockIdx.x] = sum;
     squares[blockIdx.x] = square;
@@ -26,7 +26,7 @@ __global__ void row_sums(const T* x, led_fast::accumulate_t<T>* sums, led_fast::
 template <typename T>
 cudaError_t launch_row_sums(const void* x, void* sums, void* squares, int rows, int64_t columns, int threads,
                             cudaStream_t stream) {
-  using A = led_fast::accumulate_t<T>;
+  using A = led::accumulate_t<T>;
   const T* in = static_cast<const T*>(x);
   A *out = static_cast<A*>(sums), *out2 = static_cast<A*>(squares);
   switch (threads) {

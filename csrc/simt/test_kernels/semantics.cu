@@ -151,9 +151,9 @@ __global__ void two_byte_accesses(__half* y, int wrong) {
 }
 
 // Reverses 16-byte packs; each lane's last word is another's in the wrong variant.
-__global__ void sixteen_byte_accesses(const led_fast::Pack<float, 4>* x, led_fast::Pack<float, 4>* y, int wrong) {
+__global__ void sixteen_byte_accesses(const led::Pack<float, 4>* x, led::Pack<float, 4>* y, int wrong) {
   const int t = threadIdx.x;
-  const led_fast::Pack<float, 4> pack = x[t];
+  const led::Pack<float, 4> pack = x[t];
   y[31 - t] = pack;
   if (wrong) reinterpret_cast<float*>(y)[4 * ((t + 1) % 32) + 3] = 0.f;
 }
@@ -224,8 +224,8 @@ extern "C" cudaError_t semantics(int which, int wrong, const float* x, float* y,
     case 15: return GPU_LAUNCH(groups, 1, 64, 0, stream, x, y, wrong);
     case 16: return GPU_LAUNCH(two_byte_accesses, 1, 64, 0, stream, reinterpret_cast<__half*>(y), wrong);
     case 17:
-      return GPU_LAUNCH(sixteen_byte_accesses, 1, 32, 0, stream, reinterpret_cast<const led_fast::Pack<float, 4>*>(x),
-                        reinterpret_cast<led_fast::Pack<float, 4>*>(y), wrong);
+      return GPU_LAUNCH(sixteen_byte_accesses, 1, 32, 0, stream, reinterpret_cast<const led::Pack<float, 4>*>(x),
+                        reinterpret_cast<led::Pack<float, 4>*>(y), wrong);
     case 18: return GPU_LAUNCH(misaligned, 1, 32, 0, stream, x, y, wrong);
     case 19: return GPU_LAUNCH(shuffle_orders_nothing, 1, 32, 0, stream, y, wrong);
     case 20: return GPU_LAUNCH(implicit_warp_synchrony, 1, 32, 0, stream, x, y, wrong);
