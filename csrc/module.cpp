@@ -1,0 +1,22 @@
+// _C: the schema of every operator and how the library was built. The CPU kernels register themselves.
+#include <pybind11/pybind11.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/headeronly/version.h>
+
+#include "common/simd.h"
+
+STABLE_TORCH_LIBRARY(led_fast, m) {
+  m.def("soft_relu(Tensor x, float alpha, float beta, float u0, float t0) -> (Tensor, Tensor)");
+  m.def("soft_relu_backward(Tensor x, Tensor? grad_y, Tensor? grad_log_abs_det, float alpha, float beta, float u0) -> Tensor");
+}
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "led_fast's operators for the CPU, registered with torch on import.";
+  m.def("build_info", [] {
+    pybind11::dict info;
+    info["torch_headers"] = TORCH_VERSION;
+    info["compiler"] = "gcc-compatible " __VERSION__;
+    info["cpu_instruction_set"] = led::simd::instruction_set();
+    return info;
+  });
+}

@@ -1,0 +1,5 @@
+"""Operators: pure functions on tensors, one file each, with CPU and CUDA kernels behind them."""
+
+from led_fast.ops.soft_relu import soft_relu as soft_relu
+
+__all__ = ["soft_relu"]

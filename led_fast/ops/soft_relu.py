@@ -1,0 +1,142 @@
+"""soft-ReLU fused with its log-derivative sum (LED, Eq. 10-11)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from led_fast.ops._checks import check_floating
+
+_op = torch.ops.led_fast
+
+
+def soft_relu(
+    x: Tensor, alpha: float = 5.8, beta: float = 1.0, u0: float = 0.0, t0: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """The invertible activation of LED, with the log-determinant of its Jacobian, in one pass over memory.
+
+    Elementwise `y = log(exp(alpha (x - u0)) + exp(beta (x - u0))) / alpha - t0` (LED, Eq. 10), whose slope rises
+    from `beta / alpha` to 1, and `log_abs_det = Σ log y'(x)` over each sample (Eq. 11).
+
+    Args:
+        x: Shape (B, ...), any strides; float64, float32, bfloat16 or float16. B may be 0.
+        alpha: Sharpness of the bend; must exceed `beta`.
+        beta: Positive; `beta / alpha` is the slope for very negative `x`.
+        u0: Position of the bend.
+        t0: Shift of the output. None means `log(2) / alpha`, for which `y(u0) = 0`.
+
+    Returns:
+        `y`, of `x`'s shape and dtype (channels-last stays channels-last, other strides become contiguous), and
+        `log_abs_det` in nats, of shape (B,), float64 for float64 inputs and float32 otherwise. Half precisions are
+        computed in float32; under autocast `x` keeps its dtype. ±inf give ±inf with the limiting slope, NaN gives NaN
+        in its own element and sample only. Differentiable any number of times.
+
+    Raises:
+        TypeError: `x` is no floating-point tensor.
+        ValueError: `x` has no batch dimension, or not `alpha > beta > 0`, or a parameter is not finite, or
+            `alpha / beta` exceeds 1e30 (the slope would leave float32's range).
+    """
+    check_floating("soft_relu", "x", x)
+    if x.dim() == 0:
+        raise ValueError("soft_relu: x must have shape (B, ...), got a 0-d tensor")
+    if t0 is None:
+        t0 = math.log(2) / alpha if alpha else 0.0
+    check_parameters("soft_relu", alpha, beta, u0, t0)
+    return _op.soft_relu(x, alpha, beta, u0, t0)
+
+
+def check_parameters(op: str, alpha: float, beta: float, u0: float, t0: float) -> None:
+    """Raises ValueError unless alpha > beta > 0 and all parameters are finite and representable in float32."""
+    if not alpha > beta > 0:
+        raise ValueError(f"{op}: alpha > beta > 0 is required, got alpha={alpha}, beta={beta}")
+    if not all(map(math.isfinite, (alpha, u0, t0))):
+        raise ValueError(f"{op}: parameters must be finite, got alpha={alpha}, u0={u0}, t0={t0}")
+    if alpha > 1e30 * beta:
+        raise ValueError(f"{op}: alpha / beta must be at most 1e30, got {alpha / beta:g}")
+
+
+def _sample_dense_format(x: Tensor) -> torch.memory_format:
+    """The layout of results; csrc/common/tensor.h makes the same choice."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    if not x.is_contiguous() and x.dim() in formats and x.is_contiguous(memory_format=formats[x.dim()]):
+        return formats[x.dim()]
+    return torch.contiguous_format
+
+
+def _log_dtype(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+@torch.library.register_fake("led_fast::soft_relu")
+def _fake(x: Tensor, alpha: float, beta: float, u0: float, t0: float) -> tuple[Tensor, Tensor]:
+    y = torch.empty_like(x, memory_format=_sample_dense_format(x))
+    return y, x.new_empty(x.shape[0], dtype=_log_dtype(x))
+
+
+@torch.library.register_fake("led_fast::soft_relu_backward")
+def _fake_backward(
+    x: Tensor, grad_y: Tensor | None, grad_log: Tensor | None, alpha: float, beta: float, u0: float
+) -> Tensor:
+    return torch.empty_like(x, memory_format=_sample_dense_format(x))
+
+
+def _setup(ctx, inputs, output) -> None:
+    x, ctx.alpha, ctx.beta, ctx.u0, _ = inputs
+    ctx.save_for_backward(x)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, grad_y: Tensor | None, grad_log: Tensor | None):
+    grad_x = None
+    if grad_y is not None or grad_log is not None:
+        grad_x = _op.soft_relu_backward(*ctx.saved_tensors, grad_y, grad_log, ctx.alpha, ctx.beta, ctx.u0)
+    return grad_x, None, None, None, None
+
+
+def _setup_double(ctx, inputs, output) -> None:
+    x, grad_y, grad_log, ctx.alpha, ctx.beta, ctx.u0 = inputs
+    ctx.save_for_backward(x, grad_y, grad_log)
+
+
+def _double_backward(ctx, grad_grad: Tensor):
+    """Gradients of grad_x = grad_y L' + grad_log L''/L', by differentiable PyTorch, so that any order follows."""
+    x, grad_y, grad_log = ctx.saved_tensors
+    k, r = ctx.alpha - ctx.beta, ctx.beta / ctx.alpha
+    sigma = torch.sigmoid(k * (x.to(_log_dtype(x)) - ctx.u0))
+    first = r + (1 - r) * sigma
+    second = (1 - r) * k * sigma * (1 - sigma)
+    ratio = second / first
+    slope, grad_grad_y, grad_grad_log = torch.zeros_like(sigma), None, None
+    if grad_y is not None:
+        slope = slope + grad_y * second
+        grad_grad_y = (grad_grad * first).to(grad_y.dtype)
+    if grad_log is not None:
+        per_sample = grad_log.reshape(-1, *[1] * (x.dim() - 1))
+        slope = slope + per_sample * (k * (1 - 2 * sigma) * ratio - ratio**2)
+        grad_grad_log = (grad_grad * ratio).unsqueeze(-1).flatten(1).sum(1).to(grad_log.dtype)
+    return (grad_grad * slope).to(x.dtype), grad_grad_y, grad_grad_log, None, None, None
+
+
+torch.library.register_autograd("led_fast::soft_relu", _backward, setup_context=_setup)
+torch.library.register_autograd("led_fast::soft_relu_backward", _double_backward, setup_context=_setup_double)
+
+
+@torch.library.register_vmap("led_fast::soft_relu")
+def _vmap(info, in_dims, x, *parameters):
+    x = x.movedim(in_dims[0], 0)
+    y, log_abs_det = _op.soft_relu(x.flatten(0, 1), *parameters)
+    return (y.unflatten(0, x.shape[:2]), log_abs_det.unflatten(0, x.shape[:2])), (0, 0)
+
+
+@torch.library.register_vmap("led_fast::soft_relu_backward")
+def _vmap_backward(info, in_dims, x, grad_y, grad_log, *parameters):
+    def flat(tensor, dim, like=None):
+        if tensor is None:
+            return None
+        tensor = tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+        return tensor.flatten(0, 1)
+
+    grad_x = _op.soft_relu_backward(
+        flat(x, in_dims[0]), flat(grad_y, in_dims[1]), flat(grad_log, in_dims[2]), *parameters
+    )
+    return grad_x.unflatten(0, (info.batch_size, -1)), 0
