@@ -3,7 +3,7 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/headeronly/version.h>
 
-#include "common/simd.h"
+#include "common/multiversion.h"
 
 STABLE_TORCH_LIBRARY(led_fast, m) {
   m.def("soft_relu(Tensor x, float alpha, float beta, float u0, float t0) -> (Tensor, Tensor)");
@@ -16,7 +16,7 @@ PYBIND11_MODULE(_C, m) {
     pybind11::dict info;
     info["torch_headers"] = TORCH_VERSION;
     info["compiler"] = "gcc-compatible " __VERSION__;
-    info["cpu_instruction_set"] = led::simd::instruction_set();
+    info["cpu_instruction_set"] = led::instruction_set();
     return info;
   });
 }

@@ -1,0 +1,151 @@
+// Elementary functions and half-precision conversions as branch-free scalar formulas that vectorise on the CPU.
+// A few ulp; NaN in, NaN out.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#include "common/multiversion.h"
+
+namespace led {
+
+template <class To, class From> LED_INLINE To bits(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  std::memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+template <class Real> struct Format;
+template <> struct Format<float> {
+  using Int = int32_t;
+  static constexpr int mantissa_bits = 23, bias = 127;
+  static constexpr float round_magic = 0x1.8p23f;  // adding it rounds to an integer, which is left in the lowest bits
+};
+template <> struct Format<double> {
+  using Int = int64_t;
+  static constexpr int mantissa_bits = 52, bias = 1023;
+  static constexpr double round_magic = 0x1.8p52;
+};
+
+// ---- half precisions: storage types, widened to float where they are loaded ---------------------------------
+
+struct Half { uint16_t bits; };
+struct BFloat16 { uint16_t bits; };
+template <class T> struct Storage { using Real = T; };  // the type a dtype is computed in
+template <> struct Storage<Half> { using Real = float; };
+template <> struct Storage<BFloat16> { using Real = float; };
+template <class T> using RealOf = typename Storage<T>::Real;
+
+LED_INLINE float load(float x) { return x; }
+LED_INLINE double load(double x) { return x; }
+LED_INLINE void store(float* p, float x) { *p = x; }
+LED_INLINE void store(double* p, double x) { *p = x; }
+
+LED_INLINE float load(BFloat16 x) { return bits<float>(uint32_t(x.bits) << 16); }
+LED_INLINE void store(BFloat16* p, float x) {
+  const uint32_t u = bits<uint32_t>(x), rounded = u + 0x7fff + ((u >> 16) & 1);  // to nearest, ties to even
+  p->bits = uint16_t((x != x ? u | 0x400000 : rounded) >> 16);
+}
+
+LED_INLINE float load(Half x) {
+  const uint32_t magnitude = uint32_t(x.bits & 0x7fff) << 13;
+  const uint32_t finite = bits<uint32_t>(bits<float>(magnitude) * 0x1p112f);  // moves the bias; subnormals come out right
+  const uint32_t special = magnitude | 0x7f800000;                           // inf and NaN
+  return bits<float>((magnitude >= 0x0f800000 ? special : finite) | uint32_t(x.bits & 0x8000) << 16);
+}
+LED_INLINE void store(Half* p, float x) {
+  const uint32_t u = bits<uint32_t>(x), sign = (u >> 16) & 0x8000, magnitude = u & 0x7fffffff;
+  const uint32_t normal = (magnitude - 0x38000000 + 0xfff + ((magnitude >> 13) & 1)) >> 13;
+  const uint32_t subnormal = bits<uint32_t>(bits<float>(magnitude) + 0.5f) - 0x3f000000;  // the addition rounds at 2^-24
+  const uint32_t special = magnitude > 0x7f800000 ? 0x7e00 : 0x7c00;
+  p->bits = uint16_t(sign | (magnitude >= 0x477ff000 ? special : magnitude < 0x38800000 ? subnormal : normal));
+}
+
+// ---- elementary functions -----------------------------------------------------------------------------------
+
+template <class Real> LED_INLINE Real maximum(Real a, Real b) { return a > b ? a : b; }
+
+// 2^f for |f| <= 1/2.
+LED_INLINE float exp2_fraction(float f) {
+  float p = 1.5453163e-4f;  // Chebyshev interpolation of (2^f - 1) / f, off by 9e-9
+  p = p * f + 1.3390863e-3f;
+  p = p * f + 9.6180830e-3f;
+  p = p * f + 5.5503570e-2f;
+  p = p * f + 2.4022651e-1f;
+  p = p * f + 6.9314718e-1f;
+  return p * f + 1.0f;
+}
+LED_INLINE double exp2_fraction(double f) {
+  const double r = f * 0.69314718055994530942;
+  double p = 1.0 / 6227020800.0;  // Taylor's series of e^r to r^13
+  p = p * r + 1.0 / 479001600.0;
+  p = p * r + 1.0 / 39916800.0;
+  p = p * r + 1.0 / 3628800.0;
+  p = p * r + 1.0 / 362880.0;
+  p = p * r + 1.0 / 40320.0;
+  p = p * r + 1.0 / 5040.0;
+  p = p * r + 1.0 / 720.0;
+  p = p * r + 1.0 / 120.0;
+  p = p * r + 1.0 / 24.0;
+  p = p * r + 1.0 / 6.0;
+  p = p * r + 0.5;
+  p = p * r + 1.0;
+  return p * r + 1.0;
+}
+
+// 2^-|x|, from |x| = n + f with an integer n and |f| <= 1/2. Flushes to the smallest normal number instead of to
+// zero, so that no subnormals arise.
+template <class Real> LED_INLINE Real exp2_negative_abs(Real x) {
+  using F = Format<Real>;
+  using Int = typename F::Int;
+  x = bits<Real>(bits<Int>(x) | bits<Int>(Real(-0.0)));
+  x = x < 1 - F::bias ? Real(1 - F::bias) : x;
+  const Real shifted = x + F::round_magic, f = x - (shifted - F::round_magic);
+  return bits<Real>(Int(bits<Int>(exp2_fraction(f)) + (uint64_t(bits<Int>(shifted)) << F::mantissa_bits)));
+}
+
+// 2 artanh(s) for |s| <= 1/3, by its series to s^33.
+LED_INLINE double two_artanh(double s) {
+  const double z = s * s;
+  double p = 2.0 / 33;
+#pragma GCC unroll 16
+  for (int k = 15; k >= 0; --k) p = p * z + 2.0 / (2 * k + 1);
+  return p * s;
+}
+
+// log(1 + e) for 0 <= e <= 1.
+LED_INLINE float log1p_unit(float e) {
+  float p = 5.2326713e-3f;  // minimax for log(1 + e) / e, off by 7e-8
+  p = p * e - 2.9505145e-2f;
+  p = p * e + 7.8225799e-2f;
+  p = p * e - 1.3663232e-1f;
+  p = p * e + 1.9105999e-1f;
+  p = p * e - 2.4842981e-1f;
+  p = p * e + 3.3319098e-1f;
+  p = p * e - 4.9999493e-1f;
+  p = p * e + 9.9999994e-1f;
+  return p * e;
+}
+LED_INLINE double log1p_unit(double e) { return two_artanh(e / (e + 2)); }
+
+// x = mantissa 2^exponent with 1 <= mantissa < 2, for normal positive x. A NaN becomes a number.
+template <class Real> LED_INLINE Real split_exponent(Real x, typename Format<Real>::Int* exponent) {
+  using F = Format<Real>;
+  using Int = typename F::Int;
+  constexpr Int one = Int(F::bias) << F::mantissa_bits, mask = (Int(1) << F::mantissa_bits) - 1;
+  const Int u = bits<Int>(x);
+  *exponent = (u >> F::mantissa_bits) - F::bias;
+  return bits<Real>(Int((u & mask) | one));
+}
+
+// log(x) for normal positive x.
+LED_INLINE double log_normal(double x) {
+  int64_t exponent;
+  double m = split_exponent(x, &exponent);
+  const bool upper = m > 1.4142135623730951;
+  m = upper ? m * 0.5 : m;
+  exponent = upper ? exponent + 1 : exponent;
+  return double(exponent) * 0.69314718055994530942 + two_artanh((m - 1) / (m + 1)) + x * 0;  // x * 0 restores a NaN
+}
+
+}  // namespace led
