@@ -1,4 +1,4 @@
-"""The compiled kernels keep their data in registers, and use no more of those than their launch bounds promise."""
+"""The compiled kernels spill no registers, and use no more than their launch bounds promise."""
 
 import shutil
 

@@ -84,11 +84,8 @@ class _Guarded:
         self.tensor = tensor
         self.bytes = tensor.numel() * tensor.element_size()
         margin = 0 if build.asan_loaded() else 256
-        phase = tensor.data_ptr() % 64
-        self._storage = torch.full((margin + 64 + self.bytes + margin,), self._PATTERN, dtype=torch.uint8)
-        if build.asan_loaded():
-            self._storage = torch.full((phase + self.bytes,), self._PATTERN, dtype=torch.uint8)
-        begin = margin + (phase - self._storage.data_ptr() - margin) % 64
+        begin = margin + tensor.data_ptr() % 64  # torch aligns its allocations to 64 bytes
+        self._storage = torch.full((begin + self.bytes + margin,), self._PATTERN, dtype=torch.uint8)
         self._inside = slice(begin, begin + self.bytes)
         self.address = self._storage.data_ptr() + begin
         ctypes.memmove(self.address, tensor.data_ptr(), self.bytes)

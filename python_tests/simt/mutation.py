@@ -1,6 +1,7 @@
-"""Mutation test: each barrier removed in turn, and each wrong variant of a suite, must be caught by the suite's cases.
+"""Mutation test: a suite's cases must catch each barrier removed and each wrong variant.
 
-``cd python_tests && python -m simt.mutation [suite ...]`` prints every mutant, how it was caught, and the count.
+``cd python_tests && python -m simt.mutation [suite ...]`` prints every mutant, how it was caught, and the
+count.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Mutant:
 
 
 def _sources(suite: Suite) -> list[Path]:
-    """Where a suite's mutants are made: its own files, and for the suite of reductions the header it tests."""
+    """Where a suite's mutants are made: its own files; for the suite of reductions, the header it tests."""
     source = build.kernel_source(suite.name)
     if suite.name == "reduce":
         return [source, build.CSRC / "common" / "reduce.cuh"]
@@ -71,8 +72,8 @@ def wrong_variants(suite: Suite) -> Iterator[Mutant]:
         places = [(path, text) for path, text in texts.items() for _ in range(text.count(variant.old))]
         if len(places) != 1:
             raise ValueError(
-                f"suite {suite.name}, wrong variant {variant.name!r}: its text must stand once in the sources, "
-                f"it stands {len(places)} times: {variant.old!r}"
+                f"suite {suite.name}, wrong variant {variant.name!r}: its text must stand once in the "
+                f"sources, it stands {len(places)} times: {variant.old!r}"
             )
         path, text = places[0]
         yield Mutant(suite, variant.name, path, text.replace(variant.old, variant.new))

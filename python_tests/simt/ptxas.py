@@ -1,4 +1,4 @@
-"""What ptxas says about the kernels of a .cu file: registers, spills, and the launch bounds they were compiled for."""
+"""What ptxas says about the kernels of a .cu file: registers, spills, and their launch bounds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class KernelReport:
 
     @property
     def registers_promised(self) -> int:
-        """Registers a thread may use if `min_blocks` blocks of `max_threads` are to fit on a multiprocessor."""
+        """Registers a thread may use so that `min_blocks` blocks of `max_threads` fit on a multiprocessor."""
         warps = -(-(self.max_threads or 1024) // 32) * self.min_blocks
         return min(255, _REGISTERS_OF_SM // (32 * warps) // 8 * 8)  # allocated by 8 a thread
 

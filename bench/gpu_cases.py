@@ -1,0 +1,74 @@
+"""What the GPU benchmark measures of each operator: our call, its plain compositions, the least work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import led_fast
+import torch
+from led_fast import reference
+from torch import Tensor
+
+DEVICE = "cuda"
+Call = Callable[..., object]
+
+
+@dataclass(frozen=True)
+class GpuCase:
+    """One operator at one shape and dtype."""
+
+    operator: str
+    shape: str
+    dtype: torch.dtype
+    inputs: Callable[[], tuple[Tensor, ...]]  # made when the case is measured
+    ours: Call
+    baselines: dict[str, Call] = field(default_factory=dict)  # by name
+    least_bytes: int = 0  # moved between GPU memory and chip
+    least_flops: int = 0
+
+
+def _same(function: Call) -> Call:
+    return function
+
+
+def _forward_and_backward(function: Call) -> Call:
+    """The function with the gradients of the sum of its outputs."""
+
+    def run(*inputs: Tensor) -> object:
+        leaves = [x.detach().requires_grad_() for x in inputs]
+        outputs = function(*leaves)
+        outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
+        return torch.autograd.grad(outputs, leaves, [torch.ones_like(y) for y in outputs])
+
+    return run
+
+
+def soft_relu_cases() -> list[GpuCase]:
+    """From tensors of 256 MiB, which no cache holds, to one element."""
+    cases = []
+    shapes = [((64, 1 << 20), torch.float32), ((64, 1 << 21), torch.bfloat16)]
+    shapes += [((64, 96, 32, 32), torch.float32), ((1024, 2), torch.float32), ((1, 1), torch.float32)]
+    for shape, dtype in shapes:
+        numel = torch.Size(shape).numel()
+        # Forward: x, y. Backward: writes the cotangent of ones, reads it and x, writes the gradient.
+        for name, wrap, accesses in [("forward", _same, 2), ("forward+backward", _forward_and_backward, 6)]:
+            cases.append(
+                GpuCase(
+                    f"soft_relu {name}",
+                    "x".join(map(str, shape)),
+                    dtype,
+                    inputs=lambda shape=shape, dtype=dtype: (torch.randn(shape, device=DEVICE).to(dtype),),
+                    ours=wrap(led_fast.soft_relu),
+                    baselines={
+                        "eager": wrap(reference.soft_relu),
+                        "compile": wrap(torch.compile(reference.soft_relu, dynamic=False)),
+                    },
+                    least_bytes=accesses * numel * dtype.itemsize,
+                )
+            )
+    return cases
+
+
+def all_cases() -> list[GpuCase]:
+    return [*soft_relu_cases()]

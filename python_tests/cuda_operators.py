@@ -1,0 +1,82 @@
+"""Every operator with inputs to try it on: what the tests of GPU hazards (test_cuda_*.py) go through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import led_fast
+import pytest
+import torch
+from led_fast import reference
+from torch import Tensor
+
+DEVICE = torch.device("cuda")
+FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+REAL = (torch.float64, torch.float32)
+
+needs_cuda = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
+]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator, its reference, and how to make inputs for them."""
+
+    name: str
+    function: Callable[..., Tensor | tuple[Tensor, ...]]
+    reference: Callable[..., Tensor | tuple[Tensor, ...]]
+    inputs: Callable[[], tuple[Tensor, ...]]  # float64, on the CPU
+    empty_inputs: Callable[[], tuple[Tensor, ...]]
+    dtypes: tuple[torch.dtype, ...]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+OPERATORS = [
+    Operator(
+        "soft_relu",
+        led_fast.soft_relu,
+        reference.soft_relu,
+        lambda: (3 * torch.randn(7, 5, 33, 31, dtype=torch.float64),),
+        lambda: (torch.empty(0, 3, 4, dtype=torch.float64),),
+        FLOATING,
+    ),
+]
+
+all_operators = pytest.mark.parametrize("operator", OPERATORS, ids=str)
+
+
+def make_inputs(operator: Operator, dtype: torch.dtype, device: torch.device = DEVICE) -> list[Tensor]:
+    """The operator's inputs on the device; the same at every call."""
+    torch.manual_seed(0)
+    return [x.to(device, dtype) for x in operator.inputs()]
+
+
+def as_tuple(outputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+
+
+def values_and_gradients(function: Callable[..., object], inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Outputs, and gradients of a fixed linear function of them with respect to every input."""
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    outputs = as_tuple(function(*leaves))
+    cotangents = [
+        torch.linspace(-1, 1, y.numel(), dtype=torch.float64).cos().view(y.shape).to(y.device, y.dtype)
+        for y in outputs
+    ]
+    gradients = torch.autograd.grad(outputs, leaves, cotangents)
+    return [y.detach() for y in outputs] + list(gradients)
+
+
+def assert_as_accurate(ours: Sequence[Tensor], plain: Sequence[Tensor], exact: Sequence[Tensor]) -> None:
+    """Our error against float64 is at most twice that of plain PyTorch in our dtype, plus rounding."""
+    for index, (a, b, c) in enumerate(zip(ours, plain, exact, strict=True)):
+        a, b, c = a.double().cpu(), b.double().cpu(), c.double().cpu()
+        scale = max(1.0, c.abs().max().item())
+        error, allowed = (a - c).abs().max().item(), 2 * (b - c).abs().max().item()
+        allowed += 2 * torch.finfo(ours[index].dtype).eps * scale
+        assert error <= allowed, f"result {index}: error {error:.3g}, allowed {allowed:.3g}"
