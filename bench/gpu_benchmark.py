@@ -12,12 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import led_fast
 import torch
 from gpu_cases import DEVICE, GpuCase, all_cases
 from rich.console import Console
 from rich.table import Table
 from torch.utils.benchmark import Timer
+
+import led_fast
 
 _MIN_RUN_TIME_S = 0.15
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import led_fast
 import torch
-from led_fast import reference
 from torch import Tensor
+
+import led_fast
+from led_fast import reference
 
 DEVICE = "cuda"
 Call = Callable[..., object]

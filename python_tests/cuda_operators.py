@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import led_fast
 import pytest
 import torch
-from led_fast import reference
 from torch import Tensor
+
+import led_fast
+from led_fast import reference
 
 DEVICE = torch.device("cuda")
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)

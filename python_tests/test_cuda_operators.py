@@ -1,6 +1,5 @@
 """Every operator on a GPU: accuracy in all dtypes, empty and very large inputs, reproducibility."""
 
-import led_fast
 import pytest
 import torch
 from cuda_operators import (
@@ -12,6 +11,8 @@ from cuda_operators import (
     needs_cuda,
     values_and_gradients,
 )
+
+import led_fast
 
 pytestmark = needs_cuda
 
