@@ -1,0 +1,103 @@
+"""Base distributions: where a one-way flow starts."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from led_fast.flows.contract import check_positive, standard_normal_log_prob
+
+
+class DiagonalNormal(nn.Module):
+    """A fixed normal distribution with independent coordinates.
+
+    Args:
+        mean: mean of one sample; its shape is the shape of a sample.
+        scale: standard deviation, one number or a tensor that broadcasts to the shape of `mean`.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Tensor, scale: Tensor | float = 1.0) -> None:
+        super().__init__()
+        scale = torch.as_tensor(scale, dtype=mean.dtype, device=mean.device)
+        if not bool((scale > 0).all()):
+            raise ValueError(f"DiagonalNormal: scale must be positive, got {scale.min().item()}")
+        self.register_buffer("mean", mean.detach().clone())
+        self.register_buffer("scale", scale.expand_as(mean).detach().clone())
+
+    def rsample(self, n: int) -> tuple[Tensor, Tensor]:
+        """Draws n samples: (z of shape (n, ...), their log density of shape (n,))."""
+        noise = torch.randn(n, *self.mean.shape, device=self.mean.device, dtype=self.mean.dtype)
+        return self.mean + self.scale * noise, standard_normal_log_prob(noise) - self.scale.log().sum()
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log density at z of shape (B, ...), in nats: (B,)."""
+        return standard_normal_log_prob((z - self.mean) / self.scale) - self.scale.log().sum()
+
+    @torch.no_grad()
+    def score(self, z: Tensor) -> Tensor:
+        """Gradient of the log density at z, detached."""
+        return (self.mean - z) / self.scale.square()
+
+
+class StandardNormal(DiagonalNormal):
+    """The normal distribution N(0, I) on values of a given shape.
+
+    Args:
+        *shape: shape of one sample, e.g. `StandardNormal(2)` or `StandardNormal(8, 4, 4)`.
+    """
+
+    def __init__(self, *shape: int) -> None:
+        if not shape or min(shape) < 1:
+            raise ValueError(f"StandardNormal: shape must hold positive sizes, got {shape}")
+        super().__init__(torch.zeros(shape))
+
+
+class MixtureBase(nn.Module):
+    """A mixture of diagonal normals with learned means, scales and weights.
+
+    A continuous map of one normal joins separate modes by thin bridges; a mixture starts from separate
+    pieces. Samples are differentiable in means and scales. The choice of the component is not differentiable,
+    so the weights learn from the log density alone: through `log_q_fixed` (forward KL), not through pathwise
+    gradients.
+
+    Args:
+        features: dimension D of a sample.
+        components: number K of normals.
+        spread: standard deviation of the initial means around 0; every initial scale is 1.
+    """
+
+    def __init__(self, features: int, components: int, spread: float = 1.0) -> None:
+        super().__init__()
+        check_positive("MixtureBase", features=features, components=components)
+        self.means = nn.Parameter(spread * torch.randn(components, features))
+        self.log_scales = nn.Parameter(torch.zeros(components, features))
+        self.logits = nn.Parameter(torch.zeros(components))
+
+    def rsample(self, n: int) -> tuple[Tensor, Tensor]:
+        """Draws n samples: (z of shape (n, D), their log density of shape (n,))."""
+        component = torch.multinomial(self.logits.detach().softmax(0), n, replacement=True)
+        noise = torch.randn(n, self.means.shape[1], device=self.means.device, dtype=self.means.dtype)
+        z = self.means[component] + self.log_scales[component].exp() * noise
+        return z, self.log_prob(z)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log density at z of shape (B, D), in nats: (B,)."""
+        return self._component_log_probs(z).logsumexp(dim=1)
+
+    @torch.no_grad()
+    def score(self, z: Tensor) -> Tensor:
+        """Gradient of the log density at z, detached."""
+        responsibility = self._component_log_probs(z).softmax(dim=1)
+        precision = (-2 * self.log_scales).exp()
+        return responsibility @ (precision * self.means) - (responsibility @ precision) * z
+
+    def _component_log_probs(self, z: Tensor) -> Tensor:
+        """Log of weight times density of every component at z: (B, K)."""
+        standardised = (z[:, None, :] - self.means) * (-self.log_scales).exp()
+        log_volume = self.log_scales.sum(dim=1) + 0.5 * z.shape[1] * math.log(2 * math.pi)
+        return self.logits.log_softmax(0) - log_volume - 0.5 * standardised.square().sum(dim=2)

@@ -1,0 +1,103 @@
+"""Conditional densities r(t2 | t1) of what a slice drops, given what it keeps (Eq. 8)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from led_fast.flows.contract import check_positive, standard_normal_log_prob
+from led_fast.nn.fourier_features import FourierFeatures
+
+
+class GaussianConditional(nn.Module):
+    """The paper's choice, normal around the kept neighbour: `r(t2 | t1) = N(t2; t1, σ² I)`.
+
+    Args:
+        sigma: standard deviation σ.
+
+    Shape:
+        dropped: (B, F, ...); kept: (B, at least F, ...), of which the first F are the neighbours. Output:
+            (B,).
+    """
+
+    def __init__(self, sigma: float = 1.0) -> None:
+        super().__init__()
+        check_positive("GaussianConditional", sigma=sigma)
+        self.sigma = sigma
+
+    def forward(self, dropped: Tensor, kept: Tensor) -> Tensor:
+        """Returns log N(dropped; kept, σ² I)."""
+        if dropped.shape[1] > kept.shape[1]:
+            raise ValueError(
+                f"GaussianConditional: each dropped feature needs a kept neighbour, got "
+                f"{dropped.shape[1]} dropped and {kept.shape[1]} kept"
+            )
+        standardised = (dropped - kept[:, : dropped.shape[1]]) / self.sigma
+        return standard_normal_log_prob(standardised) - math.log(self.sigma) * math.prod(dropped.shape[1:])
+
+
+class LearnedConditional(nn.Module):
+    """A conditional flow: maps t2 to standard normal noise by steps whose parameters depend on t1.
+
+    Mean and scale of t2 come from a small network on Fourier features of t1; linear maps and affine couplings
+    follow, so that the noise's covariance and shape depend on t1 and on the other dropped coordinates. Only
+    its density is ever needed, so no step is inverted.
+
+    Args:
+        dropped: dimension of t2. kept: dimension of t1. width: hidden units of every network. couplings:
+        number of {linear, affine coupling} steps; none is used where only one coordinate is dropped.
+        directions: Fourier features of t1, see `FourierFeatures`.
+
+    Shape:
+        t2: (B, dropped); t1: (B, kept). Output: (B,).
+    """
+
+    def __init__(
+        self, dropped: int, kept: int, width: int = 64, couplings: int = 2, directions: int = 32
+    ) -> None:
+        super().__init__()
+        check_positive("LearnedConditional", dropped=dropped, kept=kept, width=width)
+        features = FourierFeatures(kept, directions)
+        self.context = nn.Sequential(
+            features, nn.Linear(features.out_features, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+        )
+        self.affine = _zero_linear(width, 2 * dropped)
+        self.half = dropped // 2
+        steps = couplings if dropped > 1 else 0
+        self.mixings = nn.ParameterList(torch.eye(dropped) for _ in range(steps))
+        self.couplings = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(self.half + width, width), nn.SiLU(), _zero_linear(width, 2 * (dropped - self.half))
+            )
+            for _ in range(steps)
+        )
+
+    def forward(self, dropped: Tensor, kept: Tensor) -> Tensor:
+        """Returns log r(dropped | kept)."""
+        context = self.context(kept)
+        noise, log_det = _affine(dropped, self.affine(context), bound=4.0)
+        for mixing, coupling in zip(self.mixings, self.couplings, strict=True):
+            noise = noise @ mixing.mT
+            fixed, moved = noise[:, : self.half], noise[:, self.half :]
+            moved, ladj = _affine(moved, coupling(torch.cat([fixed, context], dim=1)), bound=2.0)
+            # The next mixing must let the coordinates change roles, so what moved goes first.
+            noise = torch.cat([moved, fixed], dim=1)
+            log_det = log_det + ladj + torch.linalg.slogdet(mixing).logabsdet
+        return standard_normal_log_prob(noise) + log_det
+
+
+def _affine(x: Tensor, parameters: Tensor, bound: float) -> tuple[Tensor, Tensor]:
+    """Shifts and scales x, with log scales kept within ±bound: (x', log-determinant)."""
+    shift, log_scale = parameters.chunk(2, dim=1)
+    log_scale = bound * torch.tanh(log_scale / bound)
+    return (x - shift) * log_scale.exp(), log_scale.sum(dim=1)
+
+
+def _zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer that starts at zero: the step that it parametrises starts as the identity."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,77 @@
+"""Layers that change the dimension: inflation (Eq. 7) and slicing (Eq. 8)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from led_fast.flows.conditional import LearnedConditional
+from led_fast.flows.contract import check_features, check_positive, standard_normal_log_prob
+from led_fast.flows.score import forward_with_score
+
+
+class Inflate(nn.Module):
+    """Appends standard normal noise, `t' = [t ‖ η]`, η ~ N(0, I), ladj = -log N(η; 0, I) (Eq. 7).
+
+    Args:
+        features: number of features (channels) appended.
+
+    Shape:
+        t: (B, F, ...). Output: (B, F + features, ...) and ladj (B,).
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        check_positive("Inflate", features=features)
+        self.features = features
+
+    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns ([t ‖ η], -log N(η; 0, I))."""
+        noise = t.new_empty(len(t), self.features, *t.shape[2:]).normal_()
+        return torch.cat([t, noise], dim=1), -standard_normal_log_prob(noise)
+
+
+@forward_with_score.register
+def _(layer: Inflate, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    out, ladj = layer(t)
+    return out, ladj, torch.cat([score, -out[:, t.shape[1] :].detach()], dim=1)
+
+
+class Slice(nn.Module):
+    """Keeps the first features t1, drops the rest t2, with ladj = log r(t2 | t1) (Eq. 8).
+
+    For **any** normalised r, `N(t1) / exp(log q)` stays an unbiased weight for the integral of N, and the
+    entropy implied by `log q(t1, t2) - log r(t2 | t1)` stays a lower bound of that of t1, tight when r is the
+    true conditional. The value for one sample is a surrogate, not the marginal density of t1. An r far from
+    the true conditional, above all a broader one, makes the weights heavy-tailed; so r is learned by default,
+    by the loss of the generator, which it tightens.
+
+    Args:
+        features: number of features (channels) of the input.
+        keep: number of features kept.
+        conditional: module `(t2, t1) -> log r(t2 | t1)`, (B,). Default: a `LearnedConditional`.
+            `led_fast.flows.GaussianConditional` is the paper's.
+
+    Shape:
+        t: (B, features, ...). Output: (B, keep, ...) and ladj (B,).
+    """
+
+    def __init__(self, features: int, keep: int, conditional: nn.Module | None = None) -> None:
+        super().__init__()
+        if not 0 < keep < features:
+            raise ValueError(f"Slice: wanted 0 < keep < features = {features}, got keep = {keep}")
+        self.features = features
+        self.keep = keep
+        self.conditional = (
+            conditional if conditional is not None else LearnedConditional(features - keep, keep)
+        )
+
+    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (t1, log r(t2 | t1))."""
+        kept, dropped = self.split(t)
+        return kept, self.conditional(dropped, kept)
+
+    def split(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (t1, t2): what is kept and what is dropped."""
+        check_features("Slice", t, self.features)
+        return t[:, : self.keep], t[:, self.keep :]

@@ -1,0 +1,99 @@
+"""The one-way flow: a sampler that knows the density of what it draws (Sec. 2.1.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from led_fast.flows.dimension import Slice
+from led_fast.flows.score import forward_with_score
+
+
+class ScoredSample(NamedTuple):
+    """Samples and their log density under three kinds of gradient; the three have equal values.
+
+    The gradient of `log_q` is the sum of two parts, which different losses need apart. `log_q_path` follows
+    the sample alone, at fixed density parameters: the pathwise gradient of a reverse KL, without the noise of
+    a term whose mean is zero. `log_q_fixed` follows the density's parameters alone, at a fixed sample: what a
+    forward KL needs. Behind a slice, "the sample" is the joint of kept and dropped values, and r(t2 | t1)
+    counts as part of the target: it learns through `log_q_path`.
+    """
+
+    y: Tensor
+    log_q: Tensor
+    log_q_path: Tensor
+    log_q_fixed: Tensor
+
+
+class OneWayFlow(nn.Module):
+    """A base distribution pushed through layers, with the log density tracked on the way (Eq. 6-8).
+
+    The flow runs in one direction only: it gives the density of the samples that it draws, not of any given
+    point, and in exchange its layers need no inverse and may raise or lower the dimension. After a `Slice`,
+    log q is the surrogate `log q(t1, t2) - log r(t2 | t1)`: its importance weights stay unbiased.
+
+    Args:
+        base: has `rsample(n) -> (z, log_prob)` and, for `rsample_with_score`, `score(z)`.
+        layers: modules that keep the contract of `led_fast.flows.contract`.
+    """
+
+    def __init__(self, base: nn.Module, layers: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.base = base
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Pushes latent values z through all layers: (y, ladj), as a layer does."""
+        ladj = z.new_zeros(len(z))
+        for layer in self.layers:
+            z, step = layer(z)
+            ladj = ladj + step
+        return z, ladj
+
+    def rsample(self, n: int) -> tuple[Tensor, Tensor]:
+        """Draws n samples, differentiable in all parameters.
+
+        Returns:
+            (y, log_q): samples (n, ...) and their log density (n,), in nats.
+        """
+        z, log_q = self.base.rsample(n)
+        y, ladj = self(z)
+        return y, log_q - ladj
+
+    @torch.no_grad()
+    def sample(self, n: int) -> Tensor:
+        """Draws n samples without gradients: (n, ...)."""
+        return self.rsample(n)[0]
+
+    def rsample_with_score(self, n: int) -> ScoredSample:
+        """Draws n samples and carries the score ∇ log q along, for pathwise gradients."""
+        t, log_joint = self.base.rsample(n)
+        score = self.base.score(t)
+        path = log_r = torch.zeros_like(log_joint)
+        for layer in self.layers:
+            if isinstance(layer, Slice):
+                kept, dropped = layer.split(t)
+                score, dropped_score = layer.split(score)
+                path = path + _dot(dropped_score, dropped)
+                log_r = log_r + layer.conditional(dropped, kept)
+                t = kept
+            else:
+                t, ladj, score = forward_with_score(layer, t, score)
+                log_joint = log_joint - ladj
+        path = path + _dot(score, t)
+        log_q = log_joint - log_r
+        value = log_q.detach()
+        path_only, fixed_only = path - log_r, log_joint - path
+        return ScoredSample(
+            y=t,
+            log_q=log_q,
+            log_q_path=value + (path_only - path_only.detach()),
+            log_q_fixed=value + (fixed_only - fixed_only.detach()),
+        )
+
+
+def _dot(score: Tensor, t: Tensor) -> Tensor:
+    return (score * t).flatten(1).sum(dim=1)

@@ -1,0 +1,79 @@
+"""Base distributions against torch.distributions."""
+
+import pytest
+import torch
+from torch import distributions as D
+
+from led_fast.flows import DiagonalNormal, MixtureBase, StandardNormal
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def mixture():
+    base = MixtureBase(2, 3, spread=2.0).double()
+    with torch.no_grad():
+        base.log_scales.normal_(0.0, 0.4)
+        base.logits.normal_()
+    truth = D.MixtureSameFamily(
+        D.Categorical(logits=base.logits), D.Independent(D.Normal(base.means, base.log_scales.exp()), 1)
+    )
+    return base, truth
+
+
+def normal():
+    mean, scale = torch.randn(2, dtype=torch.float64), torch.rand(2, dtype=torch.float64) + 0.5
+    return DiagonalNormal(mean, scale), D.Independent(D.Normal(mean, scale), 1)
+
+
+def standard():
+    zero = torch.zeros(2, dtype=torch.float64)
+    return StandardNormal(2).double(), D.Independent(D.Normal(zero, zero + 1), 1)
+
+
+@pytest.mark.parametrize("build", [mixture, normal, standard])
+def test_density_and_score(build):
+    base, truth = build()
+    z = 2 * torch.randn(50, 2, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(base.log_prob(z), truth.log_prob(z))
+    (expected,) = torch.autograd.grad(truth.log_prob(z).sum(), z)
+    torch.testing.assert_close(base.score(z), expected)
+    assert not base.score(z).requires_grad
+
+
+@pytest.mark.parametrize("build", [mixture, normal, standard])
+def test_samples_follow_the_density(build):
+    base, truth = build()
+    z, log_prob = base.rsample(40_000)
+    torch.testing.assert_close(log_prob, truth.log_prob(z))
+    standardised = (z.mean(0) - truth.mean) / (truth.variance / len(z)).sqrt()
+    assert standardised.abs().max() < 4.5
+    torch.testing.assert_close(z.var(0), truth.variance, rtol=0.05, atol=0)
+
+
+def test_mixture_samples_are_differentiable_in_means_and_scales():
+    base, _ = mixture()
+    base.rsample(100)[0].sum().backward()
+    assert base.means.grad.sum().item() == pytest.approx(200.0)
+    assert base.log_scales.grad.abs().sum() > 0 and base.logits.grad is None
+
+
+def test_image_shaped_base():
+    z, log_prob = StandardNormal(3, 4, 5).rsample(6)
+    assert z.shape == (6, 3, 4, 5) and log_prob.shape == (6,)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: StandardNormal(), "positive sizes"),
+        (lambda: StandardNormal(2, 0), "positive sizes"),
+        (lambda: DiagonalNormal(torch.zeros(2), 0.0), "scale must be positive"),
+        (lambda: MixtureBase(2, 0), "components must be positive"),
+    ],
+)
+def test_bad_arguments(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
