@@ -1,0 +1,49 @@
+"""Densities from critics: objectives, normalisers, and how far to believe them."""
+
+from led_fast.density.bits import bits_per_dim
+from led_fast.density.diagnostics import effective_sample_size, max_weight_share, pareto_k
+from led_fast.density.mode import eval_mode
+from led_fast.density.model import DensityModel, RefinedSample
+from led_fast.density.normalizer import (
+    KLGate,
+    NormalizerEstimate,
+    estimate_log_normalizer,
+    kl_gate,
+    summarize_log_weights,
+)
+from led_fast.density.objectives import (
+    critic_loss,
+    floored_target,
+    forward_kl_loss,
+    log_mean_exp,
+    mixed_kl_loss,
+    reverse_kl_loss,
+)
+from led_fast.density.proposals import CoveringProposal, Proposal, ProposalDraw
+from led_fast.density.quadrature import QuadratureEstimate, quadrature_log_normalizer
+
+__all__ = [
+    "CoveringProposal",
+    "DensityModel",
+    "KLGate",
+    "NormalizerEstimate",
+    "Proposal",
+    "ProposalDraw",
+    "QuadratureEstimate",
+    "RefinedSample",
+    "bits_per_dim",
+    "critic_loss",
+    "effective_sample_size",
+    "estimate_log_normalizer",
+    "eval_mode",
+    "floored_target",
+    "forward_kl_loss",
+    "kl_gate",
+    "log_mean_exp",
+    "max_weight_share",
+    "mixed_kl_loss",
+    "pareto_k",
+    "quadrature_log_normalizer",
+    "reverse_kl_loss",
+    "summarize_log_weights",
+]

@@ -1,0 +1,80 @@
+"""Integral samples: from the generator, made to cover all space by a broad second component (App. B.3)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Proposal(Protocol):
+    """Anything that draws samples and knows their density, e.g. a `OneWayFlow` or a base distribution."""
+
+    def rsample(self, n: int) -> tuple[Tensor, Tensor]:
+        """Draws n samples: (y of shape (n, ...), log_q of shape (n,))."""
+        ...
+
+
+class ProposalDraw(NamedTuple):
+    """Proposals y, (n, ...), log_q, (n,), with `E[mean N(y) / exp(log_q)] = α`, and the balance's loss."""
+
+    y: Tensor
+    log_q: Tensor
+    balance_loss: Tensor | None
+
+
+class CoveringProposal(nn.Module):
+    """Generator samples, a share ε of them replaced by draws from a broad density (App. B.3).
+
+    The density of the mixture is not computable at the broad draws, since the generator has no inverse. So
+    each component keeps its own density and a balance π_q(y) + π_b(y) = 1 splits the integral between the
+    two,
+
+        α = E_q[π_q(y) N(y) / q(y)] + E_b[π_b(y) N(y) / b(y)],
+
+    which holds for any π that depends on y alone. With none given, π_b = ε everywhere: each sample is
+    weighted by its own component's density. A classifier trained to tell the components apart
+    (`balance_loss`) approaches the balance heuristic, `π_q ∝ (1 - ε) q(y)`: it silences the generator's vote
+    where the generator hardly samples.
+
+    Args:
+        generator: proposal that learns; drawn without gradients here.
+        broad: proposal with support everywhere, e.g. `led_fast.flows.DiagonalNormal`.
+        epsilon: ε in (0, 1), the expected share of broad draws.
+        balance: module `y -> logit of π_q(y)`, (n, ...) -> (n,). None: the constant balance.
+    """
+
+    def __init__(
+        self, generator: Proposal, broad: Proposal, epsilon: float, balance: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        if not 0 < epsilon < 1:
+            raise ValueError(f"CoveringProposal: epsilon must lie in (0, 1), got {epsilon}")
+        self.generator = generator
+        self.broad = broad
+        self.epsilon = epsilon
+        self.balance = balance
+
+    def propose(self, n: int) -> ProposalDraw:
+        """Draws n proposals; only `balance_loss` carries gradients, to the balance's parameters."""
+        # ε n rounded at random: its mean is exact for any n, n = 1 included.
+        from_broad = min(n, int(self.epsilon * n + torch.rand(()).item()))
+        with torch.no_grad():
+            parts = [self.generator.rsample(n - from_broad), self.broad.rsample(from_broad)]
+        y, log_q = (torch.cat(pair) for pair in zip(*parts, strict=True))
+        if self.balance is None:
+            return ProposalDraw(y, log_q, None)
+        logits = self.balance(y)
+        broad_label = torch.arange(n, device=y.device) >= n - from_broad
+        loss = F.binary_cross_entropy_with_logits(logits, (~broad_label).to(logits.dtype))
+        # The share of proposals from y's component, over the component's share of the integral at y.
+        own_logit = torch.where(broad_label, -logits, logits).detach()
+        share = torch.where(broad_label, self.epsilon, 1 - self.epsilon).to(log_q.dtype)
+        return ProposalDraw(y, log_q + share.log() - F.logsigmoid(own_logit), loss)
+
+    def rsample(self, n: int) -> tuple[Tensor, Tensor]:
+        """Draws n proposals without gradients: (y, log_q)."""
+        draw = self.propose(n)
+        return draw.y, draw.log_q
