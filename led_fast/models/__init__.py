@@ -1,0 +1,25 @@
+"""Generators and critics by preset name."""
+
+from led_fast.models.toy import (
+    PRESETS,
+    GaussianTailCritic,
+    Perceptron,
+    ToyCriticConfig,
+    ToyGeneratorConfig,
+    ToyPreset,
+    toy_balance,
+    toy_critic,
+    toy_generator,
+)
+
+__all__ = [
+    "PRESETS",
+    "GaussianTailCritic",
+    "Perceptron",
+    "ToyCriticConfig",
+    "ToyGeneratorConfig",
+    "ToyPreset",
+    "toy_balance",
+    "toy_critic",
+    "toy_generator",
+]
