@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from led_fast.flows.contract import check_positive, standard_normal_log_prob
+
+
+class Base(Protocol):
+    """What a one-way flow needs of its base distribution."""
+
+    def rsample(self, n: int) -> tuple[Tensor, Tensor]:
+        """Draws n samples: (z of shape (n, ...), their log density of shape (n,))."""
+        ...
+
+    def score(self, z: Tensor) -> Tensor:
+        """Gradient of the log density at z, detached."""
+        ...
 
 
 class DiagonalNormal(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.flows.contract import check_positive, standard_normal_log_prob
-from led_fast.nn.fourier_features import FourierFeatures
+from led_fast.nn import FourierFeatures
 
 
 class GaussianConditional(nn.Module):
@@ -64,12 +64,14 @@ class LearnedConditional(nn.Module):
             features, nn.Linear(features.out_features, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
         )
         self.affine = _zero_linear(width, 2 * dropped)
-        self.half = dropped // 2
+        self.fixed = dropped // 2
         steps = couplings if dropped > 1 else 0
         self.mixings = nn.ParameterList(torch.eye(dropped) for _ in range(steps))
         self.couplings = nn.ModuleList(
             nn.Sequential(
-                nn.Linear(self.half + width, width), nn.SiLU(), _zero_linear(width, 2 * (dropped - self.half))
+                nn.Linear(self.fixed + width, width),
+                nn.SiLU(),
+                _zero_linear(width, 2 * (dropped - self.fixed)),
             )
             for _ in range(steps)
         )
@@ -80,7 +82,7 @@ class LearnedConditional(nn.Module):
         noise, log_det = _affine(dropped, self.affine(context), bound=4.0)
         for mixing, coupling in zip(self.mixings, self.couplings, strict=True):
             noise = noise @ mixing.mT
-            fixed, moved = noise[:, : self.half], noise[:, self.half :]
+            fixed, moved = noise[:, : self.fixed], noise[:, self.fixed :]
             moved, ladj = _affine(moved, coupling(torch.cat([fixed, context], dim=1)), bound=2.0)
             # The next mixing must let the coordinates change roles, so what moved goes first.
             noise = torch.cat([moved, fixed], dim=1)

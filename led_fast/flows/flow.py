@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from led_fast.flows.base import Base
 from led_fast.flows.dimension import Slice
 from led_fast.flows.score import forward_with_score
 
@@ -40,7 +41,9 @@ class OneWayFlow(nn.Module):
         layers: modules that keep the contract of `led_fast.flows.contract`.
     """
 
-    def __init__(self, base: nn.Module, layers: Iterable[nn.Module]) -> None:
+    base: Base
+
+    def __init__(self, base: Base, layers: Iterable[nn.Module]) -> None:
         super().__init__()
         self.base = base
         self.layers = nn.ModuleList(layers)

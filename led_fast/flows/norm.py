@@ -34,6 +34,10 @@ class BatchNorm(nn.Module):
         t: (B, F, ...). Output: the same and ladj (B,).
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+    initialized: Tensor
+
     def __init__(
         self, features: int, statistics: Statistics = "running", momentum: float = 0.1, eps: float = 1e-5
     ) -> None:
@@ -86,6 +90,9 @@ class ActNorm(nn.Module):
     Shape:
         t: (B, F, ...). Output: `e^s (t - mean) + shift` of the same shape, and ladj = Σ s, (B,).
     """
+
+    mean: Tensor
+    initialized: Tensor
 
     def __init__(self, features: int) -> None:
         super().__init__()

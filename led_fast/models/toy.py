@@ -20,7 +20,7 @@ from led_fast.flows import (
     Staircase,
     StandardNormal,
 )
-from led_fast.nn.fourier_features import FourierFeatures
+from led_fast.nn import FourierFeatures
 
 
 @dataclass(frozen=True)

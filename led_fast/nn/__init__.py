@@ -1,5 +1,6 @@
 """Drop-in layers. Every layer of a flow returns `(y, log_abs_det)`, value and log-determinant together."""
 
+from led_fast.nn.fourier_features import FourierFeatures as FourierFeatures
 from led_fast.nn.soft_relu import SoftReLU as SoftReLU
 
-__all__ = ["SoftReLU"]
+__all__ = ["FourierFeatures", "SoftReLU"]

@@ -26,6 +26,8 @@ class FourierFeatures(nn.Module):
         x: (..., D). Output: (..., D + 2 K).
     """
 
+    projection: Tensor
+
     def __init__(
         self, features: int, directions: int = 64, lowest: float = 0.5, highest: float = 30.0
     ) -> None:
