@@ -30,7 +30,9 @@ class SoftReLU(nn.Module):
         (torch.Size([4, 3]), torch.Size([4]))
     """
 
-    def __init__(self, alpha: float = 5.8, beta: float = 1.0, u0: float = 0.0, t0: float | None = None) -> None:
+    def __init__(
+        self, alpha: float = 5.8, beta: float = 1.0, u0: float = 0.0, t0: float | None = None
+    ) -> None:
         super().__init__()
         self.alpha, self.beta, self.u0 = alpha, beta, u0
         self.t0 = math.log(2) / alpha if t0 is None and alpha else t0 or 0.0

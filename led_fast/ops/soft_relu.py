@@ -5,9 +5,11 @@ import math
 import torch
 from torch import Tensor
 
+from led_fast.ops._autograd import differentiable
 from led_fast.ops._checks import check_floating
 
-_op = torch.ops.led_fast
+_forward_op = torch.ops.led_fast.soft_relu.default
+_backward_op = torch.ops.led_fast.soft_relu_backward.default
 
 
 def soft_relu(
@@ -42,14 +44,14 @@ def soft_relu(
     if t0 is None:
         t0 = math.log(2) / alpha if alpha else 0.0
     check_parameters("soft_relu", alpha, beta, u0, t0)
-    return _op.soft_relu(x, alpha, beta, u0, t0)
+    return _forward(x, alpha, beta, u0, t0)
 
 
 def check_parameters(op: str, alpha: float, beta: float, u0: float, t0: float) -> None:
     """Raises ValueError unless alpha > beta > 0 and all parameters are finite and representable in float32."""
     if not alpha > beta > 0:
         raise ValueError(f"{op}: alpha > beta > 0 is required, got alpha={alpha}, beta={beta}")
-    if not all(map(math.isfinite, (alpha, u0, t0))):
+    if not (alpha < math.inf and abs(u0) < math.inf and abs(t0) < math.inf):
         raise ValueError(f"{op}: parameters must be finite, got alpha={alpha}, u0={u0}, t0={t0}")
     if alpha > 1e30 * beta:
         raise ValueError(f"{op}: alpha / beta must be at most 1e30, got {alpha / beta:g}")
@@ -89,7 +91,8 @@ def _setup(ctx, inputs, output) -> None:
 def _backward(ctx, grad_y: Tensor | None, grad_log: Tensor | None):
     grad_x = None
     if grad_y is not None or grad_log is not None:
-        grad_x = _op.soft_relu_backward(*ctx.saved_tensors, grad_y, grad_log, ctx.alpha, ctx.beta, ctx.u0)
+        (x,) = ctx.saved_tensors
+        grad_x = _gradient(x, grad_y, grad_log, ctx.alpha, ctx.beta, ctx.u0)
     return grad_x, None, None, None, None
 
 
@@ -117,26 +120,25 @@ def _double_backward(ctx, grad_grad: Tensor):
     return (grad_grad * slope).to(x.dtype), grad_grad_y, grad_grad_log, None, None, None
 
 
-torch.library.register_autograd("led_fast::soft_relu", _backward, setup_context=_setup)
-torch.library.register_autograd("led_fast::soft_relu_backward", _double_backward, setup_context=_setup_double)
+_forward = differentiable(_forward_op, _backward, _setup)
+_gradient = differentiable(_backward_op, _double_backward, _setup_double)
 
 
 @torch.library.register_vmap("led_fast::soft_relu")
 def _vmap(info, in_dims, x, *parameters):
     x = x.movedim(in_dims[0], 0)
-    y, log_abs_det = _op.soft_relu(x.flatten(0, 1), *parameters)
+    y, log_abs_det = _forward_op(x.flatten(0, 1), *parameters)
     return (y.unflatten(0, x.shape[:2]), log_abs_det.unflatten(0, x.shape[:2])), (0, 0)
 
 
 @torch.library.register_vmap("led_fast::soft_relu_backward")
 def _vmap_backward(info, in_dims, x, grad_y, grad_log, *parameters):
-    def flat(tensor, dim, like=None):
+    def flat(tensor, dim):
         if tensor is None:
             return None
         tensor = tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
         return tensor.flatten(0, 1)
 
-    grad_x = _op.soft_relu_backward(
-        flat(x, in_dims[0]), flat(grad_y, in_dims[1]), flat(grad_log, in_dims[2]), *parameters
-    )
-    return grad_x.unflatten(0, (info.batch_size, -1)), 0
+    x = flat(x, in_dims[0])
+    grad_x = _backward_op(x, flat(grad_y, in_dims[1]), flat(grad_log, in_dims[2]), *parameters)
+    return grad_x.unflatten(0, (info.batch_size, x.shape[0] // info.batch_size)), 0
