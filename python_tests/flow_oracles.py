@@ -35,9 +35,8 @@ def brute_force_ladj(layer: nn.Module, t: Tensor) -> Tensor:
 
 
 def joint_map(flow: OneWayFlow, u: Tensor) -> Tensor:
-    """All noise of one sample (base, inflations), flat -> all that the flow keeps or drops, flat."""
-    size = flow.base.mean.numel()
-    t, rest, dropped = u[None, :size], u[size:], []
+    """All noise of one sample (plane base, inflations), flat -> all that the flow keeps or drops, flat."""
+    t, rest, dropped = u[None, :2], u[2:], []
     for layer in flow.layers:
         if isinstance(layer, Inflate):
             t, rest = torch.cat([t, rest[None, : layer.features]], dim=1), rest[layer.features :]
@@ -51,8 +50,12 @@ def joint_map(flow: OneWayFlow, u: Tensor) -> Tensor:
 
 def joint_log_prob(flow: OneWayFlow, u: Tensor, create_graph: bool = False) -> Tensor:
     """Log density of `joint_map(flow, u)` by the change of variables with the whole Jacobian."""
-    normal = -0.5 * u.square().sum() - 0.5 * len(u) * math.log(2 * math.pi)
-    return normal - torch.linalg.slogdet(jacobian(lambda v: joint_map(flow, v), u, create_graph)).logabsdet
+    noise = -0.5 * u[2:].square().sum() - 0.5 * len(u[2:]) * math.log(2 * math.pi)
+    return (
+        flow.base.log_prob(u[None, :2])[0]
+        + noise
+        - torch.linalg.slogdet(jacobian(lambda v: joint_map(flow, v), u, create_graph)).logabsdet
+    )
 
 
 def joint_score(flow: OneWayFlow, u: Tensor) -> Tensor:

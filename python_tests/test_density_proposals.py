@@ -6,7 +6,7 @@ import pytest
 import torch
 from flow_oracles import gaussian_mixture, randomize
 
-from led_fast.density import CoveringProposal
+from led_fast.density import CoveringProposal, KernelProposal, quadrature_log_normalizer
 from led_fast.flows import DiagonalNormal, Linear, OneWayFlow, Staircase, StandardNormal
 from led_fast.models import toy_balance
 
@@ -70,6 +70,19 @@ def test_share_of_broad_draws_is_epsilon_even_for_single_draws():
         assert share == pytest.approx(0.2, abs=4.5 * math.sqrt(0.16 / (3000 * n)))
 
 
+def test_kernel_proposal_knows_its_density():
+    points = 2 * torch.randn(30, 2)
+    kernels = KernelProposal(points, torch.tensor([0.05, 0.4]), DiagonalNormal(torch.zeros(2), 2.0), 0.25)
+    assert quadrature_log_normalizer(kernels.log_prob, (-14, -14), (14, 14)).value == pytest.approx(
+        0, abs=2e-4
+    )
+    y, log_q = kernels.rsample(200_000)
+    torch.testing.assert_close(log_q, kernels.log_prob(y))
+    weights = (critic(y) - log_q).double().exp()
+    error = float(weights.std() / weights.mean()) / math.sqrt(len(weights))
+    assert abs(float(weights.mean().log()) - LOG_ALPHA) < 4.5 * error
+
+
 def test_balance_learns_the_balance_heuristic():
     mixture = proposal(0.3, toy_balance())
     mixture.generator = DiagonalNormal(torch.tensor([1.0, 0.0]), 0.5)
@@ -95,6 +108,8 @@ def test_only_the_balance_receives_gradients():
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1.0, -0.1])
-def test_bad_epsilon(epsilon):
+def test_bad_shares(epsilon):
     with pytest.raises(ValueError, match=r"epsilon must lie in \(0, 1\)"):
         proposal(epsilon)
+    with pytest.raises(ValueError, match=r"broad_share must lie in \(0, 1\)"):
+        KernelProposal(torch.zeros(1, 2), torch.ones(1), DiagonalNormal(torch.zeros(2)), epsilon)

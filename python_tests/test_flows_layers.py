@@ -117,7 +117,7 @@ def test_staircase_derivatives():
 
 def test_staircase_steepness_is_capped():
     layer = Staircase(2)
-    torch.nn.init.constant_(layer.scaled_log_steepness, 10.0)
+    torch.nn.init.constant_(layer.log_steepness, 10.0)
     out, ladj = layer(torch.randn(100, 2))
     assert out.isfinite().all() and ladj.isfinite().all()
 

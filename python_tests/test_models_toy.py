@@ -60,8 +60,8 @@ def test_paper_preset_is_the_papers():
 @pytest.mark.parametrize(
     "config",
     [
-        ToyGeneratorConfig(blocks=2),
-        ToyGeneratorConfig(features=4, blocks=2),
+        ToyGeneratorConfig(components=3),
+        ToyGeneratorConfig(features=4),
         ToyGeneratorConfig(
             features=5, blocks=2, activation="soft_relu", norm="batch", conditional="gaussian"
         ),

@@ -19,13 +19,14 @@ from led_fast.density.objectives import (
     mixed_kl_loss,
     reverse_kl_loss,
 )
-from led_fast.density.proposals import CoveringProposal, Proposal, ProposalDraw
+from led_fast.density.proposals import CoveringProposal, KernelProposal, Proposal, ProposalDraw
 from led_fast.density.quadrature import QuadratureEstimate, quadrature_log_normalizer
 
 __all__ = [
     "CoveringProposal",
     "DensityModel",
     "KLGate",
+    "KernelProposal",
     "NormalizerEstimate",
     "Proposal",
     "ProposalDraw",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from led_fast.flows import DiagonalNormal
 
 
 class Proposal(Protocol):
@@ -23,6 +26,49 @@ class ProposalDraw(NamedTuple):
     y: Tensor
     log_q: Tensor
     balance_loss: Tensor | None
+
+
+class KernelProposal:
+    """Data points blurred by normal kernels of several widths, mixed with a broad density.
+
+    It finds the data's modes before the generator does, at every scale that the widths span. Built anew from
+    each data batch; the density is that of this batch's mixture, exactly.
+
+    Args:
+        points: data, (m, D).
+        widths: standard deviations of the kernels, (w,), equally likely.
+        broad: density with support everywhere, with `rsample` and `log_prob`.
+        broad_share: its probability.
+    """
+
+    def __init__(
+        self, points: Tensor, widths: Tensor, broad: DiagonalNormal, broad_share: float = 0.2
+    ) -> None:
+        if not 0 < broad_share < 1:
+            raise ValueError(f"KernelProposal: broad_share must lie in (0, 1), got {broad_share}")
+        self.points = points
+        self.widths = widths
+        self.broad = broad
+        self.broad_share = broad_share
+
+    def rsample(self, n: int) -> tuple[Tensor, Tensor]:
+        """Draws n samples: (y of shape (n, D), log_q of shape (n,))."""
+        device = self.points.device
+        point = self.points[torch.randint(len(self.points), (n,), device=device)]
+        width = self.widths[torch.randint(len(self.widths), (n, 1), device=device)]
+        blurred = point + width * torch.randn_like(point)
+        from_broad = torch.rand(n, 1, device=device) < self.broad_share
+        y = torch.where(from_broad, self.broad.rsample(n)[0], blurred)
+        return y, self.log_prob(y)
+
+    def log_prob(self, y: Tensor) -> Tensor:
+        """Log density at y of shape (n, D): (n,)."""
+        squared = torch.cdist(y, self.points).square()[:, :, None]
+        log_kernels = -0.5 * squared / self.widths.square() - y.shape[1] * self.widths.log()
+        count = len(self.points) * len(self.widths)
+        log_norm = 0.5 * y.shape[1] * math.log(2 * math.pi) + math.log(count)
+        blurred = log_kernels.flatten(1).logsumexp(dim=1) - log_norm + math.log1p(-self.broad_share)
+        return torch.logaddexp(blurred, self.broad.log_prob(y) + math.log(self.broad_share))
 
 
 class CoveringProposal(nn.Module):

@@ -81,14 +81,15 @@ class MixtureBase(nn.Module):
     Args:
         features: dimension D of a sample.
         components: number K of normals.
-        spread: standard deviation of the initial means around 0; every initial scale is 1.
+        spread: standard deviation of the initial means around 0.
+        scale: initial standard deviation of every component.
     """
 
-    def __init__(self, features: int, components: int, spread: float = 1.0) -> None:
+    def __init__(self, features: int, components: int, spread: float = 1.0, scale: float = 1.0) -> None:
         super().__init__()
-        check_positive("MixtureBase", features=features, components=components)
+        check_positive("MixtureBase", features=features, components=components, scale=scale)
         self.means = nn.Parameter(spread * torch.randn(components, features))
-        self.log_scales = nn.Parameter(torch.zeros(components, features))
+        self.log_scales = nn.Parameter(torch.full((components, features), math.log(scale)))
         self.logits = nn.Parameter(torch.zeros(components))
 
     def rsample(self, n: int) -> tuple[Tensor, Tensor]:

@@ -20,9 +20,6 @@ class Staircase(nn.Module):
 
     Args:
         features: number F of features, each with a staircase of its own. steps: number K of steps.
-        steepness_gain: log b is stored divided by this, so that under Adam it moves this many times faster
-        than the
-            other parameters: narrow modes need steep steps.
 
     Shape:
         t: (B, F, ...). Output: the same and ladj (B,).
@@ -30,14 +27,13 @@ class Staircase(nn.Module):
 
     MAX_LOG_STEEPNESS = 9.0
 
-    def __init__(self, features: int, steps: int = 8, steepness_gain: float = 10.0) -> None:
+    def __init__(self, features: int, steps: int = 8) -> None:
         super().__init__()
-        check_positive("Staircase", features=features, steps=steps, steepness_gain=steepness_gain)
-        self.steepness_gain = steepness_gain
+        check_positive("Staircase", features=features, steps=steps)
         centers = torch.linspace(-1.8, 1.8, steps) + 0.1 * torch.randn(features, steps)
         self.centers = nn.Parameter(centers)
         self.log_heights = nn.Parameter(torch.full((features, steps), -2.0))
-        self.scaled_log_steepness = nn.Parameter(torch.full((features, steps), 0.7 / steepness_gain))
+        self.log_steepness = nn.Parameter(torch.full((features, steps), 0.7))
         self.log_slope = nn.Parameter(torch.zeros(features))
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,8 +44,8 @@ class Staircase(nn.Module):
 
     def _steps(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Centers, heights and steepnesses (F, K), slopes (F,)."""
-        log_steepness = (self.steepness_gain * self.scaled_log_steepness).clamp(max=self.MAX_LOG_STEEPNESS)
-        return self.centers, self.log_heights.exp(), log_steepness.exp(), self.log_slope.exp()
+        steepness = self.log_steepness.clamp(max=self.MAX_LOG_STEEPNESS).exp()
+        return self.centers, self.log_heights.exp(), steepness, self.log_slope.exp()
 
 
 class _StaircaseFunction(torch.autograd.Function):

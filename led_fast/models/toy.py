@@ -14,6 +14,7 @@ from led_fast.flows import (
     GaussianConditional,
     Inflate,
     Linear,
+    MixtureBase,
     OneWayFlow,
     Slice,
     SoftReLU,
@@ -25,9 +26,10 @@ from led_fast.nn import FourierFeatures
 
 @dataclass(frozen=True)
 class ToyGeneratorConfig:
-    """A one-way flow onto the plane: 2-D noise, inflated to `features`, through `blocks`, sliced back to 2-D.
+    """A one-way flow onto the plane: 2-D base, inflated to `features`, through `blocks`, sliced back to 2-D.
 
     Attributes:
+        components: number of normals in the base's learned mixture; 1 is the standard normal, fixed.
         features: width inside; the noise is doubled until it is reached. blocks: number of {linear, norm,
         activation} blocks. activation: "staircase" or the paper's "soft_relu". steps: steps of each
         staircase. norm: "none", "act", "batch" (the paper's batch statistics) or "running". conditional: r of
@@ -35,8 +37,9 @@ class ToyGeneratorConfig:
             each slice.
     """
 
+    components: int = 64
     features: int = 2
-    blocks: int = 6
+    blocks: int = 2
     activation: Literal["staircase", "soft_relu"] = "staircase"
     steps: int = 8
     norm: Literal["none", "act", "batch", "running"] = "none"
@@ -75,7 +78,7 @@ PRESETS: dict[str, ToyPreset] = {
     "inflated": ToyPreset(generator=ToyGeneratorConfig(features=4)),
     "paper": ToyPreset(
         generator=ToyGeneratorConfig(
-            features=256, blocks=8, activation="soft_relu", norm="batch", conditional="gaussian"
+            components=1, features=256, blocks=8, activation="soft_relu", norm="batch", conditional="gaussian"
         ),
         critic=ToyCriticConfig(width=256, directions=0, activation="leaky_relu"),
     ),
@@ -98,7 +101,12 @@ def toy_generator(preset: str | ToyGeneratorConfig = "default") -> OneWayFlow:
     for _ in range(config.blocks):
         layers += [Linear(width), *_norm(config), _activation(config)]
     layers.append(Linear(width))
-    return OneWayFlow(StandardNormal(2), layers + _slices(config))
+    base = (
+        MixtureBase(2, config.components, spread=0.8, scale=0.15)
+        if config.components > 1
+        else StandardNormal(2)
+    )
+    return OneWayFlow(base, layers + _slices(config))
 
 
 def toy_critic(preset: str | ToyCriticConfig = "default") -> GaussianTailCritic:
