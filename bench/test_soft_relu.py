@@ -1,0 +1,59 @@
+"""soft-ReLU against eager PyTorch, torch.compile, and a plain copy of its input."""
+
+import shutil
+from collections.abc import Callable
+
+import pytest
+import torch
+from led_fast import reference
+
+import led_fast
+
+CUDA = torch.cuda.is_available()
+DEVICE = "cuda" if CUDA else "cpu"
+# From one element to the largest layer of a DCGAN; the last one is the shape that the figures are stated for.
+SHAPES = [(1, 1), (8, 16), (256, 256), (8192, 2), (64, 16, 16, 16), (1, 1_000_003), (64, 96, 32, 32)]
+if CUDA:
+    SHAPES.append((1024, 256, 32, 32))
+
+
+@pytest.fixture(scope="module")
+def compiled(measuring: bool) -> Callable | None:
+    """torch.compile takes seconds a shape and needs a C++ compiler; without it that column stays empty."""
+    if not measuring or not (CUDA or shutil.which("g++")):
+        return None
+    return torch.compile(reference.soft_relu, dynamic=False)
+
+
+@pytest.mark.parametrize("threads", [1] if CUDA else [1, 2], indirect=True)
+@pytest.mark.parametrize("direction", ["forward", "forward+backward"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+def test_soft_relu(compare, compiled, shape, dtype, direction, threads) -> None:
+    x = torch.randn(shape, device=DEVICE, dtype=dtype)
+    functions = {"led_fast": led_fast.soft_relu, "eager": reference.soft_relu}
+    if compiled is not None:
+        functions["torch.compile"] = compiled
+    case = {
+        "shape": "x".join(map(str, shape)),
+        "dtype": str(dtype)[6:],
+        "pass": direction,
+        "threads": threads,
+    }
+    if direction == "forward":
+        contenders = {name: lambda f=f: f(x) for name, f in functions.items()}
+        contenders["clone"] = lambda: x.clone()
+        moved = 2 * x.nbytes
+    else:
+        leaf = x.clone().requires_grad_()
+        y, log_abs_det = led_fast.soft_relu(x)
+        gradients = [torch.randn_like(y), torch.randn_like(log_abs_det)]
+        contenders = {
+            name: lambda f=f: torch.autograd.grad(f(leaf), leaf, gradients) for name, f in functions.items()
+        }
+        moved = 5 * x.nbytes
+    with torch.set_grad_enabled(direction != "forward"):
+        row = compare("soft_relu", case, contenders)
+    if "clone" in row.seconds:
+        row.figures["share of clone"] = row.ratio("clone")
+    row.figures["GB/s"] = moved / row.seconds["led_fast"] / 1e9
