@@ -83,6 +83,13 @@ def test_kernel_proposal_knows_its_density():
     assert abs(float(weights.mean().log()) - LOG_ALPHA) < 4.5 * error
 
 
+def test_broad_component_can_change_between_draws():
+    mixture = proposal(0.5)
+    mixture.broad = KernelProposal(torch.full((4, 2), 50.0), torch.ones(1), mixture.broad, 1e-9)
+    y, _ = mixture.rsample(400)
+    assert int((y[:, 0] > 40).sum()) == 200
+
+
 def test_balance_learns_the_balance_heuristic():
     mixture = proposal(0.3, toy_balance())
     mixture.generator = DiagonalNormal(torch.tensor([1.0, 0.0]), 0.5)

@@ -28,11 +28,12 @@ class ProposalDraw(NamedTuple):
     balance_loss: Tensor | None
 
 
-class KernelProposal:
+class KernelProposal(nn.Module):
     """Data points blurred by normal kernels of several widths, mixed with a broad density.
 
     It finds the data's modes before the generator does, at every scale that the widths span. Built anew from
-    each data batch; the density is that of this batch's mixture, exactly.
+    each data batch (`proposal.broad = KernelProposal(...)`); its density is that of the batch's mixture,
+    exactly.
 
     Args:
         points: data, (m, D).
@@ -41,13 +42,17 @@ class KernelProposal:
         broad_share: its probability.
     """
 
+    points: Tensor
+    widths: Tensor
+
     def __init__(
         self, points: Tensor, widths: Tensor, broad: DiagonalNormal, broad_share: float = 0.2
     ) -> None:
         if not 0 < broad_share < 1:
             raise ValueError(f"KernelProposal: broad_share must lie in (0, 1), got {broad_share}")
-        self.points = points
-        self.widths = widths
+        super().__init__()
+        self.register_buffer("points", points, persistent=False)
+        self.register_buffer("widths", widths, persistent=False)
         self.broad = broad
         self.broad_share = broad_share
 
