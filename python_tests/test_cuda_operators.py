@@ -4,6 +4,7 @@ import pytest
 import torch
 from cuda_operators import (
     DEVICE,
+    FLOATING,
     all_operators,
     as_tuple,
     assert_as_accurate,
@@ -21,7 +22,7 @@ def test_cuda_module_is_loaded():
     assert led_fast.cuda_error is None
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", FLOATING, ids=str)
 @all_operators
 def test_values_and_gradients(operator, dtype):
     if dtype not in operator.dtypes:
