@@ -6,6 +6,8 @@
 #include "common/multiversion.h"
 
 STABLE_TORCH_LIBRARY(led_fast, m) {
+  m.def("circulant_logdet(Tensor weight, int rows, int columns) -> Tensor");
+  m.def("circulant_logdet_with_grad(Tensor weight, int rows, int columns) -> (Tensor, Tensor)");
   m.def("soft_relu(Tensor x, float alpha, float beta, float u0, float t0) -> (Tensor, Tensor)");
   m.def("soft_relu_backward(Tensor x, Tensor? grad_y, Tensor? grad_log_abs_det, float alpha, float beta, float u0) -> Tensor");
 }

@@ -24,7 +24,8 @@ else:
 
 from led_fast import nn as nn  # noqa: E402
 from led_fast import reference as reference  # noqa: E402
+from led_fast.ops import circulant_logdet as circulant_logdet
 from led_fast.ops import soft_relu as soft_relu  # noqa: E402
 
 __version__ = _version("led_fast")
-__all__ = ["cuda_error", "nn", "reference", "soft_relu"]
+__all__ = ["circulant_logdet", "cuda_error", "nn", "reference", "soft_relu"]

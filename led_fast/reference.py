@@ -19,3 +19,28 @@ def soft_relu(
     slope = beta / alpha + (1 - beta / alpha) * torch.sigmoid((alpha - beta) * v)
     per_element = slope.log().unsqueeze(-1).flatten(1)
     return y, per_element.sum(1, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
+
+
+def circulant_symbols(weight: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The C x C symbols Ŵ(f) (up to conjugation) of a circular convolution: (..., C, C, kh, kw) -> (..., H, W//2 + 1, C, C).
+
+    A real kernel's symbols at mirrored frequencies are conjugate: the half spectrum of a real FFT has them all.
+    """
+    (rows, columns), (kh, kw) = grid, weight.shape[-2:]
+    wrap_rows, wrap_columns = -(-kh // rows), -(-kw // columns)  # a kernel larger than the grid wraps around it
+    padded = torch.nn.functional.pad(weight, (0, wrap_columns * columns - kw, 0, wrap_rows * rows - kh))
+    wrapped = padded.unflatten(-1, (wrap_columns, columns)).unflatten(-3, (wrap_rows, rows)).sum((-4, -2))
+    return torch.fft.rfft2(wrapped).movedim((-4, -3), (-2, -1))
+
+
+def circulant_logdet(weight: Tensor, grid: tuple[int, int]) -> Tensor:
+    """`Σ_f log|det Ŵ(f)|` over the H x W frequencies of a circular convolution's (..., C, C, kh, kw) kernel (App. A.3).
+
+    Columns of the half spectrum count twice, but for the first and, where W is even, the last: they hold their mirrors.
+    """
+    columns = grid[1]
+    count = torch.full((columns // 2 + 1,), 2.0, dtype=weight.dtype, device=weight.device)
+    count[0] = 1
+    if columns % 2 == 0:
+        count[-1] = 1
+    return (torch.linalg.slogdet(circulant_symbols(weight, grid)).logabsdet * count).sum((-2, -1))

@@ -1,0 +1,162 @@
+// The log-determinant of circular convolutions on the CPU, and its gradient in the same pass: the symbol at 16 (fp64:
+// 8) frequencies is evaluated, eliminated and dropped. Work is split by batch and frequency into fixed pieces, whose
+// results are added in order: nothing depends on the number of threads.
+#include <algorithm>
+#include <memory>
+#include <new>
+#include <numeric>
+
+#include "circulant_logdet/eliminate.h"
+#include "circulant_logdet/op.h"
+#include "circulant_logdet/spectrum.h"
+
+namespace led::circulant_logdet {
+namespace {
+
+constexpr int64_t kGroupsPerGradient = 4;  // SIMD groups of frequencies whose gradients are added up before they are kept
+
+// What one thread works in.
+template <class Real> class Workspace {
+  static constexpr int64_t lanes = Lanes<Real>::count;
+  static constexpr std::align_val_t alignment{64};
+  struct Free {
+    void operator()(Real* p) const { ::operator delete(p, alignment); }
+  };
+  static int64_t transposed_size(Taps taps) { return (taps.count() + lanes - 1) / lanes * lanes * lanes * 2; }
+  std::unique_ptr<Real, Free> memory_;
+
+ public:
+  LaneMatrix<Real> matrix;
+  Real *basis, *weights, *transposed;
+  std::vector<Exchange<Real>> exchanges;
+
+  Workspace(const Problem& p)
+      : memory_(static_cast<Real*>(::operator new(
+            (LaneMatrix<Real>::size(int(p.channels)) + (p.taps.count() + 1) * lanes + transposed_size(p.taps)) * sizeof(Real), alignment))),
+        matrix(memory_.get(), int(p.channels)),
+        basis(memory_.get() + LaneMatrix<Real>::size(matrix.n)),
+        weights(basis + p.taps.count() * lanes),
+        transposed(weights + lanes) {}
+};
+
+template <class Real> LED_INLINE void evaluate_group(const Spectrum& s, int64_t group, const Real* folded, const Workspace<Real>& w) {
+  evaluate_basis(s, group, w.basis, w.weights);
+  evaluate_symbols(folded, w.basis, s.taps, w.matrix);
+}
+template <class Real> LED_INLINE void differentiate_group(const Spectrum& s, const Workspace<Real>& w, Real* gradient) {
+  transpose_basis(w.basis, w.weights, s.taps, w.transposed);
+  accumulate_gradient(w.matrix, w.transposed, s.taps, gradient);
+}
+
+// One plain function a type, since target_clones does not apply to templates.
+#define LED_KERNELS(Real)                                                                                              \
+  LED_MULTIVERSION void evaluate(const Spectrum& s, int64_t group, const Real* folded, const Workspace<Real>& w) {     \
+    evaluate_group(s, group, folded, w);                                                                               \
+  }                                                                                                                    \
+  LED_MULTIVERSION double sum_logs(const Workspace<Real>& w) { return sum_log_abs_det(w.matrix, w.weights); }          \
+  LED_MULTIVERSION void differentiate(const Spectrum& s, const Workspace<Real>& w, Real* gradient) {                   \
+    differentiate_group(s, w, gradient);                                                                               \
+  }
+LED_KERNELS(float)
+LED_KERNELS(double)
+#undef LED_KERNELS
+
+template <class Real> class Computation {
+ public:
+  Computation(const Real* weight, Real* logdet, Real* gradient, const Problem& problem)
+      : p_(problem), spectrum_(p_.grid, p_.taps), logdet_(logdet), gradient_(gradient), folded_(p_.batch * p_.weight_size()),
+        sums_(p_.batch * groups_), partial_(gradient ? p_.batch * pieces_ * partial_size_ : 0) {
+    fold_taps(weight, p_.batch * p_.entries(), p_.taps, folded_.data());
+    for (int64_t b = 0; b < p_.batch; ++b) {
+      const Real* w = weight + b * p_.weight_size();
+      finite_[b] = std::all_of(w, w + p_.weight_size(), [](Real x) { return std::isfinite(x); });
+    }
+  }
+
+  void run() {
+    torch::stable::parallel_for(0, p_.batch * pieces_, 1, [&](int64_t begin, int64_t end) {
+      Workspace<Real> workspace(p_);
+      for (int64_t piece = begin; piece < end; ++piece) compute_piece(piece / pieces_, piece % pieces_, workspace);
+    });
+    for (int64_t b = 0; b < p_.batch; ++b) logdet_[b] = Real(std::accumulate(&sums_[b * groups_], &sums_[b * groups_] + groups_, 0.0));
+    if (!gradient_) return;
+    torch::stable::parallel_for(0, p_.batch * p_.entries(), 4096, [&](int64_t begin, int64_t end) {
+      for (int64_t e = begin; e < end; ++e) unfold_gradient(e / p_.entries(), e % p_.entries());
+    });
+  }
+
+ private:
+  void compute_piece(int64_t b, int64_t piece, Workspace<Real>& w) {
+    const Real* folded = &folded_[b * p_.weight_size()];
+    Real* gradient = gradient_ ? &partial_[(b * pieces_ + piece) * partial_size_] : nullptr;
+    const int64_t first = piece * groups_per_piece_, last = std::min(first + groups_per_piece_, groups_);
+    if (!finite_[b]) {
+      constexpr Real nan = std::numeric_limits<Real>::quiet_NaN();
+      std::fill(&sums_[b * groups_ + first], &sums_[b * groups_] + last, nan);
+      if (gradient) std::fill(gradient, gradient + partial_size_, nan);
+      return;
+    }
+    for (int64_t group = first; group < last; ++group) {
+      evaluate(spectrum_, group, folded, w);
+      eliminate(w.matrix, gradient_ ? Goal::inverse : Goal::determinant, w.exchanges);
+      sums_[b * groups_ + group] = sum_logs(w);
+      if (gradient) differentiate(spectrum_, w, gradient);
+    }
+  }
+
+  // Adds up the pieces' gradients with respect to folded taps, and hands each to its pair of taps.
+  void unfold_gradient(int64_t b, int64_t entry) {
+    const int64_t count = p_.taps.count(), sines = p_.taps.sines(), cosines = p_.taps.cosines();
+    Real* out = gradient_ + b * p_.weight_size() + entry * count;
+    const auto total = [&](int64_t t) {
+      double sum = 0;
+      for (int64_t piece = 0; piece < pieces_; ++piece) sum += partial_[(b * pieces_ + piece) * partial_size_ + entry * count + t];
+      return sum;
+    };
+    for (int64_t t = 0; t < cosines; ++t) {
+      const double even = total(t), odd = t < sines ? total(cosines + t) : 0;
+      out[t] = Real(even + odd);
+      if (t < sines) out[count - 1 - t] = Real(even - odd);
+    }
+  }
+
+  const Problem p_;
+  const Spectrum spectrum_;
+  Real* const logdet_;
+  Real* const gradient_;
+  const int64_t groups_ = (p_.grid.frequencies() + Lanes<Real>::count - 1) / Lanes<Real>::count;
+  const int64_t groups_per_piece_ = gradient_ ? kGroupsPerGradient : 1;
+  const int64_t pieces_ = (groups_ + groups_per_piece_ - 1) / groups_per_piece_;
+  const int64_t partial_size_ = p_.weight_size() + Lanes<Real>::count;  // accumulate_gradient writes past its end
+  std::vector<Real> folded_;
+  std::vector<double> sums_;
+  std::vector<Real> partial_;
+  std::vector<char> finite_ = std::vector<char>(p_.batch);
+};
+
+template <class Real> void compute(const void* weight, void* logdet, void* gradient, const Problem& problem) {
+  Computation<Real>(static_cast<const Real*>(weight), static_cast<Real*>(logdet), static_cast<Real*>(gradient), problem).run();
+}
+
+std::tuple<Tensor, std::optional<Tensor>> logdet_cpu(const Tensor& weight, int64_t rows, int64_t columns, bool with_gradient) {
+  return logdet_op(weight, rows, columns, with_gradient, [&](const void* w, void* logdet, void* gradient, const Problem& problem) {
+    (weight.scalar_type() == ScalarType::Double ? compute<double> : compute<float>)(w, logdet, gradient, problem);
+  });
+}
+
+Tensor forward(const Tensor& weight, int64_t rows, int64_t columns) {
+  return std::get<0>(logdet_cpu(weight, rows, columns, false));
+}
+std::tuple<Tensor, Tensor> forward_with_gradient(const Tensor& weight, int64_t rows, int64_t columns) {
+  const auto [logdet, gradient] = logdet_cpu(weight, rows, columns, true);
+  return {logdet, *gradient};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(led_fast, CPU, m) {
+  m.impl("circulant_logdet", TORCH_BOX(&forward));
+  m.impl("circulant_logdet_with_grad", TORCH_BOX(&forward_with_gradient));
+}
+
+}  // namespace led::circulant_logdet

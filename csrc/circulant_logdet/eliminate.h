@@ -1,0 +1,58 @@
+// Elimination of one complex matrix per SIMD lane, all lanes together, with partial pivoting in each lane.
+//
+// The method is Gauss-Jordan in place, blocked. Eliminating the columns K turns them into P = -A_K inv(A_KK) and every
+// other column J into A_J + P A_KJ. For the determinant only the rows and columns not yet eliminated are updated
+// (an LU factorisation); for the inverse all are. Almost all the work is the matrix product.
+#pragma once
+#include <vector>
+
+#include "circulant_logdet/lanes.h"
+
+namespace led::circulant_logdet {
+
+// Exchange of rows `row` and `with` in the lanes of `mask`.
+template <class Real> struct Exchange {
+  unsigned char mask[sizeof(Mask<Real>)];  // as bytes: std::vector does not align to SIMD vectors everywhere
+  int row, with;
+
+  LED_INLINE Exchange(Mask<Real> lanes, int row, int with) : row(row), with(with) {
+    std::memcpy(mask, &lanes, sizeof mask);
+  }
+  LED_INLINE Mask<Real> lanes() const {
+    Mask<Real> m;
+    std::memcpy(&m, mask, sizeof m);
+    return m;
+  }
+};
+
+// A view of n x n complex entries, each a SIMD vector of real and one of imaginary parts, and of n pivots.
+template <class Real> class LaneMatrix {
+ public:
+  static constexpr int lanes = Lanes<Real>::count;
+  static constexpr int entry_size = 2 * lanes;
+
+  static int64_t size(int n) { return int64_t(n) * (row_stride(n) + entry_size + lanes); }  // in Reals
+  LaneMatrix(Real* memory, int n)  // size(n) Reals, aligned to 64 bytes
+      : n(n), entries_(memory), pivots_(memory + n * row_stride(n)), magnitudes_(pivots_ + n * entry_size) {}
+
+  LED_INLINE Real* entry(int row, int column) const { return entries_ + row * row_stride(n) + column * entry_size; }
+  LED_INLINE Real* pivot(int k) const { return pivots_ + k * entry_size; }
+  LED_INLINE Real* magnitude(int row) const { return magnitudes_ + row * lanes; }
+  LED_INLINE int64_t row_stride() const { return row_stride(n); }
+
+  const int n;
+
+ private:
+  // An odd number of entries, so that the rows of a column fall on different cache sets.
+  static LED_INLINE int64_t row_stride(int n) { return int64_t(n | 1) * entry_size; }
+  Real *entries_, *pivots_, *magnitudes_;
+};
+
+enum class Goal { determinant, inverse };
+
+// Leaves the pivots, whose product is the determinant up to sign, and with Goal::inverse the inverse in place of the
+// matrix. A lane with a zero pivot is singular: its other pivots and its inverse mean nothing, but are finite.
+// `exchanges` is scratch.
+template <class Real> void eliminate(const LaneMatrix<Real>& matrix, Goal goal, std::vector<Exchange<Real>>& exchanges);
+
+}  // namespace led::circulant_logdet

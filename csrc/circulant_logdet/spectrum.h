@@ -1,0 +1,192 @@
+// Symbols of a convolution kernel at a SIMD vector of frequencies, straight from its taps; log|det| of each from the
+// pivots of its elimination; and the gradient's way back from inverse symbols to taps.
+#pragma once
+#include <cmath>
+#include <limits>
+#include <type_traits>
+#include <vector>
+
+#include "circulant_logdet/eliminate.h"
+#include "circulant_logdet/math.h"
+#include "common/elementary.h"
+
+namespace led::circulant_logdet {
+
+// e^{iπ m/size} for m in [0, 2 size), exact at multiples of a quarter turn.
+inline std::vector<double> roots_of_unity(int64_t size) {
+  std::vector<double> roots(4 * size);
+  for (int64_t m = 0; m < 2 * size; ++m) {
+    const int64_t quarter = (4 * m + size) / (2 * size);  // the nearest multiple of size / 2
+    const double rest = 3.14159265358979323846 * double(2 * m - quarter * size) / double(2 * size);
+    const double c = std::cos(rest), s = std::sin(rest);
+    const double values[4][2] = {{c, s}, {-s, c}, {-c, -s}, {s, -c}};
+    roots[2 * m] = values[quarter % 4][0];
+    roots[2 * m + 1] = values[quarter % 4][1];
+  }
+  return roots;
+}
+
+struct Spectrum {
+  Grid grid;
+  Taps taps;
+  std::vector<double> row_phases, column_phases;  // [frequency][tap][cos, sin] along each axis
+
+  Spectrum(Grid grid, Taps taps)
+      : grid(grid), taps(taps), row_phases(phases(grid.rows, taps.rows)), column_phases(phases(grid.columns, taps.columns)) {}
+
+  static std::vector<double> phases(int64_t size, int64_t taps) {
+    const std::vector<double> roots = roots_of_unity(size);
+    std::vector<double> result;
+    result.reserve(2 * size * taps);
+    for (int64_t f = 0; f < size; ++f)
+      for (int64_t t = 0; t < taps; ++t) {
+        const double* root = &roots[2 * half_turns(f, t, taps, size)];
+        result.insert(result.end(), {root[0], root[1]});
+      }
+    return result;
+  }
+};
+
+// cos ψ_t (t <= N/2) and then sin ψ_t (t < N/2) at one SIMD vector of frequencies, [t][lane], and the frequencies'
+// weights. The last vector is filled up with copies of frequency 0 of weight 0.
+template <class Real> LED_INLINE void evaluate_basis(const Spectrum& s, int64_t group, Real* basis, Real* weights) {
+  constexpr int lanes = Lanes<Real>::count;
+  const int64_t count = s.grid.frequencies(), cosines = s.taps.cosines();
+  for (int l = 0; l < lanes; ++l) {
+    const bool listed = group * lanes + l < count;
+    const Frequency f = s.grid.frequency(listed ? group * lanes + l : 0);
+    weights[l] = Real(listed ? f.weight : 0);
+    const double* row = &s.row_phases[2 * s.taps.rows * f.row];
+    const double* columns = &s.column_phases[2 * s.taps.columns * f.column];
+    for (int64_t t = 0, a = 0; t < cosines; ++a)
+      for (int64_t b = 0; b < s.taps.columns && t < cosines; ++b, ++t) {
+        const double re = row[2 * a] * columns[2 * b] - row[2 * a + 1] * columns[2 * b + 1];
+        const double im = row[2 * a] * columns[2 * b + 1] + row[2 * a + 1] * columns[2 * b];
+        basis[t * lanes + l] = Real(re);
+        if (t < s.taps.sines()) basis[(cosines + t) * lanes + l] = Real(im);
+      }
+  }
+}
+
+// Sums, then differences, of mirrored taps: the coefficients of the basis.
+template <class Real> LED_INLINE void fold_taps(const Real* weight, int64_t entries, Taps taps, Real* folded) {
+  const int64_t count = taps.count(), sines = taps.sines(), cosines = taps.cosines();
+  for (int64_t e = 0; e < entries; ++e, weight += count, folded += count) {
+    for (int64_t t = 0; t < sines; ++t) {
+      folded[t] = weight[t] + weight[count - 1 - t];
+      folded[cosines + t] = weight[t] - weight[count - 1 - t];
+    }
+    if (cosines > sines) folded[sines] = weight[sines];
+  }
+}
+
+// kWidth neighbouring entries of one part (real or imaginary) of the symbols.
+template <int kWidth, class Real>
+LED_INLINE void combine(const Real* coefficients, int64_t stride, const Real* basis, int64_t count, Real* out) {
+  constexpr int lanes = Lanes<Real>::count;
+  Vec<Real> sum[kWidth] = {};
+  for (int64_t t = 0; t < count; ++t) {
+    const Vec<Real> wave = load(basis + t * lanes);
+#pragma GCC unroll 4
+    for (int j = 0; j < kWidth; ++j) sum[j] += wave * coefficients[j * stride + t];
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < kWidth; ++j) store(out + j * 2 * lanes, sum[j]);
+}
+
+template <class Real>
+LED_INLINE void evaluate_symbols(const Real* folded, const Real* basis, Taps taps, const LaneMatrix<Real>& matrix) {
+  constexpr int lanes = Lanes<Real>::count;
+  const int64_t count = taps.count(), cosines = taps.cosines(), sines = taps.sines();
+  for (int i = 0; i < matrix.n; ++i) {
+    int j = 0;
+    for (; j + 4 <= matrix.n; j += 4, folded += 4 * count) {
+      combine<4>(folded, count, basis, cosines, matrix.entry(i, j));
+      combine<4>(folded + cosines, count, basis + cosines * lanes, sines, matrix.entry(i, j) + lanes);
+    }
+    for (; j < matrix.n; ++j, folded += count) {
+      combine<1>(folded, count, basis, cosines, matrix.entry(i, j));
+      combine<1>(folded + cosines, count, basis + cosines * lanes, sines, matrix.entry(i, j) + lanes);
+    }
+  }
+}
+
+// Σ over the lanes of weight * log|det|, of which the pivots are the factors; -inf where one is zero. A lane with a
+// zero pivot loses its weight, so that it adds nothing to the gradient.
+template <class Real> LED_INLINE double sum_log_abs_det(const LaneMatrix<Real>& matrix, Real* weights) {
+  constexpr int lanes = Lanes<Real>::count;
+  double square[lanes], scale[lanes], singular[lanes] = {}, invalid[lanes] = {};  // products of |pivot|^2 and scales
+  int64_t square_exponent[lanes] = {}, scale_exponent[lanes] = {};
+  for (int l = 0; l < lanes; ++l) square[l] = scale[l] = 1;
+  for (int k = 0; k < matrix.n; ++k) {
+    const Real* pivot = matrix.pivot(k);
+    LED_SIMD
+    for (int l = 0; l < lanes; ++l) {
+      double x = pivot[l], y = pivot[lanes + l];
+      int64_t exponent;
+      if constexpr (std::is_same_v<Real, double>) {  // whose square may over- or underflow
+        const double size = std::fabs(x) + std::fabs(y), safe = size == 0 ? 1 : size;
+        x /= safe;
+        y /= safe;
+        scale[l] = split_exponent(scale[l] * safe, &exponent);
+        scale_exponent[l] += exponent;
+      }
+      const double q = x * x + y * y;
+      singular[l] = q == 0 ? 1 : singular[l];
+      invalid[l] += q * 0;  // splitting loses NaN and infinity
+      square[l] = split_exponent(square[l] * (q == 0 ? 1 : q), &exponent);
+      square_exponent[l] += exponent;
+    }
+  }
+  double sum = 0;
+  LED_SIMD
+  for (int l = 0; l < lanes; ++l)
+    square[l] = 0.5 * log_normal(square[l]) + log_normal(scale[l]) + invalid[l] +
+                (0.5 * double(square_exponent[l]) + double(scale_exponent[l])) * 0.69314718055994530942;
+  for (int l = 0; l < lanes; ++l) {
+    if (weights[l] == 0) continue;
+    sum += singular[l] ? -std::numeric_limits<double>::infinity() : weights[l] * square[l];
+    if (singular[l]) weights[l] = 0;
+  }
+  return sum;
+}
+
+// The basis with taps along the lanes: for vector v of taps and lane l of frequencies, what the real and the imaginary
+// part of an inverse entry are multiplied with. [v][l][re, im][lane]
+template <class Real> LED_INLINE void transpose_basis(const Real* basis, const Real* weights, Taps taps, Real* transposed) {
+  constexpr int lanes = Lanes<Real>::count;
+  const int64_t count = taps.count(), vectors = (count + lanes - 1) / lanes;
+  for (int64_t v = 0; v < vectors; ++v)
+    for (int l = 0; l < lanes; ++l, transposed += 2 * lanes)
+      for (int m = 0; m < lanes; ++m) {
+        const int64_t t = v * lanes + m;
+        const Real value = t < count ? basis[t * lanes + l] * weights[l] : 0;
+        transposed[m] = t < taps.cosines() ? value : 0;
+        transposed[lanes + m] = t < taps.cosines() ? 0 : -value;
+      }
+}
+
+// gradient[c, r, :] += Re Σ_lanes inverse[r, c] (cos + i sin). The last vector of an entry's taps reaches into the next
+// entry, to which it adds zeros: `gradient` ends with room for one vector more.
+template <class Real>
+LED_INLINE void accumulate_gradient(const LaneMatrix<Real>& inverse, const Real* transposed, Taps taps, Real* gradient) {
+  constexpr int lanes = Lanes<Real>::count;
+  const int64_t count = taps.count();
+  for (int c = 0; c < inverse.n; ++c) {
+    for (int r = 0; r < inverse.n; ++r, gradient += count) {
+      const Real* z = inverse.entry(r, c);
+      const Real* b = transposed;
+      for (int64_t t = 0; t < count; t += lanes) {
+        Vec<Real> even = {}, odd = {};
+#pragma GCC unroll 16
+        for (int l = 0; l < lanes; ++l, b += 2 * lanes) {
+          even += load(b) * z[l];
+          odd += load(b + lanes) * z[lanes + l];
+        }
+        store(gradient + t, load(gradient + t) + (even + odd));
+      }
+    }
+  }
+}
+
+}  // namespace led::circulant_logdet
