@@ -22,21 +22,22 @@ def soft_relu(
 
 
 def circulant_symbols(weight: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The C x C symbols Ŵ(f) (up to conjugation) of a circular convolution: (..., C, C, kh, kw) -> (..., H, W//2 + 1, C, C).
+    """Symbols (up to conjugation) of a circular convolution: (..., C, C, kh, kw) -> (..., H, W // 2 + 1, C, C).
 
-    A real kernel's symbols at mirrored frequencies are conjugate: the half spectrum of a real FFT has them all.
+    Those of a real kernel are conjugate at mirrored frequencies: the half spectrum of a real FFT has them all.
     """
     (rows, columns), (kh, kw) = grid, weight.shape[-2:]
-    wrap_rows, wrap_columns = -(-kh // rows), -(-kw // columns)  # a kernel larger than the grid wraps around it
+    wrap_rows, wrap_columns = -(-kh // rows), -(-kw // columns)  # a larger kernel wraps around the grid
     padded = torch.nn.functional.pad(weight, (0, wrap_columns * columns - kw, 0, wrap_rows * rows - kh))
     wrapped = padded.unflatten(-1, (wrap_columns, columns)).unflatten(-3, (wrap_rows, rows)).sum((-4, -2))
     return torch.fft.rfft2(wrapped).movedim((-4, -3), (-2, -1))
 
 
 def circulant_logdet(weight: Tensor, grid: tuple[int, int]) -> Tensor:
-    """`Σ_f log|det Ŵ(f)|` over the H x W frequencies of a circular convolution's (..., C, C, kh, kw) kernel (App. A.3).
+    """`Σ_f log|det Ŵ(f)|` over the H W frequencies of a (..., C, C, kh, kw) circular convolution (App. A.3).
 
-    Columns of the half spectrum count twice, but for the first and, where W is even, the last: they hold their mirrors.
+    Columns of the half spectrum count twice, but for the first and, where W is even, the last, which hold both of
+    a mirrored pair.
     """
     columns = grid[1]
     count = torch.full((columns // 2 + 1,), 2.0, dtype=weight.dtype, device=weight.device)

@@ -5,46 +5,52 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from led_fast.ops._autograd import differentiable
 from led_fast.ops._checks import check_floating
 from led_fast.reference import circulant_symbols
 
-_op = torch.ops.led_fast
+_op = torch.ops.led_fast.circulant_logdet.default
+_op_with_grad = torch.ops.led_fast.circulant_logdet_with_grad.default
 
 
 def circulant_logdet(weight: Tensor, grid: Sequence[int]) -> Tensor:
-    """The log-determinant of `nn.Conv2d(C, C, (kh, kw), padding="same", padding_mode="circular")` on H x W images.
+    """The log-determinant of a circular convolution with `nn.Conv2d`'s kernel on H x W images (LED, App. A.3).
 
-    A circular convolution is diagonal in Fourier space but for its channels: `log|det| = Σ_f log|det Ŵ(f)|` over the
-    H W frequencies, Ŵ(f) the C x C symbol. The symbols are never stored: the cost is O(H W C³) and the memory O(C² kh kw).
+    The convolution `nn.Conv2d(C, C, (kh, kw), padding="same", padding_mode="circular")` is diagonal in Fourier
+    space but for its channels: `log|det| = Σ_f log|det Ŵ(f)|` over the H W frequencies, Ŵ(f) the C x C symbol.
+    The symbols are never stored: the cost is O(H W C³), the memory O(C² kh kw).
 
     Args:
-        weight: Shape (..., C, C, kh, kw), any strides; leading dimensions are a batch of convolutions. Any kernel size:
-            kernels larger than the grid wrap around. Half precisions are computed in float32.
+        weight: Shape (..., C, C, kh, kw), any strides; leading dimensions are a batch of convolutions. Kernels
+            larger than the grid wrap around it. Half precisions are computed in float32.
         grid: (H, W), two positive integers.
 
     Returns:
-        Shape (...), in nats; float64 for float64 weights, float32 otherwise, under autocast too. Where a symbol is
-        exactly singular (its elimination meets a zero pivot) the result is -inf and that frequency adds zero to the
-        gradient. NaN or infinite weights give NaN. Differentiable any number of times: where `weight` requires a
-        gradient it is computed at once and kept, O(C² kh kw). Equal bit for bit for any number of threads.
+        Shape (...), in nats; float64 for float64 weights, float32 otherwise, under autocast too. Where a symbol
+        is exactly singular (its elimination meets a zero pivot) the result is -inf and that frequency adds zero
+        to the gradient. NaN or infinite weights give NaN. Differentiable any number of times: where `weight`
+        requires a gradient it is computed at once and kept, O(C² kh kw). Equal bit for bit for any number of
+        threads.
 
     Raises:
         TypeError: `weight` is no floating-point tensor, or `grid` is not of integers.
-        ValueError: `weight` has fewer than 4 dimensions, unequal channels or an empty kernel, or `grid` is not two
-            positive integers.
+        ValueError: `weight` has fewer than 4 dimensions, unequal channels or an empty kernel, or `grid` is not
+            two positive integers.
     """
     rows, columns = _check(weight, grid)
     if weight.dtype in (torch.float16, torch.bfloat16):
         weight = weight.float()
     if torch.is_grad_enabled() and weight.requires_grad:
-        return _op.circulant_logdet_with_grad(weight, rows, columns)[0]
-    return _op.circulant_logdet(weight, rows, columns)
+        return _logdet_with_grad(weight, rows, columns)[0]
+    return _logdet(weight, rows, columns)
 
 
 def _check(weight: Tensor, grid: Sequence[int]) -> tuple[int, int]:
     check_floating("circulant_logdet", "weight", weight)
     if weight.dim() < 4 or weight.shape[-4] != weight.shape[-3] or 0 in weight.shape[-2:]:
-        raise ValueError(f"circulant_logdet: weight must have shape (..., C, C, kh, kw), got {tuple(weight.shape)}")
+        raise ValueError(
+            f"circulant_logdet: weight must have shape (..., C, C, kh, kw), got {tuple(weight.shape)}"
+        )
     sizes = tuple(grid) if isinstance(grid, Sequence) else (grid,)
     if not all(isinstance(size, int) and not isinstance(size, bool) for size in sizes):
         raise TypeError(f"circulant_logdet: grid must be two integers (H, W), got {grid!r}")
@@ -70,7 +76,7 @@ def _setup(ctx, inputs, output) -> None:
 
 def _backward(ctx, grad_logdet: Tensor):
     (weight,) = ctx.saved_tensors
-    _, gradient = _op.circulant_logdet_with_grad(weight, ctx.rows, ctx.columns)
+    _, gradient = _logdet_with_grad(weight, ctx.rows, ctx.columns)
     return gradient * grad_logdet[..., None, None, None, None], None, None
 
 
@@ -94,7 +100,7 @@ def _backward_with_grad(ctx, grad_logdet: Tensor | None, grad_gradient: Tensor |
 def _hessian_product(weight: Tensor, direction: Tensor, rows: int, columns: int) -> Tensor:
     """`d<direction, gradient(weight)> / d weight`, by differentiable PyTorch on the half spectrum.
 
-    The gradient is `Re Σ_f Ŵ^{-T} ω^{tap f}`; its derivative along V is `-Re Σ_f (Ŵ^{-1} V̂ Ŵ^{-1})^T ω^{tap f}`.
+    The gradient is `Re Σ_f Ŵ^{-T} ω^{tap f}`; along V it changes by `-Re Σ_f (Ŵ^{-1} V̂ Ŵ^{-1})^T ω^{tap f}`.
     """
     grid = rows, columns
     symbol, change = circulant_symbols(weight, grid), circulant_symbols(direction, grid)
@@ -110,15 +116,15 @@ def _hessian_product(weight: Tensor, direction: Tensor, rows: int, columns: int)
     return -image[..., at_rows[:, None], at_columns]
 
 
-torch.library.register_autograd("led_fast::circulant_logdet", _backward, setup_context=_setup)
-torch.library.register_autograd("led_fast::circulant_logdet_with_grad", _backward_with_grad, setup_context=_setup_with_grad)
+_logdet = differentiable(_op, _backward, _setup)
+_logdet_with_grad = differentiable(_op_with_grad, _backward_with_grad, _setup_with_grad)
 
 
 @torch.library.register_vmap("led_fast::circulant_logdet")
 def _vmap(info, in_dims, weight: Tensor, rows: int, columns: int):
-    return _op.circulant_logdet(weight.movedim(in_dims[0], 0), rows, columns), 0
+    return _op(weight.movedim(in_dims[0], 0), rows, columns), 0
 
 
 @torch.library.register_vmap("led_fast::circulant_logdet_with_grad")
 def _vmap_with_grad(info, in_dims, weight: Tensor, rows: int, columns: int):
-    return _op.circulant_logdet_with_grad(weight.movedim(in_dims[0], 0), rows, columns), (0, 0)
+    return _op_with_grad(weight.movedim(in_dims[0], 0), rows, columns), (0, 0)
