@@ -5,7 +5,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/util/Exception.h>
 
-#include <vector>
+#include <algorithm>
 
 namespace led {
 
@@ -26,6 +26,11 @@ inline Tensor empty_strided(const Tensor& like, const int64_t* sizes, const int6
 inline Tensor empty_per_sample(const Tensor& like, ScalarType dtype) {
   const int64_t size = like.size(0), stride = 1;
   return empty_strided(like, &size, &stride, 1, dtype);
+}
+
+inline bool same_sizes(const Tensor& a, const Tensor& b) {
+  const auto x = a.sizes(), y = b.sizes();
+  return x.size() == y.size() && std::equal(x.begin(), x.end(), y.begin());
 }
 
 inline bool has_strides_of(const Tensor& x, MemoryFormat format) {

@@ -41,7 +41,7 @@ Tensor backward_op(const Tensor& x, const std::optional<Tensor>& grad_y, const s
   Tensor grad_x = empty_with_strides_of(dense);
   std::optional<Tensor> gy, gl;
   if (grad_y) {
-    STD_TORCH_CHECK(grad_y->scalar_type() == x.scalar_type() && grad_y->numel() == x.numel() && grad_y->dim() == x.dim(),
+    STD_TORCH_CHECK(grad_y->scalar_type() == x.scalar_type() && same_sizes(*grad_y, x),
                     "soft_relu_backward: grad_y must have x's shape and dtype");
     gy = in_format(*grad_y, format);
   }
