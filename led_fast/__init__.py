@@ -5,16 +5,27 @@ from pathlib import Path as _Path
 
 import torch as _torch  # first: our modules need its libraries in the process
 
-if not any(_Path(__file__).parent.glob("_C.*.so")):
+_FOLDER = _Path(__file__).parent
+
+if not any(_FOLDER.glob("_C.*.so")):
     raise ImportError(
-        f"led_fast in {_Path(__file__).parent} is the source folder without its compiled module: "
+        f"led_fast in {_FOLDER} is the source folder without its compiled module: "
         "run `pip install .` there and start Python from another folder"
     )
 from led_fast import _C as _C  # noqa: E402
 
 cuda_error: str | None = None
 """Why CUDA tensors are not supported in this process, or None where they are."""
-if _torch.version.cuda is None:
+
+
+def cuda_module_path() -> _Path | None:
+    """Where the compiled CUDA module lies, or None where the package was built without it."""
+    return next(_FOLDER.glob("_C_cuda.*.so"), None)
+
+
+if cuda_module_path() is None:
+    cuda_error = "the package was built without CUDA (no nvcc was found, or LED_FAST_CUDA=0)"
+elif _torch.version.cuda is None:
     cuda_error = f"torch {_torch.__version__} is built without CUDA"
 else:
     try:
@@ -24,8 +35,8 @@ else:
 
 from led_fast import nn as nn  # noqa: E402
 from led_fast import reference as reference  # noqa: E402
-from led_fast.ops import circulant_logdet as circulant_logdet
+from led_fast.ops import circulant_logdet as circulant_logdet  # noqa: E402
 from led_fast.ops import soft_relu as soft_relu  # noqa: E402
 
 __version__ = _version("led_fast")
-__all__ = ["circulant_logdet", "cuda_error", "nn", "reference", "soft_relu"]
+__all__ = ["circulant_logdet", "cuda_error", "cuda_module_path", "nn", "reference", "soft_relu"]

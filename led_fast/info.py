@@ -1,0 +1,89 @@
+"""`python -m led_fast.info`: what is installed, what was built, and whether every operator computes what it should."""
+
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import led_fast
+from led_fast import reference
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """An operator beside its reference, on one input."""
+
+    name: str
+    operator: Callable[..., object]
+    reference: Callable[..., object]
+    make_inputs: Callable[[], tuple[object, ...]]
+
+    def error(self, device: str) -> float:
+        """The largest difference to the float64 reference on the CPU, relative to the largest value."""
+        inputs = self.make_inputs()
+        moved = [x.to(device, torch.float32) if isinstance(x, Tensor) else x for x in inputs]
+        outputs, expected = (_tensors(f(*args)) for f, args in ((self.operator, moved), (self.reference, inputs)))
+        return max(
+            ((ours.cpu().double() - true).abs().max() / true.abs().max()).item()
+            for ours, true in zip(outputs, expected, strict=True)
+        )
+
+
+def _tensors(result: object) -> list[Tensor]:
+    return [result] if isinstance(result, Tensor) else list(result)  # type: ignore[call-overload]
+
+
+def _normal(*shape: int) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+SELF_CHECKS = [
+    SelfCheck("soft_relu", led_fast.soft_relu, reference.soft_relu, lambda: (_normal(8, 1000),)),
+    SelfCheck(
+        "circulant_logdet",
+        led_fast.circulant_logdet,
+        reference.circulant_logdet,
+        lambda: (_normal(2, 8, 8, 3, 3), (8, 8)),
+    ),
+]
+LARGEST_ERROR = 1e-4  # single precision on well-conditioned inputs
+
+
+def report() -> tuple[list[str], bool]:
+    """The lines to print, and whether every self-check passed."""
+    build = led_fast._C.build_info()
+    lines = [
+        f"led_fast {led_fast.__version__}",
+        f"python {platform.python_version()}, {platform.platform()}",
+        f"torch {torch.__version__} (built against the headers of torch {build['torch_headers']}, stable ABI 2.11)",
+        f"CPU module: {build['compiler']}, running with {build['cpu_instruction_set']}, {torch.get_num_threads()} threads",
+        f"CUDA module: {_cuda_state()}",
+    ]
+    devices = ["cpu", *(["cuda"] if led_fast.cuda_error is None and torch.cuda.is_available() else [])]
+    passed = True
+    for check in SELF_CHECKS:
+        for device in devices:
+            error = check.error(device)
+            good = error < LARGEST_ERROR
+            passed &= good
+            lines.append(f"self-check {check.name} on {device}: {'ok' if good else 'WRONG'} (relative error {error:.1e})")
+    return lines, passed
+
+
+def _cuda_state() -> str:
+    if led_fast.cuda_error is not None:
+        return f"{'not loaded' if led_fast.cuda_module_path() else 'absent'}: {led_fast.cuda_error}"
+    build = led_fast._C_cuda.build_info()
+    version = build["cuda_toolkit"]
+    toolkit = f"CUDA {version // 1000}.{version % 1000 // 10}, architectures {build['cuda_architectures']}"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU visible"
+    return f"loaded, {toolkit}; {gpu}"
+
+
+if __name__ == "__main__":
+    printed, all_passed = report()
+    print("\n".join(printed))
+    sys.exit(0 if all_passed else 1)
