@@ -1,0 +1,104 @@
+"""Where training batches come from: a mixture drawn afresh at every step, or the rows of a file."""
+
+import hashlib
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from led_fast.data.mixture import GaussianMixture, grid, ring
+from led_fast.data.table import read_rows
+from led_fast.errors import InputError
+
+_MIXTURES = {"ring": ring, "grid": grid}
+_HELD_OUT_SHARE = 0.1
+_SPLIT_SEED = 0
+_FEWEST_ROWS = 100
+
+
+class DataSource(Protocol):
+    """What training and evaluation need to know about data.
+
+    Attributes:
+        name: `ring`, `grid` or the file's path.
+        mixture: the exact density, None where it is unknown.
+        fingerprint: identifies the content; a run resumes on the same content only.
+        shift: (D,) float64; training happens in the coordinates (x - shift) / scale.
+        scale: (D,) float64.
+    """
+
+    name: str
+    mixture: GaussianMixture | None
+    fingerprint: str
+    shift: Tensor
+    scale: Tensor
+
+    def sample(self, n: int) -> Tensor:
+        """Draws (n, D) training points, float64, in the data's own coordinates."""
+        ...
+
+    def held_out(self, n: int) -> Tensor:
+        """At most n points, (≤ n, D) float64, that training never sees."""
+        ...
+
+
+class MixtureSource:
+    """Fresh draws from a known mixture: every point is new, so nothing can be overfitted."""
+
+    def __init__(self, name: str, mixture: GaussianMixture) -> None:
+        """Wraps a mixture under the name that runs record."""
+        self.name = self.fingerprint = name
+        self.mixture: GaussianMixture | None = mixture
+        self.shift, self.scale = mixture.mean, mixture.scale
+
+    def sample(self, n: int) -> Tensor:
+        """Draws n points from the mixture."""
+        return self.mixture.sample(n)
+
+    def held_out(self, n: int) -> Tensor:
+        """Draws n points from the mixture: no point is ever seen twice."""
+        return self.mixture.sample(n)
+
+
+class TableSource:
+    """The rows of a file, sampled with replacement; a fixed tenth of them is held out."""
+
+    def __init__(self, name: str, rows: Tensor) -> None:
+        """Splits rows (n, D), float64; InputError where they are too few or a column is constant."""
+        if len(rows) < _FEWEST_ROWS:
+            raise InputError(f"{name}: want at least {_FEWEST_ROWS} rows to learn from, got {len(rows)}")
+        self.name = name
+        self.mixture: GaussianMixture | None = None
+        self.fingerprint = hashlib.sha256(rows.numpy().tobytes()).hexdigest()
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(_SPLIT_SEED))
+        held_out = int(len(rows) * _HELD_OUT_SHARE)
+        self._held_out, self._rows = rows[order[:held_out]], rows[order[held_out:]]
+        self.shift, self.scale = self._rows.mean(0), self._rows.std(0)
+        if not (self.scale > 0).all():
+            column = int(self.scale.argmin()) + 1
+            raise InputError(f"{name}: column {column} is constant, so the rows have no density in the plane")
+
+    def sample(self, n: int) -> Tensor:
+        """Draws n training rows with replacement."""
+        return self._rows[torch.randint(len(self._rows), (n,))]
+
+    def held_out(self, n: int) -> Tensor:
+        """The first n held-out rows."""
+        return self._held_out[:n]
+
+
+def open_source(name: str) -> DataSource:
+    """Opens training data by name.
+
+    Args:
+        name: `ring`, `grid`, or the path of a `.npy` or `.csv` file with two columns.
+
+    Raises:
+        InputError: an unknown name, or a file that cannot serve as training data.
+    """
+    if name in _MIXTURES:
+        return MixtureSource(name, _MIXTURES[name]())
+    if Path(name).suffix not in (".npy", ".csv"):
+        raise InputError(f"unknown data {name!r}: want ring, grid, or a .npy or .csv file with two columns")
+    return TableSource(name, read_rows(name))

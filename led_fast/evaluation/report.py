@@ -1,0 +1,152 @@
+"""The report of a density on the plane: quality, divergences, and how far the normaliser can be believed."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from led_fast.data import DataSource
+from led_fast.density import (
+    DensityModel,
+    NormalizerEstimate,
+    QuadratureEstimate,
+    kl_gate,
+    summarize_log_weights,
+)
+from led_fast.evaluation.modes import HIGH_QUALITY_RADIUS, count_modes
+from led_fast.evaluation.normalizer import quadrature_in_data_coordinates
+
+QUALITY_SAMPLES = 2500  # as in the literature
+_BATCHES, _BATCH = 20, 1000  # importance weights
+_HELD_OUT = 50_000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A report of JSON values, and the draws that it is about.
+
+    Attributes:
+        report: see `evaluate`.
+        data: points of the data, (n, 2).
+        samples: the generator's, (n, 2).
+        refined: importance-resampled, (n, 2).
+    """
+
+    report: dict[str, Any]
+    data: Tensor
+    samples: Tensor
+    refined: Tensor
+
+
+@torch.no_grad()
+def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
+    """Evaluates a model against its data, and against the truth where that is known.
+
+    The report holds, in nats unless a name says percent: `modes`, `modes_total`, `high_quality_percent`
+    (2,500 draws within 3 standard deviations of the nearest center) with `…_refined` and `…_oracle` (true
+    samples) beside it; `bridge_percent` (share of 20,000 draws beyond 3 standard deviations of every center);
+    `kl_data_model` KL(p* ‖ p_θ) and `kl_generator_model` KL(q ‖ p_θ), an upper bound where the generator
+    drops coordinates; `held_out_nll` beside the `entropy`, its least possible value; `log_normalizer`;
+    `kl_gate`. What needs the truth is None where it is unknown.
+
+    Args:
+        model: in eval mode, in the data's coordinates.
+        source: its data.
+        seed: of every draw made here.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        held_out = source.held_out(_HELD_OUT)
+        samples = model.sample(QUALITY_SAMPLES)
+        refined = model.refined_sample(QUALITY_SAMPLES)
+        drawn, log_weights = _weigh_generator(model)
+    quadrature = quadrature_in_data_coordinates(model.critic, source.shift, source.scale)
+    log_prob = model.log_prob(held_out).double()
+    gate = kl_gate(log_weights, quadrature.value)
+    report = {
+        **_quality(samples, refined.x, drawn, held_out, source),
+        "refinement_ess_fraction": refined.ess_fraction,
+        **_divergence(log_prob, held_out, source),
+        "kl_generator_model": gate.kl,
+        "held_out_nll": -log_prob.mean().item(),
+        "held_out_nll_standard_error": _standard_error(log_prob),
+        "held_out_points": len(held_out),
+        "entropy": source.mixture.entropy if source.mixture else None,
+        "log_normalizer": _normalizer(summarize_log_weights(log_weights), quadrature),
+        "kl_gate": gate._asdict(),
+    }
+    return Evaluation(_finite(report), held_out[:QUALITY_SAMPLES], samples, refined.x)
+
+
+def _weigh_generator(model: DensityModel) -> tuple[Tensor, Tensor]:
+    """Draws of the generator, (n, 2), and their log-weights f - log q, (batches, n / batches)."""
+    draws = [model.generator.rsample(_BATCH) for _ in range(_BATCHES)]
+    log_weights = torch.stack([model.unnormalized_log_prob(y) - log_q for y, log_q in draws])
+    return torch.cat([y for y, _ in draws]), log_weights
+
+
+def _quality(
+    samples: Tensor, refined: Tensor, drawn: Tensor, data: Tensor, source: DataSource
+) -> dict[str, Any]:
+    if source.mixture is None:
+        keys = (
+            "modes",
+            "modes_total",
+            "modes_refined",
+            "high_quality_percent",
+            "high_quality_percent_refined",
+        )
+        return dict.fromkeys((*keys, "high_quality_percent_oracle", "bridge_percent"))
+    raw, resampled, oracle = (
+        count_modes(x[:QUALITY_SAMPLES], source.mixture) for x in (samples, refined, data)
+    )
+    bridges = source.mixture.nearest(drawn)[0] > HIGH_QUALITY_RADIUS
+    return {
+        "modes": raw.modes,
+        "modes_total": len(source.mixture.centers),
+        "modes_refined": resampled.modes,
+        "high_quality_percent": raw.high_quality_percent,
+        "high_quality_percent_refined": resampled.high_quality_percent,
+        "high_quality_percent_oracle": oracle.high_quality_percent,
+        "bridge_percent": 100 * bridges.double().mean().item(),
+    }
+
+
+def _divergence(log_prob: Tensor, data: Tensor, source: DataSource) -> dict[str, Any]:
+    if source.mixture is None:
+        return {"kl_data_model": None, "kl_data_model_standard_error": None}
+    log_ratio = source.mixture.log_prob(data) - log_prob
+    return {
+        "kl_data_model": log_ratio.mean().item(),
+        "kl_data_model_standard_error": _standard_error(log_ratio),
+    }
+
+
+def _normalizer(estimate: NormalizerEstimate, quadrature: QuadratureEstimate) -> dict[str, Any]:
+    """The generator's estimate, which is called reliable only if the quadrature agrees with it."""
+    low, high = estimate.ci95
+    distance = abs(estimate.value - quadrature.value)
+    agrees = distance <= high - low + quadrature.error
+    objection = "" if agrees else f"differs from quadrature by {distance:.3f} nats"
+    return asdict(estimate) | {
+        "quadrature": quadrature.value,
+        "quadrature_error": quadrature.error,
+        "quadrature_edge_share": quadrature.edge_share,
+        "reliable": estimate.reliable and agrees,
+        "reason": "; ".join(filter(None, (estimate.reason, objection))),
+    }
+
+
+def _standard_error(values: Tensor) -> float:
+    return values.std().item() / math.sqrt(len(values))
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: None stands for both."""
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,136 @@
+"""The learned density in log scale, beside the truth and the samples."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from led_fast.data import GaussianMixture
+
+# Colour-blind safe: a perceptually uniform map for densities, Okabe and Ito's blue for lines and points.
+_COLORMAP = "magma"
+_BLUE = "#0072B2"
+_DEPTH = 20.0  # nats below the highest density that the colours reach
+_PIXELS = 600
+_STYLE = {"font.size": 9, "axes.titlesize": 10, "axes.linewidth": 0.6, "legend.frameon": False}
+
+LogDensity = Callable[[Tensor], Tensor]
+Window = tuple[float, float, float, float]  # left, right, bottom, top
+
+
+def density_figure(
+    path: Path,
+    log_density: LogDensity,
+    truth: GaussianMixture | None,
+    data: Tensor,
+    samples: dict[str, Tensor],
+) -> None:
+    """Writes a PNG of the densities (first row) over the points (second row).
+
+    Args:
+        path: the file to write.
+        log_density: the learned log density of points (B, 2), in nats; (B,).
+        truth: the exact density, None where it is unknown.
+        data: points of the training distribution, (n, 2).
+        samples: two sets of draws by title, (n, 2) each.
+    """
+    window = _window(data if truth is None else truth.centers)
+    columns = 2 if truth is None else 3
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(3.6 * columns, 7.2), dpi=160, layout="constrained")
+        densities, points = figure.subplots(2, columns)
+        learned = _on_pixels(log_density, window)
+        top = learned.max().item()
+        if truth is None:
+            learned_axes, data_axes = densities
+            sample_axes = points
+        else:
+            truth_axes, learned_axes, section_axes = densities
+            data_axes, *sample_axes = points
+            exact = _on_pixels(truth.log_prob, window)
+            top = exact.max().item()
+            _heat_map(truth_axes, exact, window, top, r"true density, $\log p^*(x)$")
+            _sections(section_axes, log_density, truth)
+        image = _heat_map(learned_axes, learned, window, top, r"learned density, $\log p_\theta(x)$")
+        figure.colorbar(image, ax=learned_axes, label="nats", extend="min", shrink=0.8, pad=0.02)
+        _scatter(data_axes, data, window, "data")
+        for axes, (title, drawn) in zip(sample_axes, samples.items(), strict=True):
+            _scatter(axes, drawn, window, title)
+        figure.savefig(path)
+
+
+def sample_figure(path: Path, points: Tensor, log_density: LogDensity) -> None:
+    """Writes a PNG of points (n, 2), coloured by their log density in nats, the densest in front."""
+    values = _in_chunks(log_density, points)
+    order = values.argsort()
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(5.4, 4.6), dpi=160, layout="constrained")
+        axes = figure.subplots()
+        top = values.max().item()
+        dots = axes.scatter(
+            *points[order].numpy().T,
+            c=values[order].numpy(),
+            s=3,
+            cmap="viridis",
+            vmin=top - _DEPTH,
+            vmax=top,
+            lw=0,
+        )
+        window = _window(points)
+        axes.set(title=f"{len(points)} samples", xlim=window[:2], ylim=window[2:], box_aspect=1)
+        figure.colorbar(dots, label=r"$\log p_\theta(x)$ / nats", extend="min", shrink=0.8)
+        figure.savefig(path)
+
+
+def _window(points: Tensor) -> Window:
+    """A window around points, a quarter wider than they are."""
+    low, high = points.double().min(0).values, points.double().max(0).values
+    pad = (high - low) / 8
+    (left, bottom), (right, top) = (low - pad).tolist(), (high + pad).tolist()
+    return left, right, bottom, top
+
+
+@torch.no_grad()
+def _in_chunks(log_density: LogDensity, points: Tensor) -> Tensor:
+    return torch.cat([log_density(chunk).double() for chunk in points.float().split(16384)])
+
+
+def _on_pixels(log_density: LogDensity, window: Window) -> Tensor:
+    """Values at the pixel centres of a window, rows from bottom to top."""
+    left, right, bottom, top = window
+    center = (torch.arange(_PIXELS, dtype=torch.float64) + 0.5) / _PIXELS
+    y, x = torch.meshgrid(bottom + (top - bottom) * center, left + (right - left) * center, indexing="ij")
+    return _in_chunks(log_density, torch.stack([x, y], dim=-1).reshape(-1, 2)).reshape(_PIXELS, _PIXELS)
+
+
+def _heat_map(axes: Axes, values: Tensor, window: Window, top: float, title: str) -> Any:
+    axes.set(title=title, box_aspect=1)
+    colors = {"cmap": _COLORMAP, "vmin": top - _DEPTH, "vmax": top}
+    return axes.imshow(
+        values.numpy(), origin="lower", extent=window, aspect="auto", interpolation="none", **colors
+    )
+
+
+def _sections(axes: Axes, log_density: LogDensity, truth: GaussianMixture) -> None:
+    """Log density along a horizontal line through every mode, under the one curve that all should be."""
+    offset = torch.linspace(-8, 8, 321, dtype=torch.float64)
+    line = torch.stack([offset * truth.std, torch.zeros_like(offset)], dim=1)
+    for i, center in enumerate(truth.centers):
+        label = f"learned, {len(truth.centers)} modes" if i == 0 else None
+        values = _in_chunks(log_density, center + line).numpy()
+        axes.plot(offset.numpy(), values, color=_BLUE, lw=0.6, alpha=0.6, label=label)
+    exact = truth.log_prob(truth.centers[0] + line).numpy()
+    axes.plot(offset.numpy(), exact, color="black", linestyle=(0, (4, 3)), linewidth=1.2, label="true")
+    axes.set(xlim=(-8, 8), ylim=(exact.max() - 1.5 * _DEPTH, exact.max() + 2), box_aspect=1)
+    axes.set(title="sections through the modes", xlabel="distance from the centre / σ", ylabel="nats")
+    axes.legend(loc="lower center")
+
+
+def _scatter(axes: Axes, points: Tensor, window: Window, title: str) -> None:
+    axes.plot(*points.numpy().T, ".", color=_BLUE, markersize=2.5, alpha=0.5, markeredgewidth=0)
+    axes.set(title=title, xlim=window[:2], ylim=window[2:], box_aspect=1)

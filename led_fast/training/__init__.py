@@ -1,0 +1,21 @@
+"""Training runs: from a config to a model on disk, interruptible at any moment."""
+
+from led_fast.training.config import PRESETS, Recipe, TrainConfig
+from led_fast.training.model import load, load_model
+from led_fast.training.run import RunDirectory
+from led_fast.training.session import Interrupted, steps_in, train
+from led_fast.training.trainer import DivergenceError, Trainer
+
+__all__ = [
+    "PRESETS",
+    "DivergenceError",
+    "Interrupted",
+    "Recipe",
+    "RunDirectory",
+    "TrainConfig",
+    "Trainer",
+    "load",
+    "load_model",
+    "steps_in",
+    "train",
+]

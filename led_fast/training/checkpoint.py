@@ -1,0 +1,98 @@
+"""One file holds a whole state: tensors as safetensors, everything else as JSON in the same file's header.
+
+A state is any nesting of dicts, lists, tensors and JSON values (what `state_dict` methods return). Being one
+file, it is replaced by one rename: a reader sees the old state or the new one, never half of either.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from led_fast.errors import InputError
+
+_HEADER = "led_fast"
+_FORMAT = 1
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file so that a crash, or a full disk, at any moment leaves the previous content in place."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def save_state(path: Path, kind: str, state: dict[str, Any]) -> None:
+    """Writes a state.
+
+    Args:
+        path: the file to replace.
+        kind: what the state is, checked when it is read back.
+        state: nested dicts and lists of tensors and JSON values.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    skeleton = _take_tensors(state, kind, tensors)
+    header = json.dumps({"format": _FORMAT, "kind": kind, "skeleton": skeleton})
+    write_atomically(path, save(tensors, metadata={_HEADER: header}))
+
+
+def load_state(path: Path, kind: str) -> dict[str, Any]:
+    """Reads what `save_state` wrote.
+
+    Raises:
+        InputError: the file is missing, truncated, not ours, or holds another kind of state.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise InputError(f"{path}: truncated or not a safetensors file ({error})") from None
+    if _HEADER not in metadata:
+        raise InputError(f"{path}: a safetensors file, but not one that led_fast wrote")
+    header = json.loads(metadata[_HEADER])
+    if (header["format"], header["kind"]) != (_FORMAT, kind):
+        raise InputError(
+            f"{path}: want a {kind} of format {_FORMAT}, got a {header['kind']} of format {header['format']}"
+        )
+    return _put_tensors(header["skeleton"], tensors)
+
+
+def _take_tensors(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
+    """Moves the tensors of a state into `tensors`; returns JSON that says where each one was."""
+    if isinstance(value, torch.Tensor):
+        tensors[path] = value.detach().contiguous()
+        return {"tensor": path}
+    if isinstance(value, dict):  # as pairs: optimisers number their parameters, and JSON keys are strings
+        return {"dict": [[k, _take_tensors(v, f"{path}.{k}", tensors)] for k, v in value.items()]}
+    if isinstance(value, list | tuple):
+        return [_take_tensors(v, f"{path}.{i}", tensors) for i, v in enumerate(value)]
+    return value
+
+
+def _put_tensors(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """The inverse of `_take_tensors`."""
+    if isinstance(value, list):
+        return [_put_tensors(v, tensors) for v in value]
+    if isinstance(value, dict):
+        if "tensor" in value:
+            return tensors[value["tensor"]]
+        return {key: _put_tensors(v, tensors) for key, v in value["dict"]}
+    return value

@@ -1,0 +1,106 @@
+"""Everything that decides the result of a run, as frozen dataclasses that are saved as JSON."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from led_fast.errors import InputError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of training, in standardised coordinates. Schedules go by the share of the steps that is done.
+
+    Attributes:
+        steps: default length of a run.
+        batch_size: data points a critic step.
+        integral_samples: S of Eq. 3, proposals a critic step.
+        broad_share: share ε of the proposals that do not come from the generator (App. B.3).
+        generator_batch: samples a generator step.
+        generator_steps: generator steps a critic step.
+        critic_learning_rate: of Adam, before decay.
+        generator_learning_rate: of Adam, before decay.
+        betas: of Adam.
+        decay_from: share of the run after which both rates follow a half cosine.
+        decay_to: what is left of the rates at the end.
+        gradient_clip: largest norm of either network's gradient.
+        forward_weight: weight of the forward KL in the generator's loss; the reverse KL has the rest.
+        entropy_weight: k of Eq. 5.
+        max_weight: clip of an importance weight in the forward KL, in units of the mean weight.
+        noise_start: standard deviation of the noise on the data at the start; it falls geometrically.
+        noise_end: its value just before it ends.
+        noise_until: share of the run after which there is no noise.
+        floor_start: ε of the floor under the generator's target, until `floor_from`.
+        floor_end: its value from `floor_until` on.
+        floor_from: share of the run at which it starts to fall.
+        floor_until: share of the run at which it has fallen.
+        ema: decay of the running averages of the weights, which make the model.
+    """
+
+    steps: int = 2500
+    batch_size: int = 256
+    integral_samples: int = 384
+    broad_share: float = 0.5
+    generator_batch: int = 256
+    generator_steps: int = 2
+    critic_learning_rate: float = 1e-3
+    generator_learning_rate: float = 3e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    decay_from: float = 0.3
+    decay_to: float = 0.02
+    gradient_clip: float = 10.0
+    forward_weight: float = 0.5
+    entropy_weight: float = 1.0
+    max_weight: float = 20.0
+    noise_start: float = 0.6
+    noise_end: float = 0.01
+    noise_until: float = 0.7
+    floor_start: float = 0.01
+    floor_end: float = 0.002
+    floor_from: float = 0.75
+    floor_until: float = 0.9
+    ema: float = 0.995
+
+
+PRESETS = {
+    "default": Recipe(),
+    "inflated": Recipe(),
+    "paper": Recipe(),
+}
+"""A recipe for every pair of networks in `led_fast.models`, by the pair's name."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run: the same config on the same machine gives the same weights, bit for bit.
+
+    Attributes:
+        data: `ring`, `grid` or a file.
+        data_fingerprint: of the data's content.
+        preset: names the networks and the recipe.
+        seed: of weights, data and noise.
+        steps: critic steps of the whole run.
+        minutes: what `steps` were computed from, where a duration was asked for.
+        recipe: settings of training.
+    """
+
+    data: str
+    data_fingerprint: str
+    preset: str
+    seed: int
+    steps: int
+    minutes: float | None
+    recipe: Recipe
+
+    def to_json(self) -> dict[str, Any]:
+        """The config as nested JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any], where: str) -> "TrainConfig":
+        """Reads what `to_json` wrote; InputError naming `where` if fields are missing or unknown."""
+        recipe = content.get("recipe", {})
+        for kind, values in ((cls, content), (Recipe, recipe)):
+            if set(values) != (names := {field.name for field in fields(kind)}):
+                odd = ", ".join(sorted(set(values) ^ names))
+                raise InputError(f"{where}: is not a config of this version of led_fast (fields: {odd})")
+        return cls(**content | {"recipe": Recipe(**recipe | {"betas": tuple(recipe["betas"])})})

@@ -1,0 +1,90 @@
+"""The trained model in the data's own coordinates, and its file."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from led_fast.density import DensityModel
+from led_fast.flows import Affine, OneWayFlow
+from led_fast.models import toy_critic, toy_generator
+from led_fast.training.checkpoint import load_state, save_state
+from led_fast.training.config import TrainConfig
+from led_fast.training.run import RunDirectory
+
+_KIND = "model"
+
+
+class StandardizedCritic(nn.Module):
+    """A critic of standardised points as a function of data points: x -> f((x - shift) / scale).
+
+    The subtraction is done in float64: data far from the origin lose nothing to it.
+
+    Args:
+        critic: (B, D) -> (B,).
+        shift: (D,).
+        scale: (D,), positive.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, critic: nn.Module, shift: Tensor, scale: Tensor) -> None:
+        """See the class."""
+        super().__init__()
+        self.critic = critic
+        self.register_buffer("shift", shift.double())
+        self.register_buffer("scale", scale.double())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Critic's value at data points x, (B, D) -> (B,)."""
+        weight = next(self.critic.parameters())
+        return self.critic(((x - self.shift) / self.scale).to(weight.dtype))
+
+
+def in_data_coordinates(
+    critic: nn.Module, generator: OneWayFlow, shift: Tensor, scale: Tensor
+) -> DensityModel:
+    """Joins a critic and a generator of standardised points into a density of data points.
+
+    The generator's new last layer accounts for the log-determinant Σ log scale; the critic's is in log α.
+    """
+    rescaled = OneWayFlow(generator.base, [*generator.layers, Affine(scale.double(), shift.double())])
+    return DensityModel(StandardizedCritic(critic, shift, scale), rescaled)
+
+
+def save_model(run: RunDirectory, model: DensityModel, config: TrainConfig, seconds: float) -> None:
+    """Writes `model.safetensors`."""
+    save_state(
+        run.model, _KIND, {"config": config.to_json(), "seconds": seconds, "model": dict(model.state_dict())}
+    )
+
+
+def load_model(path: Path) -> tuple[DensityModel, TrainConfig, float]:
+    """Reads `model.safetensors`: the model in eval mode, its config, and the seconds that its training took.
+
+    Raises:
+        InputError: the file is missing, truncated or foreign.
+    """
+    state = load_state(path, _KIND)
+    config = TrainConfig.from_json(state["config"], str(path))
+    unit = torch.ones(2)
+    model = in_data_coordinates(toy_critic(config.preset), toy_generator(config.preset), 0 * unit, unit)
+    model.load_state_dict(state["model"])
+    return model.eval(), config, state["seconds"]
+
+
+def load(run: str | Path) -> DensityModel:
+    """Loads a finished run as a density of points in the data's own coordinates.
+
+    Args:
+        run: the folder that `led-fast train` wrote.
+
+    Returns:
+        A `DensityModel` in eval mode whose `log_prob(x)`, (B, 2) -> (B,), in nats, is normalised.
+
+    Raises:
+        InputError: the folder holds no run, an unfinished one, or a damaged model.
+    """
+    directory = RunDirectory.open(Path(run))
+    return load_model(directory.finished_model())[0]

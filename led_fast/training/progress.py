@@ -1,0 +1,91 @@
+"""What a person sees while a run trains: a live display on a terminal, plain lines elsewhere."""
+
+import time
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+_PLAIN_LINES = 20  # over a whole run
+_LABELS = {
+    "critic_loss": "critic",
+    "generator_loss": "generator",
+    "ess_fraction": "ESS/S",
+    "log_normalizer": "log α",
+    "modes": "modes",
+}
+
+
+class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
+    """Shows the step, the latest metrics and the time left.
+
+    Args:
+        title: what is being trained.
+        start: steps already done when this process began.
+        total: steps of the whole run.
+        console: where to show it.
+    """
+
+    def __init__(self, title: str, start: int, total: int, console: Console) -> None:
+        """See the class."""
+        self._console, self._start, self._total = console, start, total
+        self._began = time.monotonic()
+        self._next_line = start
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._bar.add_task(title, total=total, completed=start)
+        self._live = Live(console=console, refresh_per_second=4)
+        self._show("starting …")
+
+    def __enter__(self) -> "ProgressDisplay":
+        """Starts the live display, where there is a terminal."""
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leaves the last state of the display on the screen."""
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def update(self, step: int, metrics: dict[str, float]) -> None:
+        """Shows the state after a step."""
+        line = "  ".join(
+            f"{label} {_format(metrics[name])}" for name, label in _LABELS.items() if name in metrics
+        )
+        self._bar.update(self._task, completed=step)
+        self._show(line)
+        if not self._console.is_terminal and (step >= self._next_line or step == self._total):
+            self._next_line = step + self._total // _PLAIN_LINES
+            text = f"step {step}/{self._total}  {line}  left {self._time_left(step)}"
+            self._console.print(text, highlight=False, soft_wrap=True)
+
+    def _show(self, line: str) -> None:
+        self._live.update(Group(self._bar, Text(f"  {line}", style="dim")))
+
+    def _time_left(self, step: int) -> str:
+        seconds = (time.monotonic() - self._began) / (step - self._start) * (self._total - step)
+        return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _format(value: float) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

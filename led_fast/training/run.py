@@ -1,0 +1,126 @@
+"""The folder of one run: which file holds what, and the rule that nothing is overwritten."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from led_fast.errors import InputError
+from led_fast.training.checkpoint import write_atomically
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths of a run's files.
+
+    `config.json` what was asked for; `checkpoint.safetensors` the whole state of training; `metrics.jsonl`
+    one line every few steps; `model.safetensors` the result; `report.json` and `density.png` its evaluation.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """What was asked for, as JSON."""
+        return self.path / "config.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state of training, enough to resume bit for bit."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """Losses and diagnostics, one JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def model(self) -> Path:
+        """The trained density model."""
+        return self.path / "model.safetensors"
+
+    @property
+    def report(self) -> Path:
+        """The evaluation, as JSON."""
+        return self.path / "report.json"
+
+    @property
+    def figure(self) -> Path:
+        """The learned density beside truth and samples."""
+        return self.path / "density.png"
+
+    @classmethod
+    def create(cls, path: Path) -> "RunDirectory":
+        """Makes an empty folder for a new run; InputError where it cannot be made or is not empty."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            occupied = any(path.iterdir())
+        except OSError as error:
+            raise InputError(f"--out {path}: cannot be used as a folder ({error.strerror})") from None
+        if occupied:
+            raise InputError(f"--out {path}: is not empty; choose a new folder, or --resume the run in it")
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """Opens the folder of an existing run; InputError where it is none."""
+        run = cls(path)
+        if not run.config.is_file():
+            raise InputError(f"{path}: is not a run of led-fast (it has no {run.config.name})")
+        return run
+
+    def finished_model(self) -> Path:
+        """Path of the trained model; InputError where the run has none yet."""
+        if not self.model.is_file():
+            raise InputError(f"{self.path}: the run is not finished; go on with led-fast train … --resume")
+        return self.model
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes indented JSON, atomically."""
+    write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object; InputError names the file where it is missing or broken."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: want a JSON object, got {type(content).__name__}")
+    return content
+
+
+class MetricsLog:
+    """Appends rows to a `.jsonl` file."""
+
+    def __init__(self, path: Path, last_step: int) -> None:
+        """Opens the log, dropping what a killed run wrote after its last checkpoint.
+
+        Args:
+            path: the file; need not exist.
+            last_step: rows of later steps, and a half-written last row, are dropped.
+        """
+        kept = [row for row in read_metrics(path) if row["step"] <= last_step] if path.exists() else []
+        write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+        self._file = path.open("a", buffering=1)
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Writes one row, which names its `step`."""
+        self._file.write(json.dumps(row) + "\n")
+
+    def __enter__(self) -> "MetricsLog":
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a `metrics.jsonl`, without a half-written last one."""
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

@@ -1,0 +1,19 @@
+"""Values that change over a run, as functions of the share of its steps that is done, from 0 to 1.
+
+None of them looks at a clock, so a resumed run repeats them exactly.
+"""
+
+import math
+
+
+def cosine_decay(at: float, begin: float, last: float) -> float:
+    """1 until `begin`, then half a cosine down to `last` at the end."""
+    if at <= begin:
+        return 1.0
+    return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * (at - begin) / (1 - begin)))
+
+
+def geometric(at: float, start: float, end: float, begin: float, finish: float) -> float:
+    """`start` until `begin`, `end` from `finish` on, and geometrically in between."""
+    share = min(max((at - begin) / (finish - begin), 0.0), 1.0)
+    return start * (end / start) ** share
