@@ -32,7 +32,12 @@ def find_torch_include() -> Path | None:
     """
     if given := os.environ.get("LED_FAST_TORCH_INCLUDE"):
         return Path(given)
-    folders = [*sys.path, sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()]
+    folders = [
+        *sys.path,
+        sysconfig.get_path("purelib"),
+        sysconfig.get_path("platlib"),
+        *site.getsitepackages(),
+    ]
     folders.append(site.getusersitepackages())
     for folder in folders:
         include = Path(folder) / "torch" / "include"
@@ -63,14 +68,18 @@ class CMakeBuild(build_ext):
     def run(self) -> None:
         include = find_torch_include()
         if include is None:
-            raise SystemExit("led_fast: no torch >= 2.11 found; install torch first or set LED_FAST_TORCH_INCLUDE")
+            raise SystemExit(
+                "led_fast: no torch >= 2.11 found; install torch first or set LED_FAST_TORCH_INCLUDE"
+            )
         import pybind11
 
         build = Path(self.build_temp).resolve()
         build.mkdir(parents=True, exist_ok=True)
         target = ROOT if self.inplace else Path(self.build_lib).resolve()
         options = {
-            "CMAKE_MAKE_PROGRAM": shutil.which("ninja"),  # pip's build folder moves: a cached path would be gone
+            "CMAKE_MAKE_PROGRAM": shutil.which(
+                "ninja"
+            ),  # pip's build folder moves: a cached path would be gone
             "Python_EXECUTABLE": sys.executable,
             "pybind11_DIR": pybind11.get_cmake_dir(),
             "LED_FAST_TORCH_INCLUDE_DIR": include,
@@ -85,7 +94,9 @@ class CMakeBuild(build_ext):
         subprocess.check_call(["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", *definitions])
         jobs = ["-j", os.environ["MAX_JOBS"]] if "MAX_JOBS" in os.environ else []
         subprocess.check_call(["cmake", "--build", str(build), *jobs])
-        for stale in (target / "led_fast").glob("_C*.so"):  # a build folder outlives a change of LED_FAST_CUDA
+        for stale in (target / "led_fast").glob(
+            "_C*.so"
+        ):  # a build folder outlives a change of LED_FAST_CUDA
             stale.unlink()
         subprocess.check_call(["cmake", "--install", str(build), "--prefix", str(target)])
 
@@ -95,5 +106,8 @@ setup(
     ext_modules=[Extension(f"led_fast.{name}", []) for name in ("_C", *(["_C_cuda"] if NVCC else []))],
     cmdclass={"build_ext": CMakeBuild},
     # Build requirements only where the machine lacks them, so that a torch already installed is the one built against.
-    setup_requires=[*([] if find_torch_include() else ["torch>=2.11"]), *([] if shutil.which("cmake") else ["cmake>=3.24"])],
+    setup_requires=[
+        *([] if find_torch_include() else ["torch>=2.11"]),
+        *([] if shutil.which("cmake") else ["cmake>=3.24"]),
+    ],
 )

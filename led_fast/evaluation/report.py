@@ -64,7 +64,7 @@ def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
         drawn, log_weights = _weigh_generator(model)
     quadrature = quadrature_in_data_coordinates(model.critic, source.shift, source.scale)
     log_prob = model.log_prob(held_out).double()
-    gate = kl_gate(log_weights, quadrature.value)
+    gate = kl_gate(log_weights, quadrature.value, quadrature.error)
     report = {
         **_quality(samples, refined.x, drawn, held_out, source),
         "refinement_ess_fraction": refined.ess_fraction,

@@ -1,0 +1,224 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from led_fast import __version__
+from led_fast.cli import main
+from led_fast.training import Trainer, load
+
+REPORT_KEYS = {
+    "modes",
+    "modes_total",
+    "high_quality_percent",
+    "high_quality_percent_refined",
+    "kl_data_model",
+    "log_normalizer",
+    "seed",
+    "seconds",
+    "version",
+    "config",
+}
+NORMALIZER_KEYS = {
+    "value",
+    "ci95",
+    "samples",
+    "ess_fraction",
+    "max_weight_share",
+    "pareto_k",
+    "quadrature",
+    "reliable",
+}
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def ring_run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "ring"
+    assert run("train", "ring", "--steps", 4, "--seed", 1, "--out", path) == 0
+    return path
+
+
+@pytest.fixture
+def refuse(capsys, monkeypatch):
+    """Runs a command that must be refused: exit code 2, one sentence on stderr, and not one training step."""
+    monkeypatch.setattr(Trainer, "step", lambda _: pytest.fail("a training step was taken"))
+
+    def refused(*arguments):
+        capsys.readouterr()
+        assert run(*arguments) == 2
+        message = capsys.readouterr().err
+        assert message.startswith("led-fast: ") and message.count("\n") == 1
+        return message
+
+    return refused
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_train_writes_every_file(ring_run):
+    assert set(contents(ring_run)) == {
+        "config.json",
+        "checkpoint.safetensors",
+        "metrics.jsonl",
+        "model.safetensors",
+        "report.json",
+        "density.png",
+    }
+    report = json.loads((ring_run / "report.json").read_text())
+    assert report.keys() >= REPORT_KEYS and report["log_normalizer"].keys() >= NORMALIZER_KEYS
+    assert (report["seed"], report["steps"], report["version"]) == (1, 4, __version__)
+    config = json.loads((ring_run / "config.json").read_text())
+    assert config["recipe"] == report["config"]["recipe"] and config["version"] == __version__
+
+
+def test_evaluate_repeats_the_report(ring_run):
+    before = (ring_run / "report.json").read_text()
+    (ring_run / "report.json").unlink()
+    assert run("evaluate", ring_run) == 0
+    assert (ring_run / "report.json").read_text() == before
+
+
+def test_sample_and_score(ring_run, tmp_path, capsys):
+    for refine in ((), ("--refine",)):
+        assert run("sample", ring_run, "-n", 7, *refine) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == "x1,x2" and len(lines) == 8
+    for suffix in ("npy", "csv", "png"):
+        assert run("sample", ring_run, "-n", 50, "--seed", 3, "--out", tmp_path / f"points.{suffix}") == 0
+    points = np.load(tmp_path / "points.npy")
+    assert points.shape == (50, 2)
+    np.testing.assert_allclose(
+        np.loadtxt(tmp_path / "points.csv", delimiter=",", skiprows=1), points, rtol=1e-8
+    )
+    assert (tmp_path / "points.png").read_bytes().startswith(b"\x89PNG")
+
+    assert run("score", ring_run, tmp_path / "points.npy") == 0
+    header, *scores = capsys.readouterr().out.splitlines()
+    expected = load(ring_run).log_prob(torch.from_numpy(points)).detach().numpy()
+    assert header == "log_density"
+    np.testing.assert_allclose([float(score) for score in scores], expected, rtol=1e-6)
+    assert run("score", ring_run, tmp_path / "points.csv", "--out", tmp_path / "scores.csv") == 0
+    np.testing.assert_allclose(np.loadtxt(tmp_path / "scores.csv", skiprows=1), expected, rtol=1e-5)
+
+
+def test_a_users_own_file_trains_evaluates_and_scores(tmp_path, capsys):
+    rows = np.random.default_rng(0).normal([5, -300], [0.1, 40], (500, 2))
+    np.savetxt(tmp_path / "rows.csv", rows, delimiter=",", header="a,b", comments="")
+    assert run("train", tmp_path / "rows.csv", "--steps", 3, "--out", tmp_path / "run") == 0
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["modes"] is None and np.isfinite(report["held_out_nll"])
+    assert run("evaluate", tmp_path / "run") == 0
+    assert run("score", tmp_path / "run", tmp_path / "rows.csv", "--out", tmp_path / "scores.npy") == 0
+    assert np.isfinite(np.load(tmp_path / "scores.npy")).all()
+    np.savetxt(tmp_path / "rows.csv", rows + 1, delimiter=",")
+    assert run("evaluate", tmp_path / "run") == 2
+    assert "is no longer the data" in capsys.readouterr().err
+
+
+def test_minutes_become_steps_once(tmp_path):
+    assert run("train", "ring", "--minutes", 0.002, "--out", tmp_path / "run") == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["minutes"] == 0.002 and 0 < config["steps"] < 200
+
+
+def test_resume_of_a_finished_run_changes_nothing(ring_run, capsys):
+    before = contents(ring_run)
+    assert run("train", "ring", "--resume", "--out", ring_run) == 0
+    assert "is finished: 4 steps" in capsys.readouterr().out
+    assert contents(ring_run) == before
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["rings", "--out", "{new}"], "unknown data 'rings'"),
+        (["missing.npy", "--out", "{new}"], "missing.npy: no such file"),
+        (
+            ["ring", "--out", "{new}", "--preset", "fast"],
+            "--preset: want one of default, inflated, paper, got 'fast'",
+        ),
+        (["ring", "--out", "{new}", "--steps", "0"], "--steps: want a positive number, got 0"),
+        (["ring", "--out", "{new}", "--minutes", "-1"], "--minutes: want a positive number"),
+        (["ring", "--out", "{new}", "--steps", "1", "--minutes", "1"], "--steps and --minutes: give one"),
+        (["ring", "--out", "{run}"], "is not empty"),
+        (["ring", "--out", "{file}"], "cannot be used as a folder"),
+        (["ring", "--out", "{file}/below"], "cannot be used as a folder"),
+        (["ring", "--out", "{new}", "--resume"], "is not a run"),
+        (["grid", "--out", "{run}", "--resume"], "was started with data ring, not grid"),
+        (["ring", "--out", "{run}", "--resume", "--seed", "2"], "was started with seed 1, not 2"),
+        (["ring", "--out", "{run}", "--resume", "--preset", "paper"], "preset default, not paper"),
+        (["ring", "--out", "{run}", "--resume", "--steps", "5"], "steps 4, not 5"),
+    ],
+)
+def test_train_refuses(ring_run, tmp_path, refuse, options, message):
+    (tmp_path / "file").write_text("kept")
+    places = {"new": tmp_path / "new", "run": ring_run, "file": tmp_path / "file"}
+    before = contents(ring_run)
+    assert message in refuse("train", *[option.format(**places) for option in options])
+    assert contents(ring_run) == before and (tmp_path / "file").read_text() == "kept"
+
+
+def unfinished(ring_run, folder):
+    folder.mkdir()
+    for name in ("config.json", "checkpoint.safetensors", "metrics.jsonl"):
+        (folder / name).write_bytes((ring_run / name).read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:-1000]), "truncated"),
+        (lambda file: file.write_bytes(b"not ours"), "truncated or not a safetensors file"),
+        (lambda file: file.write_bytes((file.parent / "model").read_bytes()), "got a model"),
+    ],
+)
+def test_resume_refuses_a_damaged_checkpoint(ring_run, tmp_path, refuse, damage, message):
+    folder = unfinished(ring_run, tmp_path / "run")
+    (folder / "model").write_bytes((ring_run / "model.safetensors").read_bytes())
+    damage(folder / "checkpoint.safetensors")
+    before = contents(folder)
+    error = refuse("train", "ring", "--out", folder, "--resume")
+    assert "checkpoint.safetensors" in error and message in error
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    "text, message", [("{", "not valid JSON"), ("[]", "want a JSON object"), ("{}", "fields:")]
+)
+def test_resume_refuses_a_damaged_config(ring_run, tmp_path, refuse, text, message):
+    folder = unfinished(ring_run, tmp_path / "run")
+    (folder / "config.json").write_text(text)
+    assert message in refuse("train", "ring", "--out", folder, "--resume")
+
+
+def test_other_commands_refuse(ring_run, tmp_path, refuse):
+    np.save(tmp_path / "bad.npy", [[0.0, 1.0], [np.nan, 2.0]])
+    (tmp_path / "there.csv").write_text("kept")
+    folder = unfinished(ring_run, tmp_path / "run")
+    assert "bad.npy: row 2 is not finite" in refuse("score", ring_run, tmp_path / "bad.npy")
+    assert "no such file" in refuse("score", ring_run, tmp_path / "none.csv")
+    assert "suffix '.txt'" in refuse("score", ring_run, tmp_path / "a.txt")
+    assert "is not a run" in refuse("evaluate", tmp_path)
+    for command in (["evaluate"], ["sample"]):
+        assert "is not finished" in refuse(*command, folder)
+    assert "exists already" in refuse("sample", ring_run, "--out", tmp_path / "there.csv")
+    assert "want a file that ends in" in refuse("sample", ring_run, "--out", tmp_path / "x.txt")
+    assert "-n: want a positive number, got 0" in refuse("sample", ring_run, "-n", 0)
+    (folder / "model.safetensors").write_bytes((ring_run / "model.safetensors").read_bytes()[:500])
+    assert "model.safetensors: truncated" in refuse("sample", folder)
+    assert (tmp_path / "there.csv").read_text() == "kept"
+
+
+def test_an_unknown_command_or_option_exits_with_2():
+    for arguments in (["fly"], ["train", "ring", "--out", "x", "--speed", "9"], []):
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        assert exit_.value.code == 2

@@ -1,0 +1,134 @@
+import math
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from led_fast.data import MixtureSource, TableSource, grid, ring
+from led_fast.density import DensityModel, NormalizerEstimate, QuadratureEstimate
+from led_fast.evaluation import count_modes, evaluate, quadrature_in_data_coordinates, report_table
+from led_fast.evaluation.report import _finite, _normalizer
+
+
+class MixtureCritic(nn.Module):
+    """The exact density of a mixture times exp(offset), with the stated log-weights of its modes."""
+
+    def __init__(self, mixture, offset=0.0, log_tilt=None):
+        super().__init__()
+        self.mixture, self.offset = mixture, offset
+        self.log_tilt = torch.zeros(len(mixture.centers)) if log_tilt is None else log_tilt
+
+    def forward(self, x):
+        return self.mixture.log_prob(x) + self.offset + self.log_tilt[self.mixture.nearest(x)[1]]
+
+
+class MixtureSampler(nn.Module):
+    """Draws of a mixture, with the density that is asked for (the true one unless modes are dropped)."""
+
+    def __init__(self, mixture, modes=None, bridge=0.0):
+        super().__init__()
+        self.mixture, self.modes, self.bridge = mixture, modes or len(mixture.centers), bridge
+
+    def rsample(self, n):
+        x = type(self.mixture)(self.mixture.centers[: self.modes], self.mixture.std).sample(n)
+        share = math.log(len(self.mixture.centers) / self.modes)
+        return x, self.mixture.log_prob(x) + share
+
+    def sample(self, n):
+        x = self.rsample(n)[0]
+        x[: round(self.bridge * n)] *= 0.5
+        return x
+
+
+def perfect(mixture, offset=2.5, modes=None, bridge=0.0, log_tilt=None):
+    model = DensityModel(MixtureCritic(mixture, offset, log_tilt), MixtureSampler(mixture, modes, bridge))
+    model.set_log_normalizer(offset)
+    return model
+
+
+@pytest.mark.parametrize("make", [ring, grid])
+def test_quadrature_of_the_exact_density(make):
+    mixture = make()
+    estimate = quadrature_in_data_coordinates(MixtureCritic(mixture, 2.5), mixture.mean, mixture.scale)
+    assert estimate.value == pytest.approx(2.5, abs=1e-3)
+
+
+def test_count_modes_by_hand():
+    centers, std = ring().centers, 0.01
+    near, far = torch.tensor([2.9 * std, 0.0]), torch.tensor([0.0, 3.1 * std])
+    points = torch.stack([centers[0] + near, centers[0], centers[1] + far, centers[2]])
+    assert count_modes(points, ring()) == count_modes(points.float(), ring())
+    assert count_modes(points, ring()).modes == 2
+    assert count_modes(points, ring()).high_quality_percent == 75.0
+
+
+def test_the_truth_gets_a_perfect_report():
+    source = MixtureSource("ring", ring())
+    report = evaluate(perfect(ring()), source, seed=0).report
+    assert (report["modes"], report["modes_total"], report["modes_refined"]) == (8, 8, 8)
+    for key in ("high_quality_percent", "high_quality_percent_refined", "high_quality_percent_oracle"):
+        assert report[key] == pytest.approx(98.889, abs=0.7)
+    assert report["bridge_percent"] == pytest.approx(1.11, abs=0.3)
+    assert report["kl_data_model"] == pytest.approx(0, abs=1e-6)
+    assert report["kl_generator_model"] == pytest.approx(0, abs=2e-3)  # the quadrature's error
+    assert report["held_out_nll"] == pytest.approx(report["entropy"], abs=0.02)
+    normalizer = report["log_normalizer"]
+    assert normalizer["value"] == pytest.approx(2.5, abs=1e-6)
+    assert normalizer["ess_fraction"] == pytest.approx(1)
+    assert normalizer["reliable"] and normalizer["reason"] == ""
+    assert report["kl_gate"]["passed"]
+
+
+def test_known_divergence_is_reported():
+    # Modes 0-3 weigh e times as much as modes 4-7; both tilts are known exactly.
+    tilt = torch.tensor([1.0] * 4 + [0.0] * 4).double()
+    model = perfect(ring(), 0.0, log_tilt=tilt)
+    log_mean = math.log((math.e + 1) / 2)
+    model.set_log_normalizer(log_mean)
+    report = evaluate(model, MixtureSource("ring", ring()), seed=0).report
+    assert report["kl_data_model"] == pytest.approx(log_mean - 0.5, abs=0.01)
+    assert report["log_normalizer"]["quadrature"] == pytest.approx(log_mean, abs=2e-3)
+
+
+def test_a_generator_that_drops_modes_is_called_unreliable():
+    report = evaluate(perfect(ring(), modes=4), MixtureSource("ring", ring()), seed=0).report
+    assert report["modes"] == 4
+    assert report["log_normalizer"]["ess_fraction"] == pytest.approx(1)  # which sees nothing wrong
+    assert not report["log_normalizer"]["reliable"]
+    assert "differs from quadrature by 0.69" in report["log_normalizer"]["reason"]
+
+
+def test_bridges_lower_the_quality():
+    report = evaluate(perfect(ring(), bridge=0.2), MixtureSource("ring", ring()), seed=0).report
+    assert report["high_quality_percent"] == pytest.approx(0.8 * 98.889, abs=0.8)
+
+
+def test_unknown_truth_leaves_its_rows_out():
+    mixture = grid()
+    torch.manual_seed(0)
+    source = TableSource("rows", mixture.sample(2000))
+    evaluation = evaluate(perfect(mixture), source, seed=0)
+    assert evaluation.report["modes"] is None and evaluation.report["kl_data_model"] is None
+    assert evaluation.report["held_out_points"] == 200
+    console = Console(record=True, width=100, quiet=False, file=open("/dev/null", "w"))
+    console.print(report_table(evaluation.report))
+    text = console.export_text()
+    assert "held-out NLL" in text and "modes" not in text
+
+
+def test_same_seed_same_report():
+    source = MixtureSource("ring", ring())
+    reports = [evaluate(perfect(ring()), source, seed).report for seed in (3, 3, 4)]
+    assert reports[0] == reports[1] != reports[2]
+
+
+def test_disagreement_within_the_interval_is_none():
+    estimate = NormalizerEstimate(1.0, (0.9, 1.1), 20_000, 20, 0.5, 0.001, 0.2, True, "")
+    for quadrature, reliable in ((1.15, True), (1.25, False)):
+        report = _normalizer(estimate, QuadratureEstimate(quadrature, 1e-4, 0.0, 1000))
+        assert report["reliable"] is reliable
+
+
+def test_json_gets_no_nan():
+    assert _finite({"a": [math.nan, 1.0], "b": {"c": -math.inf}}) == {"a": [None, 1.0], "b": {"c": None}}

@@ -1,0 +1,69 @@
+"""Real processes, really killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from led_fast.training.checkpoint import load_state
+from led_fast.training.run import RunDirectory
+
+STEPS = 120
+
+
+def command(out, *options):
+    train = [
+        sys.executable,
+        "-m",
+        "led_fast",
+        "train",
+        "ring",
+        "--steps",
+        str(STEPS),
+        "--out",
+        str(out),
+        *options,
+    ]
+    return subprocess.Popen(train, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+def interrupt_after_first_checkpoint(process, run, number):
+    deadline = time.monotonic() + 120
+    while not run.checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    return errors
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    run = RunDirectory(tmp_path_factory.mktemp("runs") / "whole")
+    finish(command(run.path))
+    return load_state(run.model, "model")["model"]
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_killed_run_resumes_bit_for_bit(tmp_path, uninterrupted, number, code):
+    run = RunDirectory(tmp_path / "cut")
+    process = command(run.path)
+    errors = interrupt_after_first_checkpoint(process, run, number)
+    assert process.returncode == code and not run.model.exists()
+    if number == signal.SIGINT:
+        assert errors.startswith("led-fast: stopped after step ") and errors.count("\n") == 1
+    done = load_state(run.checkpoint, "checkpoint")["trainer"]["steps_done"]
+    assert 0 < done < STEPS
+    finish(command(run.path, "--resume"))
+    resumed = load_state(run.model, "model")["model"]
+    assert resumed.keys() == uninterrupted.keys()
+    for name, value in uninterrupted.items():
+        assert torch.equal(resumed[name], value), name

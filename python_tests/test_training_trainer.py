@@ -1,0 +1,184 @@
+import copy
+import json
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from rich.console import Console
+
+from led_fast.data import open_source
+from led_fast.errors import InputError
+from led_fast.training import PRESETS, DivergenceError, Interrupted, RunDirectory, TrainConfig, Trainer, load
+from led_fast.training import steps_in, train
+from led_fast.training.checkpoint import load_state
+from led_fast.training.interrupt import StopSignal
+from led_fast.training.run import MetricsLog, read_metrics
+from led_fast.training.schedule import cosine_decay, geometric
+
+QUIET = Console(quiet=True)
+
+
+def config_of(steps, preset="default", **changes):
+    return TrainConfig("ring", "ring", preset, 0, steps, None, replace(PRESETS[preset], **changes))
+
+
+def assert_equal_states(a, b):
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_equal_states(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        for x, y in zip(a, b, strict=True):
+            assert_equal_states(x, y)
+    else:
+        assert a == b
+
+
+def test_schedules():
+    assert [cosine_decay(at, 0.5, 0.1) for at in (0, 0.5, 0.75, 1)] == pytest.approx([1, 1, 0.55, 0.1])
+    values = [geometric(at, 8, 2, 0.25, 0.75) for at in (0, 0.25, 0.5, 0.75, 1)]
+    assert values == pytest.approx([8, 8, 4, 2, 2])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_takes_steps_that_move_every_weight(preset):
+    trainer = Trainer(config_of(3, preset), open_source("ring"))
+    before = copy.deepcopy(trainer.state_dict())
+    for _ in range(3):
+        metrics = trainer.step()
+    assert set(metrics) == {"critic_loss", "generator_loss", "ess_fraction", "log_normalizer"}
+    assert 0 < metrics["ess_fraction"] <= 1
+    for network in (trainer.critic, trainer.generator):
+        for name, parameter in network.named_parameters():
+            kind = "critic" if network is trainer.critic else "generator"
+            assert not torch.equal(parameter, before[kind][name]), name
+
+
+def test_the_critic_keeps_its_gradients_switched_on():
+    trainer = Trainer(config_of(2), open_source("ring"))
+    trainer.step()
+    assert all(parameter.requires_grad for parameter in trainer.critic.parameters())
+
+
+def test_the_average_is_an_exponential_one():
+    trainer = Trainer(config_of(3, ema=0.05), open_source("ring"))
+    name = "net.net.1.weight"
+    expected = trainer.critic.state_dict()[name].clone()
+    for _ in range(3):
+        trainer.step()
+        expected = 0.05 * expected + 0.95 * trainer.critic.state_dict()[name]
+    torch.testing.assert_close(trainer.average["critic"].state_dict()[name], expected)
+
+
+def test_same_seed_same_weights_other_seed_others():
+    states = []
+    for seed in (0, 0, 1):
+        trainer = Trainer(replace(config_of(3), seed=seed), open_source("ring"))
+        for _ in range(3):
+            trainer.step()
+        states.append(trainer.state_dict())
+    assert_equal_states(states[0], states[1])
+    assert not torch.equal(states[0]["critic"]["net.net.1.weight"], states[2]["critic"]["net.net.1.weight"])
+
+
+@pytest.mark.parametrize("network", ["critic", "generator"])
+def test_a_loss_that_is_not_finite_touches_no_weight(network):
+    trainer = Trainer(config_of(5), open_source("ring"))
+    trainer.step()
+    poisoned = next(getattr(trainer, network).parameters())
+    with torch.no_grad():
+        poisoned.view(-1)[0] = float("nan")
+    before = copy.deepcopy(getattr(trainer, network).state_dict())
+    with pytest.raises(DivergenceError, match="loss is nan"):
+        trainer.step()
+    after = getattr(trainer, network).state_dict()
+    assert all(torch.equal(after[key].nan_to_num(), before[key].nan_to_num()) for key in before)
+
+
+def start(path, config, monkeypatch=None, at=None, act=None):
+    """Trains into a folder; `act(trainer)` is called before the step after `at`."""
+    if at is not None:
+        step = Trainer.step
+
+        def stepped(self):
+            if self.steps_done == at:
+                act(self)
+            return step(self)
+
+        monkeypatch.setattr(Trainer, "step", stepped)
+    run = RunDirectory.create(path) if not path.exists() else RunDirectory(path)
+    try:
+        train(run, config, open_source("ring"), QUIET)
+    finally:
+        if at is not None:
+            monkeypatch.setattr(Trainer, "step", step)
+    return run
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_after_the_step_and_resume_is_exact(tmp_path, monkeypatch, number):
+    config = config_of(6)
+    whole = start(tmp_path / "whole", config)
+    with pytest.raises(Interrupted) as stop:
+        start(tmp_path / "cut", config, monkeypatch, at=2, act=lambda _: os.kill(os.getpid(), number))
+    assert (stop.value.signal, stop.value.steps_done) == (number, 3)
+    cut = start(tmp_path / "cut", config)
+    assert_equal_states(load_state(cut.model, "model")["model"], load_state(whole.model, "model")["model"])
+    states = [load_state(run.checkpoint, "checkpoint")["trainer"] for run in (cut, whole)]
+    assert_equal_states(*states)
+    rows = [{row["step"]: row for row in read_metrics(run.metrics)} for run in (cut, whole)]
+    assert rows[0][6] == rows[1][6]
+
+
+def test_divergence_keeps_the_last_checkpoint_and_says_what_to_try(tmp_path, monkeypatch):
+    monkeypatch.setattr("led_fast.training.session.CHECKPOINT_EVERY", 2)
+
+    def poison(trainer):
+        trainer.log_normalizer = float("nan")
+
+    with pytest.raises(DivergenceError, match="diverged at step 4: .*last checkpoint .* is kept.*--seed"):
+        start(tmp_path / "run", config_of(6), monkeypatch, at=3, act=poison)
+    run = RunDirectory(tmp_path / "run")
+    assert load_state(run.checkpoint, "checkpoint")["trainer"]["steps_done"] == 2
+    assert not run.model.exists()
+    run.config.touch()
+    with pytest.raises(InputError, match="not finished"):
+        load(run.path)
+
+
+def test_training_leaves_the_global_random_state_alone(tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    config = config_of(2)
+    start(tmp_path / "run", config)
+    steps_in(0.001, config, open_source("ring"))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_second_signal_has_its_usual_effect():
+    with pytest.raises(KeyboardInterrupt), StopSignal() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.received == signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_metrics_after_the_checkpoint_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps({"step": step}) + "\n" for step in (10, 20, 30)) + '{"step": 4')
+    with MetricsLog(path, last_step=20) as log:
+        log.append({"step": 30, "new": 1})
+    assert read_metrics(path) == [{"step": 10}, {"step": 20}, {"step": 30, "new": 1}]
+
+
+def test_config_round_trip_and_foreign_fields():
+    config = config_of(7)
+    content = json.loads(json.dumps(config.to_json()))
+    assert TrainConfig.from_json(content, "c.json") == config
+    with pytest.raises(InputError, match=r"c.json: is not a config .*fields: extra, seed"):
+        TrainConfig.from_json({k: v for k, v in content.items() if k != "seed"} | {"extra": 1}, "c.json")
