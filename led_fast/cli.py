@@ -1,7 +1,8 @@
 """The command line: led-fast train, evaluate, sample, score."""
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -172,7 +173,7 @@ def score_command(
     return 0
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., int]] = {
     "train": train_command,
     "evaluate": evaluate_command,
     "sample": sample_command,
@@ -195,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             config=(FlagCreatePairsOff,),
         )
     except BrokenPipeError:  # the reader of our output has left, as `head` does
-        sys.stdout = None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 0
     except (InputError, OSError) as error:
         code, message = 2, str(error)

@@ -1,3 +1,4 @@
+import io
 import math
 
 import pytest
@@ -111,7 +112,7 @@ def test_unknown_truth_leaves_its_rows_out():
     evaluation = evaluate(perfect(mixture), source, seed=0)
     assert evaluation.report["modes"] is None and evaluation.report["kl_data_model"] is None
     assert evaluation.report["held_out_points"] == 200
-    console = Console(record=True, width=100, quiet=False, file=open("/dev/null", "w"))
+    console = Console(record=True, width=100, file=io.StringIO())
     console.print(report_table(evaluation.report))
     text = console.export_text()
     assert "held-out NLL" in text and "modes" not in text

@@ -10,8 +10,17 @@ from rich.console import Console
 
 from led_fast.data import open_source
 from led_fast.errors import InputError
-from led_fast.training import PRESETS, DivergenceError, Interrupted, RunDirectory, TrainConfig, Trainer, load
-from led_fast.training import steps_in, train
+from led_fast.training import (
+    PRESETS,
+    DivergenceError,
+    Interrupted,
+    RunDirectory,
+    TrainConfig,
+    Trainer,
+    load,
+    steps_in,
+    train,
+)
 from led_fast.training.checkpoint import load_state
 from led_fast.training.interrupt import StopSignal
 from led_fast.training.run import MetricsLog, read_metrics
@@ -71,7 +80,7 @@ def test_the_average_is_an_exponential_one():
     for _ in range(3):
         trainer.step()
         expected = 0.05 * expected + 0.95 * trainer.critic.state_dict()[name]
-    torch.testing.assert_close(trainer.average["critic"].state_dict()[name], expected)
+    torch.testing.assert_close(trainer.average_critic.state_dict()[name], expected)
 
 
 def test_same_seed_same_weights_other_seed_others():
@@ -140,7 +149,7 @@ def test_divergence_keeps_the_last_checkpoint_and_says_what_to_try(tmp_path, mon
     def poison(trainer):
         trainer.log_normalizer = float("nan")
 
-    with pytest.raises(DivergenceError, match="diverged at step 4: .*last checkpoint .* is kept.*--seed"):
+    with pytest.raises(DivergenceError, match=r"diverged at step 4: .*last checkpoint .* is kept.*--seed"):
         start(tmp_path / "run", config_of(6), monkeypatch, at=3, act=poison)
     run = RunDirectory(tmp_path / "run")
     assert load_state(run.checkpoint, "checkpoint")["trainer"]["steps_done"] == 2

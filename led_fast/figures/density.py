@@ -17,7 +17,7 @@ _COLORMAP = "magma"
 _BLUE = "#0072B2"
 _DEPTH = 20.0  # nats below the highest density that the colours reach
 _PIXELS = 600
-_STYLE = {"font.size": 9, "axes.titlesize": 10, "axes.linewidth": 0.6, "legend.frameon": False}
+_STYLE: Any = {"font.size": 9, "axes.titlesize": 10, "axes.linewidth": 0.6, "legend.frameon": False}
 
 LogDensity = Callable[[Tensor], Tensor]
 Window = tuple[float, float, float, float]  # left, right, bottom, top
@@ -73,7 +73,8 @@ def sample_figure(path: Path, points: Tensor, log_density: LogDensity) -> None:
         axes = figure.subplots()
         top = values.max().item()
         dots = axes.scatter(
-            *points[order].numpy().T,
+            points[order, 0].numpy(),
+            points[order, 1].numpy(),
             c=values[order].numpy(),
             s=3,
             cmap="viridis",
@@ -110,9 +111,15 @@ def _on_pixels(log_density: LogDensity, window: Window) -> Tensor:
 
 def _heat_map(axes: Axes, values: Tensor, window: Window, top: float, title: str) -> Any:
     axes.set(title=title, box_aspect=1)
-    colors = {"cmap": _COLORMAP, "vmin": top - _DEPTH, "vmax": top}
     return axes.imshow(
-        values.numpy(), origin="lower", extent=window, aspect="auto", interpolation="none", **colors
+        values.numpy(),
+        origin="lower",
+        extent=window,
+        aspect="auto",
+        interpolation="none",
+        cmap=_COLORMAP,
+        vmin=top - _DEPTH,
+        vmax=top,
     )
 
 

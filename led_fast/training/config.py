@@ -14,7 +14,11 @@ class Recipe:
         steps: default length of a run.
         batch_size: data points a critic step.
         integral_samples: S of Eq. 3, proposals a critic step.
-        broad_share: share ε of the proposals that do not come from the generator (App. B.3).
+        blurred_share: share of the proposals that come from blurred data, not from the generator.
+        blurred_points: data points that are blurred for it.
+        blur_widths: number of widths, in a geometric series from the data's spacing to 1.
+        broad_share: share ε of a broad normal among the blurred data (App. B.3).
+        broad_scale: standard deviation of that normal.
         generator_batch: samples a generator step.
         generator_steps: generator steps a critic step.
         critic_learning_rate: of Adam, before decay.
@@ -27,8 +31,8 @@ class Recipe:
         entropy_weight: k of Eq. 5.
         max_weight: clip of an importance weight in the forward KL, in units of the mean weight.
         noise_start: standard deviation of the noise on the data at the start; it falls geometrically.
-        noise_end: its value just before it ends.
-        noise_until: share of the run after which there is no noise.
+        noise_end: its last value, in units of the data's spacing.
+        noise_until: share of the run at which it has fallen.
         floor_start: ε of the floor under the generator's target, until `floor_from`.
         floor_end: its value from `floor_until` on.
         floor_from: share of the run at which it starts to fall.
@@ -39,7 +43,11 @@ class Recipe:
     steps: int = 2500
     batch_size: int = 256
     integral_samples: int = 384
-    broad_share: float = 0.5
+    blurred_share: float = 0.5
+    blurred_points: int = 128
+    blur_widths: int = 5
+    broad_share: float = 0.2
+    broad_scale: float = 1.5
     generator_batch: int = 256
     generator_steps: int = 2
     critic_learning_rate: float = 1e-3
@@ -52,7 +60,7 @@ class Recipe:
     entropy_weight: float = 1.0
     max_weight: float = 20.0
     noise_start: float = 0.6
-    noise_end: float = 0.01
+    noise_end: float = 0.1
     noise_until: float = 0.7
     floor_start: float = 0.01
     floor_end: float = 0.002

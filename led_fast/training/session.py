@@ -54,7 +54,7 @@ def train(run: RunDirectory, config: TrainConfig, source: DataSource, console: C
             trainer.load_state_dict(state["trainer"])
             seconds = state["seconds"]
         seconds = _take_steps(trainer, seconds, run, console)
-        critic, generator = trainer.average["critic"].eval(), trainer.average["generator"].eval()
+        critic, generator = trainer.average_critic.eval(), trainer.average_generator.eval()
         model = in_data_coordinates(critic, generator, source.shift, source.scale)
         quadrature = quadrature_in_data_coordinates(model.critic, source.shift, source.scale)
         model.set_log_normalizer(quadrature.value)
@@ -96,7 +96,7 @@ def _monitor(trainer: Trainer) -> dict[str, float]:
     if source.mixture is None:
         return {}
     with torch.random.fork_rng(devices=[]):
-        drawn = trainer.average["generator"].sample(_MONITOR_SAMPLES)
+        drawn = trainer.average_generator.sample(_MONITOR_SAMPLES)
     return {"modes": count_modes(source.shift + source.scale * drawn, source.mixture).modes}
 
 

@@ -19,11 +19,12 @@ from led_fast.density import (
 )
 from led_fast.flows import DiagonalNormal
 from led_fast.models import toy_balance, toy_critic, toy_generator
+from led_fast.training.blur import BlurredData, typical_spacing
 from led_fast.training.config import TrainConfig
 from led_fast.training.schedule import cosine_decay, geometric
 
-BROAD_SCALE = 2.0  # of the normal that covers the plane: that of the critic's own tail
 _NORMALIZER_MOMENTUM = 0.9
+_SMALLEST_SPACING = 1e-3  # standard deviations; repeated rows have none
 
 
 class DivergenceError(RuntimeError):
@@ -48,8 +49,11 @@ class Trainer:
         self.critic = toy_critic(config.preset)
         self.generator = toy_generator(config.preset)
         self.balance = toy_balance()
-        self.broad = DiagonalNormal(torch.zeros(2), BROAD_SCALE)
-        self.proposal = CoveringProposal(self.generator, self.broad, recipe.broad_share, self.balance)
+        self.spacing = max(typical_spacing(self._draw_data(recipe.blurred_points)), _SMALLEST_SPACING)
+        self.broad = DiagonalNormal(torch.zeros(2), recipe.broad_scale)
+        widths = torch.logspace(math.log10(self.spacing), 0, recipe.blur_widths)
+        self.blurred = BlurredData(widths, self.broad, recipe.broad_share)
+        self.proposal = CoveringProposal(self.generator, self.blurred, recipe.blurred_share, self.balance)
         self.critic_optimizer = Adam(
             [*self.critic.parameters(), *self.balance.parameters()],
             recipe.critic_learning_rate,
@@ -59,7 +63,8 @@ class Trainer:
         self.generator_optimizer = Adam(
             self.generator.parameters(), recipe.generator_learning_rate, recipe.betas, fused=True
         )
-        self.average = copy.deepcopy(nn.ModuleDict({"critic": self.critic, "generator": self.generator}))
+        self.average_critic = copy.deepcopy(self.critic)
+        self.average_generator = copy.deepcopy(self.generator)
         self.log_normalizer = 0.0  # running average, for the floor under the generator's target
         self.steps_done = 0
 
@@ -76,21 +81,23 @@ class Trainer:
         decay = cosine_decay(at, recipe.decay_from, recipe.decay_to)
         _set_learning_rate(self.critic_optimizer, decay * recipe.critic_learning_rate)
         _set_learning_rate(self.generator_optimizer, decay * recipe.generator_learning_rate)
-        noise = geometric(at, recipe.noise_start, recipe.noise_end, 0, recipe.noise_until)
+        noise = geometric(at, recipe.noise_start, recipe.noise_end * self.spacing, 0, recipe.noise_until)
         floor = geometric(at, recipe.floor_start, recipe.floor_end, recipe.floor_from, recipe.floor_until)
-        metrics = self._step_critic(noise if at < recipe.noise_until else 0.0)
+        metrics = self._step_critic(noise)
         for _ in range(recipe.generator_steps):
             metrics["generator_loss"] = self._step_generator(floor)
-        self._update_average()
+        self._update_averages()
         self.steps_done += 1
         return metrics
 
     def _step_critic(self, noise: float) -> dict[str, float]:
-        x = self._draw_data(noise)
+        x = self._draw_data(self.recipe.batch_size, noise)
+        self.blurred.points = self._draw_data(self.recipe.blurred_points, noise)
         proposals = self.proposal.propose(self.recipe.integral_samples)
         f_data, f_proposal = self.critic(torch.cat([x, proposals.y])).split([len(x), len(proposals.y)])
         loss = critic_loss(f_data, f_proposal, proposals.log_q)
-        self._descend(self.critic_optimizer, self.critic, loss + proposals.balance_loss, "critic")
+        balance_loss = 0.0 if proposals.balance_loss is None else proposals.balance_loss
+        self._descend(self.critic_optimizer, self.critic, loss + balance_loss, "critic")
 
         log_weights = (f_proposal - proposals.log_q).detach()
         log_normalizer = log_mean_exp(log_weights).item()
@@ -114,8 +121,8 @@ class Trainer:
         self.critic.requires_grad_(True)
         return (sample.log_q - f).mean().item() + self.log_normalizer
 
-    def _draw_data(self, noise: float) -> Tensor:
-        x = self.source.sample(self.recipe.batch_size)
+    def _draw_data(self, n: int, noise: float = 0.0) -> Tensor:
+        x = self.source.sample(n)
         standardized = ((x - self.source.shift) / self.source.scale).float()
         return standardized + noise * torch.randn_like(standardized)
 
@@ -130,15 +137,18 @@ class Trainer:
         optimizer.step()
 
     @torch.no_grad()
-    def _update_average(self) -> None:
+    def _update_averages(self) -> None:
         # Young averages forget faster, so that the initial weights do not linger.
         decay = min(self.recipe.ema, (self.steps_done + 1) / (self.steps_done + 10))
-        current = nn.ModuleDict({"critic": self.critic, "generator": self.generator}).state_dict()
-        for name, average in self.average.state_dict().items():
-            if average.is_floating_point():
-                average.lerp_(current[name], 1 - decay)
-            else:
-                average.copy_(current[name])
+        for average, network in (
+            (self.average_critic, self.critic),
+            (self.average_generator, self.generator),
+        ):
+            for old, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+                if old.is_floating_point():
+                    old.lerp_(new, 1 - decay)
+                else:
+                    old.copy_(new)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
@@ -157,7 +167,15 @@ class Trainer:
         torch.set_rng_state(state["random"])
 
 
-_STATEFUL = ("critic", "generator", "balance", "critic_optimizer", "generator_optimizer", "average")
+_STATEFUL = (
+    "critic",
+    "generator",
+    "balance",
+    "critic_optimizer",
+    "generator_optimizer",
+    "average_critic",
+    "average_generator",
+)
 
 
 def _set_learning_rate(optimizer: Optimizer, rate: float) -> None:
