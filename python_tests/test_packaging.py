@@ -1,0 +1,70 @@
+"""The package: what is built and shipped, what an import says, and what `python -m led_fast.info` reports."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import led_fast
+
+ROOT = Path(__file__).parent.parent
+HAS_NVCC = shutil.which("nvcc") is not None
+
+
+def run(*command: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(part) for part in command], cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True
+    )
+
+
+@pytest.mark.skipif(not HAS_NVCC, reason="no nvcc")
+def test_cuda_module_was_built_where_nvcc_is() -> None:
+    assert led_fast.cuda_module_path() is not None
+
+
+def test_info_passes_its_self_checks(tmp_path) -> None:
+    done = run(sys.executable, "-m", "led_fast.info", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "self-check soft_relu on cpu: ok" in done.stdout
+    assert "WRONG" not in done.stdout
+
+
+def test_source_folder_without_module_says_what_to_do(tmp_path) -> None:
+    shutil.copytree(ROOT / "led_fast", tmp_path / "led_fast", ignore=shutil.ignore_patterns("*.so"))
+    done = run(sys.executable, "-c", "import led_fast", cwd=tmp_path)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: led_fast in ")
+    assert "run `pip install .`" in last
+
+
+def test_unknown_setting_is_refused(tmp_path) -> None:
+    done = run(sys.executable, "setup.py", "--version", cwd=ROOT, LED_FAST_CUDA="maybe")
+    assert done.returncode != 0
+    assert "LED_FAST_CUDA must be auto, 0 or 1, got 'maybe'" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cuda", ["0", pytest.param("1", marks=pytest.mark.skipif(not HAS_NVCC, reason="no nvcc"))])
+def test_wheel_from_sdist_holds_the_modules_and_nothing_of_the_tests(tmp_path, cuda) -> None:
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    done = run(
+        sys.executable,
+        "-c",
+        "import setuptools.build_meta as b, sys; print(b.build_sdist(sys.argv[1]))",
+        tmp_path,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    done = run(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, sdist, cwd=tmp_path, LED_FAST_CUDA=cuda)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    modules = sorted(Path(name).name.split(".")[0] for name in names if name.endswith(".so"))
+    assert modules == (["_C", "_C_cuda"] if cuda == "1" else ["_C"])
+    folders = {name.split("/")[0] for name in names}
+    assert folders == {"led_fast", f"led_fast-{led_fast.__version__}.dist-info"}
