@@ -13,12 +13,11 @@ import sys
 from pathlib import Path
 
 import torch
+from conftest import environment
 from gpu_cases import DEVICE, GpuCase, all_cases
 from rich.console import Console
 from rich.table import Table
 from torch.utils.benchmark import Timer
-
-import led_fast
 
 _MIN_RUN_TIME_S = 0.15
 
@@ -61,18 +60,9 @@ def measure(case: GpuCase, bandwidth: float, flops: float) -> dict[str, object]:
     }
 
 
-def environment() -> dict[str, object]:
-    """What the figures depend on."""
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    driver = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
-    return {
-        "gpu": torch.cuda.get_device_name(),
-        "driver": subprocess.run(driver, capture_output=True, text=True).stdout.strip(),
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "led_fast": led_fast.__version__,
-        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
-    }
+def driver_version() -> str:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 def print_table(result: dict) -> None:
@@ -108,7 +98,7 @@ def main() -> int:
     bandwidth, rate = copy_bandwidth(), matrix_rate()
     rows = [measure(case, bandwidth, rate) for case in all_cases()]
     result = {
-        "environment": environment(),
+        "environment": environment() | {"driver": driver_version(), "cuda": str(torch.version.cuda)},
         "copy_bytes_per_second": bandwidth,
         "matrix_flops_per_second": rate,
         "rows": rows,

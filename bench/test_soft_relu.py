@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from led_fast import reference
 
 import led_fast
+from led_fast import reference
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"

@@ -1,8 +1,9 @@
 """The SIMT tests of the operators can fail: they catch every barrier removed and every wrong variant."""
 
 import pytest
-from simt import build
+from simt import Suite, build
 from simt.mutation import Mutant, all_suites, mutants, todays_third, verdict
+from simt.suite import WrongVariant
 
 pytestmark = pytest.mark.skipif(
     build.missing_requirement() is not None or build.asan_loaded(),
@@ -26,6 +27,22 @@ def test_a_third_of_the_mutants_in_turn(mutant):
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_every_mutant(mutant):
     check(mutant)
+
+
+def test_an_unchanged_kernel_is_not_caught():
+    (suite,) = (s for s in all_suites() if s.name == "reduce")
+    source = build.kernel_source(suite.name)
+    assert verdict(Mutant(suite, "unchanged", source, source.read_text())) is None
+
+
+def test_a_variant_must_match_the_source():
+    with pytest.raises(ValueError, match=r"'gone'.*must stand once in the sources, it stands 0 times"):
+        mutants(Suite("reduce", wrong_variants=[WrongVariant("gone", "no such text", "")]))
+
+
+def test_a_launch_without_case_is_noticed():
+    with pytest.raises(AssertionError, match=r"launches that no case executes:\nsemantics\("):
+        Suite("semantics").test_launches()()
 
 
 @pytest.mark.parametrize("suite", all_suites(), ids=lambda s: s.name)

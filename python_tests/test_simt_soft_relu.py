@@ -100,6 +100,7 @@ suite.wrong(
     "workspace[piece.row] = sum",
 )
 suite.wrong("wrong sign", "sum -= terms.log1p;", "sum += terms.log1p;")
+suite.wrong("missing logarithm", "return sum + log_of(product);", "return sum;")
 suite.wrong("product underflows", "factors == safe_factors", "factors == 64")
 suite.wrong("misaligned y", "aligned(x) && aligned(y)", "aligned(x)")
 suite.wrong("misaligned x, backward", "aligned(x) && aligned(grad_y) &&", "aligned(grad_y) &&")

@@ -19,11 +19,13 @@ struct Check {
   SourceLocation place;
 };
 
-void report_check(const Check* check, const char* text) {
+// The access must not be executed: the launch ends.
+void refuse(const Check* check, const char* text) {
   if (!simt::machine.current) return;
   simt::report_once(simt::key_of(check), 2,
                     simt::format("%s by %s at %s:%u", text, simt::thread_name(simt::machine.current->view).c_str(),
                                  check->place.file, check->place.line));
+  simt::machine.abandon_launch();
 }
 
 }  // namespace
@@ -53,7 +55,7 @@ void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 void __tsan_init() {}
 
-void __ubsan_handle_out_of_bounds(const Check* check, uintptr_t) { report_check(check, "bounds: index outside of its array"); }
-void __ubsan_handle_type_mismatch_v1(const Check* check, uintptr_t) { report_check(check, "alignment: misaligned access"); }
+void __ubsan_handle_out_of_bounds(const Check* check, uintptr_t) { refuse(check, "bounds: index outside of its array"); }
+void __ubsan_handle_type_mismatch_v1(const Check* check, uintptr_t) { refuse(check, "alignment: misaligned access"); }
 
 }  // extern "C"
