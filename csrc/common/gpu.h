@@ -10,12 +10,14 @@
 
 // Launches `kernel` and gives the cudaError_t of the launch. A kernel whose template arguments hold a comma goes in
 // parentheses: GPU_LAUNCH((kernel<float, 4>), blocks, threads, 0, stream, x, y).
+// clang-format off
 #define GPU_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
   ((kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__), cudaGetLastError())
+// clang-format on
 
 // Declares `T* name`: the dynamic shared memory of the block, aligned to 16 bytes.
-#define GPU_DYNAMIC_SHARED(T, name)                                             \
-  extern __shared__ __align__(16) unsigned char gpu_dynamic_shared_memory[];    \
+#define GPU_DYNAMIC_SHARED(T, name)                                          \
+  extern __shared__ __align__(16) unsigned char gpu_dynamic_shared_memory[]; \
   T* const name = reinterpret_cast<T*>(gpu_dynamic_shared_memory)
 #endif
 
@@ -25,8 +27,7 @@
 namespace led {
 
 // N consecutive elements that travel as one memory access of at most 16 bytes.
-template <typename T, int N>
-struct alignas(sizeof(T) * N) Pack {
+template <typename T, int N> struct alignas(sizeof(T) * N) Pack {
   static_assert(sizeof(T) * N <= 16, "no memory access is wider than 16 bytes");
   T values[N];
   __host__ __device__ T& operator[](int i) { return values[i]; }
@@ -34,23 +35,18 @@ struct alignas(sizeof(T) * N) Pack {
 };
 
 // Elements of T in one 16-byte access.
-template <typename T>
-constexpr int kPackSize = 16 / sizeof(T);
+template <typename T> constexpr int kPackSize = 16 / sizeof(T);
 
 // The type sums of T are kept in: float for half precision.
-template <typename T>
-struct AccumulateType {
+template <typename T> struct AccumulateType {
   using type = T;
 };
-template <>
-struct AccumulateType<__half> {
+template <> struct AccumulateType<__half> {
   using type = float;
 };
-template <>
-struct AccumulateType<__nv_bfloat16> {
+template <> struct AccumulateType<__nv_bfloat16> {
   using type = float;
 };
-template <typename T>
-using accumulate_t = typename AccumulateType<T>::type;
+template <typename T> using accumulate_t = typename AccumulateType<T>::type;
 
 }  // namespace led

@@ -7,8 +7,7 @@ namespace led {
 constexpr unsigned kFullMask = 0xffffffffu;
 
 // The sum over the warp, in every lane. All 32 lanes take part.
-template <typename T>
-__device__ __forceinline__ T warp_sum(T value) {
+template <typename T> __device__ __forceinline__ T warp_sum(T value) {
 #pragma unroll
   for (int offset = 16; offset > 0; offset >>= 1) value += __shfl_xor_sync(kFullMask, value, offset);
   return value;
@@ -16,8 +15,7 @@ __device__ __forceinline__ T warp_sum(T value) {
 
 // The sum over a block of kThreads threads, in every thread of warp 0. All threads take part.
 // `scratch` is shared memory of kThreads / 32 elements; the caller puts a barrier before it is used again.
-template <int kThreads, typename T>
-__device__ __forceinline__ T block_sum(T value, T* scratch) {
+template <int kThreads, typename T> __device__ __forceinline__ T block_sum(T value, T* scratch) {
   static_assert(kThreads % 32 == 0 && kThreads <= 1024, "whole warps");
   constexpr int kWarps = kThreads / 32;
   value = warp_sum(value);

@@ -1,4 +1,4 @@
-// Atomic read-modify-writes. The checker hears of each as one atomic access; the plain code that does it is not checked.
+// Atomic read-modify-writes. The checker hears of each as one atomic access, and not of the plain code that does it.
 #pragma once
 #include <cstring>
 #include <type_traits>
@@ -12,13 +12,12 @@
 #define SIMT_ATOMIC inline
 #define SIMT_NOTE_ATOMIC(address, size) ((void)0)
 #endif
-#define SIMT_DEFINE_ATOMIC(name, updated)                       \
-  template <typename T>                                         \
-  SIMT_ATOMIC T name(T* address, std::common_type_t<T> value) { \
-    SIMT_NOTE_ATOMIC(address, sizeof(T));                       \
-    const T old = *address;                                     \
-    *address = updated;                                         \
-    return old;                                                 \
+#define SIMT_DEFINE_ATOMIC(name, updated)                                             \
+  template <typename T> SIMT_ATOMIC T name(T* address, std::common_type_t<T> value) { \
+    SIMT_NOTE_ATOMIC(address, sizeof(T));                                             \
+    const T old = *address;                                                           \
+    *address = updated;                                                               \
+    return old;                                                                       \
   }
 SIMT_DEFINE_ATOMIC(atomicAdd, old + value)
 SIMT_DEFINE_ATOMIC(atomicSub, old - value)
@@ -30,8 +29,7 @@ SIMT_DEFINE_ATOMIC(atomicOr, old | value)
 SIMT_DEFINE_ATOMIC(atomicXor, old ^ value)
 #undef SIMT_DEFINE_ATOMIC
 
-template <typename T>
-SIMT_ATOMIC T atomicCAS(T* address, std::common_type_t<T> compare, std::common_type_t<T> value) {
+template <typename T> SIMT_ATOMIC T atomicCAS(T* address, std::common_type_t<T> compare, std::common_type_t<T> value) {
   SIMT_NOTE_ATOMIC(address, sizeof(T));
   const T old = *address;
   if (memcmp(&old, &compare, sizeof(T)) == 0) *address = value;

@@ -53,8 +53,7 @@ unsigned participants(const CudaThread& caller) {
   return present;
 }
 
-template <typename Visit>
-void for_each_lane(unsigned warp, unsigned lanes, Visit visit) {
+template <typename Visit> void for_each_lane(unsigned warp, unsigned lanes, Visit visit) {
   for (unsigned lane = 0; lane < kWarpSize; lane++)
     if (lanes >> lane & 1) visit(lane, machine.threads[warp * kWarpSize + lane]);
 }
@@ -93,9 +92,10 @@ void give_results(WarpOp op, unsigned warp, unsigned lanes) {
       const unsigned source = thread.source_lane % kWarpSize;
       thread.result = lanes >> source & 1 ? threads[source].value : ~0ull;
       if (!(lanes >> source & 1))
-        report_once(key_of(thread.site), 3,
-                    format("mask: %s shuffles from lane %u, which takes no part (mask %08x, present %08x), at %s",
-                           thread_name(thread.view).c_str(), source, thread.mask, lanes, site_place(thread.site).c_str()));
+        report_once(
+            key_of(thread.site), 3,
+            format("mask: %s shuffles from lane %u, which takes no part (mask %08x, present %08x), at %s",
+                   thread_name(thread.view).c_str(), source, thread.mask, lanes, site_place(thread.site).c_str()));
     }
   });
 }

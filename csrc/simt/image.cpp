@@ -15,7 +15,7 @@ int read_library(dl_phdr_info* info, size_t, void* result) {
   Image found;
   found.base = info->dlpi_addr;
   for (int i = 0; i < info->dlpi_phnum; i++) {
-    const ElfW(Phdr)& segment = info->dlpi_phdr[i];
+    const auto& segment = info->dlpi_phdr[i];
     if (segment.p_type == PT_LOAD) found.end = std::max(found.end, found.base + segment.p_vaddr + segment.p_memsz);
     if (segment.p_type == PT_TLS) {
       found.shared_begin = reinterpret_cast<uintptr_t>(info->dlpi_tls_data);

@@ -34,12 +34,12 @@ extern "C" {
 
 #define SIMT_HOOK(name, bytes, is_write) \
   void name(void* address) { on_hook(address, bytes, is_write, __builtin_return_address(0)); }
-#define SIMT_HOOKS(bytes)                                    \
-  SIMT_HOOK(__tsan_read##bytes, bytes, false)                \
-  SIMT_HOOK(__tsan_write##bytes, bytes, true)                \
-  SIMT_HOOK(__tsan_unaligned_read##bytes, bytes, false)      \
-  SIMT_HOOK(__tsan_unaligned_write##bytes, bytes, true)      \
-  SIMT_HOOK(__tsan_volatile_read##bytes, bytes, false)       \
+#define SIMT_HOOKS(bytes)                               \
+  SIMT_HOOK(__tsan_read##bytes, bytes, false)           \
+  SIMT_HOOK(__tsan_write##bytes, bytes, true)           \
+  SIMT_HOOK(__tsan_unaligned_read##bytes, bytes, false) \
+  SIMT_HOOK(__tsan_unaligned_write##bytes, bytes, true) \
+  SIMT_HOOK(__tsan_volatile_read##bytes, bytes, false)  \
   SIMT_HOOK(__tsan_volatile_write##bytes, bytes, true)
 SIMT_HOOKS(1)
 SIMT_HOOKS(2)
@@ -55,7 +55,9 @@ void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 void __tsan_init() {}
 
-void __ubsan_handle_out_of_bounds(const Check* check, uintptr_t) { refuse(check, "bounds: index outside of its array"); }
+void __ubsan_handle_out_of_bounds(const Check* check, uintptr_t) {
+  refuse(check, "bounds: index outside of its array");
+}
 void __ubsan_handle_type_mismatch_v1(const Check* check, uintptr_t) { refuse(check, "alignment: misaligned access"); }
 
 }  // extern "C"

@@ -10,11 +10,8 @@
 using std::max;
 using std::min;
 
-#define SIMT_LOAD(name)                \
-  template <typename T>                \
-  inline T name(const T* address) {    \
-    return *address;                   \
-  }
+#define SIMT_LOAD(name) \
+  template <typename T> inline T name(const T* address) { return *address; }
 SIMT_LOAD(__ldg)
 SIMT_LOAD(__ldca)
 SIMT_LOAD(__ldcg)
@@ -22,11 +19,8 @@ SIMT_LOAD(__ldcs)
 SIMT_LOAD(__ldlu)
 SIMT_LOAD(__ldcv)
 #undef SIMT_LOAD
-#define SIMT_STORE(name)                                              \
-  template <typename T>                                               \
-  inline void name(T* address, const std::common_type_t<T>& value) {  \
-    *address = value;                                                 \
-  }
+#define SIMT_STORE(name) \
+  template <typename T> inline void name(T* address, const std::common_type_t<T>& value) { *address = value; }
 SIMT_STORE(__stwb)
 SIMT_STORE(__stcg)
 SIMT_STORE(__stcs)

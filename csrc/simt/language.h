@@ -33,26 +33,25 @@
 #define gridDim (::simt::self()->grid_dim)
 constexpr int warpSize = 32;
 
-// The caller's place, as two trailing arguments: gcc takes a builtin's line from a default argument's call site, but not
-// from inside a braced initialiser.
+// The caller's place, as two trailing arguments: gcc takes a builtin's line from a default argument's call site, but
+// not from inside a braced initialiser.
 #define SIMT_SITE_PARAMETERS const char *site_file = __builtin_FILE(), int site_line = __builtin_LINE()
 #define SIMT_SITE \
   ::simt::Site { site_file, site_line }
 
-#define GPU_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                           \
+#define GPU_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                         \
   ::simt::launch(dim3(grid), dim3(block), (shared_bytes), (stream), (const void*)(kernel), \
                  [=]() { (kernel)(__VA_ARGS__); })
 #define GPU_DYNAMIC_SHARED(T, name) T* const name = static_cast<T*>(::simt::self()->dynamic_shared)
 
 namespace simt {
 
-template <typename Body>
-struct LaunchSite {
-  static const char* name() { return __PRETTY_FUNCTION__; }  // Body's type names the function and its template arguments
+template <typename Body> struct LaunchSite {
+  // Body's type names the function that launches and its template arguments.
+  static const char* name() { return __PRETTY_FUNCTION__; }
   static const int id;
 };
-template <typename Body>
-const int LaunchSite<Body>::id = register_launch(LaunchSite<Body>::name());
+template <typename Body> const int LaunchSite<Body>::id = register_launch(LaunchSite<Body>::name());
 
 template <typename Body>
 cudaError_t launch(dim3 grid, dim3 block, size_t dynamic_bytes, cudaStream_t, const void* kernel, Body body) {

@@ -159,7 +159,8 @@ cudaError_t run(const Launch& launch) {
   const size_t rounded = (launch.dynamic_bytes + 15) & ~size_t(15);
   machine.dynamic_shared = rounded ? static_cast<char*>(aligned_alloc(16, rounded)) : nullptr;
 #ifdef __SANITIZE_ADDRESS__
-  if (rounded) __asan_poison_memory_region(machine.dynamic_shared + launch.dynamic_bytes, rounded - launch.dynamic_bytes);
+  if (rounded)
+    __asan_poison_memory_region(machine.dynamic_shared + launch.dynamic_bytes, rounded - launch.dynamic_bytes);
 #endif
   for (const uint64_t block : block_order((uint64_t)launch.grid.x * launch.grid.y * launch.grid.z)) {
     poison_shared_memory();

@@ -50,7 +50,7 @@ struct Machine {
   std::vector<CudaThread*> ready;
   char* dynamic_shared;
   uint32_t serial, launch_serial, block_serial;  // the present launch's and block's, drawn from one counter
-  bool aborting;                         // going on would be undefined: the launch ends
+  bool aborting;                                 // going on would be undefined: the launch ends
   uint64_t random_state;
 
   // Threads of a warp that exist.
@@ -60,8 +60,8 @@ struct Machine {
   }
   uint64_t random();
   void make_ready(CudaThread& thread);
-  void end_turn();          // of the current thread, which waits or is ready again
-  void abandon_launch();    // called by the current thread; does not return to it
+  void end_turn();        // of the current thread, which waits or is ready again
+  void abandon_launch();  // called by the current thread; does not return to it
 };
 
 extern Machine machine;

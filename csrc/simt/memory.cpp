@@ -43,7 +43,7 @@ bool is_private(const MemoryAccess& a) {
   if (machine.current->fiber.owns(a.address)) return true;
   if (a.is_write) return false;
   return in_range(a.address, machine.launch.parameters, machine.launch.parameter_bytes) ||
-         in_range(a.address, machine.threads, sizeof machine.threads) ||  // threadIdx and the like
+         in_range(a.address, machine.threads, sizeof machine.threads) ||         // threadIdx and the like
          (image().contains(a.address) && !image().in_static_shared(a.address));  // constants
 }
 

@@ -27,9 +27,9 @@ enum class WarpOp { kSync, kShuffle, kBallot, kAny, kAll, kMatchAny, kAdd, kMin,
 struct Launch {
   dim3 grid, block;
   size_t dynamic_bytes;
-  const void* kernel;        // identity of the kernel, for cudaFuncSetAttribute
+  const void* kernel;         // identity of the kernel, for cudaFuncSetAttribute
   void (*body)(const void*);  // runs one thread
-  const void* parameters;    // argument of `body`
+  const void* parameters;     // argument of `body`
   size_t parameter_bytes;
 };
 

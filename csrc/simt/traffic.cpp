@@ -22,7 +22,7 @@ struct Request {
   std::vector<uintptr_t> addresses;  // one a lane
 };
 
-using Instruction = std::pair<const void*, size_t>;  // its code and width
+using Instruction = std::pair<const void*, size_t>;                                      // its code and width
 std::map<std::pair<Instruction, unsigned>, std::array<uint32_t, kWarpSize>> executions;  // by instruction and warp
 std::map<std::tuple<Instruction, unsigned, uint32_t>, Request> requests;                 // of the present block
 std::map<Instruction, TrafficRow> sums;
@@ -32,7 +32,8 @@ void add_global(const Request& request, TrafficRow& row) {
   std::set<uintptr_t> sectors, addresses;
   for (const uintptr_t address : request.addresses) {
     addresses.insert(address);
-    for (uintptr_t s = address / kSectorBytes; s <= (address + request.bytes - 1) / kSectorBytes; s++) sectors.insert(s);
+    for (uintptr_t s = address / kSectorBytes; s <= (address + request.bytes - 1) / kSectorBytes; s++)
+      sectors.insert(s);
   }
   row.units += sectors.size();
   row.ideal += (addresses.size() * request.bytes + kSectorBytes - 1) / kSectorBytes;
@@ -45,7 +46,8 @@ void add_shared(const Request& request, TrafficRow& row) {
     std::set<uintptr_t> words;
     unsigned load[kBanks] = {}, passes = 0;
     for (size_t i = begin; i < std::min(begin + group, request.addresses.size()); i++) {
-      const uintptr_t first = request.addresses[i] / kBankBytes, last = (request.addresses[i] + request.bytes - 1) / kBankBytes;
+      const uintptr_t first = request.addresses[i] / kBankBytes,
+                      last = (request.addresses[i] + request.bytes - 1) / kBankBytes;
       for (uintptr_t word = first; word <= last; word++)
         if (words.insert(word).second) passes = std::max(passes, ++load[word % kBanks]);
     }

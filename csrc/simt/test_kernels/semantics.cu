@@ -58,19 +58,15 @@ __global__ void early_exit(float* y, int wrong) {
 }
 
 __global__ void divergent_barrier(float* y, int wrong) {
-  if (wrong && threadIdx.x < 32)
-    __syncthreads();
-  else
-    __syncthreads();
+  if (wrong && threadIdx.x < 32) __syncthreads();
+  else __syncthreads();
   y[threadIdx.x] = 1.f;
 }
 
 __global__ void divergent_shuffle(float* y, int wrong) {
   float value = 1.f;
-  if (wrong && threadIdx.x < 16)
-    value += __shfl_sync(kAll, value, 0);
-  else
-    value += __shfl_sync(kAll, value, 0);
+  if (wrong && threadIdx.x < 16) value += __shfl_sync(kAll, value, 0);
+  else value += __shfl_sync(kAll, value, 0);
   y[threadIdx.x] = value;
 }
 
