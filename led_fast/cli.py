@@ -235,10 +235,19 @@ def _write_report(run: RunDirectory, source: DataSource, console: Console) -> No
     timing = {"steps": config.steps, "seconds": seconds}
     report = {**head, **timing, **evaluation.report, "config": config.to_json()}
     write_json(run.report, report)
-    draws = {"generator": evaluation.samples, "generator, refined": evaluation.refined}
+    draws = {
+        _title("generator", report["high_quality_percent"]): evaluation.samples,
+        _title("refined", report["high_quality_percent_refined"]): evaluation.refined,
+    }
     density_figure(run.figure, model.log_prob, source.mixture, evaluation.data, draws)
     console.print(report_table(report))
     console.print(f"trained in {seconds:.0f} s; {run.report} and {run.figure} hold the details", style="dim")
+
+
+def _title(name: str, high_quality_percent: float | None) -> str:
+    return (
+        name if high_quality_percent is None else f"{name}: {high_quality_percent:.1f} % within 3σ of a mode"
+    )
 
 
 def _check_new(out: Path | None, suffixes: tuple[str, ...]) -> None:

@@ -57,7 +57,7 @@ def density_figure(
             _heat_map(truth_axes, exact, window, top, r"true density, $\log p^*(x)$")
             _sections(section_axes, log_density, truth)
         image = _heat_map(learned_axes, learned, window, top, r"learned density, $\log p_\theta(x)$")
-        figure.colorbar(image, ax=learned_axes, label="nats", extend="min", shrink=0.8, pad=0.02)
+        _color_scale(figure, image, learned_axes)
         _scatter(data_axes, data, window, "data")
         for axes, (title, drawn) in zip(sample_axes, samples.items(), strict=True):
             _scatter(axes, drawn, window, title)
@@ -123,6 +123,16 @@ def _heat_map(axes: Axes, values: Tensor, window: Window, top: float, title: str
     )
 
 
+def _color_scale(figure: Figure, image: Any, axes: Axes) -> None:
+    """A colour bar inside the dark heat map, so that all panels stay of one size."""
+    bar = figure.colorbar(
+        image, cax=axes.inset_axes((0.06, 0.1, 0.4, 0.025)), orientation="horizontal", extend="min"
+    )
+    bar.ax.tick_params(colors="white", labelsize=7, width=0.5)
+    bar.outline.set_edgecolor("white")
+    axes.text(0.5, 0.1, "nats", color="white", fontsize=7, transform=axes.transAxes)
+
+
 def _sections(axes: Axes, log_density: LogDensity, truth: GaussianMixture) -> None:
     """Log density along a horizontal line through every mode, under the one curve that all should be."""
     offset = torch.linspace(-8, 8, 321, dtype=torch.float64)
@@ -139,5 +149,5 @@ def _sections(axes: Axes, log_density: LogDensity, truth: GaussianMixture) -> No
 
 
 def _scatter(axes: Axes, points: Tensor, window: Window, title: str) -> None:
-    axes.plot(*points.numpy().T, ".", color=_BLUE, markersize=2.5, alpha=0.5, markeredgewidth=0)
+    axes.plot(*points.numpy().T, ".", color=_BLUE, markersize=3, alpha=0.6, markeredgewidth=0)
     axes.set(title=title, xlim=window[:2], ylim=window[2:], box_aspect=1)

@@ -14,11 +14,12 @@ class Recipe:
         steps: default length of a run.
         batch_size: data points a critic step.
         integral_samples: S of Eq. 3, proposals a critic step.
-        blurred_share: share of the proposals that come from blurred data, not from the generator.
-        blurred_points: data points that are blurred for it.
-        blur_widths: number of widths, in a geometric series from the data's spacing to 1.
-        broad_share: share ε of a broad normal among the blurred data (App. B.3).
+        covering_share: share of the proposals that cover the plane instead of coming from the generator.
+        broad_share: share of a broad normal among those; the others are blurred data. All of them: App. B.3.
         broad_scale: standard deviation of that normal.
+        blurred_points: data points that are blurred at a time.
+        blur_widths: number of widths of the blur, in a geometric series from the data's spacing to 1.
+        balanced: whether a classifier of the proposals shares the integral out between their two sources.
         generator_batch: samples a generator step.
         generator_steps: generator steps a critic step.
         critic_learning_rate: of Adam, before decay.
@@ -30,24 +31,25 @@ class Recipe:
         forward_weight: weight of the forward KL in the generator's loss; the reverse KL has the rest.
         entropy_weight: k of Eq. 5.
         max_weight: clip of an importance weight in the forward KL, in units of the mean weight.
-        noise_start: standard deviation of the noise on the data at the start; it falls geometrically.
+        noise_start: standard deviation of the noise on the data at first; falls geometrically. 0: no noise.
         noise_end: its last value, in units of the data's spacing.
         noise_until: share of the run at which it has fallen.
-        floor_start: ε of the floor under the generator's target, until `floor_from`.
+        floor_start: ε of the floor under the generator's target, until `floor_from`. 0: none.
         floor_end: its value from `floor_until` on.
         floor_from: share of the run at which it starts to fall.
         floor_until: share of the run at which it has fallen.
-        ema: decay of the running averages of the weights, which make the model.
+        ema: decay of the running averages of the weights, which make the model; 0 makes it of the last ones.
     """
 
-    steps: int = 2500
+    steps: int = 2000
     batch_size: int = 256
     integral_samples: int = 384
-    blurred_share: float = 0.5
-    blurred_points: int = 128
-    blur_widths: int = 5
+    covering_share: float = 0.5
     broad_share: float = 0.2
     broad_scale: float = 1.5
+    blurred_points: int = 128
+    blur_widths: int = 5
+    balanced: bool = True
     generator_batch: int = 256
     generator_steps: int = 2
     critic_learning_rate: float = 1e-3
@@ -72,7 +74,18 @@ class Recipe:
 PRESETS = {
     "default": Recipe(),
     "inflated": Recipe(),
-    "paper": Recipe(),
+    "paper": Recipe(
+        integral_samples=256,
+        covering_share=0.1,
+        broad_share=1.0,
+        balanced=False,
+        generator_steps=1,
+        generator_learning_rate=1e-3,
+        forward_weight=0.0,
+        noise_start=0.0,
+        floor_start=0.0,
+        ema=0.0,
+    ),
 }
 """A recipe for every pair of networks in `led_fast.models`, by the pair's name."""
 

@@ -14,6 +14,8 @@ def cosine_decay(at: float, begin: float, last: float) -> float:
 
 
 def geometric(at: float, start: float, end: float, begin: float, finish: float) -> float:
-    """`start` until `begin`, `end` from `finish` on, and geometrically in between."""
+    """`start` until `begin`, `end` from `finish` on, geometrically in between; always 0 if `start` is 0."""
+    if start == 0:
+        return 0.0
     share = min(max((at - begin) / (finish - begin), 0.0), 1.0)
     return start * (end / start) ** share

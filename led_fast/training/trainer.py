@@ -53,7 +53,8 @@ class Trainer:
         self.broad = DiagonalNormal(torch.zeros(2), recipe.broad_scale)
         widths = torch.logspace(math.log10(self.spacing), 0, recipe.blur_widths)
         self.blurred = BlurredData(widths, self.broad, recipe.broad_share)
-        self.proposal = CoveringProposal(self.generator, self.blurred, recipe.blurred_share, self.balance)
+        balance = self.balance if recipe.balanced else None
+        self.proposal = CoveringProposal(self.generator, self.blurred, recipe.covering_share, balance)
         self.critic_optimizer = Adam(
             [*self.critic.parameters(), *self.balance.parameters()],
             recipe.critic_learning_rate,
