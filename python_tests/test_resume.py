@@ -12,7 +12,7 @@ import torch
 from led_fast.training.checkpoint import load_state
 from led_fast.training.run import RunDirectory
 
-STEPS = 120
+STEPS = 80
 
 
 def command(out, *options):

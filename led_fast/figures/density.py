@@ -8,6 +8,7 @@ import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 from torch import Tensor
 
 from led_fast.data import GaussianMixture
@@ -54,10 +55,11 @@ def density_figure(
             data_axes, *sample_axes = points
             exact = _on_pixels(truth.log_prob, window)
             top = exact.max().item()
-            _heat_map(truth_axes, exact, window, top, r"true density, $\log p^*(x)$")
+            _heat_map(truth_axes, exact, window, top, r"true density, $\log p^*(x)$ / nats")
             _sections(section_axes, log_density, truth)
-        image = _heat_map(learned_axes, learned, window, top, r"learned density, $\log p_\theta(x)$")
-        _color_scale(figure, image, learned_axes)
+        image = _heat_map(learned_axes, learned, window, top, r"learned density, $\log p_\theta(x)$ / nats")
+        scale = learned_axes.inset_axes((1.03, 0, 0.04, 1))
+        figure.colorbar(image, cax=scale, extend="min", ticks=MultipleLocator(5)).ax.tick_params(labelsize=7)
         _scatter(data_axes, data, window, "data")
         for axes, (title, drawn) in zip(sample_axes, samples.items(), strict=True):
             _scatter(axes, drawn, window, title)
@@ -123,16 +125,6 @@ def _heat_map(axes: Axes, values: Tensor, window: Window, top: float, title: str
     )
 
 
-def _color_scale(figure: Figure, image: Any, axes: Axes) -> None:
-    """A colour bar inside the dark heat map, so that all panels stay of one size."""
-    bar = figure.colorbar(
-        image, cax=axes.inset_axes((0.06, 0.1, 0.4, 0.025)), orientation="horizontal", extend="min"
-    )
-    bar.ax.tick_params(colors="white", labelsize=7, width=0.5)
-    bar.outline.set_edgecolor("white")
-    axes.text(0.5, 0.1, "nats", color="white", fontsize=7, transform=axes.transAxes)
-
-
 def _sections(axes: Axes, log_density: LogDensity, truth: GaussianMixture) -> None:
     """Log density along a horizontal line through every mode, under the one curve that all should be."""
     offset = torch.linspace(-8, 8, 321, dtype=torch.float64)
@@ -143,8 +135,10 @@ def _sections(axes: Axes, log_density: LogDensity, truth: GaussianMixture) -> No
         axes.plot(offset.numpy(), values, color=_BLUE, lw=0.6, alpha=0.6, label=label)
     exact = truth.log_prob(truth.centers[0] + line).numpy()
     axes.plot(offset.numpy(), exact, color="black", linestyle=(0, (4, 3)), linewidth=1.2, label="true")
-    axes.set(xlim=(-8, 8), ylim=(exact.max() - 1.5 * _DEPTH, exact.max() + 2), box_aspect=1)
-    axes.set(title="sections through the modes", xlabel="distance from the centre / σ", ylabel="nats")
+    axes.set(
+        xlim=(-8, 8), xticks=range(-8, 9, 2), ylim=(exact.max() - 1.5 * _DEPTH, exact.max() + 2), box_aspect=1
+    )
+    axes.set(title="sections through the modes / nats", xlabel="distance from the centre / σ")
     axes.legend(loc="lower center")
 
 

@@ -17,13 +17,13 @@ from rich.progress import (
 from rich.text import Text
 
 _PLAIN_LINES = 20  # over a whole run
-_LABELS = {
-    "critic_loss": "critic",
-    "generator_loss": "generator",
-    "ess_fraction": "ESS/S",
-    "log_normalizer": "log α",
-    "modes": "modes",
-}
+_SHOWN = (
+    "critic {critic_loss:.3f}",
+    "generator {generator_loss:.3f}",
+    "ESS/S {ess_fraction:.2f}",
+    "log α {log_normalizer:.3f}",
+)
+_SHOWN_OF_MIXTURES = ("modes {modes}/{modes_total}",)
 
 
 class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
@@ -69,9 +69,8 @@ class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
 
     def update(self, step: int, metrics: dict[str, float]) -> None:
         """Shows the state after a step."""
-        line = "  ".join(
-            f"{label} {_format(metrics[name])}" for name, label in _LABELS.items() if name in metrics
-        )
+        shown = _SHOWN + (_SHOWN_OF_MIXTURES if "modes" in metrics else ())
+        line = "  ".join(shown).format(**metrics)
         self._bar.update(self._task, completed=step)
         self._show(line)
         if not self._console.is_terminal and (step >= self._next_line or step == self._total):
@@ -85,7 +84,3 @@ class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
     def _time_left(self, step: int) -> str:
         seconds = (time.monotonic() - self._began) / (step - self._start) * (self._total - step)
         return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
-def _format(value: float) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -97,7 +97,8 @@ def _monitor(trainer: Trainer) -> dict[str, float]:
         return {}
     with torch.random.fork_rng(devices=[]):
         drawn = trainer.average_generator.sample(_MONITOR_SAMPLES)
-    return {"modes": count_modes(source.shift + source.scale * drawn, source.mixture).modes}
+    found = count_modes(source.shift + source.scale * drawn, source.mixture).modes
+    return {"modes": found, "modes_total": len(source.mixture.centers)}
 
 
 def _advice(trainer: Trainer, run: RunDirectory, error: DivergenceError) -> str:
