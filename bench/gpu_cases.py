@@ -71,5 +71,67 @@ def soft_relu_cases() -> list[GpuCase]:
     return cases
 
 
+def circulant_logdet_cases() -> list[GpuCase]:
+    """Eight 3x3 convolutions on 32x32 images."""
+    batch, grid = 8, (32, 32)
+    frequencies = grid[0] * grid[1] // 2 + 2  # of the half spectrum
+    # A complex elimination takes 8/3 C^3 real operations, with the inverse for the gradient 8 C^3.
+    passes = [("forward", _same, 8 / 3), ("forward+backward", _forward_and_backward, 8)]
+    return [
+        GpuCase(
+            f"circulant_logdet {name}",
+            f"{batch}x{channels}x{channels}x3x3 on {grid[0]}x{grid[1]}",
+            torch.float32,
+            inputs=lambda channels=channels: (_convolution_near_identity(batch, channels),),
+            ours=wrap(lambda weight: led_fast.circulant_logdet(weight, grid)),
+            baselines={"eager": wrap(lambda weight: reference.circulant_logdet(weight, grid))},
+            least_flops=int(batch * frequencies * flops * channels**3),
+        )
+        for channels in (3, 8, 16, 32, 64, 128)
+        for name, wrap, flops in passes
+    ]
+
+
+def _convolution_near_identity(batch: int, channels: int) -> Tensor:
+    weight = 0.1 * torch.randn(batch, channels, channels, 3, 3, device=DEVICE) / channels**0.5
+    weight[..., 1, 1] += torch.eye(channels, device=DEVICE)
+    return weight
+
+
+def _perpendicular_norm(x: Tensor, weight: Tensor) -> Tensor:
+    return led_fast.perpendicular_norm(x, weight, stride=2, padding=1)
+
+
+def _plain_perpendicular_norm(x: Tensor, weight: Tensor) -> Tensor:
+    return reference.perpendicular_norm(x, weight, stride=2, padding=1)
+
+
+def perpendicular_norm_cases() -> list[GpuCase]:
+    """Layers of a DCGAN critic: 4x4 kernels, stride 2, padding 1, batch 128."""
+    batch, cases = 128, []
+    for channels, outs, size in [(1, 64, 64), (3, 64, 64), (64, 128, 32), (128, 256, 16)]:
+        # t = W x and u = Wᵀ t, then twice as much again for the gradients; two operations a tap and output.
+        products = 2 * 2 * batch * outs * channels * 16 * (size // 2) ** 2
+        for name, wrap, times in [("forward", _same, 1), ("forward+backward", _forward_and_backward, 3)]:
+            cases.append(
+                GpuCase(
+                    f"perpendicular_norm {name}",
+                    f"{batch}x{channels}x{size}x{size} to {outs}",
+                    torch.float32,
+                    inputs=lambda channels=channels, outs=outs, size=size: (
+                        torch.randn(batch, channels, size, size, device=DEVICE),
+                        0.05 * torch.randn(outs, channels, 4, 4, device=DEVICE),
+                    ),
+                    ours=wrap(_perpendicular_norm),
+                    baselines={
+                        "eager": wrap(_plain_perpendicular_norm),
+                        "compile": wrap(torch.compile(_plain_perpendicular_norm, dynamic=False)),
+                    },
+                    least_flops=times * products,
+                )
+            )
+    return cases
+
+
 def all_cases() -> list[GpuCase]:
-    return [*soft_relu_cases()]
+    return [*soft_relu_cases(), *circulant_logdet_cases(), *perpendicular_norm_cases()]

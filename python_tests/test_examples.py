@@ -12,7 +12,11 @@ import led_fast
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-MODULES = [m.name for m in pkgutil.walk_packages(led_fast.__path__, "led_fast.") if "._C" not in m.name and "__main__" not in m.name]
+MODULES = [
+    m.name
+    for m in pkgutil.walk_packages(led_fast.__path__, "led_fast.")
+    if "._C" not in m.name and "__main__" not in m.name
+]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))

@@ -17,7 +17,11 @@ HAS_NVCC = shutil.which("nvcc") is not None
 
 def run(*command: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(part) for part in command], cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
     )
 
 
@@ -48,7 +52,9 @@ def test_unknown_setting_is_refused(tmp_path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cuda", ["0", pytest.param("1", marks=pytest.mark.skipif(not HAS_NVCC, reason="no nvcc"))])
+@pytest.mark.parametrize(
+    "cuda", ["0", pytest.param("1", marks=pytest.mark.skipif(not HAS_NVCC, reason="no nvcc"))]
+)
 def test_wheel_from_sdist_holds_the_modules_and_nothing_of_the_tests(tmp_path, cuda) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     done = run(
@@ -60,7 +66,17 @@ def test_wheel_from_sdist_holds_the_modules_and_nothing_of_the_tests(tmp_path, c
     )
     assert done.returncode == 0, done.stderr
     (sdist,) = tmp_path.glob("*.tar.gz")
-    done = run(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, sdist, cwd=tmp_path, LED_FAST_CUDA=cuda)
+    done = run(
+        *pip,
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        tmp_path,
+        sdist,
+        cwd=tmp_path,
+        LED_FAST_CUDA=cuda,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
