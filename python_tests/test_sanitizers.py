@@ -53,9 +53,9 @@ OPERATORS = sorted(path.parent.name for path in build.CSRC.glob("*/cpu.cpp"))
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_cpu_kernels_are_clean(sanitized_package, operator):
-    # What torch.compile generates runs beside our kernels, not in them.
+    # Not asked here: code of torch.compile, and rounding, which depends on the optimiser.
     done = run_sanitized(
-        "-m", "pytest", "-p", "no:cacheprovider", "-k", "not compile", f"test_{operator}.py",
+        "-m", "pytest", "-p", "no:cacheprovider", "-k", "not compile and not accurate", f"test_{operator}.py",
         PYTHONPATH=str(sanitized_package),
     )  # fmt: skip
     print(done.stdout[-2000:])
