@@ -45,6 +45,14 @@ def _forward_and_backward(function: Call) -> Call:
     return run
 
 
+def _baselines(wrap: Callable[[Call], Call], plain: Call, compiled: bool = False) -> dict[str, Call]:
+    """Plain PyTorch, and torch.compile of it where its seconds of compilation are worth it."""
+    baselines = {"eager": wrap(plain)}
+    if compiled:
+        baselines["compile"] = wrap(torch.compile(plain, dynamic=False))
+    return baselines
+
+
 def soft_relu_cases() -> list[GpuCase]:
     """From tensors of 256 MiB, which no cache holds, to one element."""
     cases = []
@@ -61,10 +69,7 @@ def soft_relu_cases() -> list[GpuCase]:
                     dtype,
                     inputs=lambda shape=shape, dtype=dtype: (torch.randn(shape, device=DEVICE).to(dtype),),
                     ours=wrap(led_fast.soft_relu),
-                    baselines={
-                        "eager": wrap(reference.soft_relu),
-                        "compile": wrap(torch.compile(reference.soft_relu, dynamic=False)),
-                    },
+                    baselines=_baselines(wrap, reference.soft_relu, compiled=numel >= 1 << 20),
                     least_bytes=accesses * numel * dtype.itemsize,
                 )
             )
@@ -84,7 +89,7 @@ def circulant_logdet_cases() -> list[GpuCase]:
             torch.float32,
             inputs=lambda channels=channels: (_convolution_near_identity(batch, channels),),
             ours=wrap(lambda weight: led_fast.circulant_logdet(weight, grid)),
-            baselines={"eager": wrap(lambda weight: reference.circulant_logdet(weight, grid))},
+            baselines=_baselines(wrap, lambda weight: reference.circulant_logdet(weight, grid)),
             least_flops=int(batch * frequencies * flops * channels**3),
         )
         for channels in (3, 8, 16, 32, 64, 128)
@@ -123,10 +128,7 @@ def perpendicular_norm_cases() -> list[GpuCase]:
                         0.05 * torch.randn(outs, channels, 4, 4, device=DEVICE),
                     ),
                     ours=wrap(_perpendicular_norm),
-                    baselines={
-                        "eager": wrap(_plain_perpendicular_norm),
-                        "compile": wrap(torch.compile(_plain_perpendicular_norm, dynamic=False)),
-                    },
+                    baselines=_baselines(wrap, _plain_perpendicular_norm, compiled=channels == 3),
                     least_flops=times * products,
                 )
             )
