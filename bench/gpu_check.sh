@@ -26,7 +26,7 @@ failed=()
 step() {
   local seconds=$1 name=$2
   shift 2
-  printf '\n== %s (at most %s s)\n   %s\n' "$name" "$seconds" "$*"
+  printf '\n== %s (at most %s s)\n   %s\n' "$name" "$seconds" "${*@Q}"
   $dry_run && return
   if ! timeout "$seconds" "$@" 2>&1 | tee "$out/$name.txt"; then
     failed+=("$name")

@@ -39,23 +39,24 @@ constexpr int warpSize = 32;
 #define SIMT_SITE \
   ::simt::Site { site_file, site_line }
 
-#define GPU_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                         \
-  ::simt::launch(dim3(grid), dim3(block), (shared_bytes), (stream), (const void*)(kernel), \
-                 [=]() { (kernel)(__VA_ARGS__); })
+#define GPU_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                   \
+  ::simt::launch<__LINE__>(dim3(grid), dim3(block), (shared_bytes), (stream), (const void*)(kernel), \
+                           [=]() { (kernel)(__VA_ARGS__); })
 #define GPU_DYNAMIC_SHARED(T, name) T* const name = static_cast<T*>(::simt::self()->dynamic_shared)
 
 namespace simt {
 
-template <typename Body> struct LaunchSite {
+template <int Line, typename Body> struct LaunchSite {
   // Body's type names the function that launches and its template arguments.
   static const char* name() { return __PRETTY_FUNCTION__; }
   static const int id;
 };
-template <typename Body> const int LaunchSite<Body>::id = register_launch(LaunchSite<Body>::name());
+template <int Line, typename Body>
+const int LaunchSite<Line, Body>::id = register_launch(LaunchSite<Line, Body>::name());
 
-template <typename Body>
+template <int Line, typename Body>
 cudaError_t launch(dim3 grid, dim3 block, size_t dynamic_bytes, cudaStream_t, const void* kernel, Body body) {
-  mark_launched(LaunchSite<Body>::id);
+  mark_launched(LaunchSite<Line, Body>::id);
   return run({grid, block, dynamic_bytes, kernel, [](const void* b) { (*static_cast<const Body*>(b))(); }, &body,
               sizeof body});
 }

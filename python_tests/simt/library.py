@@ -161,12 +161,13 @@ class SimtLibrary:
         return [self._lib.simt_report(i).decode() for i in range(self._lib.simt_report_count())]
 
     def launch_sites(self) -> dict[str, bool]:
-        """Every launch the library holds, by function and template arguments, and whether it has run."""
+        """Every launch the library holds, by line and template arguments, and whether it has run."""
         sites = {}
         for i in range(self._lib.simt_launch_site_count()):
-            text = self._lib.simt_launch_site(i).decode()
-            key = re.sub(r"^.*?\[with Body = |\]$", "", text)
-            sites[key] = bool(self._lib.simt_launch_site_ran(i))
+            line, function = re.search(
+                r"\[with int Line = (\d+); Body = (.*)\]$", self._lib.simt_launch_site(i).decode()
+            ).groups()
+            sites[f"line {line}, {function}"] = bool(self._lib.simt_launch_site_ran(i))
         return sites
 
     def traffic(self) -> list[TrafficRow]:
