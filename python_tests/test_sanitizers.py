@@ -36,7 +36,7 @@ def run_sanitized(*arguments: str, **environment: str) -> subprocess.CompletedPr
 def check_tests(*files: str, **environment: str) -> None:
     """Asserts that test files run to their end, and that the sanitizers find nothing.
 
-    What the tests themselves say is not asked: rounding depends on the optimiser. Nor is torch.compile's code.
+    The tests' own verdicts do not count, as rounding depends on the optimiser. torch.compile is left out.
     """
     options = ["-m", "pytest", "--capture=no", "-p", "no:cacheprovider", "-k", "not compile"]
     done = run_sanitized(*options, *files, **environment)
