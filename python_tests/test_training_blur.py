@@ -26,6 +26,8 @@ def test_density_is_that_of_torch_distributions():
     proposal = blurred(points, widths, share)
     y, log_q = proposal.rsample(200)
     torch.testing.assert_close(log_q.double(), oracle.log_prob(y.double()), atol=1e-3, rtol=1e-4)
+    only_broad = blurred(points, widths, 1.0)
+    torch.testing.assert_close(only_broad.log_prob(y), DiagonalNormal(torch.zeros(2), 1.5).log_prob(y))
     far = torch.full((1, 2), 50.0)
     torch.testing.assert_close(proposal.log_prob(far).double(), oracle.log_prob(far.double()))
 

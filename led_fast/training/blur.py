@@ -46,9 +46,8 @@ class BlurredData(nn.Module):
         log_kernels = exponents.logsumexp(2) - y.shape[1] * self.widths.log()
         constant = math.log(len(self.points) * len(self.widths)) + 0.5 * y.shape[1] * math.log(2 * math.pi)
         log_blurred = log_kernels.logsumexp(1) - constant
-        return torch.logaddexp(
-            log_blurred + math.log1p(-self.broad_share), self.broad.log_prob(y) + math.log(self.broad_share)
-        )
+        log_shares = y.new_tensor([1 - self.broad_share, self.broad_share]).log()  # -inf is a share of none
+        return torch.stack([log_blurred, self.broad.log_prob(y)], 1).add(log_shares).logsumexp(1)
 
 
 def typical_spacing(points: Tensor) -> float:
