@@ -10,6 +10,8 @@ STABLE_TORCH_LIBRARY(led_fast, m) {
   m.def("circulant_logdet_with_grad(Tensor weight, int rows, int columns) -> (Tensor, Tensor)");
   m.def("soft_relu(Tensor x, float alpha, float beta, float u0, float t0) -> (Tensor, Tensor)");
   m.def("soft_relu_backward(Tensor x, Tensor? grad_y, Tensor? grad_log_abs_det, float alpha, float beta, float u0) -> Tensor");
+  m.def("perpendicular_norm(Tensor x, Tensor weight, Tensor t, int[] stride, int[] padding, int[] dilation, int groups, bool keep_u) -> (Tensor, Tensor, Tensor)");
+  m.def("perpendicular_norm_to(Tensor x, Tensor u) -> (Tensor, Tensor)");
 }
 
 PYBIND11_MODULE(_C, m) {

@@ -7,6 +7,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def soft_relu(
@@ -45,3 +46,17 @@ def circulant_logdet(weight: Tensor, grid: tuple[int, int]) -> Tensor:
     if columns % 2 == 0:
         count[-1] = 1
     return (torch.linalg.slogdet(circulant_symbols(weight, grid)).logabsdet * count).sum((-2, -1))
+
+
+def perpendicular_norm(
+    x: Tensor, weight: Tensor, t: Tensor | None = None, stride=1, padding=0, dilation=1, groups=1
+) -> Tensor:
+    """`‖x⊥‖² = ‖x‖² - ‖t‖⁴ / ‖u‖²` with `t = W x` and `u = Wᵀ t`, for a linear layer or a convolution (Sec. 2.2)."""
+    if x.dim() == 2:
+        t = x @ weight.T if t is None else t
+        u = t @ weight
+    else:
+        t = F.conv2d(x, weight, None, stride, padding, dilation, groups) if t is None else t
+        u = torch.nn.grad.conv2d_input(x.shape, weight, t, stride, padding, dilation, groups)
+    xx, tt, uu = (v.flatten(1).square().sum(1) for v in (x, t, u))
+    return (xx - tt * tt / uu).clamp_min(0).sqrt()

@@ -1,6 +1,15 @@
 """Drop-in layers. Every layer of a flow returns `(y, log_abs_det)`, value and log-determinant together."""
 
 from led_fast.nn.fourier_features import FourierFeatures as FourierFeatures
+from led_fast.nn.perpendicular import PerpendicularConv2d as PerpendicularConv2d
+from led_fast.nn.perpendicular import PerpendicularLinear as PerpendicularLinear
+from led_fast.nn.perpendicular import PerpendicularSequential as PerpendicularSequential
 from led_fast.nn.soft_relu import SoftReLU as SoftReLU
 
-__all__ = ["FourierFeatures", "SoftReLU"]
+__all__ = [
+    "FourierFeatures",
+    "PerpendicularConv2d",
+    "PerpendicularLinear",
+    "PerpendicularSequential",
+    "SoftReLU",
+]

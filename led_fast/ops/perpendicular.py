@@ -1,0 +1,310 @@
+"""The part of an input that a linear layer or convolution does not look at (LED, Sec. 2.2 and App. B.2)."""
+
+import contextlib
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from led_fast.ops._checks import check_floating
+from led_fast.ops.row_space import solve_normal_equations
+
+_op = torch.ops.led_fast
+MODES = ("direction", "exact")
+
+Geometry = tuple[list[int], list[int], list[int], int]  # stride, padding, dilation, groups
+Size = int | tuple[int, int]
+
+
+def perpendicular_norm(
+    x: Tensor,
+    weight: Tensor,
+    t: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """`‖x⊥‖₂` per sample, where `x⊥ = x - û ûᵀ x`, `u = Wᵀ t`, `û = u / ‖u‖` and `t = W x` (LED, Sec. 2.2).
+
+    W is the linear map of a linear layer or convolution without its bias, `Wᵀ` the transposed convolution. The
+    transposed convolution is fused with the sums where that is faster: then u never reaches memory.
+
+    Args:
+        x: Shape (B, F) for a linear layer or (B, C, H, W) for a convolution; float64, float32, bfloat16 or float16.
+            B may be 0.
+        weight: Shape (O, F), or (O, C / groups, kh, kw); x's dtype.
+        t: `W x` without bias, where the caller has it already: (B, O) or (B, O, h, w). Gradients flow to it. Any
+            other value is projected on just as well: `u = Wᵀ t` is all that counts.
+        stride: As in :class:`torch.nn.Conv2d`, like the next three; at their defaults for a linear layer.
+        padding: Zeros on both sides.
+        dilation: Spacing of the kernel's taps.
+        groups: Must divide C and O.
+
+    Returns:
+        Shape (B,), float64 for float64 inputs and float32 otherwise, also under autocast. `‖x⊥‖` is the square root of
+        a sum of squares, not of a difference: its error is a few roundings of `‖x‖ (1 + ‖|W|ᵀ|t|‖ / ‖u‖)`, also
+        where `x⊥` is nearly 0. Where `u = 0`, `x⊥ = x`; where `x⊥ = 0`, all gradients are 0. Differentiable any
+        number of times.
+
+    Raises:
+        TypeError: An argument is no floating-point tensor, or stride, padding, dilation or groups are no integers.
+        ValueError: Shapes, dtypes or devices do not agree, or a number is out of range.
+    """
+    geometry = _check("perpendicular_norm", x, weight, t, stride, padding, dilation, groups)
+    with _without_autocast(x):
+        x, weight, t = _widen(x, weight, t)
+        if t is None:
+            t = _apply(x, weight, geometry)
+        if x.dim() == 4 and _fused_is_faster(x, weight, geometry):
+            keep_u = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or t.requires_grad)
+            return _op.perpendicular_norm(x, weight, t, *geometry, keep_u)[0]
+        return _op.perpendicular_norm_to(x, _transpose(x, weight, t, geometry))[0]
+
+
+def perpendicular(
+    x: Tensor,
+    weight: Tensor,
+    t: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    mode: str = "direction",
+) -> Tensor:
+    """`x⊥` itself, whose norm :func:`perpendicular_norm` gives; or the part of x that W cannot see at all.
+
+    Args:
+        x: See :func:`perpendicular_norm`, like the following ones.
+        weight: The layer's weight.
+        t: `W x` without bias. Not used in exact mode.
+        stride: The convolution's stride.
+        padding: Zeros on both sides.
+        dilation: Spacing of the kernel's taps.
+        groups: Must divide C and O.
+        mode: "direction": `x - û ûᵀ x`, perpendicular to the one direction `u = Wᵀ t`. "exact": `x - Wᵀ (W Wᵀ)⁻¹ W x`,
+            perpendicular to every row of W; 0 where the layer does not reduce dimension. The two agree where W's
+            rows are orthonormal up to one scale. Exact mode computes in float64: by Cholesky for linear layers, where
+            singular values below about 1e-6 of the largest count as 0, and by conjugate gradients for convolutions,
+            to a residual `‖W x⊥‖ ≤ 1e-10 ‖W x‖`.
+
+    Returns:
+        Of x's shape, in float64 for float64 inputs and float32 otherwise. Differentiable any number of times.
+
+    Raises:
+        TypeError: See :func:`perpendicular_norm`.
+        ValueError: Likewise, or the mode is unknown.
+        RuntimeError: Conjugate gradients did not reach their tolerance.
+    """
+    geometry = _check("perpendicular", x, weight, t, stride, padding, dilation, groups)
+    if mode not in MODES:
+        raise ValueError(f"perpendicular: mode must be one of {MODES}, got {mode!r}")
+    with _without_autocast(x):
+        x, weight, t = _widen(x, weight, t)
+        if mode == "exact":
+            wide_x, wide_weight = x.double(), weight.double()
+            y = solve_normal_equations(wide_x, wide_weight, *geometry)
+            return (wide_x - _transpose(wide_x, wide_weight, y, geometry)).to(x.dtype)
+        t = _apply(x, weight, geometry) if t is None else t
+        u = _transpose(x, weight, t, geometry)
+        return x - _coefficient(x, u) * u
+
+
+# ---- arguments -----------------------------------------------------------------------------------------------
+
+
+def _pair(op: str, name: str, value: object, smallest: int) -> list[int]:
+    values = [value, value] if isinstance(value, int) else list(value) if isinstance(value, (tuple, list)) else []
+    if len(values) != 2 or not all(isinstance(v, int) for v in values):
+        raise TypeError(f"{op}: {name} must be an integer or a pair of them, got {value!r}")
+    if min(values) < smallest:
+        raise ValueError(f"{op}: {name} must be at least {smallest}, got {value!r}")
+    return values
+
+
+def _check(op: str, x, weight, t, stride, padding, dilation, groups) -> Geometry:
+    check_floating(op, "x", x)
+    check_floating(op, "weight", weight)
+    if x.dim() not in (2, 4):
+        raise ValueError(f"{op}: x must have shape (B, F) or (B, C, H, W), got {tuple(x.shape)}")
+    if weight.dim() != x.dim():
+        raise ValueError(f"{op}: weight must have {x.dim()} dimensions like x, got {tuple(weight.shape)}")
+    if weight.dtype != x.dtype:
+        raise ValueError(f"{op}: weight must have x's dtype {x.dtype}, got {weight.dtype}")
+    if weight.device != x.device:
+        raise ValueError(f"{op}: weight must be on x's device {x.device}, got {weight.device}")
+    stride, padding = _pair(op, "stride", stride, 1), _pair(op, "padding", padding, 0)
+    dilation = _pair(op, "dilation", dilation, 1)
+    if not isinstance(groups, int):
+        raise TypeError(f"{op}: groups must be an integer, got {groups!r}")
+    if groups < 1 or x.shape[1] % groups or weight.shape[0] % groups:
+        raise ValueError(
+            f"{op}: groups must divide the channels of x ({x.shape[1]}) and of weight ({weight.shape[0]}), got {groups}"
+        )
+    if weight.shape[1] * groups != x.shape[1]:
+        raise ValueError(f"{op}: weight must have shape[1] = {x.shape[1] // groups} for x, got {tuple(weight.shape)}")
+    out: tuple[int, ...] = (x.shape[0], weight.shape[0])
+    if x.dim() == 4:
+        grid = [
+            (x.shape[2 + i] + 2 * padding[i] - dilation[i] * (weight.shape[2 + i] - 1) - 1) // stride[i] + 1
+            for i in range(2)
+        ]
+        if min(grid) < 1 or min(weight.shape[2:]) < 1:
+            raise ValueError(f"{op}: weight's kernel {tuple(weight.shape[2:])} does not fit x {tuple(x.shape)}")
+        out = (*out, *grid)
+    elif (stride, padding, dilation, groups) != ([1, 1], [0, 0], [1, 1], 1):
+        raise ValueError(f"{op}: stride, padding, dilation and groups are for 4-d x, got x {tuple(x.shape)}")
+    if t is not None:
+        check_floating(op, "t", t)
+        if tuple(t.shape) != out:
+            raise ValueError(f"{op}: t must have shape {out}, got {tuple(t.shape)}")
+        if t.device != x.device:
+            raise ValueError(f"{op}: t must be on x's device {x.device}, got {t.device}")
+    return stride, padding, dilation, groups
+
+
+def _without_autocast(x: Tensor) -> contextlib.AbstractContextManager:
+    if torch.is_autocast_enabled(x.device.type):
+        return torch.autocast(x.device.type, enabled=False)
+    return contextlib.nullcontext()
+
+
+def _widen(x: Tensor, weight: Tensor, t: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return x.to(dtype), weight.to(dtype), None if t is None else t.to(dtype)
+
+
+# ---- the layer's linear map and its transpose ----------------------------------------------------------------
+
+
+def _apply(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    return x @ weight.T if x.dim() == 2 else F.conv2d(x, weight, None, *geometry)
+
+
+def _transpose(x: Tensor, weight: Tensor, t: Tensor, geometry: Geometry) -> Tensor:
+    """`Wᵀ t`, of x's shape."""
+    if x.dim() == 2:
+        return t @ weight
+    stride, padding, dilation, groups = geometry
+    # The last rows and columns of x that no tap reaches.
+    rest = [
+        (x.shape[2 + i] + 2 * padding[i] - dilation[i] * (weight.shape[2 + i] - 1) - 1) % stride[i] for i in range(2)
+    ]
+    return F.conv_transpose2d(t, weight, None, stride, padding, rest, groups, dilation)
+
+
+def _weight_gradient(x: Tensor, weight: Tensor, grad_t: Tensor, geometry: Geometry) -> Tensor:
+    """Gradient of `<W x, grad_t>` wrt weight, of a convolution."""
+    stride, padding, dilation, groups = geometry
+    return torch.ops.aten.convolution_backward(
+        grad_t, x, weight, None, stride, padding, dilation, False, [0, 0], groups, [False, True, False]
+    )[1]
+
+
+def _fused_is_faster(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
+    """Whether the fused kernel beats the library's transposed convolution, as bench/test_perpendicular.py measured."""
+    stride, _, dilation, groups = geometry
+    channels, taps = weight.shape[1], weight.shape[2] * weight.shape[3]
+    if taps > (24 if x.dtype == torch.float64 else 48):
+        return False
+    dcgan = (*weight.shape[2:], *stride, *dilation, groups) == (4, 4, 2, 2, 1, 1, 1)
+    return channels <= 4 or dcgan and x.device.type == "cpu"
+
+
+# ---- autograd ------------------------------------------------------------------------------------------------
+
+
+def _per_sample(v: Tensor, x: Tensor) -> Tensor:
+    return v.reshape(-1, *[1] * (x.dim() - 1))
+
+
+def _coefficient(x: Tensor, u: Tensor) -> Tensor:
+    """`<u, x> / <u, u>` of every sample, 0 where u = 0; shaped to multiply u."""
+    ux, uu = (u * x).flatten(1).sum(1), (u * u).flatten(1).sum(1)
+    return _per_sample(torch.where(uu > 0, ux / torch.where(uu > 0, uu, 1), 0), x)
+
+
+def _gradient_of_x(grad: Tensor, x: Tensor, u: Tensor, coefficient: Tensor, norm: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Gradients `g x⊥ / ‖x⊥‖` wrt x and `-a g x⊥ / ‖x⊥‖` wrt u: a minimises the norm, so it does not vary."""
+    rest = torch.addcmul(x, u, coefficient, value=-1)
+    if norm is None:
+        square = rest.flatten(1).square().sum(1)
+        norm = torch.where(square > 0, torch.where(square > 0, square, 1).sqrt(), 0)
+    scale = torch.where(norm > 0, grad / torch.where(norm > 0, norm, 1), 0)
+    grad_x = rest * _per_sample(scale, x)
+    return grad_x, grad_x * -coefficient
+
+
+@torch.library.register_fake("led_fast::perpendicular_norm")
+def _fake(x, weight, t, stride, padding, dilation, groups, keep_u):
+    u = torch.empty_like(x, memory_format=torch.contiguous_format) if keep_u else x.new_empty(0)
+    return x.new_empty(x.shape[0]), x.new_empty(x.shape[0]), u
+
+
+@torch.library.register_fake("led_fast::perpendicular_norm_to")
+def _fake_to(x, u):
+    return x.new_empty(x.shape[0]), x.new_empty(x.shape[0])
+
+
+def _setup(ctx, inputs, output) -> None:
+    x, weight, t, *ctx.geometry, ctx.keep_u = inputs
+    ctx.save_for_backward(x, weight, t, *output)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, grad: Tensor | None, *_):
+    if grad is None:
+        return (None,) * 8
+    x, weight, t, norm, coefficient, u = ctx.saved_tensors
+    if torch.is_grad_enabled():  # for gradients of this gradient, from what it depends on
+        u = _transpose(x, weight, t, ctx.geometry)
+        grad_x, grad_u = _gradient_of_x(grad, x, u, _coefficient(x, u), None)
+    else:
+        u = u if ctx.keep_u else _transpose(x, weight, t, ctx.geometry)
+        grad_x, grad_u = _gradient_of_x(grad, x, u, _per_sample(coefficient, x), norm)
+    grad_weight = _weight_gradient(grad_u, weight, t, ctx.geometry) if ctx.needs_input_grad[1] else None
+    grad_t = F.conv2d(grad_u, weight, None, *ctx.geometry) if ctx.needs_input_grad[2] else None
+    return grad_x, grad_weight, grad_t, None, None, None, None, None
+
+
+def _setup_to(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs, *output)
+    ctx.set_materialize_grads(False)
+
+
+def _backward_to(ctx, grad: Tensor | None, _):
+    if grad is None:
+        return None, None
+    x, u, norm, coefficient = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        return _gradient_of_x(grad, x, u, _coefficient(x, u), None)
+    return _gradient_of_x(grad, x, u, _per_sample(coefficient, x), norm)
+
+
+torch.library.register_autograd("led_fast::perpendicular_norm", _backward, setup_context=_setup)
+torch.library.register_autograd("led_fast::perpendicular_norm_to", _backward_to, setup_context=_setup_to)
+
+
+# ---- vmap ----------------------------------------------------------------------------------------------------
+
+
+def _flat(info, tensor: Tensor, dim: int | None) -> Tensor:
+    tensor = tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+    return tensor.flatten(0, 1)
+
+
+@torch.library.register_vmap("led_fast::perpendicular_norm_to")
+def _vmap_to(info, in_dims, x, u):
+    outputs = _op.perpendicular_norm_to(_flat(info, x, in_dims[0]), _flat(info, u, in_dims[1]))
+    return tuple(v.unflatten(0, (info.batch_size, -1)) for v in outputs), (0, 0)
+
+
+@torch.library.register_vmap("led_fast::perpendicular_norm")
+def _vmap(info, in_dims, x, weight, t, *arguments):
+    if in_dims[1] is not None:
+        raise NotImplementedError("perpendicular_norm: vmap over weight is not supported; loop over the weights")
+    *outputs, u = _op.perpendicular_norm(_flat(info, x, in_dims[0]), weight, _flat(info, t, in_dims[2]), *arguments)
+    outputs = [v.unflatten(0, (info.batch_size, -1)) for v in outputs]
+    if u.dim() == 1:  # not kept
+        return (*outputs, u), (0, 0, None)
+    return (*outputs, u.unflatten(0, (info.batch_size, -1))), (0, 0, 0)

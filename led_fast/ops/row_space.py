@@ -1,0 +1,75 @@
+"""Coordinates of an input in the row space of a linear layer or convolution: the exact orthogonal projection."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+TOLERANCE = 1e-10  # of conjugate gradients, relative
+MAX_ITERATIONS = 2000
+_RIDGE = 1e-12  # relative to the mean eigenvalue: keeps Cholesky alive where rows depend on each other
+
+
+def solve_normal_equations(x: Tensor, weight: Tensor, stride, padding, dilation, groups: int) -> Tensor:
+    """`y` with `W Wᵀ y = W x`, so that `Wᵀ y` is the projection of x on the rows of W. float64; differentiable."""
+    if x.dim() == 2:
+        gram = weight @ weight.T
+        ridge = _RIDGE * gram.diagonal().mean() + torch.finfo(x.dtype).tiny
+        factor = torch.linalg.cholesky(gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
+        return torch.cholesky_solve(weight @ x.T, factor).T
+    target = F.conv2d(x, weight, None, stride, padding, dilation, groups)
+    return _Solve.apply(target, weight, x.shape, (stride, padding, dilation, groups))
+
+
+def _transpose(t: Tensor, weight: Tensor, shape: torch.Size, geometry) -> Tensor:
+    return torch.nn.grad.conv2d_input(shape, weight, t, *geometry)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).flatten(1).sum(1).reshape(-1, 1, 1, 1)
+
+
+def _conjugate_gradients(target: Tensor, weight: Tensor, shape: torch.Size, geometry) -> Tensor:
+    """Solves `W Wᵀ y = target` for every sample at once, from 0, so that the smallest solution is found."""
+    y, rest, direction = torch.zeros_like(target), target, target
+    squared = _dot(rest, rest)
+    enough = TOLERANCE**2 * squared
+    for _ in range(MAX_ITERATIONS):
+        active = squared > enough
+        if not active.any():
+            return y
+        image = _transpose(direction, weight, shape, geometry)
+        curvature = _dot(image, image)
+        step = torch.where(active & (curvature > 0), squared / torch.where(curvature > 0, curvature, 1), 0)
+        y = y + step * direction
+        rest = rest - step * F.conv2d(image, weight, None, *geometry)
+        new = _dot(rest, rest)
+        direction = rest + torch.where(active, new / torch.where(active, squared, 1), 0) * direction
+        squared = torch.where(active, new, squared)
+    worst = (squared / enough).max().sqrt() * TOLERANCE
+    raise RuntimeError(
+        f"perpendicular: conjugate gradients reached a relative residual of {worst:.1e} in {MAX_ITERATIONS} steps, "
+        f"{TOLERANCE:.0e} wanted; the rows of weight are nearly dependent"
+    )
+
+
+class _Solve(torch.autograd.Function):
+    """y = (W Wᵀ)⁻¹ target, differentiated implicitly: its backward is another solve."""
+
+    @staticmethod
+    def forward(ctx, target, weight, shape, geometry):
+        ctx.shape, ctx.geometry = shape, geometry
+        y = _conjugate_gradients(target, weight, shape, geometry)
+        ctx.save_for_backward(weight, y)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        weight, y = ctx.saved_tensors
+        grad_target = _Solve.apply(grad, weight, ctx.shape, ctx.geometry)
+        grad_weight = None
+        if ctx.needs_input_grad[1]:  # of -<grad_target, W Wᵀ y> at fixed grad_target and y
+            with torch.enable_grad():
+                leaf = weight if weight.requires_grad else weight.detach().requires_grad_()
+                product = _dot(_transpose(grad_target, leaf, ctx.shape, ctx.geometry), _transpose(y, leaf, ctx.shape, ctx.geometry))
+                (grad_weight,) = torch.autograd.grad(-product.sum(), leaf, create_graph=torch.is_grad_enabled())
+        return grad_target, grad_weight, None, None
