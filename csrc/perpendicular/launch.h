@@ -1,0 +1,35 @@
+// What the torch side and the kernels of the perpendicular norm agree on: launchers, dtype codes, workspace.
+#pragma once
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+namespace led::perpendicular {
+
+enum Dtype : int { kFloat64, kFloat32 };
+
+constexpr int kThreads = 256;
+constexpr int kMaxChannels = 4;   // of x in a group, that led_fast_perpendicular_norm takes
+constexpr int kMaxWeights = 4096; // of one output channel, likewise
+
+// A block measures so many elements of a sample, and leaves their moments (3 numbers) in the workspace.
+constexpr int64_t kPiece = 8 * kThreads;
+constexpr int64_t pieces_to(int64_t sample_size) { return (sample_size + kPiece - 1) / kPiece; }
+// With u made on the fly, a block measures the channels of one group at kThreads pixels.
+constexpr int64_t pieces_of(int64_t pixels, int64_t groups) { return (pixels + kThreads - 1) / kThreads * groups; }
+
+}  // namespace led::perpendicular
+
+// x and u: samples * size elements. workspace: samples * pieces_to(size) * 3 elements. norm, coefficient: samples.
+extern "C" cudaError_t led_fast_perpendicular_norm_to(const void* x, const void* u, double* workspace, void* norm,
+                                                      void* coefficient, int64_t samples, int64_t size, int dtype,
+                                                      cudaStream_t stream);
+
+// x and u (may be null): (samples, groups, channels, height, width). t: (samples, groups, outs, out_height, out_width).
+// weight: (groups, outs, channels, kernel_h, kernel_w). workspace: samples * pieces_of(height * width, groups) * 3.
+extern "C" cudaError_t led_fast_perpendicular_norm(const void* x, const void* weight, const void* t, double* workspace,
+                                                   void* norm, void* coefficient, void* u, int64_t samples,
+                                                   int64_t groups, int channels, int outs, int height, int width,
+                                                   int out_height, int out_width, int kernel_h, int kernel_w,
+                                                   int stride_h, int stride_w, int padding_h, int padding_w,
+                                                   int dilation_h, int dilation_w, int dtype, cudaStream_t stream);

@@ -1,0 +1,116 @@
+"""csrc/perpendicular/cuda.cu, run on the CPU by the SIMT executor."""
+
+import pytest
+import torch
+from simt import Kernels, Suite
+from simt.library import SimtError
+from torch import Tensor
+
+suite = Suite("perpendicular")
+
+DTYPES = [torch.float64, torch.float32]  # in the order of the dtype codes
+
+
+def outputs(samples: int, pieces: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Workspace, norm and coefficient, to be filled."""
+    workspace = torch.full((samples * pieces * 3,), torch.nan, dtype=torch.float64)
+    return workspace, *torch.full((2, samples), torch.nan, dtype=dtype).unbind()
+
+
+def expected(x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    x, u = x.double().flatten(1), u.double().flatten(1)
+    square = u.square().sum(1)
+    coefficient = torch.where(square > 0, (u * x).sum(1) / square, 0)
+    return (x - coefficient[:, None] * u).norm(dim=1), coefficient
+
+
+def check(norm: Tensor, coefficient: Tensor, x: Tensor, u: Tensor) -> None:
+    wanted_norm, wanted_coefficient = expected(x, u)
+    tolerance = 100 * torch.finfo(x.dtype).eps
+    scale = x.double().flatten(1).norm(dim=1).max().item()
+    torch.testing.assert_close(norm.double(), wanted_norm, atol=tolerance * scale, rtol=0)
+    torch.testing.assert_close(coefficient.double(), wanted_coefficient, atol=tolerance, rtol=tolerance)
+
+
+@suite.case(dtype=DTYPES, size=[1, 33, 2048, 5000], parallel=[False, True])
+def norm_to(kernels: Kernels, dtype: torch.dtype, size: int, parallel: bool) -> None:
+    u = torch.randn(9, size, dtype=dtype)
+    x = 3 * u if parallel else torch.randn_like(u) + u
+    u[4] = 0
+    workspace, norm, coefficient = outputs(9, -(-size // 2048), dtype)
+    kernels.launch(
+        "led_fast_perpendicular_norm_to", x, u, workspace, norm, coefficient, 9, size, DTYPES.index(dtype)
+    )
+    check(norm, coefficient, x, u)
+
+
+# (samples, groups, channels, outs), (height, width), kernel, stride, padding, dilation
+GEOMETRIES = {
+    "dcgan": ((2, 1, 3, 5), (18, 17), (4, 4), (2, 2), (1, 1), (1, 1)),
+    "dilated": ((1, 1, 2, 3), (9, 11), (3, 2), (2, 3), (2, 0), (2, 2)),
+    "grouped": ((2, 3, 1, 2), (7, 5), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "sparse": ((1, 1, 4, 2), (7, 7), (1, 1), (3, 3), (0, 0), (1, 1)),
+    "large": ((1, 1, 4, 12), (8, 8), (10, 10), (1, 1), (2, 2), (1, 1)),  # weights in two portions
+}
+
+
+@suite.case(dtype=DTYPES, name=list(GEOMETRIES), keep_u=[False, True])
+def norm(kernels: Kernels, dtype: torch.dtype, name: str, keep_u: bool) -> None:
+    (samples, groups, channels, outs), size, kernel, stride, padding, dilation = GEOMETRIES[name]
+    x = torch.randn(samples, groups * channels, *size, dtype=dtype)
+    weight = torch.randn(groups * outs, channels, *kernel, dtype=dtype)
+    t = torch.nn.functional.conv2d(x, weight, None, stride, padding, dilation, groups)
+    u = torch.full_like(x, torch.nan) if keep_u else None
+    pixels = size[0] * size[1]
+    workspace, norm, coefficient = outputs(samples, -(-pixels // 256) * groups, dtype)
+    kernels.launch(
+        "led_fast_perpendicular_norm",
+        *(x, weight, t, workspace, norm, coefficient, u, samples, groups, channels, outs, *size, *t.shape[2:]),
+        *(*kernel, *stride, *padding, *dilation, DTYPES.index(dtype)),
+    )
+    wide = x.double(), weight.double(), t.double()
+    wanted = torch.nn.grad.conv2d_input(x.shape, wide[1], wide[2], stride, padding, dilation, groups)
+    check(norm, coefficient, x, wanted)
+    if keep_u:
+        torch.testing.assert_close(u.double(), wanted, atol=1e-4 if dtype == torch.float32 else 1e-12, rtol=1e-5)
+
+
+@suite.case(channels=[1, 2, 3, 4], dtype=DTYPES)
+def channels_of_a_group(kernels: Kernels, channels: int, dtype: torch.dtype) -> None:
+    x = torch.randn(1, channels, 4, 4, dtype=dtype)
+    weight, t = torch.randn(2, channels, 2, 2, dtype=dtype), torch.randn(1, 2, 2, 2, dtype=dtype)
+    workspace, norm, coefficient = outputs(1, 1, dtype)
+    kernels.launch(
+        "led_fast_perpendicular_norm",
+        *(x, weight, t, workspace, norm, coefficient, None, 1, 1, channels, 2, 4, 4, 2, 2),
+        *(2, 2, 2, 2, 0, 0, 1, 1, DTYPES.index(dtype)),
+    )
+    check(norm, coefficient, x, torch.nn.grad.conv2d_input(x.shape, weight.double(), t.double(), 2))
+
+
+@suite.case(refused=["channels", "weights"])
+def refusals(kernels: Kernels, refused: str) -> None:
+    channels, kernel = (5, 1) if refused == "channels" else (1, 65)
+    x, weight = torch.zeros(1, channels, 65, 65), torch.zeros(1, channels, kernel, kernel)
+    workspace, norm, coefficient = outputs(1, 17, torch.float32)
+    with pytest.raises(SimtError, match="returned 1"):
+        kernels.launch(
+            "led_fast_perpendicular_norm",
+            *(x, weight, torch.zeros(1, 1, 1, 1), workspace, norm, coefficient, None, 1, 1, channels, 1, 65, 65, 1, 1),
+            *(kernel, kernel, 1, 1, 0, 0, 1, 1, 1),
+        )
+
+
+suite.wrong("off-by-one bound", "if (y + v.padding < ky * v.dilation || i >= v.cells)", "if (y + v.padding < ky * v.dilation || i > v.cells)")
+suite.wrong("negative cells kept", "if (x + h.padding < kx * h.dilation || j >= h.cells)", "if (j >= h.cells)")
+suite.wrong("padding forgotten", "const int j = (x + h.padding - kx * h.dilation)", "const int j = (x - kx * h.dilation)")
+suite.wrong("every tap taken", "ky += v.step", "ky += 1")
+suite.wrong("wrong group's weights", "(group * p.outs + first)", "(of_group * p.outs + first)")
+suite.wrong("missing tail", "at < size ? u[sample * size + at] : T(0)", "at + 1 < size ? u[sample * size + at] : T(0)")
+suite.wrong("last pieces dropped", "i < pieces; i += 32", "i + 1 < pieces; i += 32")
+suite.wrong("pieces not aligned before they are merged", "total = merge(total, {m[0], m[1], m[2]});", "total = {total.ux + m[0], total.uu + m[1], total.residual + m[2]};")
+suite.wrong("double subtraction", "const T rest = x[i] - a * u[i];", "const T rest = x[i] - 2 * a * u[i];")
+suite.wrong("coefficient of the wrong thread", "if (threadIdx.x == 0) shared_coefficient", "if (threadIdx.x == 32) shared_coefficient")
+
+test_cases = suite.test_cases()
+test_launches = suite.test_launches()
