@@ -44,6 +44,15 @@ def norm_to(kernels: Kernels, dtype: torch.dtype, size: int, parallel: bool) -> 
     check(norm, coefficient, x, u)
 
 
+@suite.case(size=[70000])  # more pieces than a warp has lanes
+def norm_to_many_pieces(kernels: Kernels, size: int) -> None:
+    u = torch.randn(1, size) * torch.linspace(0, 3, size)
+    x = torch.randn_like(u) + u.abs()
+    workspace, norm, coefficient = outputs(1, -(-size // 2048), torch.float32)
+    kernels.launch("led_fast_perpendicular_norm_to", x, u, workspace, norm, coefficient, 1, size, 1)
+    check(norm, coefficient, x, u)
+
+
 # (samples, groups, channels, outs), (height, width), kernel, stride, padding, dilation
 GEOMETRIES = {
     "dcgan": ((2, 1, 3, 5), (18, 17), (4, 4), (2, 2), (1, 1), (1, 1)),
@@ -65,14 +74,30 @@ def norm(kernels: Kernels, dtype: torch.dtype, name: str, keep_u: bool) -> None:
     workspace, norm, coefficient = outputs(samples, -(-pixels // 256) * groups, dtype)
     kernels.launch(
         "led_fast_perpendicular_norm",
-        *(x, weight, t, workspace, norm, coefficient, u, samples, groups, channels, outs, *size, *t.shape[2:]),
+        *(
+            x,
+            weight,
+            t,
+            workspace,
+            norm,
+            coefficient,
+            u,
+            samples,
+            groups,
+            channels,
+            outs,
+            *size,
+            *t.shape[2:],
+        ),
         *(*kernel, *stride, *padding, *dilation, DTYPES.index(dtype)),
     )
     wide = x.double(), weight.double(), t.double()
     wanted = torch.nn.grad.conv2d_input(x.shape, wide[1], wide[2], stride, padding, dilation, groups)
     check(norm, coefficient, x, wanted)
     if keep_u:
-        torch.testing.assert_close(u.double(), wanted, atol=1e-4 if dtype == torch.float32 else 1e-12, rtol=1e-5)
+        torch.testing.assert_close(
+            u.double(), wanted, atol=1e-4 if dtype == torch.float32 else 1e-12, rtol=1e-5
+        )
 
 
 @suite.case(channels=[1, 2, 3, 4], dtype=DTYPES)
@@ -96,21 +121,57 @@ def refusals(kernels: Kernels, refused: str) -> None:
     with pytest.raises(SimtError, match="returned 1"):
         kernels.launch(
             "led_fast_perpendicular_norm",
-            *(x, weight, torch.zeros(1, 1, 1, 1), workspace, norm, coefficient, None, 1, 1, channels, 1, 65, 65, 1, 1),
+            *(
+                x,
+                weight,
+                torch.zeros(1, 1, 1, 1),
+                workspace,
+                norm,
+                coefficient,
+                None,
+                1,
+                1,
+                channels,
+                1,
+                65,
+                65,
+                1,
+                1,
+            ),
             *(kernel, kernel, 1, 1, 0, 0, 1, 1, 1),
         )
 
 
-suite.wrong("off-by-one bound", "if (y + v.padding < ky * v.dilation || i >= v.cells)", "if (y + v.padding < ky * v.dilation || i > v.cells)")
-suite.wrong("negative cells kept", "if (x + h.padding < kx * h.dilation || j >= h.cells)", "if (j >= h.cells)")
-suite.wrong("padding forgotten", "const int j = (x + h.padding - kx * h.dilation)", "const int j = (x - kx * h.dilation)")
+suite.wrong(
+    "off-by-one bound",
+    "if (y + v.padding < ky * v.dilation || i >= v.cells)",
+    "if (y + v.padding < ky * v.dilation || i > v.cells)",
+)
+suite.wrong(
+    "negative cells kept", "if (x + h.padding < kx * h.dilation || j >= h.cells)", "if (j >= h.cells)"
+)
+suite.wrong(
+    "padding forgotten",
+    "const int j = (x + h.padding - kx * h.dilation)",
+    "const int j = (x - kx * h.dilation)",
+)
 suite.wrong("every tap taken", "ky += v.step", "ky += 1")
 suite.wrong("wrong group's weights", "(group * p.outs + first)", "(of_group * p.outs + first)")
-suite.wrong("missing tail", "at < size ? u[sample * size + at] : T(0)", "at + 1 < size ? u[sample * size + at] : T(0)")
+suite.wrong(
+    "missing tail", "at < size ? u[sample * size + at] : T(0)", "at + 1 < size ? u[sample * size + at] : T(0)"
+)
 suite.wrong("last pieces dropped", "i < pieces; i += 32", "i + 1 < pieces; i += 32")
-suite.wrong("pieces not aligned before they are merged", "total = merge(total, {m[0], m[1], m[2]});", "total = {total.ux + m[0], total.uu + m[1], total.residual + m[2]};")
+suite.wrong(
+    "pieces not aligned before they are merged",
+    "total = merge(total, {m[0], m[1], m[2]});",
+    "total = {total.ux + m[0], total.uu + m[1], total.residual + m[2]};",
+)
 suite.wrong("double subtraction", "const T rest = x[i] - a * u[i];", "const T rest = x[i] - 2 * a * u[i];")
-suite.wrong("coefficient of the wrong thread", "if (threadIdx.x == 0) shared_coefficient", "if (threadIdx.x == 32) shared_coefficient")
+suite.wrong(
+    "coefficient of the wrong thread",
+    "if (threadIdx.x == 0) shared_coefficient",
+    "if (threadIdx.x == 32) shared_coefficient",
+)
 
 test_cases = suite.test_cases()
 test_launches = suite.test_launches()

@@ -1,5 +1,6 @@
 """Generators and critics by preset name."""
 
+from led_fast.models.dcgan_critic import DCGANCritic
 from led_fast.models.toy import (
     PRESETS,
     GaussianTailCritic,
@@ -14,6 +15,7 @@ from led_fast.models.toy import (
 
 __all__ = [
     "PRESETS",
+    "DCGANCritic",
     "GaussianTailCritic",
     "Perceptron",
     "ToyCriticConfig",

@@ -45,7 +45,13 @@ class PerpendicularLinear(nn.Linear):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, mode: str = "direction", device=None, dtype=None
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        mode: str = "direction",
+        device=None,
+        dtype=None,
     ) -> None:
         self.mode = _check_mode("PerpendicularLinear", mode)
         super().__init__(in_features, out_features, bias, device, dtype)
@@ -110,10 +116,22 @@ class PerpendicularConv2d(nn.Conv2d):
         if padding_mode != "zeros":
             raise ValueError(f"PerpendicularConv2d: padding_mode must be 'zeros', got {padding_mode!r}")
         if isinstance(padding, str):
-            raise ValueError(f"PerpendicularConv2d: padding must be an integer or a pair of them, got {padding!r}")
+            raise ValueError(
+                f"PerpendicularConv2d: padding must be an integer or a pair of them, got {padding!r}"
+            )
         self.mode = _check_mode("PerpendicularConv2d", mode)
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, "zeros", device, dtype
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            "zeros",
+            device,
+            dtype,
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,10 +147,10 @@ class PerpendicularConv2d(nn.Conv2d):
 
 
 class PerpendicularSequential(nn.Sequential):
-    """:class:`torch.nn.Sequential` that adds up the norms of its perpendicular layers (`Σ_k ‖x⊥_k‖`, Sec. 2.2).
+    """:class:`torch.nn.Sequential` that sums the norms of its perpendicular layers: `Σ_k ‖x⊥_k‖` (Sec. 2.2).
 
     Args:
-        *layers: Modules of any kind. Of those that return `(t, norm)`, t goes on to the next one.
+        *layers: Modules of any kind; of a perpendicular layer's `(t, norm)`, t goes on to the next one.
         squared: Sum `‖x⊥_k‖²` instead.
 
     Shape:
@@ -141,7 +159,8 @@ class PerpendicularSequential(nn.Sequential):
     Example:
         >>> import torch
         >>> from led_fast.nn import PerpendicularLinear, PerpendicularSequential
-        >>> body = PerpendicularSequential(PerpendicularLinear(2, 8), torch.nn.LeakyReLU(), PerpendicularLinear(8, 1))
+        >>> layers = PerpendicularLinear(2, 8), torch.nn.LeakyReLU(), PerpendicularLinear(8, 1)
+        >>> body = PerpendicularSequential(*layers)
         >>> value, penalty = body(torch.ones(5, 2))
         >>> log_density = value.squeeze(1) - penalty  # log N(x), unnormalised
     """
@@ -151,12 +170,16 @@ class PerpendicularSequential(nn.Sequential):
         self.squared = squared
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the last layer's output, and the sum of norms, of shape (B,)."""
+        """Returns the last layer's output, and the sum of norms."""
         total = x.new_zeros(len(x), dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
         for layer in self:
-            if isinstance(layer, (PerpendicularLinear, PerpendicularConv2d, PerpendicularSequential)):
+            if isinstance(layer, (PerpendicularLinear, PerpendicularConv2d)):
                 x, norm = layer(x)
                 total = total + (norm.square() if self.squared else norm)
             else:
                 x = layer(x)
         return x, total
+
+    def extra_repr(self) -> str:
+        """Parameters for `print(module)`."""
+        return f"squared={self.squared}"

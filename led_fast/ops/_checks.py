@@ -1,7 +1,7 @@
 """Argument checks that operators share. Each error names the operator, the argument, what was wanted and what came."""
 
-from torch import Tensor
 import torch
+from torch import Tensor
 
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 

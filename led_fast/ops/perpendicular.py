@@ -4,15 +4,17 @@ import contextlib
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from led_fast.ops import _layer_map
+from led_fast.ops._autograd import differentiable
 from led_fast.ops._checks import check_floating
+from led_fast.ops._layer_map import Geometry
 from led_fast.ops.row_space import solve_normal_equations
 
-_op = torch.ops.led_fast
+_norm_op = torch.ops.led_fast.perpendicular_norm.default
+_norm_to_op = torch.ops.led_fast.perpendicular_norm_to.default
 MODES = ("direction", "exact")
 
-Geometry = tuple[list[int], list[int], list[int], int]  # stride, padding, dilation, groups
 Size = int | tuple[int, int]
 
 
@@ -27,39 +29,40 @@ def perpendicular_norm(
 ) -> Tensor:
     """`‖x⊥‖₂` per sample, where `x⊥ = x - û ûᵀ x`, `u = Wᵀ t`, `û = u / ‖u‖` and `t = W x` (LED, Sec. 2.2).
 
-    W is the linear map of a linear layer or convolution without its bias, `Wᵀ` the transposed convolution. The
-    transposed convolution is fused with the sums where that is faster: then u never reaches memory.
+    W is the linear map of a linear layer or convolution without its bias, `Wᵀ` the transposed convolution.
+    The transposed convolution is fused with the sums where that is faster: then u never reaches memory.
 
     Args:
-        x: Shape (B, F) for a linear layer or (B, C, H, W) for a convolution; float64, float32, bfloat16 or float16.
-            B may be 0.
+        x: Shape (B, F) for a linear layer or (B, C, H, W) for a convolution; float64, float32, bfloat16 or
+            float16. B may be 0.
         weight: Shape (O, F), or (O, C / groups, kh, kw); x's dtype.
-        t: `W x` without bias, where the caller has it already: (B, O) or (B, O, h, w). Gradients flow to it. Any
-            other value is projected on just as well: `u = Wᵀ t` is all that counts.
+        t: `W x` without bias, where the caller has it already: (B, O) or (B, O, h, w). Gradients flow to it.
+            Any other value is projected on just as well: `u = Wᵀ t` is all that counts.
         stride: As in :class:`torch.nn.Conv2d`, like the next three; at their defaults for a linear layer.
         padding: Zeros on both sides.
         dilation: Spacing of the kernel's taps.
         groups: Must divide C and O.
 
     Returns:
-        Shape (B,), float64 for float64 inputs and float32 otherwise, also under autocast. `‖x⊥‖` is the square root of
-        a sum of squares, not of a difference: its error is a few roundings of `‖x‖ (1 + ‖|W|ᵀ|t|‖ / ‖u‖)`, also
-        where `x⊥` is nearly 0. Where `u = 0`, `x⊥ = x`; where `x⊥ = 0`, all gradients are 0. Differentiable any
-        number of times.
+        Shape (B,), float64 for float64 inputs and float32 otherwise, also under autocast. `‖x⊥‖` is the
+        square root of a sum of squares, not of a difference: its error is a few roundings of `‖x‖ (1 +
+        ‖|W|ᵀ|t|‖ / ‖u‖)`, also where `x⊥` is nearly 0. Where `u = 0`, `x⊥ = x`; where `x⊥ = 0`, all
+        gradients are 0. Differentiable any number of times.
 
     Raises:
-        TypeError: An argument is no floating-point tensor, or stride, padding, dilation or groups are no integers.
+        TypeError: An argument is no floating-point tensor, or stride, padding, dilation or groups are no
+            integers.
         ValueError: Shapes, dtypes or devices do not agree, or a number is out of range.
     """
     geometry = _check("perpendicular_norm", x, weight, t, stride, padding, dilation, groups)
     with _without_autocast(x):
         x, weight, t = _widen(x, weight, t)
         if t is None:
-            t = _apply(x, weight, geometry)
+            t = _layer_map.apply(x, weight, geometry)
         if x.dim() == 4 and _fused_is_faster(x, weight, geometry):
             keep_u = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or t.requires_grad)
-            return _op.perpendicular_norm(x, weight, t, *geometry, keep_u)[0]
-        return _op.perpendicular_norm_to(x, _transpose(x, weight, t, geometry))[0]
+            return _norm(x, weight, t, *geometry, keep_u)[0]
+        return _norm_to(x, _layer_map.transpose(t, weight, x.shape, geometry))[0]
 
 
 def perpendicular(
@@ -82,11 +85,11 @@ def perpendicular(
         padding: Zeros on both sides.
         dilation: Spacing of the kernel's taps.
         groups: Must divide C and O.
-        mode: "direction": `x - û ûᵀ x`, perpendicular to the one direction `u = Wᵀ t`. "exact": `x - Wᵀ (W Wᵀ)⁻¹ W x`,
-            perpendicular to every row of W; 0 where the layer does not reduce dimension. The two agree where W's
-            rows are orthonormal up to one scale. Exact mode computes in float64: by Cholesky for linear layers, where
-            singular values below about 1e-6 of the largest count as 0, and by conjugate gradients for convolutions,
-            to a residual `‖W x⊥‖ ≤ 1e-10 ‖W x‖`.
+        mode: "direction": `x - û ûᵀ x`, perpendicular to the one direction `u = Wᵀ t`. "exact": `x - Wᵀ (W
+            Wᵀ)⁻¹ W x`, perpendicular to every row of W; 0 where the layer does not reduce dimension. The two
+            agree where W's rows are orthonormal up to one scale. Exact mode computes in float64: by Cholesky
+            for linear layers, where singular values below about 1e-6 of the largest count as 0, and by
+            conjugate gradients for convolutions, to a residual `‖W x⊥‖ ≤ 1e-10 ‖W x‖`.
 
     Returns:
         Of x's shape, in float64 for float64 inputs and float32 otherwise. Differentiable any number of times.
@@ -103,18 +106,20 @@ def perpendicular(
         x, weight, t = _widen(x, weight, t)
         if mode == "exact":
             wide_x, wide_weight = x.double(), weight.double()
-            y = solve_normal_equations(wide_x, wide_weight, *geometry)
-            return (wide_x - _transpose(wide_x, wide_weight, y, geometry)).to(x.dtype)
-        t = _apply(x, weight, geometry) if t is None else t
-        u = _transpose(x, weight, t, geometry)
+            y = solve_normal_equations(wide_x, wide_weight, geometry)
+            return (wide_x - _layer_map.transpose(y, wide_weight, x.shape, geometry)).to(x.dtype)
+        t = _layer_map.apply(x, weight, geometry) if t is None else t
+        u = _layer_map.transpose(t, weight, x.shape, geometry)
         return x - _coefficient(x, u) * u
 
 
-# ---- arguments -----------------------------------------------------------------------------------------------
+# ---- arguments -------------------------------------------------------------------------------------------
 
 
 def _pair(op: str, name: str, value: object, smallest: int) -> list[int]:
-    values = [value, value] if isinstance(value, int) else list(value) if isinstance(value, (tuple, list)) else []
+    values = (
+        [value, value] if isinstance(value, int) else list(value) if isinstance(value, (tuple, list)) else []
+    )
     if len(values) != 2 or not all(isinstance(v, int) for v in values):
         raise TypeError(f"{op}: {name} must be an integer or a pair of them, got {value!r}")
     if min(values) < smallest:
@@ -139,10 +144,12 @@ def _check(op: str, x, weight, t, stride, padding, dilation, groups) -> Geometry
         raise TypeError(f"{op}: groups must be an integer, got {groups!r}")
     if groups < 1 or x.shape[1] % groups or weight.shape[0] % groups:
         raise ValueError(
-            f"{op}: groups must divide the channels of x ({x.shape[1]}) and of weight ({weight.shape[0]}), got {groups}"
+            f"{op}: groups must divide the channels of x ({x.shape[1]}) and weight ({weight.shape[0]}), got {groups}"
         )
     if weight.shape[1] * groups != x.shape[1]:
-        raise ValueError(f"{op}: weight must have shape[1] = {x.shape[1] // groups} for x, got {tuple(weight.shape)}")
+        raise ValueError(
+            f"{op}: weight must have shape[1] = {x.shape[1] // groups} for x, got {tuple(weight.shape)}"
+        )
     out: tuple[int, ...] = (x.shape[0], weight.shape[0])
     if x.dim() == 4:
         grid = [
@@ -150,7 +157,9 @@ def _check(op: str, x, weight, t, stride, padding, dilation, groups) -> Geometry
             for i in range(2)
         ]
         if min(grid) < 1 or min(weight.shape[2:]) < 1:
-            raise ValueError(f"{op}: weight's kernel {tuple(weight.shape[2:])} does not fit x {tuple(x.shape)}")
+            raise ValueError(
+                f"{op}: weight's kernel {tuple(weight.shape[2:])} does not fit x {tuple(x.shape)}"
+            )
         out = (*out, *grid)
     elif (stride, padding, dilation, groups) != ([1, 1], [0, 0], [1, 1], 1):
         raise ValueError(f"{op}: stride, padding, dilation and groups are for 4-d x, got x {tuple(x.shape)}")
@@ -164,7 +173,7 @@ def _check(op: str, x, weight, t, stride, padding, dilation, groups) -> Geometry
 
 
 def _without_autocast(x: Tensor) -> contextlib.AbstractContextManager:
-    if torch.is_autocast_enabled(x.device.type):
+    if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
         return torch.autocast(x.device.type, enabled=False)
     return contextlib.nullcontext()
 
@@ -174,44 +183,20 @@ def _widen(x: Tensor, weight: Tensor, t: Tensor | None) -> tuple[Tensor, Tensor,
     return x.to(dtype), weight.to(dtype), None if t is None else t.to(dtype)
 
 
-# ---- the layer's linear map and its transpose ----------------------------------------------------------------
-
-
-def _apply(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    return x @ weight.T if x.dim() == 2 else F.conv2d(x, weight, None, *geometry)
-
-
-def _transpose(x: Tensor, weight: Tensor, t: Tensor, geometry: Geometry) -> Tensor:
-    """`Wᵀ t`, of x's shape."""
-    if x.dim() == 2:
-        return t @ weight
-    stride, padding, dilation, groups = geometry
-    # The last rows and columns of x that no tap reaches.
-    rest = [
-        (x.shape[2 + i] + 2 * padding[i] - dilation[i] * (weight.shape[2 + i] - 1) - 1) % stride[i] for i in range(2)
-    ]
-    return F.conv_transpose2d(t, weight, None, stride, padding, rest, groups, dilation)
-
-
-def _weight_gradient(x: Tensor, weight: Tensor, grad_t: Tensor, geometry: Geometry) -> Tensor:
-    """Gradient of `<W x, grad_t>` wrt weight, of a convolution."""
-    stride, padding, dilation, groups = geometry
-    return torch.ops.aten.convolution_backward(
-        grad_t, x, weight, None, stride, padding, dilation, False, [0, 0], groups, [False, True, False]
-    )[1]
+# ---- the choice of the kernel ------------------------------------------------------------------------------
 
 
 def _fused_is_faster(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
-    """Whether the fused kernel beats the library's transposed convolution, as bench/test_perpendicular.py measured."""
+    """Whether the fused kernel beats the library's transposed convolution (bench/test_perpendicular.py)."""
     stride, _, dilation, groups = geometry
     channels, taps = weight.shape[1], weight.shape[2] * weight.shape[3]
     if taps > (24 if x.dtype == torch.float64 else 48):
         return False
     dcgan = (*weight.shape[2:], *stride, *dilation, groups) == (4, 4, 2, 2, 1, 1, 1)
-    return channels <= 4 or dcgan and x.device.type == "cpu"
+    return channels <= 4 or (dcgan and x.device.type == "cpu")
 
 
-# ---- autograd ------------------------------------------------------------------------------------------------
+# ---- autograd --------------------------------------------------------------------------------------------
 
 
 def _per_sample(v: Tensor, x: Tensor) -> Tensor:
@@ -224,7 +209,9 @@ def _coefficient(x: Tensor, u: Tensor) -> Tensor:
     return _per_sample(torch.where(uu > 0, ux / torch.where(uu > 0, uu, 1), 0), x)
 
 
-def _gradient_of_x(grad: Tensor, x: Tensor, u: Tensor, coefficient: Tensor, norm: Tensor | None) -> tuple[Tensor, Tensor]:
+def _gradient_of_x(
+    grad: Tensor, x: Tensor, u: Tensor, coefficient: Tensor, norm: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Gradients `g x⊥ / ‖x⊥‖` wrt x and `-a g x⊥ / ‖x⊥‖` wrt u: a minimises the norm, so it does not vary."""
     rest = torch.addcmul(x, u, coefficient, value=-1)
     if norm is None:
@@ -257,13 +244,15 @@ def _backward(ctx, grad: Tensor | None, *_):
         return (None,) * 8
     x, weight, t, norm, coefficient, u = ctx.saved_tensors
     if torch.is_grad_enabled():  # for gradients of this gradient, from what it depends on
-        u = _transpose(x, weight, t, ctx.geometry)
+        u = _layer_map.transpose(t, weight, x.shape, ctx.geometry)
         grad_x, grad_u = _gradient_of_x(grad, x, u, _coefficient(x, u), None)
     else:
-        u = u if ctx.keep_u else _transpose(x, weight, t, ctx.geometry)
+        u = u if ctx.keep_u else _layer_map.transpose(t, weight, x.shape, ctx.geometry)
         grad_x, grad_u = _gradient_of_x(grad, x, u, _per_sample(coefficient, x), norm)
-    grad_weight = _weight_gradient(grad_u, weight, t, ctx.geometry) if ctx.needs_input_grad[1] else None
-    grad_t = F.conv2d(grad_u, weight, None, *ctx.geometry) if ctx.needs_input_grad[2] else None
+    grad_weight = (
+        _layer_map.weight_gradient(grad_u, weight, t, ctx.geometry) if ctx.needs_input_grad[1] else None
+    )
+    grad_t = _layer_map.apply(grad_u, weight, ctx.geometry) if ctx.needs_input_grad[2] else None
     return grad_x, grad_weight, grad_t, None, None, None, None, None
 
 
@@ -281,11 +270,11 @@ def _backward_to(ctx, grad: Tensor | None, _):
     return _gradient_of_x(grad, x, u, _per_sample(coefficient, x), norm)
 
 
-torch.library.register_autograd("led_fast::perpendicular_norm", _backward, setup_context=_setup)
-torch.library.register_autograd("led_fast::perpendicular_norm_to", _backward_to, setup_context=_setup_to)
+_norm = differentiable(_norm_op, _backward, _setup)
+_norm_to = differentiable(_norm_to_op, _backward_to, _setup_to)
 
 
-# ---- vmap ----------------------------------------------------------------------------------------------------
+# ---- vmap ------------------------------------------------------------------------------------------------
 
 
 def _flat(info, tensor: Tensor, dim: int | None) -> Tensor:
@@ -295,15 +284,17 @@ def _flat(info, tensor: Tensor, dim: int | None) -> Tensor:
 
 @torch.library.register_vmap("led_fast::perpendicular_norm_to")
 def _vmap_to(info, in_dims, x, u):
-    outputs = _op.perpendicular_norm_to(_flat(info, x, in_dims[0]), _flat(info, u, in_dims[1]))
+    outputs = _norm_to_op(_flat(info, x, in_dims[0]), _flat(info, u, in_dims[1]))
     return tuple(v.unflatten(0, (info.batch_size, -1)) for v in outputs), (0, 0)
 
 
 @torch.library.register_vmap("led_fast::perpendicular_norm")
 def _vmap(info, in_dims, x, weight, t, *arguments):
     if in_dims[1] is not None:
-        raise NotImplementedError("perpendicular_norm: vmap over weight is not supported; loop over the weights")
-    *outputs, u = _op.perpendicular_norm(_flat(info, x, in_dims[0]), weight, _flat(info, t, in_dims[2]), *arguments)
+        raise NotImplementedError(
+            "perpendicular_norm: vmap over weight is not supported; loop over the weights"
+        )
+    *outputs, u = _norm_op(_flat(info, x, in_dims[0]), weight, _flat(info, t, in_dims[2]), *arguments)
     outputs = [v.unflatten(0, (info.batch_size, -1)) for v in outputs]
     if u.dim() == 1:  # not kept
         return (*outputs, u), (0, 0, None)

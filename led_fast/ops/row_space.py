@@ -1,35 +1,34 @@
-"""Coordinates of an input in the row space of a linear layer or convolution: the exact orthogonal projection."""
+"""Coordinates of an input in the row space of a linear layer or convolution."""
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from led_fast.ops import _layer_map
+from led_fast.ops._layer_map import Geometry
 
 TOLERANCE = 1e-10  # of conjugate gradients, relative
 MAX_ITERATIONS = 2000
 _RIDGE = 1e-12  # relative to the mean eigenvalue: keeps Cholesky alive where rows depend on each other
 
 
-def solve_normal_equations(x: Tensor, weight: Tensor, stride, padding, dilation, groups: int) -> Tensor:
-    """`y` with `W Wᵀ y = W x`, so that `Wᵀ y` is the projection of x on the rows of W. float64; differentiable."""
+def solve_normal_equations(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """`y` with `W Wᵀ y = W x`: then `Wᵀ y` is the projection of x on the rows of W. For float64."""
     if x.dim() == 2:
         gram = weight @ weight.T
         ridge = _RIDGE * gram.diagonal().mean() + torch.finfo(x.dtype).tiny
-        factor = torch.linalg.cholesky(gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
+        factor = torch.linalg.cholesky(
+            gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        )
         return torch.cholesky_solve(weight @ x.T, factor).T
-    target = F.conv2d(x, weight, None, stride, padding, dilation, groups)
-    return _Solve.apply(target, weight, x.shape, (stride, padding, dilation, groups))
-
-
-def _transpose(t: Tensor, weight: Tensor, shape: torch.Size, geometry) -> Tensor:
-    return torch.nn.grad.conv2d_input(shape, weight, t, *geometry)
+    return _Solve.apply(_layer_map.apply(x, weight, geometry), weight, x.shape, geometry)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).flatten(1).sum(1).reshape(-1, 1, 1, 1)
 
 
-def _conjugate_gradients(target: Tensor, weight: Tensor, shape: torch.Size, geometry) -> Tensor:
-    """Solves `W Wᵀ y = target` for every sample at once, from 0, so that the smallest solution is found."""
+def _conjugate_gradients(target: Tensor, weight: Tensor, shape: torch.Size, geometry: Geometry) -> Tensor:
+    """Solves `W Wᵀ y = target` for every sample at once, from 0: finds the smallest solution."""
     y, rest, direction = torch.zeros_like(target), target, target
     squared = _dot(rest, rest)
     enough = TOLERANCE**2 * squared
@@ -37,18 +36,18 @@ def _conjugate_gradients(target: Tensor, weight: Tensor, shape: torch.Size, geom
         active = squared > enough
         if not active.any():
             return y
-        image = _transpose(direction, weight, shape, geometry)
+        image = _layer_map.transpose(direction, weight, shape, geometry)
         curvature = _dot(image, image)
         step = torch.where(active & (curvature > 0), squared / torch.where(curvature > 0, curvature, 1), 0)
         y = y + step * direction
-        rest = rest - step * F.conv2d(image, weight, None, *geometry)
+        rest = rest - step * _layer_map.apply(image, weight, geometry)
         new = _dot(rest, rest)
         direction = rest + torch.where(active, new / torch.where(active, squared, 1), 0) * direction
         squared = torch.where(active, new, squared)
     worst = (squared / enough).max().sqrt() * TOLERANCE
     raise RuntimeError(
-        f"perpendicular: conjugate gradients reached a relative residual of {worst:.1e} in {MAX_ITERATIONS} steps, "
-        f"{TOLERANCE:.0e} wanted; the rows of weight are nearly dependent"
+        f"perpendicular: conjugate gradients reached a relative residual of {worst:.1e} in {MAX_ITERATIONS} "
+        f"steps, {TOLERANCE:.0e} wanted; the rows of weight are nearly dependent"
     )
 
 
@@ -67,9 +66,9 @@ class _Solve(torch.autograd.Function):
         weight, y = ctx.saved_tensors
         grad_target = _Solve.apply(grad, weight, ctx.shape, ctx.geometry)
         grad_weight = None
-        if ctx.needs_input_grad[1]:  # of -<grad_target, W Wᵀ y> at fixed grad_target and y
-            with torch.enable_grad():
-                leaf = weight if weight.requires_grad else weight.detach().requires_grad_()
-                product = _dot(_transpose(grad_target, leaf, ctx.shape, ctx.geometry), _transpose(y, leaf, ctx.shape, ctx.geometry))
-                (grad_weight,) = torch.autograd.grad(-product.sum(), leaf, create_graph=torch.is_grad_enabled())
+        if ctx.needs_input_grad[1]:  # of -<Wᵀ grad_target, Wᵀ y>, which is linear in both W
+            for a, b in [(grad_target, y), (y, grad_target)]:
+                image = _layer_map.transpose(a, weight, ctx.shape, ctx.geometry)
+                part = _layer_map.weight_gradient(image, weight, -b, ctx.geometry)
+                grad_weight = part if grad_weight is None else grad_weight + part
         return grad_target, grad_weight, None, None
