@@ -41,4 +41,13 @@ from led_fast.ops import perpendicular_norm as perpendicular_norm  # noqa: E402
 from led_fast.ops import soft_relu as soft_relu  # noqa: E402
 
 __version__ = _version("led_fast")
-__all__ = ["circulant_logdet", "cuda_error", "cuda_module_path", "nn", "perpendicular", "perpendicular_norm", "reference", "soft_relu"]
+__all__ = [
+    "circulant_logdet",
+    "cuda_error",
+    "cuda_module_path",
+    "nn",
+    "perpendicular",
+    "perpendicular_norm",
+    "reference",
+    "soft_relu",
+]

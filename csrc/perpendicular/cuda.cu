@@ -42,7 +42,7 @@ __device__ __forceinline__ void store(double* workspace, int64_t piece, const Mo
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) measure_kernel(const T* x, const T* u, double* workspace, int64_t size, int64_t pieces) {
+__global__ void __launch_bounds__(kThreads) measure_kernel(const T* x, const T* u, double* workspace, int64_t size, unsigned pieces) {
   constexpr int kPerThread = kPiece / kThreads;
   const int64_t sample = blockIdx.x / pieces, first = blockIdx.x % pieces * kPiece + threadIdx.x;
   T xs[kPerThread], us[kPerThread];
@@ -92,7 +92,7 @@ struct Problem {
   const T *x, *weight, *t;
   T* u;
   double* workspace;
-  int64_t groups, pieces;  // pieces: of one group of a sample
+  unsigned groups, pieces;  // pieces: of one group of a sample
   int outs, outs_at_once;  // so many of them have their weights in shared memory at a time
   Axis vertical, horizontal;
 };
@@ -101,9 +101,9 @@ template <typename T, int kChannels>
 __global__ void __launch_bounds__(kThreads) transpose_kernel(Problem<T> p) {
   GPU_DYNAMIC_SHARED(T, weights);  // [outs_at_once][kChannels][taps]
   const Axis v = p.vertical, h = p.horizontal;
-  const int64_t of_group = blockIdx.x / p.pieces, group = of_group % p.groups;
-  const int64_t pixels = int64_t(v.size) * h.size, cells = int64_t(v.cells) * h.cells;
-  const int64_t pixel = blockIdx.x % p.pieces * kThreads + threadIdx.x;
+  const unsigned of_group = blockIdx.x / p.pieces, group = of_group % p.groups;
+  const unsigned pixels = unsigned(v.size) * h.size, cells = unsigned(v.cells) * h.cells;
+  const unsigned pixel = blockIdx.x % p.pieces * kThreads + threadIdx.x;
   const bool exists = pixel < pixels;
   const int y = int(pixel / h.size), x = int(pixel % h.size);
   const int taps = v.kernel * h.kernel;
@@ -111,19 +111,19 @@ __global__ void __launch_bounds__(kThreads) transpose_kernel(Problem<T> p) {
   T u[kChannels] = {};
   for (int first = 0; first < p.outs; first += p.outs_at_once) {
     const int outs = min(p.outs_at_once, p.outs - first);
-    const T* from = p.weight + (group * p.outs + first) * (kChannels * taps);
+    const T* from = p.weight + (int64_t(group) * p.outs + first) * (kChannels * taps);
     if (first > 0) __syncthreads();
     for (int i = threadIdx.x; i < outs * kChannels * taps; i += kThreads) weights[i] = from[i];
     __syncthreads();
     if (!exists) continue;
-    const T* t = p.t + (of_group * p.outs + first) * cells;
+    const T* t = p.t + (int64_t(of_group) * p.outs + first) * cells;
     for (int ky = first_ky; ky < v.kernel; ky += v.step) {
       const int i = (y + v.padding - ky * v.dilation) / v.stride;
       if (y + v.padding < ky * v.dilation || i >= v.cells) continue;
       for (int kx = first_kx; kx < h.kernel; kx += h.step) {
         const int j = (x + h.padding - kx * h.dilation) / h.stride;
         if (x + h.padding < kx * h.dilation || j >= h.cells) continue;
-        const T* cell = t + int64_t(i) * h.cells + j;
+        const T* cell = t + i * h.cells + j;
         const T* weight = weights + ky * h.kernel + kx;
         for (int o = 0; o < outs; ++o, cell += cells, weight += kChannels * taps)
 #pragma unroll
@@ -133,11 +133,11 @@ __global__ void __launch_bounds__(kThreads) transpose_kernel(Problem<T> p) {
   }
   T xs[kChannels] = {};
   if (exists) {
-    const int64_t offset = of_group * kChannels * pixels + pixel;
+    const int64_t offset = int64_t(of_group) * kChannels * pixels + pixel;
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
-      xs[c] = p.x[offset + c * pixels];
-      if (p.u) p.u[offset + c * pixels] = u[c];
+      xs[c] = p.x[offset + c * int64_t(pixels)];
+      if (p.u) p.u[offset + c * int64_t(pixels)] = u[c];
     }
   }
   const Moments m = block_moments(xs, u);
@@ -167,7 +167,7 @@ template <typename T>
 cudaError_t measure(const void* x, const void* u, double* workspace, int64_t samples, int64_t size, cudaStream_t stream) {
   const int64_t pieces = pieces_to(size);
   return GPU_LAUNCH(measure_kernel<T>, unsigned(samples * pieces), kThreads, 0, stream, static_cast<const T*>(x),
-                    static_cast<const T*>(u), workspace, size, pieces);
+                    static_cast<const T*>(u), workspace, size, unsigned(pieces));
 }
 
 template <typename T>
@@ -220,12 +220,13 @@ extern "C" cudaError_t led_fast_perpendicular_norm(const void* x, const void* we
   if (samples == 0) return cudaSuccess;
   const int64_t all_pieces = pieces_of(int64_t(height) * width, groups);
   const int weights = channels * kernel_h * kernel_w;
+  if (int64_t(height) * width > 0x7fffffff - kThreads || int64_t(out_height) * out_width > 0x7fffffff) return cudaErrorInvalidValue;
   if (weights > kMaxWeights || !fits_grid(samples * all_pieces)) return cudaErrorInvalidValue;
   const int at_once = outs < kMaxWeights / weights ? outs : kMaxWeights / weights;
   return dispatch(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     const Problem<T> p{static_cast<const T*>(x), static_cast<const T*>(weight), static_cast<const T*>(t),
-                       static_cast<T*>(u), workspace, groups, all_pieces / groups, outs, at_once,
+                       static_cast<T*>(u), workspace, unsigned(groups), unsigned(all_pieces / groups), outs, at_once,
                        {height, out_height, kernel_h, stride_h, padding_h, dilation_h, step_of(stride_h, dilation_h)},
                        {width, out_width, kernel_w, stride_w, padding_w, dilation_w, step_of(stride_w, dilation_w)}};
     const cudaError_t error = transpose(p, channels, samples, at_once * weights, stream);
