@@ -7,6 +7,7 @@ import torch
 from flow_oracles import gaussian_mixture
 
 from led_fast.density import DensityModel, quadrature_log_normalizer
+from led_fast.density.model import _systematic
 from led_fast.flows import BatchNorm, Linear, OneWayFlow, StandardNormal
 from led_fast.models import toy_critic, toy_generator
 
@@ -45,6 +46,15 @@ def test_refined_samples_follow_the_density(model):
         lambda x: 2 * (model.critic(x) - 1.7) - StandardNormal(2).log_prob(x), (-5, -5), (5, 5)
     ).value
     assert refined.ess_fraction == pytest.approx(torch.tensor(expected).exp().item(), rel=0.05)
+
+
+def test_resampling_is_unbiased_and_shuffled():
+    weights = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    counts = torch.stack([torch.bincount(_systematic(weights.log(), 3), minlength=4) for _ in range(4000)])
+    assert (counts.double().mean(0) / 3 - weights).abs().max() < 0.01
+    assert set(counts[:, 0].tolist()) == {1, 2}  # 3 x 0.5, rounded up or down
+    first = torch.stack([_systematic(weights.log(), 3)[0] for _ in range(1000)])
+    assert (first == 0).double().mean().item() == pytest.approx(0.5, abs=0.08)
 
 
 def test_refining_draws_of_the_density_itself_changes_nothing():

@@ -92,6 +92,11 @@ def test_pathwise_and_plain_gradients_have_one_mean(k):
     assert ((a - b).abs() / (a_error.square() + b_error.square()).sqrt()).max() < 4.5
 
 
+def test_entropy_weight_scales_the_density_term():
+    f, log_q = torch.randn(2, 50)
+    assert reverse_kl_loss(f, log_q, 0.25).item() == pytest.approx((0.25 * log_q - f).mean().item())
+
+
 def test_pathwise_gradient_vanishes_sample_by_sample_at_the_optimum():
     flow = OneWayFlow(StandardNormal(2), [randomize(Linear(2))])
     sample = flow.rsample_with_score(50)

@@ -47,7 +47,7 @@ def test_unbiased_for_any_balance(epsilon, balance):
         y, log_q = mixture.rsample(400_000)
         weights = (critic(y) - log_q).double().exp() / math.exp(LOG_ALPHA)
     error = float(weights.std()) / math.sqrt(len(weights))
-    assert error < 0.01
+    assert error < 0.02
     assert abs(float(weights.mean()) - 1) < 4.5 * error
 
 

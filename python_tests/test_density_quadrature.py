@@ -36,8 +36,9 @@ def test_narrow_modes_are_found_and_integrated(case, shift):
     assert estimate.error < 1e-4 and estimate.edge_share < 1e-12
 
 
-def test_a_rare_narrow_mode_beside_a_broad_one():
-    narrow = gaussian_mixture(torch.tensor([[0.313, 0.217]]), 0.015)
+@pytest.mark.parametrize("place", torch.rand(12, 2, generator=torch.Generator().manual_seed(0)).tolist())
+def test_a_rare_narrow_mode_beside_a_broad_one(place):
+    narrow = gaussian_mixture(torch.tensor([place]) * 4 - 2, 18 / 128 / 8)  # an eighth of a first cell
     broad = gaussian_mixture(torch.tensor([[-1.0, 2.0]]), 1.0)
 
     def log_prob(x):
@@ -48,7 +49,7 @@ def test_a_rare_narrow_mode_beside_a_broad_one():
 
 def test_a_smooth_density_needs_no_refinement_but_at_its_peak():
     estimate = quadrature_log_normalizer(gaussian_mixture(torch.zeros(1, 2), 1.0), (-9, -8), (10, 11))
-    assert abs(estimate.value) < 1e-6 and estimate.evaluations <= 9 * (128**2 + 16)
+    assert abs(estimate.value) < 1e-6 and estimate.evaluations <= 9 * (128**2 + 4 * 25)
 
 
 def test_mass_outside_the_box_shows_at_its_edge():

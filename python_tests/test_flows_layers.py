@@ -105,6 +105,16 @@ def _compose(t, first, second):
     return t, a + b
 
 
+@pytest.mark.parametrize("build", [BatchNorm, lambda n: BatchNorm(n, "batch"), ActNorm])
+@pytest.mark.parametrize("size", [0, 1])
+def test_statistics_ignore_less_than_two_samples(build, size):
+    layer = build(3)
+    before = {k: v.clone() for k, v in layer.state_dict().items()}
+    assert layer(torch.randn(size, 3))[0].isfinite().all()
+    for name, value in layer.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
 def test_staircase_derivatives():
     from led_fast.flows.elementwise import _StaircaseFunction
 

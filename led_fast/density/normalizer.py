@@ -16,9 +16,9 @@ from led_fast.density.objectives import log_mean_exp
 from led_fast.density.proposals import Proposal
 
 MIN_BATCHES = 20
-MAX_PARETO_K = 0.7
-MIN_ESS = 400.0
-MAX_WEIGHT_SHARE = 0.02
+MAX_PARETO_K = 0.7  # the limit of practical convergence, see `pareto_k`
+MIN_ESS = 400.0  # a standard error of 5 % of α
+MAX_WEIGHT_SHARE = 0.02  # no single draw may move log α by more than .02
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,14 @@ class NormalizerEstimate:
     """An importance-sampling estimate of log α, in nats, with what it takes to judge it.
 
     Attributes:
-        value: log of the mean weight of all samples. It is biased low by about half the relative variance of
-        that mean. ci95: 95 % confidence interval from the spread of the batches' mean weights (Student's t).
-        samples: number of weights. batches: number of independent batches. ess_fraction: effective sample
-        size over the number of samples. max_weight_share: the largest weight over the sum of all. pareto_k:
-        tail shape of the weights, see `pareto_k`. reliable: whether no diagnostic objects. No diagnostic of
-        weights can see mass where the proposal never samples:
+        value: log of the mean weight of all samples; biased low by about half that mean's relative variance.
+        ci95: 95 % confidence interval from the spread of the batches' mean weights (Student's t).
+        samples: number of weights.
+        batches: number of independent batches.
+        ess_fraction: effective sample size over the number of samples.
+        max_weight_share: the largest weight over the sum of all.
+        pareto_k: tail shape of the weights, see `pareto_k`.
+        reliable: whether no diagnostic objects. None of them can see mass where the proposal never samples:
             set a second, independent estimate beside it.
         reason: what objects; empty where nothing does.
     """
@@ -52,17 +54,17 @@ def estimate_log_normalizer(
 ) -> NormalizerEstimate:
     """Estimates `log α = log E_q[exp(f(y) - log q(y))]` from independent batches, in eval mode.
 
+    To judge a generator, give the generator itself: in a `CoveringProposal` the weights of two components are
+    pooled, and a degenerate one can hide behind the other.
+
     Args:
         critic: f, (n, ...) -> (n,).
         proposal: has `rsample(n) -> (y, log_q)`.
-        samples: total number, at least 25 and rounded up to a multiple of `batches`.
+        samples: total number, rounded up to a multiple of `batches`.
         batches: independent batches, at least 20.
     """
-    if batches < MIN_BATCHES or samples < max(batches, 25):
-        raise ValueError(
-            f"estimate_log_normalizer: wanted batches >= {MIN_BATCHES} and samples >= max(batches, 25), "
-            f"got {batches} and {samples}"
-        )
+    if samples < batches:
+        raise ValueError(f"estimate_log_normalizer: wanted samples >= batches, got {samples} < {batches}")
     log_weights = []
     with torch.no_grad(), eval_mode(critic, proposal):
         for _ in range(batches):
@@ -72,7 +74,12 @@ def estimate_log_normalizer(
 
 
 def summarize_log_weights(log_weights: Tensor) -> NormalizerEstimate:
-    """Log α and its diagnostics from log-weights f - log q of shape (batches, samples per batch)."""
+    """Log α and its diagnostics from log-weights f - log q of shape (batches >= 20, samples per batch)."""
+    if log_weights.dim() != 2 or len(log_weights) < MIN_BATCHES:
+        raise ValueError(
+            f"summarize_log_weights: wanted shape ({MIN_BATCHES} batches or more, samples per batch), got "
+            f"{tuple(log_weights.shape)}"
+        )
     log_weights = log_weights.double()
     batches, samples = log_weights.shape[0], log_weights.numel()
     broken = int((log_weights.isnan() | (log_weights == math.inf)).sum())
@@ -93,10 +100,7 @@ def summarize_log_weights(log_weights: Tensor) -> NormalizerEstimate:
         for objects, text in (
             (k > MAX_PARETO_K, f"Pareto k {k:.2f} > {MAX_PARETO_K}: the weights' tail is too heavy"),
             (ess < MIN_ESS, f"effective sample size {ess:.0f} < {MIN_ESS:.0f}"),
-            (
-                share > MAX_WEIGHT_SHARE,
-                f"one weight carries {100 * share:.1f} % > {100 * MAX_WEIGHT_SHARE:.0f} %",
-            ),
+            (share > MAX_WEIGHT_SHARE, f"one weight carries {share:.1%} > {MAX_WEIGHT_SHARE:.0%}"),
         )
         if objects
     ]

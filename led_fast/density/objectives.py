@@ -29,9 +29,11 @@ def critic_loss(
     ∇f(y_j).
 
     Args:
-        f_data: critic at data points, (B,). f_proposal: critic at proposals, (N,). log_q: log density of the
-        proposals, (N,), no gradient needed. integral_samples: S, a divisor of N. None: all N proposals
-        estimate one integral. 1: the Wasserstein critic.
+        f_data: critic at data points, (B,).
+        f_proposal: critic at proposals, (N,).
+        log_q: log density of the proposals, (N,), no gradient needed.
+        integral_samples: S, a divisor of N. None: all N proposals estimate one integral. 1: the Wasserstein
+            critic.
     """
     if f_proposal.shape != log_q.shape:
         raise ValueError(
@@ -54,10 +56,10 @@ def reverse_kl_loss(f: Tensor, log_q: Tensor, entropy_weight: float = 1.0) -> Te
     their finite variance, for Gaussians already at k <= 1/2.
 
     Args:
-        f: critic (or floored target) at generator samples, (N,), differentiable in the samples. log_q: their
-        log density, (N,): `log_q` of `rsample` for the plain reparametrised gradient, `log_q_path` of
-            `rsample_with_score` for the pathwise gradient, of the same mean and less variance near the
-            optimum.
+        f: critic (or floored target) at generator samples, (N,), differentiable in the samples.
+        log_q: their log density, (N,): `log_q` of `rsample` for the plain reparametrised gradient,
+            `log_q_path` of `rsample_with_score` for the pathwise gradient, of the same mean and less variance
+            near the optimum.
         entropy_weight: k.
     """
     return (entropy_weight * log_q - f).mean()
@@ -69,10 +71,10 @@ def forward_kl_loss(f: Tensor, sample: ScoredSample, max_weight: float = 20.0) -
     It charges the generator for modes of the critic that it draws too rarely, which the reverse KL forgives.
 
     Args:
-        f: critic (or floored target) at `sample.y`, (N,). sample: from `OneWayFlow.rsample_with_score`.
+        f: critic (or floored target) at `sample.y`, (N,).
+        sample: from `OneWayFlow.rsample_with_score`.
         max_weight: each normalised weight is clipped at this many times 1/N, then all are normalised again: a
-        biased,
-            finite-variance gradient.
+            biased gradient of finite variance.
     """
     with torch.no_grad():
         weights = (f - sample.log_q).softmax(0).clamp(max=max_weight / len(f))

@@ -18,8 +18,7 @@ class GaussianConditional(nn.Module):
         sigma: standard deviation σ.
 
     Shape:
-        dropped: (B, F, ...); kept: (B, at least F, ...), of which the first F are the neighbours. Output:
-            (B,).
+        dropped: (B, F, ...). kept: (B, F or more, ...), the first F being the neighbours. Output: (B,).
     """
 
     def __init__(self, sigma: float = 1.0) -> None:
@@ -46,9 +45,11 @@ class LearnedConditional(nn.Module):
     its density is ever needed, so no step is inverted.
 
     Args:
-        dropped: dimension of t2. kept: dimension of t1. width: hidden units of every network. couplings:
-        number of {linear, affine coupling} steps; none is used where only one coordinate is dropped.
-        directions: Fourier features of t1, see `FourierFeatures`.
+        dropped: dimension of t2.
+        kept: dimension of t1.
+        width: hidden units of every network.
+        couplings: number of {linear, affine coupling} steps; a single dropped coordinate needs none.
+        directions: Fourier frequencies of t1, see `FourierFeatures`.
 
     Shape:
         t2: (B, dropped); t1: (B, kept). Output: (B,).
@@ -84,8 +85,7 @@ class LearnedConditional(nn.Module):
             noise = noise @ mixing.mT
             fixed, moved = noise[:, : self.fixed], noise[:, self.fixed :]
             moved, ladj = _affine(moved, coupling(torch.cat([fixed, context], dim=1)), bound=2.0)
-            # The next mixing must let the coordinates change roles, so what moved goes first.
-            noise = torch.cat([moved, fixed], dim=1)
+            noise = torch.cat([moved, fixed], dim=1)  # they change roles
             log_det = log_det + ladj + torch.linalg.slogdet(mixing).logabsdet
         return standard_normal_log_prob(noise) + log_det
 

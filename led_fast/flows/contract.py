@@ -2,7 +2,7 @@
 
 A layer maps a value `t` of shape (B, ...) to `(t', ladj)` with `ladj` of shape (B,), such that the log
 density of the joint of everything kept so far follows `log q(t') = log q(t) - ladj`. For a bijection `ladj`
-is the log-absolute- determinant of its Jacobian; `Inflate` and `Slice`, which change the dimension, put the
+is the log-absolute-determinant of its Jacobian; `Inflate` and `Slice`, which change the dimension, put the
 log density of what they add or drop in its place (Eq. 6-8). Sampling is the only direction: no layer needs an
 inverse.
 """

@@ -19,7 +19,8 @@ class Staircase(nn.Module):
     form many separate modes. It has no closed inverse, and in a one-way flow needs none.
 
     Args:
-        features: number F of features, each with a staircase of its own. steps: number K of steps.
+        features: number F of features, each with a staircase of its own.
+        steps: number K of steps.
 
     Shape:
         t: (B, F, ...). Output: the same and ladj (B,).
@@ -164,6 +165,5 @@ class Sigmoid(nn.Module):
 def _(layer: Sigmoid, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     out, ladj = layer(t)
     with torch.no_grad():
-        # d/dt of log y (1 - y) is 1 - 2y; y (1 - y) is taken as a product of two sigmoids, exact in both
-        # tails.
+        # d/dt of log y (1 - y) is 1 - 2y; two sigmoids give y (1 - y) without cancellation in either tail.
         return out, ladj, (score - (1 - 2 * out)) / (out * torch.sigmoid(-t))

@@ -19,10 +19,11 @@ class BatchNorm(nn.Module):
 
     The formula of ladj takes mean and variance for constants. With `statistics="running"` they are: in
     training, too, the layer normalises by the averages of the batches before this one (the first batch starts
-    them), so the density is exact. With `statistics="batch"`, the paper's choice, a training batch is
-    normalised by its own mean and variance: its true Jacobian is singular and the formula is off by some .008
-    nats for each sample and feature at batch 256. In eval mode the running statistics serve in both cases,
-    and every function of `led_fast.density` that reports a density puts the generator in eval mode.
+    them; one sample alone leaves them as they are), so the density is exact. With `statistics="batch"`, the
+    paper's choice, a training batch is normalised by its own mean and variance: its true Jacobian is singular
+    and the formula is off by some .008 nats for each sample and feature at batch 256. In eval mode the
+    running statistics serve in both cases, and every function of `led_fast.density` that reports a density
+    puts the generator in eval mode.
 
     Args:
         features: number F of features (channels).
@@ -62,7 +63,7 @@ class BatchNorm(nn.Module):
     def _constants(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The (mean, log scale, shift) of this call; in training mode, moves the running averages."""
         mean, var = self.running_mean, self.running_var
-        if self.training:
+        if self.training and len(t) > 1:
             batch_var, batch_mean = _moments(t)
             if not self.initialized:
                 mean, var = batch_mean.detach(), batch_var.detach()
@@ -82,7 +83,8 @@ class BatchNorm(nn.Module):
 class ActNorm(nn.Module):
     """An affine map for each feature; its first training batch leaves with mean 0 and variance 1.
 
-    (Kingma and Dhariwal 2018, "Glow".) Statistics never enter again: the density is exact at any batch size.
+    (Kingma and Dhariwal 2018, "Glow".) Statistics never enter again, so the density is exact at any batch
+    size; one sample alone does not start it.
 
     Args:
         features: number F of features (channels).
@@ -116,7 +118,7 @@ class ActNorm(nn.Module):
 
     def _constants(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The (mean, log scale, shift) that this call applies."""
-        if self.training and not self.initialized:
+        if self.training and len(t) > 1 and not self.initialized:
             self._start(t)
         return self.mean, self.log_scale, self.shift
 

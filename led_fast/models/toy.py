@@ -30,11 +30,13 @@ class ToyGeneratorConfig:
 
     Attributes:
         components: number of normals in the base's learned mixture; 1 is the standard normal, fixed.
-        features: width inside; the noise is doubled until it is reached. blocks: number of {linear, norm,
-        activation} blocks. activation: "staircase" or the paper's "soft_relu". steps: steps of each
-        staircase. norm: "none", "act", "batch" (the paper's batch statistics) or "running". conditional: r of
-        the dropped coordinates: "learned", in one slice, or the paper's "gaussian", σ = 1, halving at
-            each slice.
+        features: width inside; noise doubles it until it is reached.
+        blocks: number of {linear, norm, activation} blocks.
+        activation: "staircase" or the paper's "soft_relu".
+        steps: steps of each staircase.
+        norm: "none", "act", "batch" (the paper's batch statistics) or "running".
+        conditional: r of the dropped coordinates: "learned", in one slice, or the paper's "gaussian", σ = 1,
+            halving at each slice.
     """
 
     components: int = 64
@@ -51,15 +53,18 @@ class ToyCriticConfig:
     """A perceptron on the plane with a Gaussian tail, `f(x) = net(x) - ‖x‖² / (2 tail_scale²)`.
 
     Attributes:
-        width: hidden units of each layer. depth: number of hidden layers. directions: random Fourier features
-        of x; 0 feeds x alone. highest: their largest angular frequency, in radians per unit of x. activation:
-        "silu" or the paper's "leaky_relu" (slope 0.2). tail_scale: standard deviation of the tail, which
-        keeps the integral finite; data of unit scale need about 2.
+        width: hidden units of each layer.
+        depth: number of hidden layers.
+        directions: number of Fourier frequencies of x; 0 feeds x alone.
+        highest: largest angular frequency, in radians per unit of x.
+        activation: "silu" or the paper's "leaky_relu" (slope 0.2).
+        tail_scale: standard deviation of the tail, which keeps the integral finite; data of unit scale need
+            about 2.
     """
 
     width: int = 128
     depth: int = 3
-    directions: int = 64
+    directions: int = 128
     highest: float = 30.0
     activation: Literal["silu", "leaky_relu"] = "silu"
     tail_scale: float = 2.0
@@ -122,7 +127,7 @@ def toy_balance() -> Perceptron:
 
 
 class Perceptron(nn.Module):
-    """A perceptron with one output, on random Fourier features of its input where `directions` > 0.
+    """A perceptron with one output, on Fourier features of its input where `directions` > 0.
 
     Shape:
         x: (B, features). Output: (B,).

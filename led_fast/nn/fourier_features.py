@@ -1,4 +1,4 @@
-"""Random Fourier features of a low-dimensional input."""
+"""Fourier features of a low-dimensional input."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import math
 import torch
 from torch import Tensor, nn
 
+_GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+
 
 class FourierFeatures(nn.Module):
-    """Appends sines and cosines of random projections: `x -> [x, sin(x B), cos(x B)]`.
+    """Appends sines and cosines of projections of all scales: `x -> [x, sin(x B), cos(x B)]`.
 
     A perceptron of raw coordinates cannot resolve modes much narrower than their distance; one of these
     features can (Tancik et al. 2020, "Fourier Features Let Networks Learn High Frequency Functions in Low
-    Dimensional Domains"). The directions are uniform on the sphere and the angular frequencies log-uniform,
-    so that all scales are served.
+    Dimensional Domains"). The frequencies' lengths are spaced evenly in their logarithm. In the plane their
+    angles advance by the golden ratio, so that no range of scales and angles is left out, as a random draw
+    would; in other dimensions the directions are random.
 
     Args:
         features: size D of the input.
-        directions: number K of projections; the output has `out_features = D + 2 K`.
+        directions: number K of frequencies; the output has `out_features = D + 2 K`.
         lowest: smallest angular frequency, in radians per unit of x.
         highest: largest angular frequency.
 
@@ -35,9 +38,14 @@ class FourierFeatures(nn.Module):
         if not 0 < lowest <= highest:
             raise ValueError(f"FourierFeatures: wanted 0 < lowest <= highest, got {lowest} and {highest}")
         self.out_features = features + 2 * directions
-        direction = nn.functional.normalize(torch.randn(features, directions), dim=0)
-        exponent = torch.empty(directions).uniform_(math.log(lowest), math.log(highest))
-        self.register_buffer("projection", direction * exponent.exp())
+        place = torch.arange(directions) + 0.5
+        length = lowest * (highest / lowest) ** (place / directions)
+        if features == 2:
+            angle = math.pi * (place * _GOLDEN_RATIO % 1)
+            direction = torch.stack([angle.cos(), angle.sin()])
+        else:
+            direction = nn.functional.normalize(torch.randn(features, directions), dim=0)
+        self.register_buffer("projection", length * direction)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the features of x."""
