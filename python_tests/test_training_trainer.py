@@ -25,6 +25,7 @@ from led_fast.training.checkpoint import load_state
 from led_fast.training.interrupt import StopSignal
 from led_fast.training.run import MetricsLog, read_metrics
 from led_fast.training.schedule import cosine_decay, geometric
+from led_fast.training.trainer import typical_spacing
 
 QUIET = Console(quiet=True)
 
@@ -51,6 +52,11 @@ def test_schedules():
     assert [cosine_decay(at, 0.5, 0.1) for at in (0, 0.5, 0.75, 1)] == pytest.approx([1, 1, 0.55, 0.1])
     values = [geometric(at, 8, 2, 0.25, 0.75) for at in (0, 0.25, 0.5, 0.75, 1)]
     assert values == pytest.approx([8, 8, 4, 2, 2])
+
+
+def test_typical_spacing():
+    points = torch.tensor([[0.0, 0.0], [0.0, 1.0], [5.0, 0.0], [5.0, 2.0], [9.0, 9.0]])
+    assert typical_spacing(points) == 2.0
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -17,7 +17,7 @@ from led_fast.data import GaussianMixture
 _COLORMAP = "magma"
 _BLUE = "#0072B2"
 _DEPTH = 20.0  # nats below the highest density that the colours reach
-_PIXELS = 600
+_PIXELS = 400
 _STYLE: Any = {"font.size": 9, "axes.titlesize": 10, "axes.linewidth": 0.6, "legend.frameon": False}
 
 LogDensity = Callable[[Tensor], Tensor]

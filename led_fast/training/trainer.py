@@ -11,6 +11,7 @@ from torch.optim import Adam, Optimizer
 from led_fast.data import DataSource
 from led_fast.density import (
     CoveringProposal,
+    KernelProposal,
     critic_loss,
     effective_sample_size,
     floored_target,
@@ -19,7 +20,6 @@ from led_fast.density import (
 )
 from led_fast.flows import DiagonalNormal
 from led_fast.models import toy_balance, toy_critic, toy_generator
-from led_fast.training.blur import BlurredData, typical_spacing
 from led_fast.training.config import TrainConfig
 from led_fast.training.schedule import cosine_decay, geometric
 
@@ -50,11 +50,10 @@ class Trainer:
         self.generator = toy_generator(config.preset)
         self.balance = toy_balance()
         self.spacing = max(typical_spacing(self._draw_data(recipe.blurred_points)), _SMALLEST_SPACING)
+        self.widths = torch.logspace(math.log10(self.spacing), 0, recipe.blur_widths)
         self.broad = DiagonalNormal(torch.zeros(2), recipe.broad_scale)
-        widths = torch.logspace(math.log10(self.spacing), 0, recipe.blur_widths)
-        self.blurred = BlurredData(widths, self.broad, recipe.broad_share)
         balance = self.balance if recipe.balanced else None
-        self.proposal = CoveringProposal(self.generator, self.blurred, recipe.covering_share, balance)
+        self.proposal = CoveringProposal(self.generator, self.broad, recipe.covering_share, balance)
         self.critic_optimizer = Adam(
             [*self.critic.parameters(), *self.balance.parameters()],
             recipe.critic_learning_rate,
@@ -93,7 +92,9 @@ class Trainer:
 
     def _step_critic(self, noise: float) -> dict[str, float]:
         x = self._draw_data(self.recipe.batch_size, noise)
-        self.blurred.points = self._draw_data(self.recipe.blurred_points, noise)
+        if self.recipe.broad_share < 1:
+            points = self._draw_data(self.recipe.blurred_points, noise)
+            self.proposal.broad = KernelProposal(points, self.widths, self.broad, self.recipe.broad_share)
         proposals = self.proposal.propose(self.recipe.integral_samples)
         f_data, f_proposal = self.critic(torch.cat([x, proposals.y])).split([len(x), len(proposals.y)])
         loss = critic_loss(f_data, f_proposal, proposals.log_q)
@@ -177,6 +178,12 @@ _STATEFUL = (
     "average_critic",
     "average_generator",
 )
+
+
+def typical_spacing(points: Tensor) -> float:
+    """Median distance of points (N, D) to their nearest neighbour: the scale of the data's finest detail."""
+    distance = (points[:, None] - points).norm(dim=-1)
+    return distance.fill_diagonal_(math.inf).min(1).values.median().item()
 
 
 def _set_learning_rate(optimizer: Optimizer, rate: float) -> None:
