@@ -3,7 +3,7 @@
 import torch
 from simt import Kernels, Suite
 
-suite = Suite("reduce")
+suite = Suite("reduce", headers=("common/reduce.cuh",))
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 

@@ -43,13 +43,10 @@ class Mutant:
 
 
 def _sources(suite: Suite) -> list[Path]:
-    """Where a suite's mutants are made: its own files; for the suite of reductions, the header it tests."""
+    """The files that a suite's mutants are made of."""
     source = build.kernel_source(suite.name)
-    if suite.name == "reduce":
-        return [source, build.CSRC / "common" / "reduce.cuh"]
-    if source.name != "cuda.cu":
-        return [source]
-    return [source, *sorted(p for p in source.parent.iterdir() if p.suffix in (".h", ".cuh"))]
+    own = source.parent.glob("*.h") if source.name == "cuda.cu" else ()
+    return [source, *sorted(own), *(build.CSRC / header for header in suite.headers)]
 
 
 def barrier_removals(suite: Suite) -> Iterator[Mutant]:

@@ -42,9 +42,13 @@ class WrongVariant:
 
 @dataclass
 class Suite:
-    """Cases and wrong variants of ``csrc/<name>/cuda.cu``."""
+    """Cases and wrong variants of ``csrc/<name>/cuda.cu``.
+
+    Mutants are made of that file, of the headers beside it, and of `headers` (paths below csrc).
+    """
 
     name: str
+    headers: tuple[str, ...] = ()
     cases: list[Case] = field(default_factory=list)
     wrong_variants: list[WrongVariant] = field(default_factory=list)
 
