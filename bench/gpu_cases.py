@@ -103,5 +103,37 @@ def _convolution_near_identity(batch: int, channels: int) -> Tensor:
     return weight
 
 
+def _perpendicular_norm(x: Tensor, weight: Tensor) -> Tensor:
+    return led_fast.perpendicular_norm(x, weight, stride=2, padding=1)
+
+
+def _plain_perpendicular_norm(x: Tensor, weight: Tensor) -> Tensor:
+    return reference.perpendicular_norm(x, weight, stride=2, padding=1)
+
+
+def perpendicular_norm_cases() -> list[GpuCase]:
+    """Layers of a DCGAN critic: 4x4 kernels, stride 2, padding 1, batch 128."""
+    batch, cases = 128, []
+    for channels, outs, size in [(1, 64, 64), (3, 64, 64), (64, 128, 32), (128, 256, 16)]:
+        # t = W x and u = Wᵀ t, then twice as much again for the gradients; two operations a tap and output.
+        products = 2 * 2 * batch * outs * channels * 16 * (size // 2) ** 2
+        for name, wrap, times in [("forward", _same, 1), ("forward+backward", _forward_and_backward, 3)]:
+            cases.append(
+                GpuCase(
+                    f"perpendicular_norm {name}",
+                    f"{batch}x{channels}x{size}x{size} to {outs}",
+                    torch.float32,
+                    inputs=lambda channels=channels, outs=outs, size=size: (
+                        torch.randn(batch, channels, size, size, device=DEVICE),
+                        0.05 * torch.randn(outs, channels, 4, 4, device=DEVICE),
+                    ),
+                    ours=wrap(_perpendicular_norm),
+                    baselines=_baselines(wrap, _plain_perpendicular_norm, compiled=channels == 3),
+                    least_flops=times * products,
+                )
+            )
+    return cases
+
+
 def all_cases() -> list[GpuCase]:
-    return [*soft_relu_cases(), *circulant_logdet_cases()]
+    return [*soft_relu_cases(), *circulant_logdet_cases(), *perpendicular_norm_cases()]

@@ -43,6 +43,11 @@ def _near_identity(batch: int, channels: int) -> Tensor:
     return weight
 
 
+def _image_and_weight(batch: int, channels: int) -> tuple[Tensor, Tensor]:
+    image = torch.randn(batch, channels, 18, 17, dtype=torch.float64)
+    return image, torch.randn(8, channels, 4, 4, dtype=torch.float64) / (4 * channels**0.5)
+
+
 OPERATORS = [
     Operator(
         "soft_relu",
@@ -63,6 +68,26 @@ OPERATORS = [
             REAL,
         )
         for channels in (3, 11, 40)
+    ),
+    Operator(
+        "perpendicular_norm linear",
+        led_fast.perpendicular_norm,
+        reference.perpendicular_norm,
+        lambda: (torch.randn(5, 33, dtype=torch.float64), torch.randn(7, 33, dtype=torch.float64)),
+        lambda: (torch.randn(0, 33, dtype=torch.float64), torch.randn(7, 33, dtype=torch.float64)),
+        REAL,
+    ),
+    # Few channels, for which the transposed convolution is fused, and many.
+    *(
+        Operator(
+            f"perpendicular_norm {channels} channels",
+            lambda x, weight: led_fast.perpendicular_norm(x, weight, stride=2, padding=1),
+            lambda x, weight: reference.perpendicular_norm(x, weight, stride=2, padding=1),
+            lambda channels=channels: _image_and_weight(3, channels),
+            lambda channels=channels: _image_and_weight(0, channels),
+            REAL,
+        )
+        for channels in (3, 24)
     ),
 ]
 
