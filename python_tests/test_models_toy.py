@@ -45,6 +45,11 @@ def test_one_training_step(preset):
     assert sample.y.shape == (32, 2)
 
 
+def test_inflated_preset():
+    kinds = [type(layer).__name__ for layer in toy_generator("inflated").layers]
+    assert kinds == ["Inflate", "Linear", "Staircase", "Linear", "Staircase", "Linear", "Slice"]
+
+
 def test_paper_preset_is_the_papers():
     generator = toy_generator("paper")
     kinds = [type(layer).__name__ for layer in generator.layers]
