@@ -1,5 +1,6 @@
 """Drop-in layers. Every layer of a flow returns `(y, log_abs_det)`, value and log-determinant together."""
 
+from led_fast.nn.circular_conv import CircularConv2d as CircularConv2d
 from led_fast.nn.fourier_features import FourierFeatures as FourierFeatures
 from led_fast.nn.perpendicular import PerpendicularConv2d as PerpendicularConv2d
 from led_fast.nn.perpendicular import PerpendicularLinear as PerpendicularLinear
@@ -7,6 +8,7 @@ from led_fast.nn.perpendicular import PerpendicularSequential as PerpendicularSe
 from led_fast.nn.soft_relu import SoftReLU as SoftReLU
 
 __all__ = [
+    "CircularConv2d",
     "FourierFeatures",
     "PerpendicularConv2d",
     "PerpendicularLinear",

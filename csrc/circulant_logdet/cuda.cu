@@ -1,0 +1,404 @@
+// The log-determinant of circular convolutions on the GPU. The symbol at a frequency is evaluated from the taps where it
+// is eliminated: in the registers of a warp, a row a lane, or in the shared memory of a block. For the gradient, inverse
+// symbols of a chunk of frequencies are kept in memory until a second kernel has folded them into taps. No atomics:
+// every run gives the same bits.
+#include "common/gpu.h"
+#include "common/reduce.cuh"
+#include "circulant_logdet/launch.h"
+
+#define LED_FUNCTION __host__ __device__ __forceinline__
+#include "circulant_logdet/math.h"
+
+namespace led::circulant_logdet {
+namespace {
+
+constexpr int kThreads = 128;       // of a block of warp_kernel, phase_kernel and sum_kernel
+constexpr int kBlockThreads = 256;  // of a block of block_kernel and fold_kernel
+// Up to so many channels, a warp has the matrix in registers.
+template <typename Real>
+constexpr int kWarpChannels = sizeof(Real) == 4 ? 32 : 16;
+constexpr int kSlices = kBlockThreads / 32;  // warps that share the frequencies of a fold
+constexpr int kFoldTaps = 5;        // pairs of taps folded at a time: all of a 3 x 3 kernel's
+
+template <typename Real>
+using Complex = Pack<Real, 2>;
+
+template <typename Real>
+__device__ __forceinline__ Complex<Real> multiply(Complex<Real> a, Complex<Real> b) {
+  return {a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]};
+}
+
+// |re| + |im|, and infinity for NaN, so that a NaN becomes a pivot and is seen.
+template <typename Real>
+__device__ __forceinline__ Real magnitude(Complex<Real> z) {
+  const Real size = fabs(z[0]) + fabs(z[1]);
+  return size == size ? size : Real(INFINITY);
+}
+
+// 1/z, and 0 for z = 0. Scaled, so that no square over- or underflows.
+template <typename Real>
+__device__ __forceinline__ Complex<Real> reciprocal(Complex<Real> z) {
+  const Real size = magnitude(z);
+  if (size == 0) return {0, 0};
+  const Real x = z[0] / size, y = z[1] / size, scale = 1 / size / (x * x + y * y);
+  return {x * scale, -y * scale};
+}
+
+// log|z|: -inf for 0, NaN for infinity and NaN.
+template <typename Real>
+__device__ __forceinline__ double log_abs(Complex<Real> z) {
+  const double size = magnitude(z);
+  if (size == 0) return -INFINITY;
+  const double x = z[0] / size, y = z[1] / size;
+  return log(size) + 0.5 * log(x * x + y * y);
+}
+
+struct Shape {
+  int64_t batch;
+  int channels;
+  Taps taps;
+  Grid grid;
+  int64_t first, frequencies;  // of this launch
+
+  __device__ int64_t entries() const { return int64_t(channels) * channels; }
+};
+
+// phases[f, t] = e^{iψ_t(f)} of the first half of the taps.
+template <typename Real>
+__global__ void __launch_bounds__(kThreads) phase_kernel(Complex<Real>* phases, Shape s) {
+  const int64_t index = int64_t(blockIdx.x) * kThreads + threadIdx.x, cosines = s.taps.cosines();
+  if (index >= s.frequencies * cosines) return;
+  const Frequency f = s.grid.frequency(index / cosines);
+  const int64_t t = index % cosines, a = t / s.taps.columns, b = t % s.taps.columns;
+  Complex<double> row, column;
+  sincospi(double(half_turns(f.row, a, s.taps.rows, s.grid.rows)) / double(s.grid.rows), &row[1], &row[0]);
+  sincospi(double(half_turns(f.column, b, s.taps.columns, s.grid.columns)) / double(s.grid.columns), &column[1], &column[0]);
+  const Complex<double> phase = multiply(row, column);
+  phases[index] = {Real(phase[0]), Real(phase[1])};
+}
+
+// One entry of a symbol, from its taps and the frequency's phases.
+template <typename Real>
+__device__ __forceinline__ Complex<Real> evaluate_symbol(const Real* taps, const Complex<Real>* phases, const Taps& shape) {
+  const int64_t count = shape.count(), pairs = shape.sines();
+  Complex<Real> sum = {count > 2 * pairs ? taps[pairs] : Real(0), 0};
+  for (int64_t t = 0; t < pairs; ++t) {
+    const Real tap = taps[t], mirror = taps[count - 1 - t];
+    sum[0] += (tap + mirror) * phases[t][0];
+    sum[1] += (tap - mirror) * phases[t][1];
+  }
+  return sum;
+}
+
+// Which matrix a group of threads has: its weights, its place in the workspaces, its frequency.
+template <typename Real>
+struct Task {
+  const Real* weight;
+  const Complex<Real>* phases;
+  int64_t matrix;  // in the launch
+  int64_t log_index;
+  int weight_of_frequency;
+
+  __device__ __forceinline__ Task(int64_t index, const Real* weights, const Complex<Real>* all_phases, const Shape& s) {
+    const int64_t b = index / s.frequencies, f = s.first + index % s.frequencies;
+    weight = weights + b * s.entries() * s.taps.count();
+    phases = all_phases + f * s.taps.cosines();
+    matrix = index;
+    log_index = b * s.grid.frequencies() + f;
+    weight_of_frequency = s.grid.frequency(f).weight;
+  }
+};
+
+// N lanes have one matrix of at most N rows, a row a lane. Rows are not exchanged: a lane remembers the step that its row
+// was the pivot of, and the inverse is written through that permutation, transposed, weighted, as [out, in].
+template <typename Real, int N, bool kInverse>
+__global__ void __launch_bounds__(kThreads) warp_kernel(const Real* weights, const Complex<Real>* all_phases, double* logs,
+                                                        Complex<Real>* inverses, Shape s) {
+  const int lane = threadIdx.x % N, n = s.channels;
+  const int64_t index = int64_t(blockIdx.x) * (kThreads / N) + threadIdx.x / N, count = s.batch * s.frequencies;
+  const Task<Real> task(min(index, count - 1), weights, all_phases, s);  // all lanes take part in the shuffles
+  Complex<Real> row[N];
+#pragma unroll
+  for (int j = 0; j < N; ++j) {
+    row[j] = {0, 0};
+    if (lane < n && j < n) row[j] = evaluate_symbol(task.weight + (int64_t(lane) * n + j) * s.taps.count(), task.phases, s.taps);
+  }
+  Complex<Real> pivot = {1, 0};
+  int step = lane < n ? -1 : N;  // the step that this lane's row was the pivot of; -1: none yet
+  int pivot_lane = 0;            // lane k: the lane of step k's pivot
+#pragma unroll
+  for (int k = 0; k < N; ++k) {
+    if (k < n) {
+      Real size = step < 0 ? magnitude(row[k]) : Real(-1);
+      int who = lane;
+#pragma unroll
+      for (int offset = N / 2; offset > 0; offset /= 2) {
+        const Real other_size = __shfl_xor_sync(kFullMask, size, offset, N);
+        const int other = __shfl_xor_sync(kFullMask, who, offset, N);
+        if (other_size > size || (other_size == size && other < who)) size = other_size, who = other;
+      }
+      if (lane == k) pivot_lane = who;
+      const Complex<Real> chosen = {__shfl_sync(kFullMask, row[k][0], who, N), __shfl_sync(kFullMask, row[k][1], who, N)};
+      const Complex<Real> inverse = reciprocal(chosen), factor = row[k];
+      const bool is_pivot = lane == who, updates = kInverse || step < 0;
+      row[k] = {0, 0};
+#pragma unroll
+      for (int j = kInverse ? 0 : k + 1; j < N; ++j) {
+        const Complex<Real> entry = {__shfl_sync(kFullMask, row[j][0], who, N), __shfl_sync(kFullMask, row[j][1], who, N)};
+        const Complex<Real> scaled = j == k ? inverse : multiply(entry, inverse);
+        if (is_pivot) {
+          row[j] = scaled;
+        } else if (updates) {
+          const Complex<Real> product = multiply(factor, scaled);
+          row[j] = {row[j][0] - product[0], row[j][1] - product[1]};
+        }
+      }
+      if (is_pivot) {
+        pivot = chosen;
+        step = k;
+      }
+    }
+  }
+  double sum = log_abs(pivot);
+#pragma unroll
+  for (int offset = N / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(kFullMask, sum, offset, N);
+  if (lane == 0 && index < count) logs[task.log_index] = sum * task.weight_of_frequency;
+  if constexpr (kInverse) {
+    // A singular symbol adds nothing to the gradient; what is not a number makes it NaN.
+    const Real scale = sum == -INFINITY ? Real(0) : Real(task.weight_of_frequency + (sum - sum));
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      const int out = __shfl_sync(kFullMask, pivot_lane, j, N);
+      if (j < n && lane < n && index < count)
+        inverses[task.matrix * s.entries() + int64_t(out) * n + step] = {row[j][0] * scale, row[j][1] * scale};
+    }
+  }
+}
+
+// The shared memory of a block_kernel.
+template <typename Real>
+struct BlockMatrix {
+  int n, stride;
+  Complex<Real>*entries, *pivot_row, *factors, *pivots;
+  int *exchanged, *place;  // the row exchanged with row k; where column j of the inverse belongs
+
+  // An odd stride: the entries of a column lie in different banks.
+  static __host__ __device__ size_t bytes(int n) { return (size_t(n) * (n | 1) + 3 * n) * sizeof(Complex<Real>) + 2 * n * sizeof(int); }
+  __device__ BlockMatrix(unsigned char* memory, int channels) : n(channels), stride(channels | 1) {
+    entries = reinterpret_cast<Complex<Real>*>(memory);
+    pivot_row = entries + n * stride;
+    factors = pivot_row + n;
+    pivots = factors + n;
+    exchanged = reinterpret_cast<int*>(pivots + n);
+    place = exchanged + n;
+  }
+  __device__ Complex<Real>& entry(int i, int j) { return entries[i * stride + j]; }
+};
+
+// The first warp finds the row, from k on, with the largest entry in column k. All its lanes return it.
+template <typename Real>
+__device__ __forceinline__ int find_pivot(BlockMatrix<Real>& m, int k) {
+  Real size = -1;
+  int who = k;
+  for (int i = k + int(threadIdx.x); i < m.n; i += 32) {
+    const Real candidate = magnitude(m.entry(i, k));
+    if (candidate > size) size = candidate, who = i;
+  }
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) {
+    const Real other_size = __shfl_xor_sync(kFullMask, size, offset);
+    const int other = __shfl_xor_sync(kFullMask, who, offset);
+    if (other_size > size || (other_size == size && other < who)) size = other_size, who = other;
+  }
+  return who;
+}
+
+// One block a matrix in shared memory.
+template <typename Real, bool kInverse>
+__global__ void __launch_bounds__(kBlockThreads) block_kernel(const Real* weights, const Complex<Real>* all_phases, double* logs,
+                                                              Complex<Real>* inverses, Shape s) {
+  GPU_DYNAMIC_SHARED(unsigned char, memory);
+  __shared__ double scratch[kBlockThreads / 32];
+  BlockMatrix<Real> m(memory, s.channels);
+  const int n = m.n, thread = threadIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const Task<Real> task(blockIdx.x, weights, all_phases, s);
+  for (int e = thread; e < n * n; e += kBlockThreads)
+    m.entry(e / n, e % n) = evaluate_symbol(task.weight + e * s.taps.count(), task.phases, s.taps);
+  for (int k = 0; k < n; ++k) {
+    __syncthreads();  // the symbol, or the last step's update, is there
+    if (warp == 0) {
+      const int who = find_pivot(m, k);
+      if (lane == 0) m.exchanged[k] = who;
+    }
+    __syncthreads();  // the pivot is known
+    const int who = m.exchanged[k];
+    const Complex<Real> chosen = m.entry(who, k), inverse = reciprocal(chosen);
+    for (int i = thread; i < n; i += kBlockThreads) m.factors[i] = m.entry(i == who ? k : i, k);
+    if (thread == 0) m.pivots[k] = chosen;
+    __syncthreads();  // column k has been read
+    for (int j = (kInverse ? 0 : k) + thread; j < n; j += kBlockThreads) {
+      const Complex<Real> entry = m.entry(who, j), scaled = j == k ? inverse : multiply(entry, inverse);
+      m.entry(who, j) = m.entry(k, j);
+      m.entry(k, j) = scaled;
+      m.pivot_row[j] = scaled;
+    }
+    __syncthreads();  // rows are exchanged
+    for (int i = (kInverse ? 0 : k + 1) + warp; i < n; i += kBlockThreads / 32) {
+      if (i == k) continue;
+      const Complex<Real> factor = m.factors[i];
+      for (int j = (kInverse ? 0 : k + 1) + lane; j < n; j += 32) {
+        const Complex<Real> product = multiply(factor, m.pivot_row[j]), old = m.entry(i, j);
+        m.entry(i, j) = j == k ? Complex<Real>{-product[0], -product[1]} : Complex<Real>{old[0] - product[0], old[1] - product[1]};
+      }
+    }
+  }
+  __syncthreads();  // the inverse and all pivots are there
+  double sum = 0;
+  for (int k = thread; k < n; k += kBlockThreads) sum += log_abs(m.pivots[k]);
+  sum = block_sum<kBlockThreads>(sum, scratch);
+  if (thread == 0) {
+    logs[task.log_index] = sum * task.weight_of_frequency;
+    scratch[0] = sum;
+  }
+  if constexpr (kInverse) {
+    // inv(A) = inv(E A) E: column j of what is there belongs where the row exchanges E bring it.
+    if (thread == 0) {
+      for (int j = 0; j < n; ++j) m.place[j] = j;
+      for (int k = 0; k < n; ++k) {
+        const int place = m.place[k];
+        m.place[k] = m.place[m.exchanged[k]];
+        m.place[m.exchanged[k]] = place;
+      }
+    }
+    __syncthreads();  // the sum and the places are known
+    sum = scratch[0];
+    const Real scale = sum == -INFINITY ? Real(0) : Real(task.weight_of_frequency + (sum - sum));
+    for (int e = thread; e < n * n; e += kBlockThreads) {
+      const Complex<Real> entry = m.entry(e % n, e / n);
+      inverses[task.matrix * s.entries() + int64_t(m.place[e / n]) * n + e % n] = {entry[0] * scale, entry[1] * scale};
+    }
+  }
+}
+
+// gradient[b, entry, t] (+)= Re Σ_f inverse e^{iψ_t(f)} over the launch's frequencies, which the warps of a block share.
+// A lane has one entry.
+template <typename Real>
+__global__ void __launch_bounds__(kBlockThreads) fold_kernel(const Complex<Real>* inverses, const Complex<Real>* phases,
+                                                             Real* gradient, bool first, Shape s) {
+  __shared__ Complex<Real> partial[kSlices][kFoldTaps][32];
+  const int lane = threadIdx.x % 32, slice = threadIdx.x / 32;
+  const int entries = s.channels * s.channels, blocks = (entries + 31) / 32;  // of one convolution
+  const int entry = blockIdx.x % blocks * 32 + lane;
+  const int64_t b = blockIdx.x / blocks, count = s.taps.count(), cosines = s.taps.cosines();
+  for (int64_t t = 0; t < cosines; t += kFoldTaps) {
+    Complex<Real> sum[kFoldTaps] = {};
+    if (entry < entries) {
+      for (int64_t f = slice; f < s.frequencies; f += kSlices) {
+        const Complex<Real> z = inverses[(b * s.frequencies + f) * entries + entry];
+#pragma unroll
+        for (int k = 0; k < kFoldTaps; ++k) {
+          if (t + k >= cosines) continue;
+          const Complex<Real> phase = phases[(s.first + f) * cosines + t + k];
+          sum[k][0] += z[0] * phase[0];
+          sum[k][1] += z[1] * phase[1];
+        }
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < kFoldTaps; ++k) partial[slice][k][lane] = sum[k];
+    __syncthreads();  // all partial sums are there
+    for (int k = slice; k < kFoldTaps && t + k < cosines; k += kSlices) {
+      Complex<Real> whole = {0, 0};
+      for (int i = 0; i < kSlices; ++i) {
+        whole[0] += partial[i][k][lane][0];
+        whole[1] += partial[i][k][lane][1];
+      }
+      if (entry < entries) {
+        Real* out = gradient + (b * entries + entry) * count;
+        const int64_t mirror = count - 1 - (t + k);
+        const Real centre = t + k == mirror ? whole[0] : whole[0] - whole[1];
+        out[t + k] = first ? centre : out[t + k] + centre;
+        if (t + k != mirror) out[mirror] = (first ? 0 : out[mirror]) + whole[0] + whole[1];
+      }
+    }
+    __syncthreads();  // the partial sums have been read
+  }
+}
+
+// One warp adds up the log-determinants of one convolution in order.
+template <typename Real>
+__global__ void __launch_bounds__(kThreads) sum_kernel(const double* logs, Real* logdet, Shape s) {
+  const int64_t b = int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32, count = s.grid.frequencies();
+  if (b >= s.batch) return;  // the whole warp
+  double sum = 0;
+  for (int64_t f = threadIdx.x % 32; f < count; f += 32) sum += logs[b * count + f];
+  sum = warp_sum(sum);
+  if (threadIdx.x % 32 == 0) logdet[b] = Real(sum);
+}
+
+unsigned blocks_for(int64_t items, int64_t per_block) { return unsigned((items + per_block - 1) / per_block); }
+
+template <typename Real, int N, bool kInverse>
+cudaError_t eliminate_in_warps(const Real* weight, const Complex<Real>* phases, double* logs, Complex<Real>* inverses,
+                               const Shape& s, cudaStream_t stream) {
+  return GPU_LAUNCH((warp_kernel<Real, N, kInverse>), blocks_for(s.batch * s.frequencies, kThreads / N), kThreads, 0, stream,
+                    weight, phases, logs, inverses, s);
+}
+
+template <typename Real, bool kInverse>
+cudaError_t eliminate(const Real* weight, const Complex<Real>* phases, double* logs, Complex<Real>* inverses, const Shape& s,
+                      cudaStream_t stream) {
+  if (s.channels <= 8) return eliminate_in_warps<Real, 8, kInverse>(weight, phases, logs, inverses, s, stream);
+  if (s.channels <= 16) return eliminate_in_warps<Real, 16, kInverse>(weight, phases, logs, inverses, s, stream);
+  if constexpr (kWarpChannels<Real> == 32) {
+    if (s.channels <= 32) return eliminate_in_warps<Real, 32, kInverse>(weight, phases, logs, inverses, s, stream);
+  }
+  const size_t bytes = BlockMatrix<Real>::bytes(s.channels);
+  const cudaError_t error = cudaFuncSetAttribute(block_kernel<Real, kInverse>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+  if (error != cudaSuccess) return error;
+  return GPU_LAUNCH((block_kernel<Real, kInverse>), unsigned(s.batch * s.frequencies), kBlockThreads, bytes, stream, weight,
+                    phases, logs, inverses, s);
+}
+
+template <typename Real>
+cudaError_t compute(const Real* weight, Real* logdet, Real* gradient, Complex<Real>* phases, double* logs,
+                    Complex<Real>* inverses, int64_t chunk, Shape s, cudaStream_t stream) {
+  const int64_t all = s.grid.frequencies();
+  s.first = 0;
+  s.frequencies = all;
+  cudaError_t error = GPU_LAUNCH(phase_kernel<Real>, blocks_for(all * s.taps.cosines(), kThreads), kThreads, 0, stream, phases, s);
+  if (!gradient && error == cudaSuccess) error = eliminate<Real, false>(weight, phases, logs, inverses, s, stream);
+  for (; gradient && error == cudaSuccess && s.first < all; s.first += chunk) {
+    s.frequencies = chunk < all - s.first ? chunk : all - s.first;
+    error = eliminate<Real, true>(weight, phases, logs, inverses, s, stream);
+    if (error != cudaSuccess) return error;
+    error = GPU_LAUNCH(fold_kernel<Real>, unsigned(s.batch) * blocks_for(s.channels * s.channels, 32), kBlockThreads, 0, stream, inverses,
+                       phases, gradient, s.first == 0, s);
+  }
+  if (error != cudaSuccess) return error;
+  return GPU_LAUNCH(sum_kernel<Real>, blocks_for(s.batch, kThreads / 32), kThreads, 0, stream, logs, logdet, s);
+}
+
+}  // namespace
+}  // namespace led::circulant_logdet
+
+using namespace led;
+using namespace led::circulant_logdet;
+
+extern "C" cudaError_t led_fast_circulant_logdet(const void* weight, void* logdet, void* gradient, void* phases,
+                                                 double* logs, void* inverses, int64_t batch, int channels,
+                                                 int64_t kernel_rows, int64_t kernel_columns, int64_t rows,
+                                                 int64_t columns, int64_t chunk, int dtype, cudaStream_t stream) {
+  if (batch == 0 || channels == 0) return cudaSuccess;
+  const Shape shape{batch, channels, {kernel_rows, kernel_columns}, {rows, columns}, 0, 0};
+  const auto run = [&](auto* type) {
+    using Real = std::remove_pointer_t<decltype(type)>;
+    return compute(static_cast<const Real*>(weight), static_cast<Real*>(logdet), static_cast<Real*>(gradient),
+                   static_cast<Complex<Real>*>(phases), logs, static_cast<Complex<Real>*>(inverses), chunk, shape, stream);
+  };
+  switch (dtype) {
+    case kFloat64: return run(static_cast<double*>(nullptr));
+    case kFloat32: return run(static_cast<float*>(nullptr));
+    default: return cudaErrorInvalidValue;
+  }
+}

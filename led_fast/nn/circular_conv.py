@@ -1,0 +1,110 @@
+"""The invertible circular convolution as a layer."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from led_fast.ops.circulant_logdet import circulant_logdet
+
+
+class CircularConv2d(nn.Module):
+    """`nn.Conv2d(C, C, k, padding="same", padding_mode="circular")` that returns its log-determinant (LED, App. A.3).
+
+    The kernel starts as an orthogonal matrix at its centre, which keeps every sample's norm, plus other taps so
+    small that every singular value lies near 1: the log-determinant is finite and near 0. Training may bring it
+    to a singular kernel, where it is -inf.
+
+    Args:
+        channels: C, of input and output.
+        kernel_size: k, or (kh, kw). May be even, and larger than the images: the kernel then wraps around.
+        bias: Whether to add a learned bias to each channel.
+
+    Shape:
+        (B, C, H, W) -> (B, C, H, W) and (B,), any H, W >= 1; the log-determinant is the same for every sample, in
+        float64 for float64 weights and float32 otherwise.
+
+    Where no gradient is asked of the weight, the log-determinant on the CPU is kept and used again while the weight
+    has the same values, which is compared each time.
+
+    Raises:
+        ValueError: A size is not positive, or the input has other than 4 dimensions or C channels.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.nn import CircularConv2d
+        >>> y, log_abs_det = CircularConv2d(3, 5)(torch.zeros(4, 3, 8, 8))
+        >>> y.shape, log_abs_det.shape
+        (torch.Size([4, 3, 8, 8]), torch.Size([4]))
+    """
+
+    def __init__(self, channels: int, kernel_size: int | Sequence[int], bias: bool = True) -> None:
+        super().__init__()
+        size = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
+        if len(size) != 2 or min(channels, *size) < 1:
+            raise ValueError(
+                "CircularConv2d: channels and kernel_size must be positive, kernel_size one integer or two, "
+                f"got {channels} and {kernel_size}"
+            )
+        self.channels, self.kernel_size = channels, size
+        self.weight = nn.Parameter(torch.empty(channels, channels, *size))
+        self.bias = nn.Parameter(torch.empty(channels)) if bias else None
+        self._known: tuple[Tensor, tuple[int, int], Tensor] | None = None  # weight, grid, log-determinant
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws the initial weight; the bias becomes 0."""
+        (kh, kw), centre = self.kernel_size, tuple((k - 1) // 2 for k in self.kernel_size)
+        with torch.no_grad():
+            # A symbol of Gaussian taps of deviation s has norm about 2 s sqrt(C kh kw): here 0.1.
+            self.weight.normal_(std=0.05 / (self.channels * kh * kw) ** 0.5)
+            self.weight[:, :, centre[0], centre[1]] += nn.init.orthogonal_(self.weight[:, :, 0, 0].clone())
+            if self.bias is not None:
+                self.bias.zero_()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns `y` like `x`, and `log_abs_det` in nats of shape (B,)."""
+        if x.dim() != 4 or x.shape[1] != self.channels:
+            raise ValueError(
+                f"CircularConv2d: x must have shape (B, {self.channels}, H, W), got {tuple(x.shape)}"
+            )
+        weight, padding = self.weight, []
+        for dim in (-1, -2):
+            weight, around = _fit(weight, dim, x.shape[dim])
+            padding += around
+        y = F.conv2d(F.pad(x, padding, mode="circular"), weight, self.bias)
+        return y, self.log_abs_det((x.shape[2], x.shape[3])).expand(len(x))
+
+    def log_abs_det(self, grid: tuple[int, int]) -> Tensor:
+        """The log-determinant on images of size `grid`, in nats: a 0-d tensor."""
+        weight = self.weight
+        # On a GPU, comparing would wait for it, which takes longer than the kernel.
+        if not weight.is_cpu or torch.compiler.is_compiling() or (torch.is_grad_enabled() and weight.requires_grad):
+            return circulant_logdet(weight, grid)
+        if self._known is None or self._known[1] != grid or not _same(self._known[0], weight):
+            self._known = (weight.detach().clone(), grid, circulant_logdet(weight, grid))
+        return self._known[2]
+
+    def __getstate__(self) -> dict[str, object]:
+        """For copies and pickles, without what is only kept to be used again."""
+        return {**super().__getstate__(), "_known": None}
+
+    def extra_repr(self) -> str:
+        """Parameters for `print(module)`."""
+        return f"{self.channels}, kernel_size={self.kernel_size}, bias={self.bias is not None}"
+
+
+def _fit(weight: Tensor, dim: int, size: int) -> tuple[Tensor, list[int]]:
+    """A kernel of at most `size` taps along `dim` for images of that size, and the padding before and after."""
+    taps = weight.shape[dim]
+    before = (taps - 1) // 2 % size
+    if taps > size:
+        repeats = -(-taps // size)
+        missing = [0, repeats * size - taps]
+        weight = F.pad(weight, missing if dim == -1 else [0, 0, *missing]).unflatten(dim, (repeats, size)).sum(dim - 1)
+    return weight, [before, weight.shape[dim] - 1 - before]
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(a, b)
