@@ -23,9 +23,9 @@ def soft_relu(
 
 
 def circulant_symbols(weight: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Symbols (up to conjugation) of a circular convolution: (..., C, C, kh, kw) -> (..., H, W // 2 + 1, C, C).
+    """Symbols of a circular convolution, conjugated: (..., C, C, kh, kw) -> (..., H, W // 2 + 1, C, C).
 
-    Those of a real kernel are conjugate at mirrored frequencies: the half spectrum of a real FFT has them all.
+    A real kernel's are conjugate at mirrored frequencies: the half spectrum of a real FFT has them all.
     """
     (rows, columns), (kh, kw) = grid, weight.shape[-2:]
     wrap_rows, wrap_columns = -(-kh // rows), -(-kw // columns)  # a larger kernel wraps around the grid
@@ -37,8 +37,8 @@ def circulant_symbols(weight: Tensor, grid: tuple[int, int]) -> Tensor:
 def circulant_logdet(weight: Tensor, grid: tuple[int, int]) -> Tensor:
     """`Σ_f log|det Ŵ(f)|` over the H W frequencies of a (..., C, C, kh, kw) circular convolution (App. A.3).
 
-    Columns of the half spectrum count twice, but for the first and, where W is even, the last, which hold both of
-    a mirrored pair.
+    Columns of the half spectrum count twice, but for the first and, where W is even, the last, which hold
+    both frequencies of a mirrored pair.
     """
     columns = grid[1]
     count = torch.full((columns // 2 + 1,), 2.0, dtype=weight.dtype, device=weight.device)

@@ -260,7 +260,7 @@ def test_half_precisions_are_computed_in_float32(dtype):
 
 
 def test_singular_symbols_give_minus_infinity_and_spare_the_others():
-    """A zero row is singular everywhere; a high-pass kernel at frequency 0, which adds nothing to the gradient."""
+    """A zero row is singular everywhere, a high-pass kernel at frequency 0 alone."""
     weights = random_weight(3, 4, 4, 3, 3).requires_grad_()
     weights.data[1, 2] = 0
     result = led_fast.circulant_logdet(weights, (4, 4))

@@ -105,28 +105,30 @@ suite.wrong(
 )
 suite.wrong(
     "no pivoting",
-    "Real size = step < 0 ? magnitude(row[k]) : Real(-1);",
+    "Real size = step < 0 ? magnitude(row[0]) : Real(-1);",
     "Real size = lane == k ? Real(1) : Real(-1);",
 )
 suite.wrong(
     "used rows can be pivots again",
-    "step < 0 ? magnitude(row[k]) : Real(-1)",
-    "lane < n ? magnitude(row[k]) : Real(-1)",
+    "step < 0 ? magnitude(row[0]) : Real(-1)",
+    "lane < n ? magnitude(row[0]) : Real(-1)",
 )
-suite.wrong("inactive lanes write", "if (j < n && lane < n && index < count)", "if (j < n && lane < n)")
-suite.wrong("rows of the inverse not permuted", "int64_t(out) * n + step]", "int64_t(j) * n + step]")
-suite.wrong("pivot column not cleared", "      row[k] = {0, 0};\n", "")
+suite.wrong(
+    "inactive lanes write", "if (column >= 0 && lane < n && index < count)", "if (column >= 0 && lane < n)"
+)
+suite.wrong("rows of the inverse not permuted", "int64_t(out) * n + step]", "int64_t(column) * n + step]")
+suite.wrong(
+    "pivot column not replaced",
+    "-product[0], -product[1]};\n    if (is_pivot) {",
+    "factor[0], factor[1]};\n    if (is_pivot) {",
+)
 suite.wrong("columns of the inverse not permuted", "int64_t(m.place[e / n])", "int64_t(e / n)")
 suite.wrong(
     "factor of the exchanged row",
     "m.factors[i] = m.entry(i == who ? k : i, k)",
     "m.factors[i] = m.entry(i, k)",
 )
-suite.wrong(
-    "last row not searched",
-    "for (int i = k + int(threadIdx.x); i < m.n; i += 32)",
-    "for (int i = k + int(threadIdx.x); i < m.n - 1; i += 32)",
-)
+suite.wrong("no pivoting in a block", "  return who;\n}", "  return k;\n}")
 suite.wrong(
     "singular symbols in the gradient",
     "const Real scale = sum == -INFINITY ? Real(0) : Real(task.weight_of_frequency + (sum - sum));\n#pragma",

@@ -110,7 +110,9 @@ struct Task {
 };
 
 // N lanes have one matrix of at most N rows, a row a lane. Rows are not exchanged: a lane remembers the step that its row
-// was the pivot of, and the inverse is written through that permutation, transposed, weighted, as [out, in].
+// was the pivot of, and the inverse is written through that permutation, transposed, weighted, as [out, in]. Registers
+// cannot be indexed, so the columns move up by one at each step: the column to eliminate is always the first, and its
+// place in the inverse the last.
 template <typename Real, int N, bool kInverse>
 __global__ void __launch_bounds__(kThreads) warp_kernel(const Real* weights, const Complex<Real>* all_phases, double* logs,
                                                         Complex<Real>* inverses, Shape s) {
@@ -126,37 +128,33 @@ __global__ void __launch_bounds__(kThreads) warp_kernel(const Real* weights, con
   Complex<Real> pivot = {1, 0};
   int step = lane < n ? -1 : N;  // the step that this lane's row was the pivot of; -1: none yet
   int pivot_lane = 0;            // lane k: the lane of step k's pivot
+#pragma unroll 1
+  for (int k = 0; k < n; ++k) {
+    Real size = step < 0 ? magnitude(row[0]) : Real(-1);
+    int who = lane;
 #pragma unroll
-  for (int k = 0; k < N; ++k) {
-    if (k < n) {
-      Real size = step < 0 ? magnitude(row[k]) : Real(-1);
-      int who = lane;
+    for (int offset = N / 2; offset > 0; offset /= 2) {
+      const Real other_size = __shfl_xor_sync(kFullMask, size, offset, N);
+      const int other = __shfl_xor_sync(kFullMask, who, offset, N);
+      if (other_size > size || (other_size == size && other < who)) size = other_size, who = other;
+    }
+    if (lane == k) pivot_lane = who;
+    const Complex<Real> factor = row[0];
+    const Complex<Real> chosen = {__shfl_sync(kFullMask, factor[0], who, N), __shfl_sync(kFullMask, factor[1], who, N)};
+    const Complex<Real> inverse = reciprocal(chosen);
+    const bool is_pivot = lane == who;
 #pragma unroll
-      for (int offset = N / 2; offset > 0; offset /= 2) {
-        const Real other_size = __shfl_xor_sync(kFullMask, size, offset, N);
-        const int other = __shfl_xor_sync(kFullMask, who, offset, N);
-        if (other_size > size || (other_size == size && other < who)) size = other_size, who = other;
-      }
-      if (lane == k) pivot_lane = who;
-      const Complex<Real> chosen = {__shfl_sync(kFullMask, row[k][0], who, N), __shfl_sync(kFullMask, row[k][1], who, N)};
-      const Complex<Real> inverse = reciprocal(chosen), factor = row[k];
-      const bool is_pivot = lane == who, updates = kInverse || step < 0;
-      row[k] = {0, 0};
-#pragma unroll
-      for (int j = kInverse ? 0 : k + 1; j < N; ++j) {
-        const Complex<Real> entry = {__shfl_sync(kFullMask, row[j][0], who, N), __shfl_sync(kFullMask, row[j][1], who, N)};
-        const Complex<Real> scaled = j == k ? inverse : multiply(entry, inverse);
-        if (is_pivot) {
-          row[j] = scaled;
-        } else if (updates) {
-          const Complex<Real> product = multiply(factor, scaled);
-          row[j] = {row[j][0] - product[0], row[j][1] - product[1]};
-        }
-      }
-      if (is_pivot) {
-        pivot = chosen;
-        step = k;
-      }
+    for (int j = 1; j < N; ++j) {
+      if (!kInverse && j >= n - k) continue;  // only the columns not yet eliminated
+      const Complex<Real> entry = {__shfl_sync(kFullMask, row[j][0], who, N), __shfl_sync(kFullMask, row[j][1], who, N)};
+      const Complex<Real> scaled = multiply(entry, inverse), product = multiply(factor, scaled);
+      row[j - 1] = is_pivot ? scaled : Complex<Real>{row[j][0] - product[0], row[j][1] - product[1]};
+    }
+    const Complex<Real> product = multiply(factor, inverse);
+    row[N - 1] = is_pivot ? inverse : Complex<Real>{-product[0], -product[1]};
+    if (is_pivot) {
+      pivot = chosen;
+      step = k;
     }
   }
   double sum = log_abs(pivot);
@@ -168,8 +166,8 @@ __global__ void __launch_bounds__(kThreads) warp_kernel(const Real* weights, con
     const Real scale = sum == -INFINITY ? Real(0) : Real(task.weight_of_frequency + (sum - sum));
 #pragma unroll
     for (int j = 0; j < N; ++j) {
-      const int out = __shfl_sync(kFullMask, pivot_lane, j, N);
-      if (j < n && lane < n && index < count)
+      const int column = j - (N - n), out = __shfl_sync(kFullMask, pivot_lane, column, N);
+      if (column >= 0 && lane < n && index < count)
         inverses[task.matrix * s.entries() + int64_t(out) * n + step] = {row[j][0] * scale, row[j][1] * scale};
     }
   }
@@ -252,7 +250,6 @@ __global__ void __launch_bounds__(kBlockThreads) block_kernel(const Real* weight
       }
     }
   }
-  __syncthreads();  // the inverse and all pivots are there
   double sum = 0;
   for (int k = thread; k < n; k += kBlockThreads) sum += log_abs(m.pivots[k]);
   sum = block_sum<kBlockThreads>(sum, scratch);
@@ -270,7 +267,7 @@ __global__ void __launch_bounds__(kBlockThreads) block_kernel(const Real* weight
         m.place[m.exchanged[k]] = place;
       }
     }
-    __syncthreads();  // the sum and the places are known
+    __syncthreads();  // the inverse, the sum and the places are known
     sum = scratch[0];
     const Real scale = sum == -INFINITY ? Real(0) : Real(task.weight_of_frequency + (sum - sum));
     for (int e = thread; e < n * n; e += kBlockThreads) {

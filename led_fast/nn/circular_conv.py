@@ -10,11 +10,15 @@ from led_fast.ops.circulant_logdet import circulant_logdet
 
 
 class CircularConv2d(nn.Module):
-    """`nn.Conv2d(C, C, k, padding="same", padding_mode="circular")` that returns its log-determinant (LED, App. A.3).
+    """A circular convolution that returns its log-determinant with its value (LED, App. A.3).
 
-    The kernel starts as an orthogonal matrix at its centre, which keeps every sample's norm, plus other taps so
-    small that every singular value lies near 1: the log-determinant is finite and near 0. Training may bring it
-    to a singular kernel, where it is -inf.
+    `nn.Conv2d(C, C, k, padding="same", padding_mode="circular")`, with the same parameters. The kernel starts
+    as an orthogonal matrix at its centre, which keeps every sample's norm, plus other taps so small that
+    every singular value lies near 1: the log-determinant is finite and near 0. It is -inf where training
+    arrives at a singular kernel.
+
+    Where no gradient is asked of the weight, the log-determinant on the CPU is kept and used again while the
+    weight has the same values, which is compared each time.
 
     Args:
         channels: C, of input and output.
@@ -22,11 +26,8 @@ class CircularConv2d(nn.Module):
         bias: Whether to add a learned bias to each channel.
 
     Shape:
-        (B, C, H, W) -> (B, C, H, W) and (B,), any H, W >= 1; the log-determinant is the same for every sample, in
-        float64 for float64 weights and float32 otherwise.
-
-    Where no gradient is asked of the weight, the log-determinant on the CPU is kept and used again while the weight
-    has the same values, which is compared each time.
+        (B, C, H, W) -> (B, C, H, W) and (B,), any H, W >= 1. The log-determinant is one for all
+        samples, of float64 for float64 weights and of float32 otherwise.
 
     Raises:
         ValueError: A size is not positive, or the input has other than 4 dimensions or C channels.
@@ -80,11 +81,15 @@ class CircularConv2d(nn.Module):
         """The log-determinant on images of size `grid`, in nats: a 0-d tensor."""
         weight = self.weight
         # On a GPU, comparing would wait for it, which takes longer than the kernel.
-        if not weight.is_cpu or torch.compiler.is_compiling() or (torch.is_grad_enabled() and weight.requires_grad):
+        if (
+            not weight.is_cpu
+            or torch.compiler.is_compiling()
+            or (torch.is_grad_enabled() and weight.requires_grad)
+        ):
             return circulant_logdet(weight, grid)
         if self._known is None or self._known[1] != grid or not _same(self._known[0], weight):
             self._known = (weight.detach().clone(), grid, circulant_logdet(weight, grid))
-        return self._known[2]
+        return self._known[2].clone()  # neither the caller's in-place changes nor inference mode stick to it
 
     def __getstate__(self) -> dict[str, object]:
         """For copies and pickles, without what is only kept to be used again."""
@@ -96,13 +101,17 @@ class CircularConv2d(nn.Module):
 
 
 def _fit(weight: Tensor, dim: int, size: int) -> tuple[Tensor, list[int]]:
-    """A kernel of at most `size` taps along `dim` for images of that size, and the padding before and after."""
+    """A kernel of at most `size` taps along `dim` for images of that size, and the padding around them."""
     taps = weight.shape[dim]
     before = (taps - 1) // 2 % size
     if taps > size:
         repeats = -(-taps // size)
         missing = [0, repeats * size - taps]
-        weight = F.pad(weight, missing if dim == -1 else [0, 0, *missing]).unflatten(dim, (repeats, size)).sum(dim - 1)
+        weight = (
+            F.pad(weight, missing if dim == -1 else [0, 0, *missing])
+            .unflatten(dim, (repeats, size))
+            .sum(dim - 1)
+        )
     return weight, [before, weight.shape[dim] - 1 - before]
 
 

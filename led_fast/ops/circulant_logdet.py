@@ -14,28 +14,28 @@ _op_with_grad = torch.ops.led_fast.circulant_logdet_with_grad.default
 
 
 def circulant_logdet(weight: Tensor, grid: Sequence[int]) -> Tensor:
-    """The log-determinant of a circular convolution with `nn.Conv2d`'s kernel on H x W images (LED, App. A.3).
+    """The log-determinant of a circular convolution on H x W images (LED, App. A.3).
 
-    The convolution `nn.Conv2d(C, C, (kh, kw), padding="same", padding_mode="circular")` is diagonal in Fourier
-    space but for its channels: `log|det| = Σ_f log|det Ŵ(f)|` over the H W frequencies, Ŵ(f) the C x C symbol.
-    The symbols are never stored: the cost is O(H W C³), the memory O(C² kh kw).
+    `nn.Conv2d(C, C, (kh, kw), padding="same", padding_mode="circular")` is diagonal in Fourier space but for
+    its channels: `log|det| = Σ_f log|det Ŵ(f)|` over the H W frequencies, Ŵ(f) the C x C symbol. The cost is
+    O(H W C³). The symbols are never stored: the memory is O(C² kh kw), plus a bounded workspace.
 
     Args:
-        weight: Shape (..., C, C, kh, kw), any strides; leading dimensions are a batch of convolutions. Kernels
-            larger than the grid wrap around it. Half precisions are computed in float32.
+        weight: Shape (..., C, C, kh, kw), any strides; leading dimensions are a batch of convolutions.
+            Kernels larger than the grid wrap around it. Half precisions are computed in float32.
         grid: (H, W), two positive integers.
 
     Returns:
-        Shape (...), in nats; float64 for float64 weights, float32 otherwise, under autocast too. Where a symbol
-        is exactly singular (its elimination meets a zero pivot) the result is -inf and that frequency adds zero
-        to the gradient. NaN or infinite weights give NaN. Differentiable any number of times: where `weight`
-        requires a gradient it is computed at once and kept, O(C² kh kw). Equal bit for bit for any number of
-        threads.
+        Shape (...), in nats; float64 for float64 weights, float32 otherwise, under autocast too. Where a
+        symbol is exactly singular (its elimination meets a zero pivot) the result is -inf, and that frequency
+        adds zero to the gradient. NaN or infinite weights give NaN. Differentiable any number of times: where
+        `weight` requires a gradient, it is computed at once and kept, O(C² kh kw). The result does not depend
+        on the number of threads.
 
     Raises:
         TypeError: `weight` is no floating-point tensor, or `grid` is not of integers.
-        ValueError: `weight` has fewer than 4 dimensions, unequal channels or an empty kernel, or `grid` is not
-            two positive integers.
+        ValueError: `weight` has fewer than 4 dimensions, unequal channels or an empty kernel, or `grid` is
+            not two positive integers.
     """
     rows, columns = _check(weight, grid)
     if weight.dtype in (torch.float16, torch.bfloat16):

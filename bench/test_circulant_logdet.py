@@ -1,0 +1,175 @@
+"""The circulant log-determinant against PyTorch's half- and full-spectrum compositions and sgemm."""
+
+import ctypes
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import led_fast
+from led_fast import reference
+
+CUDA = torch.cuda.is_available()
+DEVICE = "cuda" if CUDA else "cpu"
+CHANNELS = [1, 3, 8, 13, 16, 32, 64, 96, 128, 160, 256, 512]
+GRIDS = [(4, 4), (7, 7), (8, 8), (16, 16), (17, 17), (16, 31), (32, 32), (64, 64)]
+MOST_FLOPS = 3e10  # of a forward pass: a second or two in PyTorch
+
+# Every number of channels on three grids, and every grid at two numbers of channels; then batches of eight.
+CASES = [(1, c, g) for c in CHANNELS for g in GRIDS if g in [(16, 16), (17, 17), (32, 32)] or c in (16, 64)]
+CASES += [(8, c, g) for c in (3, 16, 64) for g in [(8, 8), (17, 17)]]
+
+
+def flops(batch: int, channels: int, grid: tuple[int, int], backward: bool = False) -> float:
+    """Real operations of LU factorisations (with inverses: thrice as many) at half of the frequencies."""
+    rows, columns = grid
+    fixed = (2 - rows % 2) * (2 - columns % 2)  # frequencies that are their own mirrors
+    return batch * 8 / 3 * channels**3 * (rows * columns + fixed) / 2 * (3 if backward else 1)
+
+
+def full_spectrum(weight: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """What one writes first: all symbols, mirrored ones too."""
+    symbols = torch.fft.fft2(weight, s=grid).movedim((-4, -3), (-2, -1))
+    return torch.linalg.slogdet(symbols).logabsdet.sum((-2, -1))
+
+
+def random_weight(batch: int, channels: int, requires_grad: bool = False) -> torch.Tensor:
+    shape = (channels, channels, 3, 3) if batch == 1 else (batch, channels, channels, 3, 3)
+    weight = torch.randn(shape, device=DEVICE) / math.sqrt(9 * channels)
+    return weight.requires_grad_(requires_grad)
+
+
+def contender(function: Callable, weight: torch.Tensor, grid: tuple[int, int]) -> Callable[[], object]:
+    if weight.requires_grad:
+        return lambda: torch.autograd.grad(function(weight, grid).sum(), weight)
+    return lambda: function(weight, grid)
+
+
+@pytest.mark.parametrize("threads", [1], indirect=True)
+@pytest.mark.parametrize("direction", ["forward", "forward+backward"])
+@pytest.mark.parametrize(
+    ("batch", "channels", "grid"), [case for case in CASES if flops(*case) < MOST_FLOPS], ids=str
+)
+def test_circulant_logdet(compare, measuring, batch, channels, grid, direction, threads) -> None:
+    if not measuring and flops(batch, channels, grid) > 1e8:
+        pytest.skip("the small cases are the smoke test")
+    backward = direction != "forward"
+    weight = random_weight(batch, channels, backward)
+    functions = {
+        "led_fast": led_fast.circulant_logdet,
+        "half spectrum": reference.circulant_logdet,
+        "full spectrum": full_spectrum,
+    }
+    if min(grid) < 3 or flops(batch, channels, grid) > MOST_FLOPS / 8:
+        del functions["full spectrum"]
+    contenders = {name: contender(f, weight, grid) for name, f in functions.items()}
+    matrix = torch.randn(512, 512, device=DEVICE)
+    contenders["sgemm"] = lambda: matrix @ matrix
+    case = {"batch": batch, "C": channels, "grid": "{}x{}".format(*grid), "pass": direction}
+    row = compare("circulant_logdet", case, contenders)
+    if not measuring:
+        return
+    rate = flops(batch, channels, grid, backward) / row.seconds["led_fast"]
+    row.figures["GFLOP/s"] = rate / 1e9
+    row.figures["share of sgemm"] = rate / (2 * 512**3 / row.seconds["sgemm"])
+
+
+@pytest.mark.skipif(CUDA, reason="threads of the CPU")
+@pytest.mark.parametrize("direction", ["forward", "forward+backward"])
+@pytest.mark.parametrize("channels", [8, 32, 64, 128])
+def test_two_threads(compare, channels, direction) -> None:
+    weight, before = random_weight(1, channels, direction != "forward"), torch.get_num_threads()
+
+    def with_threads(count: int) -> Callable[[], object]:
+        run = contender(led_fast.circulant_logdet, weight, (32, 32))
+
+        def call() -> object:
+            torch.set_num_threads(count)
+            return run()
+
+        return call
+
+    try:
+        contenders = {"led_fast": with_threads(2), "one thread": with_threads(1)}
+        compare("circulant_logdet_threads", {"C": channels, "grid": "32x32", "pass": direction}, contenders)
+    finally:
+        torch.set_num_threads(before)
+
+
+def peak_memory(run: Callable[[], object]) -> int:
+    """Bytes by which the process's resident set (on a GPU: the allocator) grows above its size before."""
+    if CUDA:
+        run()
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    run()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
+    run()
+    return resident("VmHWM") - before
+
+
+def resident(counter: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split(f"{counter}:")[1].split()[0])
+
+
+@pytest.mark.skipif(not CUDA and not Path("/proc/self/clear_refs").exists(), reason="needs Linux's counters")
+@pytest.mark.parametrize("threads", [1], indirect=True)
+@pytest.mark.parametrize("direction", ["forward", "forward+backward"])
+@pytest.mark.parametrize(
+    ("channels", "grid"), [(32, (32, 32)), (64, (32, 32)), (128, (16, 16)), (256, (16, 16))], ids=str
+)
+def test_peak_memory(compare, measuring, channels, grid, direction, threads) -> None:
+    if not measuring:
+        pytest.skip("nothing to smoke-test")
+    weight = random_weight(1, channels, direction != "forward")
+    functions = {"led_fast": led_fast.circulant_logdet, "half spectrum": reference.circulant_logdet}
+    contenders = {name: contender(f, weight, grid) for name, f in functions.items()}
+    peaks = {name: max(peak_memory(run), 1) for name, run in contenders.items()}
+    case = {"C": channels, "grid": "{}x{}".format(*grid), "pass": direction}
+    row = compare("circulant_logdet_memory", case, contenders)
+    row.figures |= {f"{name} MiB": peak / 2**20 for name, peak in peaks.items()}
+    row.figures["% of half spectrum"] = 100 * peaks["led_fast"] / peaks["half spectrum"]
+
+
+@pytest.mark.parametrize("threads", [1], indirect=True)
+def test_growth(compare, measuring, request, threads) -> None:
+    """Seconds against grid cells and against channels, with the exponents of the last three points."""
+    if not measuring:
+        pytest.skip("nothing to smoke-test")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    functions = {"led_fast": led_fast.circulant_logdet, "half spectrum": reference.circulant_logdet}
+    series = {
+        "grid cells (32 channels)": [(32, (n, n), n * n) for n in (4, 8, 16, 32, 64)],
+        "channels (16 x 16 grid)": [(c, (16, 16), c) for c in (8, 16, 32, 64, 128, 256)],
+    }
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for axis, (label, points) in zip(axes, series.items(), strict=True):
+        seconds: dict[str, list[float]] = {name: [] for name in functions}
+        for channels, grid, _ in points:
+            weight = random_weight(1, channels)
+            case = {"C": channels, "grid": "{}x{}".format(*grid)}
+            contenders = {name: contender(f, weight, grid) for name, f in functions.items()}
+            row = compare("circulant_logdet_growth", case, contenders)
+            for name in functions:
+                seconds[name].append(row.seconds[name])
+        sizes = [size for *_, size in points]
+        for name, values in seconds.items():
+            exponent = math.log(values[-1] / values[-3]) / math.log(sizes[-1] / sizes[-3])
+            axis.loglog(sizes, [1e3 * v for v in values], "o-", label=f"{name}: exponent {exponent:.2f}")
+        axis.set(xlabel=label, ylabel="milliseconds, forward, one thread")
+        axis.legend()
+    out = request.config.getoption("--benchmark-out")
+    out.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out / f"circulant_logdet_growth_{DEVICE}.png", dpi=120)
