@@ -34,18 +34,20 @@ def circulant_symbols(weight: Tensor, grid: tuple[int, int]) -> Tensor:
     return torch.fft.rfft2(wrapped).movedim((-4, -3), (-2, -1))
 
 
-def circulant_logdet(weight: Tensor, grid: tuple[int, int]) -> Tensor:
-    """`Σ_f log|det Ŵ(f)|` over the H W frequencies of a (..., C, C, kh, kw) circular convolution (App. A.3).
+def half_spectrum_counts(grid: tuple[int, int], device: torch.device) -> Tensor:
+    """How often each column of a half spectrum occurs in the whole one.
 
-    Columns of the half spectrum count twice, but for the first and, where W is even, the last, which hold
-    both frequencies of a mirrored pair.
+    Twice, but once for those that hold both frequencies of a mirrored pair: the first, and the last where
+    W is even.
     """
-    columns = grid[1]
-    count = torch.full((columns // 2 + 1,), 2.0, dtype=weight.dtype, device=weight.device)
-    count[0] = 1
-    if columns % 2 == 0:
-        count[-1] = 1
-    return (torch.linalg.slogdet(circulant_symbols(weight, grid)).logabsdet * count).sum((-2, -1))
+    columns = torch.arange(grid[1] // 2 + 1, device=device)
+    return torch.where((columns == 0) | (2 * columns == grid[1]), 1, 2)
+
+
+def circulant_logdet(weight: Tensor, grid: tuple[int, int]) -> Tensor:
+    """`Σ_f log|det Ŵ(f)|` over the H W frequencies, for a kernel of shape (..., C, C, kh, kw) (App. A.3)."""
+    logs = torch.linalg.slogdet(circulant_symbols(weight, grid)).logabsdet
+    return (logs * half_spectrum_counts(grid, weight.device)).sum((-2, -1))
 
 
 def perpendicular_norm(

@@ -57,7 +57,7 @@ OPERATORS = [
         lambda: (torch.empty(0, 3, 4, dtype=torch.float64),),
         FLOATING,
     ),
-    # Matrices that a warp has in registers, and matrices that a block has in shared memory.
+    # Matrices that a warp has in registers, that a block has in shared memory, and too large for that.
     *(
         Operator(
             f"circulant_logdet {channels} channels",
@@ -67,7 +67,7 @@ OPERATORS = [
             lambda channels=channels: (_near_identity(0, channels),),
             REAL,
         )
-        for channels in (3, 11, 40)
+        for channels in (3, 11, 40, 200)
     ),
     Operator(
         "perpendicular_norm linear",

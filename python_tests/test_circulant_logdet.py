@@ -109,6 +109,19 @@ def test_value_and_gradient_equal_the_reference(channels, dtype):
     assert error.norm() <= 10 * tolerance * wanted_gradient.norm()
 
 
+@pytest.mark.parametrize("grid", [(1, 1), (1, 2), (3, 1)], ids=str)
+def test_few_frequencies_of_large_matrices(grid):
+    """One or two frequencies of many channels take PyTorch's own factorisation, with the same conventions."""
+    weight = random_weight(4, 66, 66, 2, 3)
+    wanted = reference.circulant_logdet(weight[:2], grid)
+    torch.testing.assert_close(led_fast.circulant_logdet(weight[:2], grid), wanted)
+    weight[1, 5], weight[2, 0, 1, 1, 1], weight[3, 3, 7, 0, 2] = 0, math.nan, math.inf
+    value = led_fast.circulant_logdet(weight.requires_grad_(), grid)
+    (grad,) = torch.autograd.grad(value[:2].clamp(min=-1e9).sum(), weight)
+    assert value[0] == wanted[0] and value[1] == -math.inf and value[2:].isnan().all()
+    assert grad[0].ne(0).any() and grad[1].eq(0).all()
+
+
 @given(
     channels=st.integers(1, 16),
     kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),

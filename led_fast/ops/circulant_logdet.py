@@ -7,7 +7,7 @@ from torch import Tensor
 
 from led_fast.ops._autograd import differentiable
 from led_fast.ops._checks import check_floating
-from led_fast.reference import circulant_symbols
+from led_fast.reference import circulant_symbols, half_spectrum_counts
 
 _op = torch.ops.led_fast.circulant_logdet.default
 _op_with_grad = torch.ops.led_fast.circulant_logdet_with_grad.default
@@ -40,6 +40,8 @@ def circulant_logdet(weight: Tensor, grid: Sequence[int]) -> Tensor:
     rows, columns = _check(weight, grid)
     if weight.dtype in (torch.float16, torch.bfloat16):
         weight = weight.float()
+    if _exceeds_kernels(weight, rows, columns):
+        return _composed(weight, (rows, columns))
     if torch.is_grad_enabled() and weight.requires_grad:
         return _logdet_with_grad(weight, rows, columns)[0]
     return _logdet(weight, rows, columns)
@@ -57,6 +59,27 @@ def _check(weight: Tensor, grid: Sequence[int]) -> tuple[int, int]:
     if len(sizes) != 2 or min(sizes) < 1:
         raise ValueError(f"circulant_logdet: grid must be two positive integers (H, W), got {grid!r}")
     return sizes
+
+
+def _exceeds_kernels(weight: Tensor, rows: int, columns: int) -> bool:
+    """Whether PyTorch's own factorisation is the better one, by measurement, or the only one."""
+    channels = weight.shape[-3]
+    if weight.is_cuda:  # a block has the matrix, and four vectors, in its shared memory
+        size = 2 * weight.element_size()
+        shared = torch.cuda.get_device_properties(weight.device).shared_memory_per_block_optin
+        return channels > 32 and size * channels * (channels + 4) + 8 * channels + 128 > shared
+    return rows * columns <= 3 and channels >= 64  # one or two frequencies leave SIMD lanes empty
+
+
+def _composed(weight: Tensor, grid: tuple[int, int]) -> Tensor:
+    """As the kernels compute it, -inf and zero gradients at singular symbols included."""
+    symbols = circulant_symbols(weight, grid)
+    with torch.no_grad():
+        singular = torch.linalg.slogdet(symbols).logabsdet == -torch.inf
+    identity = torch.eye(symbols.shape[-1], dtype=symbols.dtype, device=symbols.device)
+    regular = torch.where(singular[..., None, None], identity, symbols)
+    logs = torch.linalg.slogdet(regular).logabsdet.masked_fill(singular, -torch.inf)
+    return (logs * half_spectrum_counts(grid, weight.device)).sum((-2, -1))
 
 
 @torch.library.register_fake("led_fast::circulant_logdet")
