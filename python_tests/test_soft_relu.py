@@ -93,7 +93,7 @@ class TestValues:
     @settings(max_examples=200, deadline=None)
     @given(
         shape=st.lists(st.integers(0, 9), min_size=1, max_size=4),
-        dtype=st.sampled_from(DTYPES),
+        dtype=st.sampled_from(DTYPES[1:]),  # those that the float64 oracle is more exact than
         beta=st.floats(0.5, 10),
         steepness=st.floats(1.001, 1e4),
         u0=st.floats(-2, 2),
@@ -106,8 +106,8 @@ class TestValues:
             assert_as_good_as_eager(got, plain, true)
 
     @pytest.mark.parametrize("alpha", [1 + 1e-6, 5.8, 1e6, 1e29])
-    def test_extreme_slopes_do_not_underflow(self, alpha) -> None:
-        x = torch.linspace(-50, 50, 1000).expand(2, 1000)
+    @pytest.mark.parametrize("x", [torch.linspace(-50, 50, 1000).expand(2, -1), torch.full((20, 40), -50.0)])
+    def test_extreme_slopes_do_not_underflow(self, alpha, x) -> None:
         exact = reference.soft_relu(x.double(), alpha)
         for got, true in zip(led_fast.soft_relu(x, alpha), exact, strict=True):
             torch.testing.assert_close(got.double(), true, rtol=1e-5, atol=1e-5)

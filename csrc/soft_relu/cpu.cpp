@@ -37,9 +37,9 @@ template <class T> struct Tail {
 };
 
 // log of a product of slope numerators. The factors lie in lanes and are absorbed a few at a time into mantissas and
-// exponents, so that nothing underflows however many there are.
+// exponents, so that nothing underflows however many there are. A NaN gets lost, but not in the sum of log1p.
 template <class Real, int Lanes> struct LogProduct {
-  Real mantissa[Lanes], nan[Lanes] = {};
+  Real mantissa[Lanes];
   typename Format<Real>::Int exponent[Lanes] = {};
 
   LED_INLINE LogProduct() {
@@ -50,22 +50,20 @@ template <class Real, int Lanes> struct LogProduct {
     LED_SIMD
     for (int l = 0; l < Lanes; ++l) {
       typename Format<Real>::Int e;
-      nan[l] += product[l] * 0;  // splitting loses a NaN
       mantissa[l] = split_exponent(mantissa[l] * product[l], &e);
       exponent[l] += e;
     }
   }
   // log of the product over all lanes.
   LED_INLINE double log() const {
-    double product = 1, nans = 0;
+    double product = 1;
     int64_t exponents = 0;
-    _Pragma("omp simd reduction(*:product) reduction(+:nans,exponents)")
+    _Pragma("omp simd reduction(*:product) reduction(+:exponents)")
     for (int l = 0; l < Lanes; ++l) {
       product *= mantissa[l];
-      nans += nan[l];
       exponents += exponent[l];
     }
-    return log_normal(product) + exponents * 0.69314718055994530942 + nans;
+    return log_normal(product) + exponents * 0.69314718055994530942;
   }
 };
 
