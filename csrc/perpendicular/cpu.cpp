@@ -4,7 +4,6 @@
 #include "perpendicular/op.h"
 
 #include <cmath>
-#include <memory>
 
 #include "perpendicular/direct.h"
 #include "perpendicular/karatsuba.h"
@@ -21,7 +20,6 @@ template <class T> struct Arrays {
 template <class T> struct Scratch {  // one thread's
   std::unique_ptr<T[]> weight, planes, tail, u;
 };
-template <class T> std::unique_ptr<T[]> allocate(int64_t n) { return std::unique_ptr<T[]>(new T[n]); }
 
 // A run of channels of x that is computed at once.
 struct Block {

@@ -54,7 +54,8 @@ LED_INLINE void pack_weight(const T* weight, const Geometry& g, int64_t channel,
         for (int64_t y = 0; y < 4; ++y)
           for (int64_t x = 0; x < 4; ++x)
             tap[y / 2 * 2 + x / 2][i * kPhases + y % 2 * 2 + x % 2] = w[i * kTaps + y * 4 + x];
-      const Factors<Vector<T>> top(at(tap[0]), at(tap[1])), bottom(at(tap[2]), at(tap[3]));
+      const Vector<T> w00 = at(tap[0]), w01 = at(tap[1]), w10 = at(tap[2]), w11 = at(tap[3]);
+      const Factors<Vector<T>> top(w00, w01), bottom(w10, w11);
       for (int x = 0; x < 3; ++x) {
         const Factors<Vector<T>> column(top.of[x], bottom.of[x]);
         for (int y = 0; y < 3; ++y) at(packed + (y * 3 + x) * g.out_channels * kColumns<T> + c * kPhases) = column.of[y];
@@ -82,26 +83,32 @@ template <class T> LED_INLINE void factors_along_x(const T* __restrict cell, int
   }
 }
 
-// t (samples, out, ...) -> [block of kRows tiles][product][out][kRows], zeros beyond the edges and at the end.
+// The factors of every tile of one channel of t, in `lines`; zeros beyond the edges.
+template <class T>
+LED_INLINE void factors_of_channel(const T* t, const Geometry& g, const Grid& grid, int64_t samples, int64_t o, Lines<T>& lines) {
+  const int64_t width = 2 * grid.columns;
+  T *top = lines.along_y(0), *both = lines.along_y(1), *bottom = lines.along_y(2);
+  for (int64_t s = 0; s < samples; ++s) {
+    const T* row = t + (s * g.out_channels + o) * g.cells();
+    for (int64_t i = 0; i < g.out_height; i += 2, row += 2 * g.out_width) {
+      const bool below = i + 1 < g.out_height;
+#pragma GCC ivdep
+      for (int64_t j = 0; j < g.out_width; ++j) {
+        const Factors<T> f(row[j], below ? row[g.out_width + j] : T(0));
+        top[j] = f.of[0], both[j] = f.of[1], bottom[j] = f.of[2];
+      }
+      top += width, both += width, bottom += width;
+    }
+  }
+  for (int y = 0; y < 3; ++y)
+    factors_along_x(lines.along_y(y), samples * grid.tiles(), lines.product(3 * y), lines.product(3 * y + 1), lines.product(3 * y + 2));
+}
+
+// t (samples, out, ...) -> [block of kRows tiles][product][out][kRows], zeros at the end.
 template <class T>
 LED_INLINE void pack_cells(const T* t, const Geometry& g, const Grid& grid, int64_t samples, Lines<T>& lines, T* packed) {
-  const int64_t width = 2 * grid.columns;
   for (int64_t o = 0; o < g.out_channels; ++o) {
-    T *top = lines.along_y(0), *both = lines.along_y(1), *bottom = lines.along_y(2);
-    for (int64_t s = 0; s < samples; ++s) {
-      const T* row = t + (s * g.out_channels + o) * g.cells();
-      for (int64_t i = 0; i < g.out_height; i += 2, row += 2 * g.out_width) {
-        const bool below = i + 1 < g.out_height;
-#pragma GCC ivdep
-        for (int64_t j = 0; j < g.out_width; ++j) {
-          const Factors<T> f(row[j], below ? row[g.out_width + j] : T(0));
-          top[j] = f.of[0], both[j] = f.of[1], bottom[j] = f.of[2];
-        }
-        top += width, both += width, bottom += width;
-      }
-    }
-    for (int y = 0; y < 3; ++y)
-      factors_along_x(lines.along_y(y), samples * grid.tiles(), lines.product(3 * y), lines.product(3 * y + 1), lines.product(3 * y + 2));
+    factors_of_channel(t, g, grid, samples, o, lines);
     for (int64_t q = 0; q < kProducts; ++q)
       for (int64_t first = 0; first < lines.tiles; first += kRows)
         std::memcpy(packed + ((first * kProducts + q * kRows) * g.out_channels + o * kRows), lines.product(q) + first, kRows * sizeof(T));

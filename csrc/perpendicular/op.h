@@ -52,6 +52,26 @@ std::tuple<Tensor, Tensor, Tensor> norm_op(const Tensor& x, const Tensor& weight
   return {norm, coefficient, u};
 }
 
+// launch(x, weight, t, u, grad_x, grad_weight or null, grad_t or null, geometry) with contiguous data; never called on an
+// empty batch.
+template <class Launch>
+std::tuple<Tensor, Tensor, Tensor> backward_op(const Tensor& x, const Tensor& weight, const Tensor& t, const Tensor& u,
+                                               const Geometry& g, bool need_weight, bool need_t, Launch launch) {
+  STD_TORCH_CHECK(u.numel() == x.numel() && u.scalar_type() == x.scalar_type(),
+                  "perpendicular_norm_backward: u must have x's shape and dtype");
+  const Tensor xc = dense(x), wc = dense(weight), tc = dense(t), uc = dense(u);
+  const int64_t none = 0, one = 1;
+  const auto output = [&](const Tensor& like, bool needed) {
+    return needed ? empty_with_strides_of(like) : empty_strided(x, &none, &one, 1, x.scalar_type());
+  };
+  Tensor grad_x = output(xc, true), grad_weight = output(wc, need_weight), grad_t = output(tc, need_t);
+  if (g.batch > 0)
+    launch(xc, wc, tc, uc, grad_x, need_weight ? grad_weight.mutable_data_ptr() : nullptr,
+           need_t ? grad_t.mutable_data_ptr() : nullptr);
+  else if (need_weight) torch::stable::zero_(grad_weight);
+  return {grad_x, grad_weight, grad_t};
+}
+
 // launch(x, u, norm, coefficient, elements of a sample) with contiguous data; never called on an empty batch.
 template <class Launch> std::tuple<Tensor, Tensor> norm_to_op(const Tensor& x, const Tensor& u, Launch launch) {
   STD_TORCH_CHECK(x.dim() >= 1 && u.dim() >= 1 && x.size(0) == u.size(0) && x.numel() == u.numel() &&

@@ -12,6 +12,7 @@ from led_fast.ops._layer_map import Geometry
 from led_fast.ops.row_space import solve_normal_equations
 
 _norm_op = torch.ops.led_fast.perpendicular_norm.default
+_norm_backward_op = torch.ops.led_fast.perpendicular_norm_backward.default
 _norm_to_op = torch.ops.led_fast.perpendicular_norm_to.default
 MODES = ("direction", "exact")
 
@@ -186,14 +187,24 @@ def _widen(x: Tensor, weight: Tensor, t: Tensor | None) -> tuple[Tensor, Tensor,
 # ---- the choice of the kernel ------------------------------------------------------------------------------
 
 
+def _is_dcgan(weight: Tensor, geometry: Geometry) -> bool:
+    stride, _, dilation, groups = geometry
+    return (*weight.shape[2:], *stride, *dilation, groups) == (4, 4, 2, 2, 1, 1, 1)
+
+
 def _fused_is_faster(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
     """Whether the fused kernel beats the library's transposed convolution (bench/test_perpendicular.py)."""
-    stride, _, dilation, groups = geometry
-    channels, taps = weight.shape[1], weight.shape[2] * weight.shape[3]
-    if taps > (24 if x.dtype == torch.float64 else 48):
+    if weight.shape[2] * weight.shape[3] > (24 if x.dtype == torch.float64 else 48):
         return False
-    dcgan = (*weight.shape[2:], *stride, *dilation, groups) == (4, 4, 2, 2, 1, 1, 1)
-    return channels <= 4 or (dcgan and x.device.type == "cpu")
+    return weight.shape[1] <= 4 or (_is_dcgan(weight, geometry) and x.device.type == "cpu")
+
+
+def _fused_backward_is_faster(weight: Tensor, t: Tensor, geometry: Geometry) -> bool:
+    """Likewise for the gradients."""
+    if not (_is_dcgan(weight, geometry) and weight.shape[1] > 4 and t.device.type == "cpu"):
+        return False
+    tiles = -(-t.shape[2] // 2) * -(-t.shape[3] // 2)
+    return t.shape[0] * tiles >= 16
 
 
 # ---- autograd --------------------------------------------------------------------------------------------
@@ -209,16 +220,20 @@ def _coefficient(x: Tensor, u: Tensor) -> Tensor:
     return _per_sample(torch.where(uu > 0, ux / torch.where(uu > 0, uu, 1), 0), x)
 
 
-def _gradient_of_x(
+def _scale(grad: Tensor, norm: Tensor) -> Tensor:
+    """`g / ‖x⊥‖`, 0 where `x⊥ = 0`."""
+    return torch.where(norm > 0, grad / torch.where(norm > 0, norm, 1), 0)
+
+
+def _gradients_to(
     grad: Tensor, x: Tensor, u: Tensor, coefficient: Tensor, norm: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Gradients `g x⊥ / ‖x⊥‖` wrt x and `-a g x⊥ / ‖x⊥‖` wrt u: a minimises the norm, so it does not vary."""
+    """`g x⊥ / ‖x⊥‖` wrt x and `-a g x⊥ / ‖x⊥‖` wrt u: a minimises the norm, so its own change does not count."""
     rest = torch.addcmul(x, u, coefficient, value=-1)
     if norm is None:
         square = rest.flatten(1).square().sum(1)
         norm = torch.where(square > 0, torch.where(square > 0, square, 1).sqrt(), 0)
-    scale = torch.where(norm > 0, grad / torch.where(norm > 0, norm, 1), 0)
-    grad_x = rest * _per_sample(scale, x)
+    grad_x = rest * _per_sample(_scale(grad, norm), x)
     return grad_x, grad_x * -coefficient
 
 
@@ -233,6 +248,17 @@ def _fake_to(x, u):
     return x.new_empty(x.shape[0]), x.new_empty(x.shape[0])
 
 
+@torch.library.register_fake("led_fast::perpendicular_norm_backward")
+def _fake_backward(
+    x, weight, t, u, coefficient, scale, stride, padding, dilation, groups, need_weight, need_t
+):
+    outputs = [(x, True), (weight, need_weight), (t, need_t)]
+    return tuple(
+        torch.empty_like(v, memory_format=torch.contiguous_format) if needed else v.new_empty(0)
+        for v, needed in outputs
+    )
+
+
 def _setup(ctx, inputs, output) -> None:
     x, weight, t, *ctx.geometry, ctx.keep_u = inputs
     ctx.save_for_backward(x, weight, t, *output)
@@ -243,16 +269,21 @@ def _backward(ctx, grad: Tensor | None, *_):
     if grad is None:
         return (None,) * 8
     x, weight, t, norm, coefficient, u = ctx.saved_tensors
-    if torch.is_grad_enabled():  # for gradients of this gradient, from what it depends on
+    _, need_weight, need_t, *_ = ctx.needs_input_grad
+    differentiable = torch.is_grad_enabled()  # for gradients of this gradient
+    if differentiable or not ctx.keep_u:
         u = _layer_map.transpose(t, weight, x.shape, ctx.geometry)
-        grad_x, grad_u = _gradient_of_x(grad, x, u, _coefficient(x, u), None)
+    if not differentiable and _fused_backward_is_faster(weight, t, ctx.geometry):
+        scale = _scale(grad, norm)
+        gradients = _norm_backward_op(x, weight, t, u, coefficient, scale, *ctx.geometry, need_weight, need_t)
+        grad_x, grad_weight, grad_t = (v if v.dim() > 1 else None for v in gradients)
     else:
-        u = u if ctx.keep_u else _layer_map.transpose(t, weight, x.shape, ctx.geometry)
-        grad_x, grad_u = _gradient_of_x(grad, x, u, _per_sample(coefficient, x), norm)
-    grad_weight = (
-        _layer_map.weight_gradient(grad_u, weight, t, ctx.geometry) if ctx.needs_input_grad[1] else None
-    )
-    grad_t = _layer_map.apply(grad_u, weight, ctx.geometry) if ctx.needs_input_grad[2] else None
+        if differentiable:
+            grad_x, grad_u = _gradients_to(grad, x, u, _coefficient(x, u), None)
+        else:
+            grad_x, grad_u = _gradients_to(grad, x, u, _per_sample(coefficient, x), norm)
+        grad_weight = _layer_map.weight_gradient(grad_u, weight, t, ctx.geometry) if need_weight else None
+        grad_t = _layer_map.apply(grad_u, weight, ctx.geometry) if need_t else None
     return grad_x, grad_weight, grad_t, None, None, None, None, None
 
 
@@ -266,8 +297,8 @@ def _backward_to(ctx, grad: Tensor | None, _):
         return None, None
     x, u, norm, coefficient = ctx.saved_tensors
     if torch.is_grad_enabled():
-        return _gradient_of_x(grad, x, u, _coefficient(x, u), None)
-    return _gradient_of_x(grad, x, u, _per_sample(coefficient, x), norm)
+        return _gradients_to(grad, x, u, _coefficient(x, u), None)
+    return _gradients_to(grad, x, u, _per_sample(coefficient, x), norm)
 
 
 _norm = differentiable(_norm_op, _backward, _setup)
