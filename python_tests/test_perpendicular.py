@@ -47,6 +47,7 @@ CASES = {
     "image": lambda: case(3, (13, 11), 5, (4, 4), stride=2, padding=1),
     "dcgan, many tiles": lambda: case(8, (14, 15), 6, (4, 4), stride=2, padding=1),
     "dcgan, few tiles": lambda: case(8, (4, 5), 6, (4, 4), 1, stride=2, padding=1),
+    "dcgan, few tiles and large": lambda: case(128, (5, 4), 132, (4, 4), 2, stride=2, padding=1),
     "dcgan, no padding": lambda: case(13, (16, 18), 3, (4, 4), stride=2),
     "dcgan, wide padding": lambda: case(5, (12, 13), 3, (4, 4), stride=2, padding=(3, 2)),
     "library": lambda: case(8, (9, 7), 6, (3, 3), padding=1),
@@ -160,15 +161,26 @@ def test_gradients_of_a_linear_layer():
     assert torch.autograd.gradgradcheck(perpendicular_norm, inputs)
 
 
-def test_first_gradient_is_that_of_the_differentiable_form():
-    """The saved u gives the same gradient as the graph that gradients of gradients go through."""
-    x, weight, g = CASES["dcgan, many tiles"]()
+@cases
+@pytest.mark.parametrize("dtype", REAL)
+def test_first_gradient_is_that_of_the_differentiable_form(name, dtype):
+    """The kernels give the same gradient as the graph that gradients of gradients go through."""
+    x, weight, g = CASES[name]()
+    x, weight = x.to(dtype), weight.to(dtype)
     inputs = [v.detach().requires_grad_() for v in (x, weight, F.conv2d(x, weight, **g))]
     norm = perpendicular_norm(*inputs, **g)
     plain = torch.autograd.grad(norm.sum(), inputs, retain_graph=True)
     differentiable = torch.autograd.grad(norm.sum(), inputs, create_graph=True)
+    tolerance = 64 * torch.finfo(dtype).eps
     for a, b in zip(plain, differentiable, strict=True):
-        torch.testing.assert_close(a, b)
+        torch.testing.assert_close(a, b, atol=tolerance * b.abs().max().item(), rtol=0)
+    for index, alone in enumerate(inputs):  # each gradient where the others are not wanted
+        others = [v.detach() for v in inputs]
+        others[index] = alone
+        (gradient,) = torch.autograd.grad(perpendicular_norm(*others, **g).sum(), alone)
+        torch.testing.assert_close(
+            gradient, plain[index], atol=tolerance * plain[index].abs().max().item(), rtol=0
+        )
 
 
 def test_gradient_penalty():

@@ -47,15 +47,15 @@ LED_INLINE void differences_of_block(const Arrays<T>& a, const Geometry& g, cons
   }                                                                                                                    \
   LED_MULTIVERSION void add_products(const T* rows, const T* differences, const Geometry& g, const Stretch& s,         \
                                      int64_t columns, T* sums) {                                                       \
-    add_weight_products(rows, differences, g.out_channels, s.tiles, s.room, columns, sums);                            \
+    add_weight_products(rows, differences, g.out_channels, s.tiles, s.room, columns, s.first == 0, sums);                           \
   }                                                                                                                    \
   LED_MULTIVERSION void write_gradient(const T* sums, const Geometry& g, int64_t channel, int64_t channels, T* to) {   \
     write_weight_gradient(sums, g, channel, channels, to);                                                             \
   }                                                                                                                    \
   LED_MULTIVERSION void make_t(const T* differences, const T* weight, T* packed, const Geometry& g, const Grid& grid,  \
-                               const Stretch& s, int64_t first, int64_t outs, T* grad_t) {                             \
+                               const Stretch& s, int64_t first, int64_t outs, T* products, T* grad_t) {                           \
     pack_weight_outputs(weight, g, first, outs, packed);                                                               \
-    convolve(differences, packed, g, grid, s.samples, s.room, first, outs, grad_t);                                    \
+    convolve(differences, packed, g, grid, s.samples, s.room, first, outs, products, grad_t);                                  \
   }
 LED_KERNELS(float)
 LED_KERNELS(double)
@@ -70,7 +70,7 @@ template <class T> void backward(const Arrays<T>& a, const Geometry& g) {
   const auto differences = allocate<T>(in_blocks * block);
   // Tiles of rows reach past the last channel.
   const auto rows = allocate<T>(a.grad_weight ? (kProducts * g.out_channels + kRows) * room : 0);
-  std::vector<T> sums(a.grad_weight ? in_blocks * sums_size : 0);
+  const auto sums = allocate<T>(a.grad_weight ? in_blocks * sums_size : 0);
   const auto channels_of = [&](int64_t b) { return std::min(kChannels<T>, g.in_channels - b * kChannels<T>); };
   for (int64_t first = 0; first < g.batch; first += samples) {
     const Stretch s{first, std::min(samples, g.batch - first), std::min(samples, g.batch - first) * grid.tiles(), room};
@@ -85,21 +85,22 @@ template <class T> void backward(const Arrays<T>& a, const Geometry& g) {
       for (int64_t b = begin; b < end; ++b) {
         T* const packed = differences.get() + b * block;
         make_differences(a, g, grid, s, b * kChannels<T>, channels_of(b), plane.get(), packed);
-        if (a.grad_weight) add_products(rows.get(), packed, g, s, channels_of(b) * kPhases, sums.data() + b * sums_size);
+        if (a.grad_weight) add_products(rows.get(), packed, g, s, channels_of(b) * kPhases, sums.get() + b * sums_size);
       }
     });
     if (!a.grad_t) continue;
     torch::stable::parallel_for(0, out_blocks, 1, [&](int64_t begin, int64_t end) {
-      const auto packed = allocate<T>(kProducts * g.in_channels * kPhases * kColumns<T>);
+      const auto packed = allocate<T>(kProducts * g.in_channels * kPhases * kColumns<T>), products = allocate<T>(block);
       for (int64_t b = begin; b < end; ++b)
         make_t(differences.get(), a.weight, packed.get(), g, grid, s, b * kColumns<T>,
-               std::min(kColumns<T>, g.out_channels - b * kColumns<T>), a.grad_t + first * g.out_channels * g.cells());
+               std::min(kColumns<T>, g.out_channels - b * kColumns<T>), products.get(),
+               a.grad_t + first * g.out_channels * g.cells());
     });
   }
   if (!a.grad_weight) return;
   torch::stable::parallel_for(0, in_blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b)
-      write_gradient(sums.data() + b * sums_size, g, b * kChannels<T>, channels_of(b), a.grad_weight);
+      write_gradient(sums.get() + b * sums_size, g, b * kChannels<T>, channels_of(b), a.grad_weight);
   });
 }
 

@@ -52,8 +52,8 @@ LED_INLINE void pack_weight(const T* weight, const Geometry& g, int64_t channel,
       alignas(64) T tap[4][lanes] = {};  // [ay][ax] of tap 2 a + phase; lanes are [channel][phase]
       for (int64_t i = 0; i < present; ++i)
         for (int64_t y = 0; y < 4; ++y)
-          for (int64_t x = 0; x < 4; ++x)
-            tap[y / 2 * 2 + x / 2][i * kPhases + y % 2 * 2 + x % 2] = w[i * kTaps + y * 4 + x];
+          for (int64_t x = 0; x < 4; x += 2)
+            std::memcpy(tap[y / 2 * 2 + x / 2] + i * kPhases + y % 2 * 2, w + i * kTaps + y * 4 + x, 2 * sizeof(T));
       const Vector<T> w00 = at(tap[0]), w01 = at(tap[1]), w10 = at(tap[2]), w11 = at(tap[3]);
       const Factors<Vector<T>> top(w00, w01), bottom(w10, w11);
       for (int x = 0; x < 3; ++x) {

@@ -77,16 +77,18 @@ LED_INLINE void pack_rows(const T* t, const Geometry& g, const Grid& grid, int64
   }
 }
 
-// Adds the products of one stretch to sums [product][out, rounded up to kRows][kColumns] for one block of channels.
+// Adds the products of one stretch to (or, of the first one, writes them to) sums [product][out, rounded up to kRows][kColumns] for one block of channels.
 template <class T>
 LED_INLINE void add_weight_products(const T* rows, const T* differences, int64_t outs, int64_t tiles, int64_t stretch,
-                                    int64_t columns, T* sums) {
+                                    int64_t columns, bool first, T* sums) {
   const int64_t rounded = divide_up(outs, kRows) * kRows;
   for (int64_t q = 0; q < kProducts; ++q)
-    for (int64_t o = 0; o < outs; o += kRows)
-      panel_product<T, Rows::kApart, true>(tiles, rows + (q * outs + o) * stretch, stretch,
-                                           differences + q * stretch * kColumns<T>, columns,
-                                           sums + (q * rounded + o) * kColumns<T>);
+    for (int64_t o = 0; o < outs; o += kRows) {
+      const T *a = rows + (q * outs + o) * stretch, *b = differences + q * stretch * kColumns<T>;
+      T* out = sums + (q * rounded + o) * kColumns<T>;
+      if (first) panel_product<T, Rows::kApart>(tiles, a, stretch, b, columns, out);
+      else panel_product<T, Rows::kApart, true>(tiles, a, stretch, b, columns, out);
+    }
 }
 
 // grad_weight (out, in, 4, 4) of one block of channels from its products.
@@ -98,12 +100,14 @@ LED_INLINE void write_weight_gradient(const T* sums, const Geometry& g, int64_t 
       Vector<T> m[kProducts], of_tap[4];
       for (int q = 0; q < kProducts; ++q) m[q] = at(sums + (q * rounded + o) * kColumns<T> + l);
       sums_of(m, of_tap);
+      T lanes[4][kLanes<T>];
+      for (int a = 0; a < 4; ++a) at(lanes[a]) = of_tap[a];
       T* to = grad_weight + (o * g.in_channels + channel + l / kPhases) * kTaps;
       const int64_t present = std::min<int64_t>(kLanes<T> / kPhases, channels - l / kPhases);
       for (int64_t c = 0; c < present; ++c)
         for (int64_t y = 0; y < 4; ++y)
-          for (int64_t x = 0; x < 4; ++x)
-            to[c * kTaps + y * 4 + x] = of_tap[y / 2 * 2 + x / 2][c * kPhases + y % 2 * 2 + x % 2];
+          for (int64_t x = 0; x < 4; x += 2)
+            std::memcpy(to + c * kTaps + y * 4 + x, lanes[y / 2 * 2 + x / 2] + c * kPhases + y % 2 * 2, 2 * sizeof(T));
     }
 }
 
@@ -131,41 +135,42 @@ LED_INLINE void pack_weight_outputs(const T* weight, const Geometry& g, int64_t 
   }
 }
 
-// grad_t of the samples of a stretch for one block of outputs.
+// grad_t of the samples of a stretch for one block of outputs. One product at a time, so that its share of the weight
+// stays in the cache; `products` has room for [product][stretch][kColumns].
 template <class T>
 LED_INLINE void convolve(const T* differences, const T* weight, const Geometry& g, const Grid& grid, int64_t samples,
-                         int64_t stretch, int64_t first_out, int64_t outs, T* grad_t) {
-  constexpr int64_t kTile = kRows * kColumns<T>;
-  alignas(64) T products[kProducts * kTile];
+                         int64_t stretch, int64_t first_out, int64_t outs, T* products, T* grad_t) {
   const int64_t tiles = samples * grid.tiles(), block = kProducts * stretch * kColumns<T>;
-  for (int64_t first = 0; first < tiles; first += kRows) {
-    for (int64_t q = 0; q < kProducts; ++q)
+  for (int64_t q = 0; q < kProducts; ++q)
+    for (int64_t first = 0; first < tiles; first += kRows)
       for (int64_t c = 0; c < g.in_channels; c += kChannels<T>) {
         const T* a = differences + c / kChannels<T> * block + (q * stretch + first) * kColumns<T>;
         const T* b = weight + (q * g.in_channels + c) * kPhases * kColumns<T>;
         const int64_t depth = std::min(kChannels<T>, g.in_channels - c) * kPhases;
-        if (c == 0) panel_product<T, Rows::kApart>(depth, a, kColumns<T>, b, outs, products + q * kTile);
-        else panel_product<T, Rows::kApart, true>(depth, a, kColumns<T>, b, outs, products + q * kTile);
+        T* out = products + (q * stretch + first) * kColumns<T>;
+        if (c == 0) panel_product<T, Rows::kApart>(depth, a, kColumns<T>, b, outs, out);
+        else panel_product<T, Rows::kApart, true>(depth, a, kColumns<T>, b, outs, out);
       }
-    for (int64_t r = 0; r < std::min<int64_t>(kRows, tiles - first); ++r) {
-      const int64_t sample = (first + r) / grid.tiles(), tile = (first + r) % grid.tiles();
+  for (int64_t s = 0; s < samples; ++s, grad_t += g.out_channels * g.cells())
+    for (int64_t tile = 0; tile < grid.tiles(); ++tile, products += kColumns<T>) {
       const int64_t i = tile / grid.columns * 2, j = tile % grid.columns * 2;
       const bool right = j + 1 < g.out_width, below = i + 1 < g.out_height;
-      T* to = grad_t + (sample * g.out_channels + first_out) * g.cells() + i * g.out_width + j;
+      T* to = grad_t + first_out * g.cells() + i * g.out_width + j;
       for (int64_t l = 0; l < outs; l += kLanes<T>) {
         Vector<T> m[kProducts], of_cell[4];
-        for (int q = 0; q < kProducts; ++q) m[q] = at(products + q * kTile + r * kColumns<T> + l);
+        for (int q = 0; q < kProducts; ++q) m[q] = at(products + q * stretch * kColumns<T> + l);
         sums_of(m, of_cell);
+        T lanes[4][kLanes<T>];
+        for (int cell = 0; cell < 4; ++cell) at(lanes[cell]) = of_cell[cell];
         for (int64_t o = 0; o < std::min<int64_t>(kLanes<T>, outs - l); ++o) {
           T* cell = to + (l + o) * g.cells();
-          cell[0] = of_cell[0][o];
-          if (right) cell[1] = of_cell[1][o];
-          if (below) cell[g.out_width] = of_cell[2][o];
-          if (right && below) cell[g.out_width + 1] = of_cell[3][o];
+          cell[0] = lanes[0][o];
+          if (right) cell[1] = lanes[1][o];
+          if (below) cell[g.out_width] = lanes[2][o];
+          if (right && below) cell[g.out_width + 1] = lanes[3][o];
         }
       }
     }
-  }
 }
 
 }  // namespace led::perpendicular::karatsuba

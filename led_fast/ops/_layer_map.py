@@ -31,3 +31,13 @@ def weight_gradient(x: Tensor, weight: Tensor, grad_t: Tensor, geometry: Geometr
     return torch.ops.aten.convolution_backward(
         grad_t, x, weight, None, stride, padding, dilation, False, [0, 0], groups, [False, True, False]
     )[1]
+
+
+def both_by_unfolding(x: Tensor, weight: Tensor, grad_t: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """`W x` and the weight gradient by matrix products: the library rearranges the weight, which few cells of t
+    do not repay. For one group.
+    """
+    stride, padding, dilation, _ = geometry
+    patches = F.unfold(x, weight.shape[2:], dilation, padding, stride).transpose(0, 1).flatten(1)
+    t = (weight.flatten(1) @ patches).unflatten(1, (len(x), -1)).transpose(0, 1).reshape(grad_t.shape)
+    return t, (grad_t.flatten(2).transpose(0, 1).flatten(1) @ patches.T).reshape(weight.shape)

@@ -207,6 +207,11 @@ def _fused_backward_is_faster(weight: Tensor, t: Tensor, geometry: Geometry) -> 
     return t.shape[0] * tiles >= 16
 
 
+def _unfolding_is_faster(weight: Tensor, t: Tensor, geometry: Geometry) -> bool:
+    cells = t.shape[0] * t.shape[2] * t.shape[3]
+    return t.device.type == "cpu" and geometry[3] == 1 and cells <= 16 and weight.numel() >= 2**18
+
+
 # ---- autograd --------------------------------------------------------------------------------------------
 
 
@@ -282,8 +287,11 @@ def _backward(ctx, grad: Tensor | None, *_):
             grad_x, grad_u = _gradients_to(grad, x, u, _coefficient(x, u), None)
         else:
             grad_x, grad_u = _gradients_to(grad, x, u, _per_sample(coefficient, x), norm)
-        grad_weight = _layer_map.weight_gradient(grad_u, weight, t, ctx.geometry) if need_weight else None
-        grad_t = _layer_map.apply(grad_u, weight, ctx.geometry) if need_t else None
+        if not differentiable and need_weight and need_t and _unfolding_is_faster(weight, t, ctx.geometry):
+            grad_t, grad_weight = _layer_map.both_by_unfolding(grad_u, weight, t, ctx.geometry)
+        else:
+            grad_weight = _layer_map.weight_gradient(grad_u, weight, t, ctx.geometry) if need_weight else None
+            grad_t = _layer_map.apply(grad_u, weight, ctx.geometry) if need_t else None
     return grad_x, grad_weight, grad_t, None, None, None, None, None
 
 
