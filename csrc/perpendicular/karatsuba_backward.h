@@ -135,22 +135,23 @@ LED_INLINE void pack_weight_outputs(const T* weight, const Geometry& g, int64_t 
   }
 }
 
-// grad_t of the samples of a stretch for one block of outputs. One product at a time, so that its share of the weight
-// stays in the cache; `products` has room for [product][stretch][kColumns].
+// grad_t of the samples of a stretch for one block of outputs. A block of channels goes through all tiles, so that its
+// weights stay in the first-level cache; `products` has room for [product][stretch][kColumns].
 template <class T>
 LED_INLINE void convolve(const T* differences, const T* weight, const Geometry& g, const Grid& grid, int64_t samples,
                          int64_t stretch, int64_t first_out, int64_t outs, T* products, T* grad_t) {
   const int64_t tiles = samples * grid.tiles(), block = kProducts * stretch * kColumns<T>;
   for (int64_t q = 0; q < kProducts; ++q)
-    for (int64_t first = 0; first < tiles; first += kRows)
-      for (int64_t c = 0; c < g.in_channels; c += kChannels<T>) {
-        const T* a = differences + c / kChannels<T> * block + (q * stretch + first) * kColumns<T>;
-        const T* b = weight + (q * g.in_channels + c) * kPhases * kColumns<T>;
-        const int64_t depth = std::min(kChannels<T>, g.in_channels - c) * kPhases;
-        T* out = products + (q * stretch + first) * kColumns<T>;
+    for (int64_t c = 0; c < g.in_channels; c += kChannels<T>) {
+      const T* a = differences + c / kChannels<T> * block + q * stretch * kColumns<T>;
+      const T* b = weight + (q * g.in_channels + c) * kPhases * kColumns<T>;
+      T* out = products + q * stretch * kColumns<T>;
+      const int64_t depth = std::min(kChannels<T>, g.in_channels - c) * kPhases;
+      for (int64_t first = 0; first < tiles; first += kRows, a += kRows * kColumns<T>, out += kRows * kColumns<T>) {
         if (c == 0) panel_product<T, Rows::kApart>(depth, a, kColumns<T>, b, outs, out);
         else panel_product<T, Rows::kApart, true>(depth, a, kColumns<T>, b, outs, out);
       }
+    }
   for (int64_t s = 0; s < samples; ++s, grad_t += g.out_channels * g.cells())
     for (int64_t tile = 0; tile < grid.tiles(); ++tile, products += kColumns<T>) {
       const int64_t i = tile / grid.columns * 2, j = tile % grid.columns * 2;
