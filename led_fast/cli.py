@@ -97,7 +97,7 @@ def train_command(
             console.print(f"{minutes:g} minutes are {config.steps} steps on this machine")
         write_json(run.config, {"version": __version__, **config.to_json()})
     train(run, config, source, console)
-    _write_report(run, source, console)
+    _write_report(run, console)
     return 0
 
 
@@ -112,11 +112,7 @@ def evaluate_command(run: Run) -> int:
     Args:
         run: folder of a finished run.
     """
-    directory = RunDirectory.open(run)
-    config = load_model(directory.finished_model())[1]
-    source = open_source(config.data)
-    _check_content(directory, config, source)
-    _write_report(directory, source, Console())
+    _write_report(RunDirectory.open(run), Console())
     return 0
 
 
@@ -228,8 +224,10 @@ def _check_content(run: RunDirectory, config: TrainConfig, source: DataSource) -
         raise InputError(f"{config.data}: is no longer the data that {run.path} was trained on")
 
 
-def _write_report(run: RunDirectory, source: DataSource, console: Console) -> None:
-    model, config, seconds = load_model(run.finished_model())
+def _write_report(run: RunDirectory, console: Console) -> None:
+    model, config, seconds = load_model(run)
+    source = open_source(config.data)
+    _check_content(run, config, source)
     evaluation = evaluate(model, source, seed=config.seed)
     head = {"version": __version__, "data": config.data, "preset": config.preset, "seed": config.seed}
     timing = {"steps": config.steps, "seconds": seconds}

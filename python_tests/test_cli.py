@@ -6,7 +6,7 @@ import torch
 
 from led_fast import __version__
 from led_fast.cli import main
-from led_fast.training import Trainer, load
+from led_fast.training import DivergenceError, Trainer, load
 
 REPORT_KEYS = {
     "modes",
@@ -123,9 +123,9 @@ def test_a_users_own_file_trains_evaluates_and_scores(tmp_path, capsys):
 
 
 def test_minutes_become_steps_once(tmp_path):
-    assert run("train", "ring", "--minutes", 0.002, "--out", tmp_path / "run") == 0
+    assert run("train", "ring", "--minutes", 0.0005, "--out", tmp_path / "run") == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config["minutes"] == 0.002 and 0 < config["steps"] < 200
+    assert config["minutes"] == 0.0005 and 0 < config["steps"] < 50
 
 
 def test_resume_of_a_finished_run_changes_nothing(ring_run, capsys):
@@ -165,6 +165,10 @@ def test_train_refuses(ring_run, tmp_path, refuse, options, message):
     assert contents(ring_run) == before and (tmp_path / "file").read_text() == "kept"
 
 
+def change_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
 def unfinished(ring_run, folder):
     folder.mkdir()
     for name in ("config.json", "checkpoint.safetensors", "metrics.jsonl"):
@@ -178,6 +182,7 @@ def unfinished(ring_run, folder):
         (lambda file: file.write_bytes(file.read_bytes()[:-1000]), "truncated"),
         (lambda file: file.write_bytes(b"not ours"), "truncated or not a safetensors file"),
         (lambda file: file.write_bytes((file.parent / "model").read_bytes()), "got a model"),
+        (lambda file: change_json(file.with_name("config.json"), steps=9), "another config"),
     ],
 )
 def test_resume_refuses_a_damaged_checkpoint(ring_run, tmp_path, refuse, damage, message):
@@ -215,6 +220,16 @@ def test_other_commands_refuse(ring_run, tmp_path, refuse):
     (folder / "model.safetensors").write_bytes((ring_run / "model.safetensors").read_bytes()[:500])
     assert "model.safetensors: truncated" in refuse("sample", folder)
     assert (tmp_path / "there.csv").read_text() == "kept"
+
+
+def test_divergence_exits_with_1(tmp_path, monkeypatch, capsys):
+    def diverge(_):
+        raise DivergenceError("the critic's loss is nan")
+
+    monkeypatch.setattr(Trainer, "step", diverge)
+    assert run("train", "ring", "--out", tmp_path / "run") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("led-fast: training diverged at step 1: the critic's loss is nan; there is no")
 
 
 def test_an_unknown_command_or_option_exits_with_2():

@@ -15,7 +15,7 @@ def test_the_default_recipe_learns_the_density(tmp_path, data, modes):
     normalizer = report["log_normalizer"]
     assert report["modes"] == report["modes_total"] == modes
     assert report["high_quality_percent"] >= 94
-    assert 98 <= report["high_quality_percent_refined"] <= 98.89 + 0.63  # three standard errors above the truth
+    assert 98 <= report["high_quality_percent_refined"] <= 98.89 + 0.63  # truth + 3 s.e.
     assert report["kl_data_model"] <= 0.02
     assert abs(normalizer["value"] - normalizer["quadrature"]) <= 0.03
     assert normalizer["reliable"] and report["kl_gate"]["passed"]

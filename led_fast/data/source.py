@@ -1,6 +1,7 @@
 """Where training batches come from: a mixture drawn afresh at every step, or the rows of a file."""
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Protocol
 
@@ -76,9 +77,10 @@ class TableSource:
         held_out = int(len(rows) * _HELD_OUT_SHARE)
         self._held_out, self._rows = rows[order[:held_out]], rows[order[held_out:]]
         self.shift, self.scale = self._rows.mean(0), self._rows.std(0)
-        if not (self.scale > 0).all():
-            column = int(self.scale.argmin()) + 1
-            raise InputError(f"{name}: column {column} is constant, so the rows have no density in the plane")
+        for column, scale in enumerate(self.scale.tolist(), start=1):
+            if not 0 < scale < math.inf:
+                spread = "is constant" if scale == 0 else "has a spread beyond float64"
+                raise InputError(f"{name}: column {column} {spread}: there is no density to learn")
 
     def sample(self, n: int) -> Tensor:
         """Draws n training rows with replacement."""

@@ -14,7 +14,6 @@ class StopSignal:
     _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
-        """See the class."""
         self.received: int | None = None
 
     def __enter__(self) -> "StopSignal":

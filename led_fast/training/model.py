@@ -1,11 +1,13 @@
 """The trained model in the data's own coordinates, and its file."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from led_fast.density import DensityModel
+from led_fast.errors import InputError
 from led_fast.flows import Affine, OneWayFlow
 from led_fast.models import toy_critic, toy_generator
 from led_fast.training.checkpoint import load_state, save_state
@@ -13,6 +15,14 @@ from led_fast.training.config import TrainConfig
 from led_fast.training.run import RunDirectory
 
 _KIND = "model"
+
+
+class TrainedModel(NamedTuple):
+    """A model in eval mode, the config that it was trained by, and how many seconds that took."""
+
+    model: DensityModel
+    config: TrainConfig
+    seconds: float
 
 
 class StandardizedCritic(nn.Module):
@@ -30,7 +40,6 @@ class StandardizedCritic(nn.Module):
     scale: Tensor
 
     def __init__(self, critic: nn.Module, shift: Tensor, scale: Tensor) -> None:
-        """See the class."""
         super().__init__()
         self.critic = critic
         self.register_buffer("shift", shift.double())
@@ -60,18 +69,20 @@ def save_model(run: RunDirectory, model: DensityModel, config: TrainConfig, seco
     )
 
 
-def load_model(path: Path) -> tuple[DensityModel, TrainConfig, float]:
-    """Reads `model.safetensors`: the model in eval mode, its config, and the seconds that its training took.
+def load_model(run: RunDirectory) -> TrainedModel:
+    """Reads `model.safetensors`.
 
     Raises:
-        InputError: the file is missing, truncated or foreign.
+        InputError: the run is not finished, or the file is truncated or foreign.
     """
-    state = load_state(path, _KIND)
-    config = TrainConfig.from_json(state["config"], str(path))
+    if not run.model.is_file():
+        raise InputError(f"{run.path}: the run is not finished; go on with led-fast train … --resume")
+    state = load_state(run.model, _KIND)
+    config = TrainConfig.from_json(state["config"], str(run.model))
     unit = torch.ones(2)
     model = in_data_coordinates(toy_critic(config.preset), toy_generator(config.preset), 0 * unit, unit)
     model.load_state_dict(state["model"])
-    return model.eval(), config, state["seconds"]
+    return TrainedModel(model.eval(), config, state["seconds"])
 
 
 def load(run: str | Path) -> DensityModel:
@@ -86,5 +97,4 @@ def load(run: str | Path) -> DensityModel:
     Raises:
         InputError: the folder holds no run, an unfinished one, or a damaged model.
     """
-    directory = RunDirectory.open(Path(run))
-    return load_model(directory.finished_model())[0]
+    return load_model(RunDirectory.open(Path(run))).model

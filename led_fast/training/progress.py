@@ -37,7 +37,6 @@ class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
     """
 
     def __init__(self, title: str, start: int, total: int, console: Console) -> None:
-        """See the class."""
         self._console, self._start, self._total = console, start, total
         self._began = time.monotonic()
         self._next_line = start

@@ -69,12 +69,6 @@ class RunDirectory:
             raise InputError(f"{path}: is not a run of led-fast (it has no {run.config.name})")
         return run
 
-    def finished_model(self) -> Path:
-        """Path of the trained model; InputError where the run has none yet."""
-        if not self.model.is_file():
-            raise InputError(f"{self.path}: the run is not finished; go on with led-fast train … --resume")
-        return self.model
-
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes indented JSON, atomically."""

@@ -7,6 +7,7 @@ import torch
 from rich.console import Console
 
 from led_fast.data import DataSource
+from led_fast.errors import InputError
 from led_fast.evaluation import count_modes, quadrature_in_data_coordinates
 from led_fast.training.checkpoint import load_state, save_state
 from led_fast.training.config import TrainConfig
@@ -32,7 +33,6 @@ class Interrupted(Exception):
     """
 
     def __init__(self, signal: int, steps_done: int) -> None:
-        """See the class."""
         super().__init__(f"stopped after step {steps_done}")
         self.signal, self.steps_done = signal, steps_done
 
@@ -51,6 +51,8 @@ def train(run: RunDirectory, config: TrainConfig, source: DataSource, console: C
         trainer, seconds = Trainer(config, source), 0.0
         if run.checkpoint.exists():
             state = load_state(run.checkpoint, _KIND)
+            if TrainConfig.from_json(state["config"], str(run.checkpoint)) != config:
+                raise InputError(f"{run.checkpoint}: is of a run with another config than {run.config.name}")
             trainer.load_state_dict(state["trainer"])
             seconds = state["seconds"]
         seconds = _take_steps(trainer, seconds, run, console)
@@ -83,8 +85,8 @@ def _take_steps(trainer: Trainer, seconds: float, run: RunDirectory, console: Co
                 log.append({"step": done, **metrics})
                 display.update(done, metrics)
             if last or done % CHECKPOINT_EVERY == 0:
-                state = {"trainer": trainer.state_dict(), "seconds": time.monotonic() - began}
-                save_state(run.checkpoint, _KIND, state)
+                state = {"config": config.to_json(), "seconds": time.monotonic() - began}
+                save_state(run.checkpoint, _KIND, state | {"trainer": trainer.state_dict()})
             if stop.received is not None:
                 raise Interrupted(stop.received, done)
     return time.monotonic() - began

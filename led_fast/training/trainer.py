@@ -42,7 +42,6 @@ class Trainer:
     """
 
     def __init__(self, config: TrainConfig, source: DataSource) -> None:
-        """See the class."""
         torch.manual_seed(config.seed)
         recipe = config.recipe
         self.config, self.recipe, self.source = config, recipe, source
