@@ -25,7 +25,9 @@ class SelfCheck:
         """The largest difference to the float64 reference on the CPU, relative to the largest value."""
         inputs = self.make_inputs()
         moved = [x.to(device, torch.float32) if isinstance(x, Tensor) else x for x in inputs]
-        outputs, expected = (_tensors(f(*args)) for f, args in ((self.operator, moved), (self.reference, inputs)))
+        outputs, expected = (
+            _tensors(f(*args)) for f, args in ((self.operator, moved), (self.reference, inputs))
+        )
         return max(
             ((ours.cpu().double() - true).abs().max() / true.abs().max()).item()
             for ours, true in zip(outputs, expected, strict=True)
@@ -59,7 +61,8 @@ def report() -> tuple[list[str], bool]:
         f"led_fast {led_fast.__version__}",
         f"python {platform.python_version()}, {platform.platform()}",
         f"torch {torch.__version__} (built against the headers of torch {build['torch_headers']}, stable ABI 2.11)",
-        f"CPU module: {build['compiler']}, running with {build['cpu_instruction_set']}, {torch.get_num_threads()} threads",
+        f"CPU module: {build['compiler']}, running with {build['cpu_instruction_set']}, "
+        f"{torch.get_num_threads()} threads",
         f"CUDA module: {_cuda_state()}",
     ]
     devices = ["cpu", *(["cuda"] if led_fast.cuda_error is None and torch.cuda.is_available() else [])]
@@ -69,7 +72,9 @@ def report() -> tuple[list[str], bool]:
             error = check.error(device)
             good = error < LARGEST_ERROR
             passed &= good
-            lines.append(f"self-check {check.name} on {device}: {'ok' if good else 'WRONG'} (relative error {error:.1e})")
+            lines.append(
+                f"self-check {check.name} on {device}: {'ok' if good else 'WRONG'} (relative error {error:.1e})"
+            )
     return lines, passed
 
 

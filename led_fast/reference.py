@@ -13,7 +13,7 @@ from torch.nn import functional as F
 def soft_relu(
     x: Tensor, alpha: float = 5.8, beta: float = 1.0, u0: float = 0.0, t0: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """`L(x) = log(e^{alpha v} + e^{beta v}) / alpha - t0` with `v = x - u0`, and `Σ log L'(x)` per sample (Eq. 10-11)."""
+    """`L(x) = log(e^{alpha v} + e^{beta v}) / alpha - t0`, `v = x - u0`, and `Σ log L'(x)` per sample (Eq. 10-11)."""
     t0 = math.log(2) / alpha if t0 is None else t0
     v = x - u0
     y = torch.logaddexp(alpha * v, beta * v) / alpha - t0

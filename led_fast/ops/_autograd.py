@@ -20,7 +20,7 @@ def differentiable(op: Any, backward: Callable, setup_context: Callable) -> Call
     torch.library.register_autograd(op, backward, setup_context=setup_context)
     functions = {"forward": op, "backward": backward, "setup_context": setup_context}
     members = {name: staticmethod(function) for name, function in functions.items()}
-    function = type(op.name(), (torch.autograd.Function,), {**members, "generate_vmap_rule": True})
+    function: Any = type(op.name(), (torch.autograd.Function,), {**members, "generate_vmap_rule": True})
 
     def call(*args: Any) -> Any:
         if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():

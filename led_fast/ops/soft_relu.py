@@ -1,6 +1,7 @@
 """soft-ReLU fused with its log-derivative sum (LED, Eq. 10-11)."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,13 +83,13 @@ def _fake_backward(
     return torch.empty_like(x, memory_format=_sample_dense_format(x))
 
 
-def _setup(ctx, inputs, output) -> None:
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
     x, ctx.alpha, ctx.beta, ctx.u0, _ = inputs
     ctx.save_for_backward(x)
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx, grad_y: Tensor | None, grad_log: Tensor | None):
+def _backward(ctx: Any, grad_y: Tensor | None, grad_log: Tensor | None) -> tuple[Tensor | None, ...]:
     grad_x = None
     if grad_y is not None or grad_log is not None:
         (x,) = ctx.saved_tensors
@@ -96,12 +97,12 @@ def _backward(ctx, grad_y: Tensor | None, grad_log: Tensor | None):
     return grad_x, None, None, None, None
 
 
-def _setup_double(ctx, inputs, output) -> None:
+def _setup_double(ctx: Any, inputs: Any, output: Any) -> None:
     x, grad_y, grad_log, ctx.alpha, ctx.beta, ctx.u0 = inputs
     ctx.save_for_backward(x, grad_y, grad_log)
 
 
-def _double_backward(ctx, grad_grad: Tensor):
+def _double_backward(ctx: Any, grad_grad: Tensor) -> tuple[Tensor | None, ...]:
     """Gradients of grad_x = grad_y L' + grad_log L''/L', by differentiable PyTorch, so that any order follows."""
     x, grad_y, grad_log = ctx.saved_tensors
     k, r = ctx.alpha - ctx.beta, ctx.beta / ctx.alpha
@@ -125,20 +126,21 @@ _gradient = differentiable(_backward_op, _double_backward, _setup_double)
 
 
 @torch.library.register_vmap("led_fast::soft_relu")
-def _vmap(info, in_dims, x, *parameters):
+def _vmap(info: Any, in_dims: Any, x: Tensor, *parameters: Any) -> Any:
     x = x.movedim(in_dims[0], 0)
     y, log_abs_det = _forward_op(x.flatten(0, 1), *parameters)
     return (y.unflatten(0, x.shape[:2]), log_abs_det.unflatten(0, x.shape[:2])), (0, 0)
 
 
 @torch.library.register_vmap("led_fast::soft_relu_backward")
-def _vmap_backward(info, in_dims, x, grad_y, grad_log, *parameters):
-    def flat(tensor, dim):
+def _vmap_backward(
+    info: Any, in_dims: Any, x: Tensor, grad_y: Tensor | None, grad_log: Tensor | None, *parameters: Any
+) -> Any:
+    def flat(tensor: Tensor | None, dim: int | None) -> Tensor | None:
         if tensor is None:
             return None
         tensor = tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
         return tensor.flatten(0, 1)
 
-    x = flat(x, in_dims[0])
-    grad_x = _backward_op(x, flat(grad_y, in_dims[1]), flat(grad_log, in_dims[2]), *parameters)
-    return grad_x.unflatten(0, (info.batch_size, x.shape[0] // info.batch_size)), 0
+    grad_x = _backward_op(*map(flat, (x, grad_y, grad_log), in_dims[:3]), *parameters)
+    return grad_x.unflatten(0, (info.batch_size, grad_x.shape[0] // info.batch_size)), 0
