@@ -12,7 +12,7 @@ if not any(_FOLDER.glob("_C.*.so")):
         f"led_fast in {_FOLDER} is the source folder without its compiled module: "
         "run `pip install .` there and start Python from another folder"
     )
-from . import _C as _C  # noqa: E402
+import led_fast._C as _C  # noqa: E402, F401
 
 cuda_error: str | None = None
 """Why CUDA tensors are not supported in this process, or None where they are."""
@@ -29,7 +29,7 @@ elif _torch.version.cuda is None:
     cuda_error = f"torch {_torch.__version__} is built without CUDA"
 else:
     try:
-        from . import _C_cuda as _C_cuda
+        import led_fast._C_cuda as _C_cuda  # noqa: F401
     except ImportError as _error:
         cuda_error = f"the CUDA module did not load: {_error}"
 
