@@ -119,6 +119,7 @@ LED_INLINE void pack_weight_outputs(const T* weight, const Geometry& g, int64_t 
     alignas(64) T tap[kTaps][kColumns<T>] = {};
     for (int64_t o = 0; o < outs; ++o) {
       const T* w = weight + ((first + o) * g.in_channels + c) * kTaps;
+      __builtin_prefetch(w + 4 * kTaps);  // rows lie too far apart for the hardware to see a pattern
       for (int64_t k = 0; k < kTaps; ++k) tap[k][o] = w[k];
     }
     for (int64_t phase = 0; phase < kPhases; ++phase, packed += kColumns<T>)
