@@ -22,7 +22,9 @@ template <class Real> class Workspace {
   struct Free {
     void operator()(Real* p) const { ::operator delete(p, alignment); }
   };
-  static int64_t transposed_size(Taps taps) { return (taps.count() + lanes - 1) / lanes * lanes * lanes * 2; }
+  static int64_t size(const Problem& p) {
+    return LaneMatrix<Real>::size(int(p.channels)) + (p.taps.count() + 1 + TapVectors<Real>{p.taps}.size()) * lanes;
+  }
   std::unique_ptr<Real, Free> memory_;
 
  public:
@@ -31,12 +33,13 @@ template <class Real> class Workspace {
   std::vector<Exchange<Real>> exchanges;
 
   Workspace(const Problem& p)
-      : memory_(static_cast<Real*>(::operator new(
-            (LaneMatrix<Real>::size(int(p.channels)) + (p.taps.count() + 1) * lanes + transposed_size(p.taps)) * sizeof(Real), alignment))),
+      : memory_(static_cast<Real*>(::operator new(size(p) * sizeof(Real), alignment))),
         matrix(memory_.get(), int(p.channels)),
         basis(memory_.get() + LaneMatrix<Real>::size(matrix.n)),
         weights(basis + p.taps.count() * lanes),
-        transposed(weights + lanes) {}
+        transposed(weights + lanes) {
+    std::fill(transposed, memory_.get() + size(p), Real(0));
+  }
 };
 
 template <class Real> LED_INLINE void evaluate_group(const Spectrum& s, int64_t group, const Real* folded, const Workspace<Real>& w) {
@@ -44,8 +47,9 @@ template <class Real> LED_INLINE void evaluate_group(const Spectrum& s, int64_t 
   evaluate_symbols(folded, w.basis, s.taps, w.matrix);
 }
 template <class Real> LED_INLINE void differentiate_group(const Spectrum& s, const Workspace<Real>& w, Real* gradient) {
-  transpose_basis(w.basis, w.weights, s.taps, w.transposed);
-  accumulate_gradient(w.matrix, w.transposed, s.taps, gradient);
+  const TapVectors<Real> layout{s.taps};
+  transpose_basis(w.basis, w.weights, layout, w.transposed);
+  accumulate_gradient(w.matrix, w.transposed, layout, gradient);
 }
 
 // One plain function a type, since target_clones does not apply to templates.
@@ -107,14 +111,15 @@ template <class Real> class Computation {
   // Adds up the pieces' gradients with respect to folded taps, and hands each to its pair of taps.
   void unfold_gradient(int64_t b, int64_t entry) {
     const int64_t count = p_.taps.count(), sines = p_.taps.sines(), cosines = p_.taps.cosines();
+    const Real* folded = &partial_[b * pieces_ * partial_size_ + entry * layout_.size()];
     Real* out = gradient_ + b * p_.weight_size() + entry * count;
-    const auto total = [&](int64_t t) {
+    const auto total = [&](int64_t at) {
       double sum = 0;
-      for (int64_t piece = 0; piece < pieces_; ++piece) sum += partial_[(b * pieces_ + piece) * partial_size_ + entry * count + t];
+      for (int64_t piece = 0; piece < pieces_; ++piece) sum += folded[piece * partial_size_ + at];
       return sum;
     };
     for (int64_t t = 0; t < cosines; ++t) {
-      const double even = total(t), odd = t < sines ? total(cosines + t) : 0;
+      const double even = total(layout_.cosine(t)), odd = t < sines ? total(layout_.sine(t)) : 0;
       out[t] = Real(even + odd);
       if (t < sines) out[count - 1 - t] = Real(even - odd);
     }
@@ -127,7 +132,8 @@ template <class Real> class Computation {
   const int64_t groups_ = (p_.grid.frequencies() + Lanes<Real>::count - 1) / Lanes<Real>::count;
   const int64_t groups_per_piece_ = gradient_ ? kGroupsPerGradient : 1;
   const int64_t pieces_ = (groups_ + groups_per_piece_ - 1) / groups_per_piece_;
-  const int64_t partial_size_ = p_.weight_size() + Lanes<Real>::count;  // accumulate_gradient writes past its end
+  const TapVectors<Real> layout_{p_.taps};
+  const int64_t partial_size_ = p_.entries() * layout_.size();
   std::vector<Real> folded_;
   std::vector<double> sums_;
   std::vector<Real> partial_;

@@ -10,7 +10,7 @@ namespace {
 constexpr float kAcceptable = 0.5f;
 
 constexpr int kPanel = 4;                       // columns eliminated one by one
-constexpr int kBlock = 16, kBlockFrom = 48;     // from this size on, the rest of the matrix is updated once a block
+constexpr int kBlock = 16, kBlockFrom = 24;     // from this size on, the rest of the matrix is updated once a block
 constexpr int kTileRows = 3, kTileColumns = 4;  // 24 accumulators of 32 registers
 
 template <class Real> struct Complex {
@@ -35,18 +35,31 @@ template <class Real> LED_INLINE Complex<Real> reciprocal(Complex<Real> z) {
   return {x * factor, -y * factor};
 }
 
-// Exchanges `vectors` consecutive vectors in the lanes of the mask.
-template <class Real> LED_INLINE void exchange(Real* a, Real* b, int vectors, Mask<Real> mask) {
-  for (int v = 0; v < vectors; ++v, a += Lanes<Real>::count, b += Lanes<Real>::count) {
-    const Vec<Real> x = load(a), y = load(b);
-    store(a, mask ? y : x);
-    store(b, mask ? x : y);
-  }
-}
+// Vectors of one row (or of one column, `stride` apart) that stay in registers while they are exchanged with others.
+template <int kCount, class Real> struct HeldVectors {
+  Vec<Real> values[kCount];
 
-// Brings pivots for column k from rows k.., whose magnitudes are noted, to row k; moves columns [from, to) only.
-template <class Real>
-LED_INLINE void find_pivots(const LaneMatrix<Real>& m, int k, int from, int to, std::vector<Exchange<Real>>& exchanges) {
+  LED_INLINE HeldVectors(const Real* from, int64_t stride) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kCount; ++v) values[v] = load(from + v * stride);
+  }
+  LED_INLINE void exchange(Real* with, int64_t stride, Mask<Real> mask) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kCount; ++v) {
+      const Vec<Real> other = load(with + v * stride);
+      store(with + v * stride, mask ? values[v] : other);
+      values[v] = mask ? other : values[v];
+    }
+  }
+  LED_INLINE void store_back(Real* to, int64_t stride) const {
+#pragma GCC unroll 8
+    for (int v = 0; v < kCount; ++v) store(to + v * stride, values[v]);
+  }
+};
+
+// Brings pivots for column k from rows k.., whose magnitudes are noted, to row k, in columns [p, p + kWidth) only.
+template <int kWidth, class Real>
+LED_INLINE void find_pivots(const LaneMatrix<Real>& m, int k, int p, std::vector<Exchange<Real>>& exchanges) {
   const Vec<Real> here = load(m.magnitude(k));
   Vec<Real> largest = here;
   Mask<Real> where = Mask<Real>{} + k;
@@ -57,23 +70,24 @@ LED_INLINE void find_pivots(const LaneMatrix<Real>& m, int k, int from, int to, 
   }
   const Vec<Real> acceptable = largest * Real(kAcceptable);
   Mask<Real> open = here < acceptable;
+  HeldVectors<2 * kWidth, Real> held(m.entry(k, p), m.lanes);
   for (int lane; (lane = first_lane(open)) < m.lanes;) {
     const int row = int(where[lane]);
     const Mask<Real> mask = open & (load(m.magnitude(row)) >= acceptable);
-    exchange(m.entry(k, from), m.entry(row, from), 2 * (to - from), mask);
+    held.exchange(m.entry(row, p), m.lanes, mask);
     exchanges.emplace_back(mask, k, row);
     open &= ~mask;
   }
+  held.store_back(m.entry(k, p), m.lanes);
 }
 
 // row -= row[c] * scaled, row[c] itself counting as 0 where it is updated.
 template <int kWidth, class Real> LED_INLINE void eliminate_row(Real* row, int c, const Complex<Real>* scaled) {
   constexpr int step = LaneMatrix<Real>::entry_size;
   const Complex<Real> factor = load_entry(row + c * step);
-  store_entry<Real>(row + c * step, {Vec<Real>{}, Vec<Real>{}});
 #pragma GCC unroll 4
   for (int j = 0; j < kWidth; ++j, row += step) {
-    const Complex<Real> z = load_entry(row);
+    const Complex<Real> z = j == c ? Complex<Real>{Vec<Real>{}, Vec<Real>{}} : load_entry(row);
     store_entry<Real>(row, {z.re - factor.re * scaled[j].re + factor.im * scaled[j].im,
                             z.im - factor.re * scaled[j].im - factor.im * scaled[j].re});
   }
@@ -84,9 +98,10 @@ template <int kWidth, class Real>
 LED_INLINE void eliminate_panel(const LaneMatrix<Real>& m, Goal goal, int p, std::vector<Exchange<Real>>& exchanges) {
   constexpr int step = LaneMatrix<Real>::entry_size;
   for (int i = p; i < m.n; ++i) store(m.magnitude(i), magnitude(load_entry(m.entry(i, p))));
+#pragma GCC unroll 4  // so that c is a constant
   for (int c = 0; c < kWidth; ++c) {
     const int k = p + c;
-    find_pivots(m, k, p, p + kWidth, exchanges);
+    find_pivots<kWidth>(m, k, p, exchanges);
     const Complex<Real> pivot = load_entry(m.entry(k, k)), inverse = reciprocal(pivot);
     store_entry(m.pivot(k), pivot);
     Complex<Real> scaled[kWidth];
@@ -107,7 +122,7 @@ LED_INLINE void eliminate_panel(const LaneMatrix<Real>& m, Goal goal, int p, std
   }
 }
 
-// The kRows x kWidth entries at `a` += (kRows x depth at `left`) * (depth x kTileColumns at `right`).
+// The kRows x kWidth entries at `a` += (kRows x depth at `left`) * (depth x kWidth at `right`).
 template <int kRows, int kWidth, class Real>
 LED_INLINE void multiply_tile(Real* a, const Real* left, int64_t stride, const Real* right, int depth) {
   constexpr int step = LaneMatrix<Real>::entry_size;
@@ -116,7 +131,7 @@ LED_INLINE void multiply_tile(Real* a, const Real* left, int64_t stride, const R
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
     for (int c = 0; c < kWidth; ++c) sum[r][c] = load_entry(a + r * stride + c * step);
-  for (int k = 0; k < depth; ++k, left += step, right += kTileColumns * step) {
+  for (int k = 0; k < depth; ++k, left += step, right += kWidth * step) {
     Complex<Real> factor[kWidth];
 #pragma GCC unroll 4
     for (int c = 0; c < kWidth; ++c) factor[c] = load_entry(right + c * step);
@@ -138,43 +153,62 @@ LED_INLINE void multiply_tile(Real* a, const Real* left, int64_t stride, const R
     for (int c = 0; c < kWidth; ++c) store_entry(a + r * stride + c * step, sum[r][c]);
 }
 
+// The exchanges, in order, in columns [j, j + kWidth). Those of one row follow each other: it stays in registers.
 template <int kWidth, class Real>
-LED_INLINE void multiply_columns(const LaneMatrix<Real>& m, int first_row, int p, int q, int j, const Real* right) {
+LED_INLINE void exchange_rows(const LaneMatrix<Real>& m, const Exchange<Real>* begin, const Exchange<Real>* end, int j) {
+  for (const Exchange<Real>* x = begin; x != end;) {
+    Real* row = m.entry(x->row, j);
+    HeldVectors<2 * kWidth, Real> held(row, m.lanes);
+    for (const int k = x->row; x != end && x->row == k; ++x) held.exchange(m.entry(x->with, j), m.lanes, x->lanes());
+    held.store_back(row, m.lanes);
+  }
+}
+
+// Applies the elimination of columns [p, q) and its exchanges to columns [j, j + kWidth).
+template <int kWidth, class Real>
+LED_INLINE void update_columns(const LaneMatrix<Real>& m, Goal goal, int p, int q, const Exchange<Real>* begin,
+                               const Exchange<Real>* end, int j) {
+  constexpr int step = LaneMatrix<Real>::entry_size;
+  alignas(64) Real right[kBlock * kWidth * step];
+  exchange_rows<kWidth>(m, begin, end, j);
+  for (int k = p; k < q; ++k) {
+    std::memcpy(right + (k - p) * kWidth * step, m.entry(k, j), kWidth * step * sizeof(Real));
+    if (goal == Goal::inverse) std::memset(m.entry(k, j), 0, kWidth * step * sizeof(Real));
+  }
   const int64_t stride = m.row_stride();
-  int i = first_row;
+  int i = goal == Goal::inverse ? 0 : q;
   for (; i + kTileRows <= m.n; i += kTileRows)
     multiply_tile<kTileRows, kWidth>(m.entry(i, j), m.entry(i, p), stride, right, q - p);
   if (m.n - i == 2) multiply_tile<2, kWidth>(m.entry(i, j), m.entry(i, p), stride, right, q - p);
   if (m.n - i == 1) multiply_tile<1, kWidth>(m.entry(i, j), m.entry(i, p), stride, right, q - p);
 }
 
-// Applies the elimination of columns [p, q) and its exchanges to columns [from, to).
 template <class Real>
 LED_INLINE void apply_elimination(const LaneMatrix<Real>& m, Goal goal, int p, int q, const Exchange<Real>* begin,
                                   const Exchange<Real>* end, int from, int to) {
-  constexpr int step = LaneMatrix<Real>::entry_size;
-  alignas(64) Real right[kBlock * kTileColumns * step];
-  const int first_row = goal == Goal::inverse ? 0 : q;
-  for (int j = from; j < to; j += kTileColumns) {
-    const int width = std::min(kTileColumns, to - j);
-    for (const Exchange<Real>* x = begin; x != end; ++x) exchange(m.entry(x->row, j), m.entry(x->with, j), 2 * width, x->lanes());
-    for (int k = p; k < q; ++k) {
-      std::memcpy(right + (k - p) * kTileColumns * step, m.entry(k, j), width * step * sizeof(Real));
-      if (goal == Goal::inverse) std::memset(m.entry(k, j), 0, width * step * sizeof(Real));
-    }
-    switch (width) {
-      case 1: multiply_columns<1>(m, first_row, p, q, j, right); break;
-      case 2: multiply_columns<2>(m, first_row, p, q, j, right); break;
-      case 3: multiply_columns<3>(m, first_row, p, q, j, right); break;
-      default: multiply_columns<4>(m, first_row, p, q, j, right);
-    }
+  int j = from;
+  for (; j + kTileColumns <= to; j += kTileColumns) update_columns<kTileColumns>(m, goal, p, q, begin, end, j);
+  switch (to - j) {
+    case 1: return update_columns<1>(m, goal, p, q, begin, end, j);
+    case 2: return update_columns<2>(m, goal, p, q, begin, end, j);
+    case 3: return update_columns<3>(m, goal, p, q, begin, end, j);
   }
 }
 
-// inv(A) = inv(E A) E for the row exchanges E.
-template <class Real> LED_INLINE void exchange_columns(const LaneMatrix<Real>& m, const std::vector<Exchange<Real>>& exchanges) {
-  for (int i = 0; i < m.n; ++i)
-    for (auto x = exchanges.rbegin(); x != exchanges.rend(); ++x) exchange(m.entry(i, x->row), m.entry(i, x->with), 2, x->lanes());
+// inv(A) = inv(E A) E for the row exchanges E: they are done again, to columns, backwards. Rows [i, i + kRows).
+template <int kRows, class Real>
+LED_INLINE void exchange_columns(const LaneMatrix<Real>& m, const std::vector<Exchange<Real>>& exchanges, int i) {
+  for (auto x = exchanges.rbegin(); x != exchanges.rend();) {
+    const int k = x->row;
+    HeldVectors<kRows, Real> re(m.entry(i, k), m.row_stride()), im(m.entry(i, k) + m.lanes, m.row_stride());
+    for (; x != exchanges.rend() && x->row == k; ++x) {
+      const Mask<Real> mask = x->lanes();
+      re.exchange(m.entry(i, x->with), m.row_stride(), mask);
+      im.exchange(m.entry(i, x->with) + m.lanes, m.row_stride(), mask);
+    }
+    re.store_back(m.entry(i, k), m.row_stride());
+    im.store_back(m.entry(i, k) + m.lanes, m.row_stride());
+  }
 }
 
 // One plain function a type, since target_clones does not apply to templates.
@@ -192,7 +226,9 @@ template <class Real> LED_INLINE void exchange_columns(const LaneMatrix<Real>& m
     apply_elimination(m, goal, p, q, begin, end, from, to);                                                           \
   }                                                                                                                   \
   LED_MULTIVERSION void restore_columns(const LaneMatrix<Real>& m, const std::vector<Exchange<Real>>& xs) {           \
-    exchange_columns(m, xs);                                                                                          \
+    int i = 0;                                                                                                        \
+    for (; i + 4 <= m.n; i += 4) exchange_columns<4>(m, xs, i);                                                       \
+    for (; i < m.n; ++i) exchange_columns<1>(m, xs, i);                                                               \
   }
 LED_KERNELS(float)
 LED_KERNELS(double)

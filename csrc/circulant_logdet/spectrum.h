@@ -115,6 +115,7 @@ LED_INLINE void evaluate_symbols(const Real* folded, const Real* basis, Taps tap
 // zero pivot loses its weight, so that it adds nothing to the gradient.
 template <class Real> LED_INLINE double sum_log_abs_det(const LaneMatrix<Real>& matrix, Real* weights) {
   constexpr int lanes = Lanes<Real>::count;
+  constexpr int safe_factors = std::is_same_v<Real, float> ? 3 : 1;  // so many squares multiply to a normal double
   double square[lanes], scale[lanes], singular[lanes] = {}, invalid[lanes] = {};  // products of |pivot|^2 and scales
   int64_t square_exponent[lanes] = {}, scale_exponent[lanes] = {};
   for (int l = 0; l < lanes; ++l) square[l] = scale[l] = 1;
@@ -123,8 +124,8 @@ template <class Real> LED_INLINE double sum_log_abs_det(const LaneMatrix<Real>& 
     LED_SIMD
     for (int l = 0; l < lanes; ++l) {
       double x = pivot[l], y = pivot[lanes + l];
-      int64_t exponent;
       if constexpr (std::is_same_v<Real, double>) {  // whose square may over- or underflow
+        int64_t exponent;
         const double size = std::fabs(x) + std::fabs(y), safe = size == 0 ? 1 : size;
         x /= safe;
         y /= safe;
@@ -134,7 +135,13 @@ template <class Real> LED_INLINE double sum_log_abs_det(const LaneMatrix<Real>& 
       const double q = x * x + y * y;
       singular[l] = q == 0 ? 1 : singular[l];
       invalid[l] += q * 0;  // splitting loses NaN and infinity
-      square[l] = split_exponent(square[l] * (q == 0 ? 1 : q), &exponent);
+      square[l] *= q == 0 ? 1 : q;
+    }
+    if (k % safe_factors != 0 && k + 1 < matrix.n) continue;
+    LED_SIMD
+    for (int l = 0; l < lanes; ++l) {
+      int64_t exponent;
+      square[l] = split_exponent(square[l], &exponent);
       square_exponent[l] += exponent;
     }
   }
@@ -151,42 +158,48 @@ template <class Real> LED_INLINE double sum_log_abs_det(const LaneMatrix<Real>& 
   return sum;
 }
 
-// The basis with taps along the lanes: for vector v of taps and lane l of frequencies, what the real and the imaginary
-// part of an inverse entry are multiplied with. [v][l][re, im][lane]
-template <class Real> LED_INLINE void transpose_basis(const Real* basis, const Real* weights, Taps taps, Real* transposed) {
+// Where gradients with respect to folded taps lie: vectors whose lower half holds sums of taps (which go with cosines
+// and real parts) and whose upper half holds differences (sines and imaginary parts). Some lanes stay 0.
+template <class Real> struct TapVectors {
+  static constexpr int lanes = Lanes<Real>::count, half = lanes / 2;
+  Taps taps;
+
+  LED_INLINE int64_t vectors() const { return (taps.cosines() + half - 1) / half; }
+  LED_INLINE int64_t size() const { return vectors() * lanes; }  // of one entry's taps
+  LED_INLINE int64_t cosine(int64_t t) const { return t / half * lanes + t % half; }
+  LED_INLINE int64_t sine(int64_t t) const { return cosine(t) + half; }
+};
+
+// The weighted basis with taps along the lanes, [frequency][TapVectors]. What is 0 stays as it is.
+template <class Real> LED_INLINE void transpose_basis(const Real* basis, const Real* weights, TapVectors<Real> layout, Real* transposed) {
   constexpr int lanes = Lanes<Real>::count;
-  const int64_t count = taps.count(), vectors = (count + lanes - 1) / lanes;
-  for (int64_t v = 0; v < vectors; ++v)
-    for (int l = 0; l < lanes; ++l, transposed += 2 * lanes)
-      for (int m = 0; m < lanes; ++m) {
-        const int64_t t = v * lanes + m;
-        const Real value = t < count ? basis[t * lanes + l] * weights[l] : 0;
-        transposed[m] = t < taps.cosines() ? value : 0;
-        transposed[lanes + m] = t < taps.cosines() ? 0 : -value;
-      }
+  const int64_t cosines = layout.taps.cosines(), sines = layout.taps.sines(), size = layout.size();
+  for (int64_t t = 0; t < cosines; ++t)
+    for (int l = 0; l < lanes; ++l) transposed[l * size + layout.cosine(t)] = basis[t * lanes + l] * weights[l];
+  for (int64_t t = 0; t < sines; ++t)
+    for (int l = 0; l < lanes; ++l) transposed[l * size + layout.sine(t)] = -basis[(cosines + t) * lanes + l] * weights[l];
 }
 
-// gradient[c, r, :] += Re Σ_lanes inverse[r, c] (cos + i sin). The last vector of an entry's taps reaches into the next
-// entry, to which it adds zeros: `gradient` ends with room for one vector more.
+// gradient[c, r, :] += Re Σ_lanes inverse[r, c] (cos + i sin).
 template <class Real>
-LED_INLINE void accumulate_gradient(const LaneMatrix<Real>& inverse, const Real* transposed, Taps taps, Real* gradient) {
+LED_INLINE void accumulate_gradient(const LaneMatrix<Real>& inverse, const Real* transposed, TapVectors<Real> layout, Real* gradient) {
   constexpr int lanes = Lanes<Real>::count;
-  const int64_t count = taps.count();
-  for (int c = 0; c < inverse.n; ++c) {
-    for (int r = 0; r < inverse.n; ++r, gradient += count) {
+  Mask<Real> upper = {};
+  for (int l = lanes / 2; l < lanes; ++l) upper[l] = -1;
+  const int64_t size = layout.size();
+  for (int c = 0; c < inverse.n; ++c)
+    for (int r = 0; r < inverse.n; ++r, gradient += size) {
       const Real* z = inverse.entry(r, c);
-      const Real* b = transposed;
-      for (int64_t t = 0; t < count; t += lanes) {
-        Vec<Real> even = {}, odd = {};
+      for (int64_t t = 0; t < size; t += lanes) {
+        Vec<Real> sum[2] = {load(gradient + t), Vec<Real>{}};
 #pragma GCC unroll 16
-        for (int l = 0; l < lanes; ++l, b += 2 * lanes) {
-          even += load(b) * z[l];
-          odd += load(b + lanes) * z[lanes + l];
+        for (int l = 0; l < lanes; ++l) {
+          const Vec<Real> re = Vec<Real>{} + z[l], im = Vec<Real>{} + z[lanes + l];
+          sum[l % 2] += load(transposed + l * size + t) * (upper ? im : re);
         }
-        store(gradient + t, load(gradient + t) + (even + odd));
+        store(gradient + t, sum[0] + sum[1]);
       }
     }
-  }
 }
 
 }  // namespace led::circulant_logdet
