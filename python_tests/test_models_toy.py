@@ -6,6 +6,7 @@ import pytest
 import torch
 from flow_oracles import joint_log_prob, randomize, record_noise
 
+from led_fast import perpendicular
 from led_fast.density import (
     CoveringProposal,
     critic_loss,
@@ -110,7 +111,10 @@ def test_modules_pickle():
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda: toy_generator("papers"), "unknown preset 'papers': choose one of default, inflated, paper"),
+        (
+            lambda: toy_generator("papers"),
+            "unknown preset 'papers': choose one of default, inflated, paper, perp",
+        ),
         (lambda: toy_critic("nope"), "unknown preset"),
         (lambda: toy_generator(ToyGeneratorConfig(features=1)), "features must be at least 2"),
         (lambda: toy_critic(ToyCriticConfig(tail_scale=0.0)), "scale must be positive"),
@@ -119,3 +123,21 @@ def test_modules_pickle():
 def test_bad_arguments(act, message):
     with pytest.raises(ValueError, match=message):
         act()
+
+
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("penalty", ["direction", "exact"])
+def test_critic_less_the_norms_of_its_layers(penalty, squared):
+    critic = toy_critic(ToyCriticConfig(width=16, depth=2, directions=8, penalty=penalty, squared=squared))
+    off = toy_critic(ToyCriticConfig(width=16, depth=2, directions=8))
+    off.load_state_dict(critic.state_dict())
+    h, norms = torch.randn(5, 2), 0.0
+    x = h
+    for layer in critic.net.net:
+        if isinstance(layer, torch.nn.Linear):
+            norm = perpendicular(h, layer.weight, mode=penalty).norm(dim=1)
+            norms = norms + (norm**2 if squared else norm)
+            h = torch.nn.functional.linear(h, layer.weight, layer.bias)
+        else:
+            h = layer(h)
+    torch.testing.assert_close(critic(x), off(x) - norms)

@@ -21,7 +21,8 @@ from led_fast.flows import (
     Staircase,
     StandardNormal,
 )
-from led_fast.nn import FourierFeatures
+from led_fast.models.dcgan_critic import Penalty
+from led_fast.nn import FourierFeatures, PerpendicularLinear, PerpendicularSequential
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ class ToyCriticConfig:
         activation: "silu" or the paper's "leaky_relu" (slope 0.2).
         tail_scale: standard deviation of the tail, which keeps the integral finite; data of unit scale need
             about 2.
+        penalty: "direction" or "exact" subtracts `Σ_k ‖x⊥_k‖` over the linear layers (Sec. 2.2), see
+            :func:`led_fast.perpendicular`; "off" does not.
+        squared: subtract `Σ_k ‖x⊥_k‖²` instead.
     """
 
     width: int = 128
@@ -68,6 +72,8 @@ class ToyCriticConfig:
     highest: float = 30.0
     activation: Literal["silu", "leaky_relu"] = "silu"
     tail_scale: float = 2.0
+    penalty: Penalty = "off"
+    squared: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,8 @@ class ToyPreset:
 PRESETS: dict[str, ToyPreset] = {
     "default": ToyPreset(),
     "inflated": ToyPreset(generator=ToyGeneratorConfig(features=4)),
+    "perpendicular": ToyPreset(critic=ToyCriticConfig(penalty="direction")),
+    "perpendicular_exact": ToyPreset(critic=ToyCriticConfig(penalty="exact")),
     "paper": ToyPreset(
         generator=ToyGeneratorConfig(
             components=1, features=256, blocks=8, activation="soft_relu", norm="batch", conditional="gaussian"
@@ -91,7 +99,7 @@ PRESETS: dict[str, ToyPreset] = {
 
 
 def toy_generator(preset: str | ToyGeneratorConfig = "default") -> OneWayFlow:
-    """Builds the generator of a preset ("default", "inflated", "paper") or of a config: samples (n, 2)."""
+    """Builds the generator of a preset (a key of `PRESETS`) or of a config: samples (n, 2)."""
     config = _preset(preset).generator if isinstance(preset, str) else preset
     if config.features < 2:
         raise ValueError(f"toy_generator: features must be at least 2, got {config.features}")
@@ -115,9 +123,18 @@ def toy_generator(preset: str | ToyGeneratorConfig = "default") -> OneWayFlow:
 
 
 def toy_critic(preset: str | ToyCriticConfig = "default") -> GaussianTailCritic:
-    """Builds the critic of a preset ("default", "inflated", "paper") or of a config: f(x), (B, 2) -> (B,)."""
+    """Builds the critic of a preset (a key of `PRESETS`) or of a config: f(x), (B, 2) -> (B,)."""
     config = _preset(preset).critic if isinstance(preset, str) else preset
-    net = Perceptron(2, config.width, config.depth, config.directions, config.highest, config.activation)
+    net = Perceptron(
+        2,
+        config.width,
+        config.depth,
+        config.directions,
+        config.highest,
+        config.activation,
+        config.penalty,
+        config.squared,
+    )
     return GaussianTailCritic(net, torch.zeros(2), config.tail_scale)
 
 
@@ -129,12 +146,22 @@ def toy_balance() -> Perceptron:
 class Perceptron(nn.Module):
     """A perceptron with one output, on Fourier features of its input where `directions` > 0.
 
+    With a penalty, the output is less the norms of what its linear layers do not look at.
+
     Shape:
         x: (B, features). Output: (B,).
     """
 
     def __init__(
-        self, features: int, width: int, depth: int, directions: int, highest: float, activation: str
+        self,
+        features: int,
+        width: int,
+        depth: int,
+        directions: int,
+        highest: float,
+        activation: str,
+        penalty: Penalty = "off",
+        squared: bool = False,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -142,13 +169,15 @@ class Perceptron(nn.Module):
             layers.append(FourierFeatures(features, directions, highest=highest))
             features += 2 * directions
         for _ in range(depth):
-            layers += [nn.Linear(features, width), nn.SiLU() if activation == "silu" else nn.LeakyReLU(0.2)]
+            layers.append(_linear(features, width, penalty))
+            layers.append(nn.SiLU() if activation == "silu" else nn.LeakyReLU(0.2))
             features = width
-        self.net = nn.Sequential(*layers, nn.Linear(features, 1))
+        self.net = PerpendicularSequential(*layers, _linear(features, 1, penalty), squared=squared)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the value at each row of x."""
-        return self.net(x).squeeze(1)
+        value, penalty = self.net(x)
+        return value.squeeze(1) - penalty
 
 
 class GaussianTailCritic(nn.Module):
@@ -174,6 +203,12 @@ class GaussianTailCritic(nn.Module):
         """Returns f(x) = log N(x)."""
         distance = ((x - self.mean) / self.scale).flatten(1).square().sum(dim=1)
         return self.net(x) - 0.5 * distance
+
+
+def _linear(features: int, outs: int, penalty: Penalty) -> nn.Linear:
+    if penalty == "off":
+        return nn.Linear(features, outs)
+    return PerpendicularLinear(features, outs, mode=penalty)
 
 
 def _preset(name: str) -> ToyPreset:

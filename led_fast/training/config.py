@@ -74,6 +74,8 @@ class Recipe:
 PRESETS = {
     "default": Recipe(),
     "inflated": Recipe(),
+    "perpendicular": Recipe(),
+    "perpendicular_exact": Recipe(),
     "paper": Recipe(
         integral_samples=256,
         covering_share=0.1,
