@@ -1,5 +1,6 @@
 """The package: what is built and shipped, what an import says, and what `python -m led_fast.info` reports."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -8,8 +9,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 import led_fast
+from led_fast.info import SelfCheck
 
 ROOT = Path(__file__).parent.parent
 HAS_NVCC = shutil.which("nvcc") is not None
@@ -33,8 +36,15 @@ def test_cuda_module_was_built_where_nvcc_is() -> None:
 def test_info_passes_its_self_checks(tmp_path) -> None:
     done = run(sys.executable, "-m", "led_fast.info", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "self-check soft_relu on cpu: ok" in done.stdout
+    for op in led_fast.ops.__all__:
+        if op != "perpendicular":  # the vector whose norm is checked; it has no kernel of its own
+            assert f"self-check {op} on cpu: ok" in done.stdout
     assert "WRONG" not in done.stdout
+
+
+def test_a_nan_fails_a_self_check() -> None:
+    one, nan = torch.ones(2), torch.full((2,), torch.nan)
+    assert math.isnan(SelfCheck("op", lambda: (one, nan), lambda: (one, one), tuple).error("cpu"))
 
 
 def test_source_folder_without_module_says_what_to_do(tmp_path) -> None:
