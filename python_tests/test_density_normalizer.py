@@ -65,6 +65,12 @@ def test_pareto_k_of_a_narrow_proposal_is_analytic(variance):
     assert k == pytest.approx(1 - variance, abs=0.12)
 
 
+def test_pareto_k_of_a_few_weights_that_tower_over_all_others():
+    log_weights = torch.zeros(1000, dtype=torch.float64)
+    log_weights[:3] = torch.tensor([60.0, 61.0, 62.0])
+    assert pareto_k(log_weights) == math.inf
+
+
 def test_pareto_k_of_light_tails():
     assert pareto_k(torch.zeros(1000)) == 0.0
     assert pareto_k(normal_log_weights(2.0, 10_000)) < 0.0

@@ -25,7 +25,8 @@ def pareto_k(log_weights: Tensor) -> float:
 
     (Vehtari et al. 2024, "Pareto Smoothed Importance Sampling".) The weights have about 1/k̂ finite moments;
     above k̂ = 0.7 estimates from any practical number of samples are unreliable. The tail holds the `min(S/5,
-    3 √S)` largest weights. Weights that are all equal have no tail: 0.
+    3 √S)` largest weights. Weights that are all equal have no tail: 0. Fewer than five that tower over all others
+    are too few for a fit: infinity.
 
     Args:
         log_weights: any shape, at least 25 values; -inf stands for weight 0.
@@ -38,7 +39,9 @@ def pareto_k(log_weights: Tensor) -> float:
     scaled = (ordered[-tail - 1 :] - ordered[-1]).exp()  # relative to the largest weight
     excess = scaled[1:] - scaled[0]
     excess = excess[excess > 1e-12]
-    return fit_generalized_pareto(excess)[0] if len(excess) >= 5 else 0.0
+    if len(excess) == 0:
+        return 0.0
+    return fit_generalized_pareto(excess)[0] if len(excess) >= 5 else math.inf
 
 
 def fit_generalized_pareto(excess: Tensor) -> tuple[float, float]:
