@@ -72,6 +72,7 @@ def test_npy(tmp_path, dtype):
         ("1,2\nnan,3\n4,inf\n", "row 2 .and 1 more. is not finite"),
         ("x,y\n1,2\n3,inf\n", "row 2 is not finite"),
         ("x,y\n1,2\n3,four\n", "row 2 is not all numbers: '3,four'"),
+        ("0.5,O.7\n1,2\n", "row 1 is not all numbers: '0.5,O.7'"),
         ("1,2\n3\n", "row 2 has 1 columns, row 1 has 2"),
         ("1,2,3\n", r"want shape \(rows, 2\), got \(1, 3\)"),
         ("x,y\n", "holds no rows"),
@@ -106,6 +107,20 @@ def test_bad_npy_names_file(tmp_path, array, message):
 def test_truncated_npy(tmp_path):
     np.save(tmp_path / "bad.npy", np.zeros((100, 2)))
     (tmp_path / "bad.npy").write_bytes((tmp_path / "bad.npy").read_bytes()[:300])
+    with pytest.raises(InputError, match=r"bad.npy.*not a readable"):
+        read_rows(tmp_path / "bad.npy")
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 not a zip file", b"", b"1,2"])
+def test_foreign_npy(tmp_path, content):
+    (tmp_path / "bad.npy").write_bytes(content)
+    with pytest.raises(InputError, match=r"bad.npy.*not a readable"):
+        read_rows(tmp_path / "bad.npy")
+
+
+def test_several_arrays_in_one_npy(tmp_path):
+    np.savez(tmp_path / "two.npz", a=np.zeros((3, 2)), b=np.zeros((3, 2)))
+    (tmp_path / "two.npz").rename(tmp_path / "bad.npy")
     with pytest.raises(InputError, match=r"bad.npy.*not a readable"):
         read_rows(tmp_path / "bad.npy")
 

@@ -44,7 +44,8 @@ def read_rows(path: str | Path, columns: int = 2) -> Tensor:
 
 def _read_npy(path: Path) -> np.ndarray:
     try:
-        array = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise InputError(f"{path}: not a readable .npy array ({error})") from None
     if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
@@ -61,7 +62,7 @@ def _read_csv(path: Path) -> np.ndarray:
                 try:
                     row = [float(field) for field in fields]
                 except ValueError:
-                    if line == 0:  # a header
+                    if line == 0 and not any(map(_is_number, fields)):  # a header
                         continue
                     raise InputError(f"{where} is not all numbers: {','.join(fields)!r}") from None
                 rows.append(row)
@@ -70,3 +71,11 @@ def _read_csv(path: Path) -> np.ndarray:
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a readable .csv file ({error})") from None
     return np.array(rows, dtype=np.float64)
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
