@@ -25,6 +25,7 @@ from led_fast.training.checkpoint import load_state
 from led_fast.training.interrupt import StopSignal
 from led_fast.training.run import MetricsLog, read_metrics
 from led_fast.training.schedule import cosine_decay, geometric
+from led_fast.training.session import _monitor
 from led_fast.training.trainer import typical_spacing
 
 QUIET = Console(quiet=True)
@@ -57,6 +58,9 @@ def test_schedules():
 def test_typical_spacing():
     points = torch.tensor([[0.0, 0.0], [0.0, 1.0], [5.0, 0.0], [5.0, 2.0], [9.0, 9.0]])
     assert typical_spacing(points) == 2.0
+    again = points[torch.arange(5).repeat_interleave(torch.tensor([4, 1, 2, 3, 2]))]
+    assert typical_spacing(again) == 2.0  # rows of a small table come more than once
+    assert typical_spacing(points[:1].expand(9, -1)) == 0.0
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -87,6 +91,14 @@ def test_the_average_is_an_exponential_one():
         trainer.step()
         expected = 0.05 * expected + 0.95 * trainer.critic.state_dict()[name]
     torch.testing.assert_close(trainer.average_critic.state_dict()[name], expected)
+
+
+def test_looking_at_the_average_leaves_it_as_it_was():
+    trainer = Trainer(config_of(3, "paper"), open_source("ring"))
+    trainer.step()
+    before = copy.deepcopy(trainer.state_dict())
+    _monitor(trainer)
+    assert_equal_states(trainer.state_dict(), before)
 
 
 def test_same_seed_same_weights_other_seed_others():
@@ -195,5 +207,7 @@ def test_config_round_trip_and_foreign_fields():
     config = config_of(7)
     content = json.loads(json.dumps(config.to_json()))
     assert TrainConfig.from_json(content, "c.json") == config
+    with pytest.raises(InputError, match=r"c.json: want preset default, .*, got 'best'"):
+        TrainConfig.from_json(content | {"preset": "best"}, "c.json")
     with pytest.raises(InputError, match=r"c.json: is not a config .*fields: extra, seed"):
         TrainConfig.from_json({k: v for k, v in content.items() if k != "seed"} | {"extra": 1}, "c.json")

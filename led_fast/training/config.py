@@ -120,10 +120,12 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, content: dict[str, Any], where: str) -> "TrainConfig":
-        """Reads what `to_json` wrote; InputError naming `where` if fields are missing or unknown."""
+        """Reads what `to_json` wrote; InputError naming `where` if a field is missing or it or the preset unknown."""
         recipe = content.get("recipe", {})
         for kind, values in ((cls, content), (Recipe, recipe)):
             if set(values) != (names := {field.name for field in fields(kind)}):
                 odd = ", ".join(sorted(set(values) ^ names))
                 raise InputError(f"{where}: is not a config of this version of led_fast (fields: {odd})")
+        if content["preset"] not in PRESETS:
+            raise InputError(f"{where}: want preset {', '.join(PRESETS)}, got {content['preset']!r}")
         return cls(**content | {"recipe": Recipe(**recipe | {"betas": tuple(recipe["betas"])})})

@@ -53,11 +53,18 @@ def train(run: RunDirectory, config: TrainConfig, source: DataSource, console: C
             state = load_state(run.checkpoint, _KIND)
             if TrainConfig.from_json(state["config"], str(run.checkpoint)) != config:
                 raise InputError(f"{run.checkpoint}: is of a run with another config than {run.config.name}")
-            trainer.load_state_dict(state["trainer"])
+            try:
+                trainer.load_state_dict(state["trainer"])
+            except RuntimeError:
+                raise InputError(
+                    f"{run.checkpoint}: does not fit the networks that this version of led_fast builds for "
+                    f"{config.preset}"
+                ) from None
             seconds = state["seconds"]
         seconds = _take_steps(trainer, seconds, run, console)
-        critic, generator = trainer.average_critic.eval(), trainer.average_generator.eval()
-        model = in_data_coordinates(critic, generator, source.shift, source.scale)
+        model = in_data_coordinates(
+            trainer.average_critic, trainer.average_generator, source.shift, source.scale
+        )
         quadrature = quadrature_in_data_coordinates(model.critic, source.shift, source.scale)
         model.set_log_normalizer(quadrature.value)
         save_model(run, model, config, seconds)

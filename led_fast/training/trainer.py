@@ -24,7 +24,7 @@ from led_fast.training.config import TrainConfig
 from led_fast.training.schedule import cosine_decay, geometric
 
 _NORMALIZER_MOMENTUM = 0.9
-_SMALLEST_SPACING = 1e-3  # standard deviations; repeated rows have none
+_SMALLEST_SPACING = 1e-3  # standard deviations; a single point, drawn again and again, has none
 
 
 class DivergenceError(RuntimeError):
@@ -62,8 +62,8 @@ class Trainer:
         self.generator_optimizer = Adam(
             self.generator.parameters(), recipe.generator_learning_rate, recipe.betas, fused=True
         )
-        self.average_critic = copy.deepcopy(self.critic)
-        self.average_generator = copy.deepcopy(self.generator)
+        self.average_critic = copy.deepcopy(self.critic).eval()
+        self.average_generator = copy.deepcopy(self.generator).eval()
         self.log_normalizer = 0.0  # running average, for the floor under the generator's target
         self.steps_done = 0
 
@@ -180,7 +180,13 @@ _STATEFUL = (
 
 
 def typical_spacing(points: Tensor) -> float:
-    """Median distance of points (N, D) to their nearest neighbour: the scale of the data's finest detail."""
+    """Median distance of distinct points (N, D) to their nearest neighbour: the scale of the finest detail.
+
+    A small table gives most of its rows twice; they count once. 0 where all points are one.
+    """
+    points = points.unique(dim=0)
+    if len(points) == 1:
+        return 0.0
     distance = (points[:, None] - points).norm(dim=-1)
     return distance.fill_diagonal_(math.inf).min(1).values.median().item()
 
