@@ -1,5 +1,6 @@
 """The command line: led-fast train, evaluate, sample, score."""
 
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -75,8 +76,9 @@ def train_command(
     if steps is not None and minutes is not None:
         raise InputError("--steps and --minutes: give one of the two")
     for option, value in (("--steps", steps), ("--minutes", minutes)):
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             raise InputError(f"{option}: want a positive number, got {value}")
+    _check_seed(seed or 0)
     if preset is not None and preset not in PRESETS:
         raise InputError(f"--preset: want one of {', '.join(PRESETS)}, got {preset!r}")
     source = open_source(data)
@@ -136,6 +138,7 @@ def sample_command(
     """
     if n < 1:
         raise InputError(f"-n: want a positive number, got {n}")
+    _check_seed(seed)
     _check_new(out, (".npy", ".csv", ".png"))
     model = load(run)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -165,6 +168,9 @@ def score_command(
     model = load(run)
     with torch.no_grad():
         scores = torch.cat([model.log_prob(chunk) for chunk in rows.split(_SCORE_BATCH)])
+    if scores.isnan().any():
+        row = int(scores.isnan().int().argmax())
+        raise InputError(f"{file}: row {row + 1} is too far from the data to score: {rows[row].tolist()}")
     _write_columns(scores[:, None].double().numpy(), ["log_density"], out)
     return 0
 
@@ -248,6 +254,11 @@ def _title(name: str, high_quality_percent: float | None) -> str:
     )
 
 
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**63:
+        raise InputError(f"--seed: want a number from 0 to 2^63 - 1, got {seed}")
+
+
 def _check_new(out: Path | None, suffixes: tuple[str, ...]) -> None:
     if out is None:
         return
@@ -261,4 +272,6 @@ def _write_columns(columns: np.ndarray, names: list[str], out: Path | None) -> N
     if out is not None and out.suffix == ".npy":
         np.save(out, columns)
     else:
-        np.savetxt(out or sys.stdout, columns, fmt="%.9g", delimiter=",", header=",".join(names), comments="")
+        np.savetxt(
+            out or sys.stdout, columns, fmt="%.15g", delimiter=",", header=",".join(names), comments=""
+        )

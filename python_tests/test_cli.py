@@ -7,6 +7,7 @@ import torch
 from led_fast import __version__
 from led_fast.cli import main
 from led_fast.training import DivergenceError, Trainer, load
+from led_fast.training.checkpoint import load_state, save_state
 
 REPORT_KEYS = {
     "modes",
@@ -95,7 +96,7 @@ def test_sample_and_score(ring_run, tmp_path, capsys):
     points = np.load(tmp_path / "points.npy")
     assert points.shape == (50, 2)
     np.testing.assert_allclose(
-        np.loadtxt(tmp_path / "points.csv", delimiter=",", skiprows=1), points, rtol=1e-8
+        np.loadtxt(tmp_path / "points.csv", delimiter=",", skiprows=1), points, rtol=1e-14
     )
     assert (tmp_path / "points.png").read_bytes().startswith(b"\x89PNG")
 
@@ -146,6 +147,10 @@ def test_resume_of_a_finished_run_changes_nothing(ring_run, capsys):
         ),
         (["ring", "--out", "{new}", "--steps", "0"], "--steps: want a positive number, got 0"),
         (["ring", "--out", "{new}", "--minutes", "-1"], "--minutes: want a positive number"),
+        (["ring", "--out", "{new}", "--minutes", "nan"], "--minutes: want a positive number, got nan"),
+        (["ring", "--out", "{new}", "--minutes", "inf"], "--minutes: want a positive number, got inf"),
+        (["ring", "--out", "{new}", "--seed", str(2**64)], "--seed: want a number from 0 to"),
+        (["ring", "--out", "{new}", "--seed", "-1"], "--seed: want a number from 0 to"),
         (["ring", "--out", "{new}", "--steps", "1", "--minutes", "1"], "--steps and --minutes: give one"),
         (["ring", "--out", "{run}"], "is not empty"),
         (["ring", "--out", "{file}"], "cannot be used as a folder"),
@@ -209,6 +214,8 @@ def test_other_commands_refuse(ring_run, tmp_path, refuse):
     (tmp_path / "there.csv").write_text("kept")
     folder = unfinished(ring_run, tmp_path / "run")
     assert "bad.npy: row 2 is not finite" in refuse("score", ring_run, tmp_path / "bad.npy")
+    np.save(tmp_path / "far.npy", [[0.0, 1.0], [1e300, 2.0]])
+    assert "far.npy: row 2 is too far" in refuse("score", ring_run, tmp_path / "far.npy")
     assert "no such file" in refuse("score", ring_run, tmp_path / "none.csv")
     assert "suffix '.txt'" in refuse("score", ring_run, tmp_path / "a.txt")
     assert "is not a run" in refuse("evaluate", tmp_path)
@@ -217,9 +224,26 @@ def test_other_commands_refuse(ring_run, tmp_path, refuse):
     assert "exists already" in refuse("sample", ring_run, "--out", tmp_path / "there.csv")
     assert "want a file that ends in" in refuse("sample", ring_run, "--out", tmp_path / "x.txt")
     assert "-n: want a positive number, got 0" in refuse("sample", ring_run, "-n", 0)
+    assert "--seed: want" in refuse("sample", ring_run, "--seed", 2**64)
     (folder / "model.safetensors").write_bytes((ring_run / "model.safetensors").read_bytes()[:500])
     assert "model.safetensors: truncated" in refuse("sample", folder)
     assert (tmp_path / "there.csv").read_text() == "kept"
+
+
+def rewrite_preset(path, kind, preset):
+    state = load_state(path, kind)
+    save_state(path, kind, state | {"config": state["config"] | {"preset": preset}})
+
+
+def test_weights_of_other_networks_are_refused(ring_run, tmp_path, refuse):
+    folder = unfinished(ring_run, tmp_path / "run")
+    (folder / "model.safetensors").write_bytes((ring_run / "model.safetensors").read_bytes())
+    rewrite_preset(folder / "model.safetensors", "model", "inflated")
+    assert "model.safetensors: does not fit" in refuse("evaluate", folder)
+    (folder / "model.safetensors").unlink()
+    rewrite_preset(folder / "checkpoint.safetensors", "checkpoint", "inflated")
+    change_json(folder / "config.json", preset="inflated")
+    assert "checkpoint.safetensors: does not fit" in refuse("train", "ring", "--out", folder, "--resume")
 
 
 def test_divergence_exits_with_1(tmp_path, monkeypatch, capsys):

@@ -81,7 +81,12 @@ def load_model(run: RunDirectory) -> TrainedModel:
     config = TrainConfig.from_json(state["config"], str(run.model))
     unit = torch.ones(2)
     model = in_data_coordinates(toy_critic(config.preset), toy_generator(config.preset), 0 * unit, unit)
-    model.load_state_dict(state["model"])
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError:
+        raise InputError(
+            f"{run.model}: does not fit the networks that this version of led_fast builds for {config.preset}"
+        ) from None
     return TrainedModel(model.eval(), config, state["seconds"])
 
 
