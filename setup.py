@@ -32,14 +32,8 @@ def find_torch_include() -> Path | None:
     """
     if given := os.environ.get("LED_FAST_TORCH_INCLUDE"):
         return Path(given)
-    folders = [
-        *sys.path,
-        sysconfig.get_path("purelib"),
-        sysconfig.get_path("platlib"),
-        *site.getsitepackages(),
-    ]
-    folders.append(site.getusersitepackages())
-    for folder in folders:
+    installed = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    for folder in (*sys.path, *installed, *site.getsitepackages(), site.getusersitepackages()):
         include = Path(folder) / "torch" / "include"
         if torch_version(include) >= OLDEST_TORCH:
             return include
@@ -77,9 +71,8 @@ class CMakeBuild(build_ext):
         build.mkdir(parents=True, exist_ok=True)
         target = ROOT if self.inplace else Path(self.build_lib).resolve()
         options = {
-            "CMAKE_MAKE_PROGRAM": shutil.which(
-                "ninja"
-            ),  # pip's build folder moves: a cached path would be gone
+            # pip's build folder moves: a cached path would be gone.
+            "CMAKE_MAKE_PROGRAM": shutil.which("ninja"),
             "Python_EXECUTABLE": sys.executable,
             "pybind11_DIR": pybind11.get_cmake_dir(),
             "LED_FAST_TORCH_INCLUDE_DIR": include,
@@ -94,9 +87,8 @@ class CMakeBuild(build_ext):
         subprocess.check_call(["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", *definitions])
         jobs = ["-j", os.environ["MAX_JOBS"]] if "MAX_JOBS" in os.environ else []
         subprocess.check_call(["cmake", "--build", str(build), *jobs])
-        for stale in (target / "led_fast").glob(
-            "_C*.so"
-        ):  # a build folder outlives a change of LED_FAST_CUDA
+        # A build folder outlives a change of LED_FAST_CUDA.
+        for stale in (target / "led_fast").glob("_C*.so"):
             stale.unlink()
         subprocess.check_call(["cmake", "--install", str(build), "--prefix", str(target)])
 

@@ -87,10 +87,9 @@ class _StaircaseFunction(torch.autograd.Function):
         k = centers.shape[1]
         out_tanh, out_sech2 = by_out[:, :k], by_out[:, k : 2 * k]
         d_sech2, d_tanh_sech2 = by_derivative[:, k : 2 * k], by_derivative[:, 2 * k :]
-        out_offset = by_out_t[:, k : 2 * k] - centers * out_sech2  # Σ grad_out (t - c) sech²
-        d_offset = (
-            by_derivative_t[:, 2 * k :] - centers * d_tanh_sech2
-        )  # Σ grad_derivative (t - c) tanh sech²
+        # Σ grad_out (t - c) sech² and Σ grad_derivative (t - c) tanh sech².
+        out_offset = by_out_t[:, k : 2 * k] - centers * out_sech2
+        d_offset = by_derivative_t[:, 2 * k :] - centers * d_tanh_sech2
 
         grad_heights = out_tanh + steepness * d_sech2
         grad_steepness = heights * (out_offset + d_sech2 - 2 * steepness * d_offset)
