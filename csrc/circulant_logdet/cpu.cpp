@@ -1,6 +1,6 @@
-// The log-determinant of circular convolutions on the CPU, and its gradient in the same pass: the symbol at 16 (fp64:
-// 8) frequencies is evaluated, eliminated and dropped. Work is split by batch and frequency into fixed pieces, whose
-// results are added in order: nothing depends on the number of threads.
+// The log-determinant of circular convolutions on the CPU, and its gradient in the same pass: the symbols at a SIMD vector
+// of frequencies (16 in fp32 with AVX-512) are evaluated, eliminated and dropped. Work is split by batch and frequency
+// into fixed pieces, whose results are added in order: nothing depends on the number of threads.
 #include <algorithm>
 #include <memory>
 #include <new>
@@ -16,73 +16,76 @@ namespace {
 constexpr int64_t kGroupsPerGradient = 4;  // SIMD groups of frequencies whose gradients are added up before they are kept
 
 // What one thread works in.
-template <class Real> class Workspace {
-  static constexpr int64_t lanes = Lanes<Real>::count;
+template <class S> class Workspace {
+  static constexpr int64_t lanes = S::lanes;
   static constexpr std::align_val_t alignment{64};
   struct Free {
-    void operator()(Real* p) const { ::operator delete(p, alignment); }
+    void operator()(Real<S>* p) const { ::operator delete(p, alignment); }
   };
   static int64_t size(const Problem& p) {
-    return LaneMatrix<Real>::size(int(p.channels)) + (p.taps.count() + 1 + TapVectors<Real>{p.taps}.size()) * lanes;
+    return LaneMatrix<S>::size(int(p.channels)) + (p.taps.count() + 1 + TapVectors<S>{p.taps}.size()) * lanes;
   }
-  std::unique_ptr<Real, Free> memory_;
+  std::unique_ptr<Real<S>, Free> memory_;
 
  public:
-  LaneMatrix<Real> matrix;
-  Real *basis, *weights, *transposed;
-  std::vector<Exchange<Real>> exchanges;
+  LaneMatrix<S> matrix;
+  Real<S> *basis, *weights, *transposed;
+  std::vector<Exchange<S>> exchanges;
 
   Workspace(const Problem& p)
-      : memory_(static_cast<Real*>(::operator new(size(p) * sizeof(Real), alignment))),
+      : memory_(static_cast<Real<S>*>(::operator new(size(p) * sizeof(Real<S>), alignment))),
         matrix(memory_.get(), int(p.channels)),
-        basis(memory_.get() + LaneMatrix<Real>::size(matrix.n)),
+        basis(memory_.get() + LaneMatrix<S>::size(matrix.n)),
         weights(basis + p.taps.count() * lanes),
         transposed(weights + lanes) {
-    std::fill(transposed, memory_.get() + size(p), Real(0));
+    std::fill(transposed, memory_.get() + size(p), Real<S>(0));
   }
 };
 
-template <class Real> LED_INLINE void evaluate_group(const Spectrum& s, int64_t group, const Real* folded, const Workspace<Real>& w) {
-  evaluate_basis(s, group, w.basis, w.weights);
+template <class S> LED_INLINE void evaluate_group(const Spectrum& s, int64_t group, const Real<S>* folded, const Workspace<S>& w) {
+  evaluate_basis<S>(s, group, w.basis, w.weights);
   evaluate_symbols(folded, w.basis, s.taps, w.matrix);
 }
-template <class Real> LED_INLINE void differentiate_group(const Spectrum& s, const Workspace<Real>& w, Real* gradient) {
-  const TapVectors<Real> layout{s.taps};
+template <class S> LED_INLINE void differentiate_group(const Spectrum& s, const Workspace<S>& w, Real<S>* gradient) {
+  const TapVectors<S> layout{s.taps};
   transpose_basis(w.basis, w.weights, layout, w.transposed);
   accumulate_gradient(w.matrix, w.transposed, layout, gradient);
 }
 
-// One plain function a type, since target_clones does not apply to templates.
-#define LED_KERNELS(Real)                                                                                              \
-  LED_MULTIVERSION void evaluate(const Spectrum& s, int64_t group, const Real* folded, const Workspace<Real>& w) {     \
+// Plain functions, since target_clones does not apply to templates.
+#define LED_KERNELS(S, TARGET)                                                                                         \
+  TARGET void evaluate(const Spectrum& s, int64_t group, const Real<S>* folded, const Workspace<S>& w) {               \
     evaluate_group(s, group, folded, w);                                                                               \
   }                                                                                                                    \
-  LED_MULTIVERSION double sum_logs(const Workspace<Real>& w) { return sum_log_abs_det(w.matrix, w.weights); }          \
-  LED_MULTIVERSION void differentiate(const Spectrum& s, const Workspace<Real>& w, Real* gradient) {                   \
+  TARGET double sum_logs(const Workspace<S>& w) { return sum_log_abs_det(w.matrix, w.weights); }                       \
+  TARGET void differentiate(const Spectrum& s, const Workspace<S>& w, Real<S>* gradient) {                             \
     differentiate_group(s, w, gradient);                                                                               \
   }
-LED_KERNELS(float)
-LED_KERNELS(double)
+LED_KERNELS(WideFloat, LED_WIDE)
+LED_KERNELS(WideDouble, LED_WIDE)
+LED_KERNELS(NarrowFloat, LED_NARROW)
+LED_KERNELS(NarrowDouble, LED_NARROW)
 #undef LED_KERNELS
 
-template <class Real> class Computation {
+template <class S> class Computation {
  public:
-  Computation(const Real* weight, Real* logdet, Real* gradient, const Problem& problem)
+  Computation(const Real<S>* weight, Real<S>* logdet, Real<S>* gradient, const Problem& problem)
       : p_(problem), spectrum_(p_.grid, p_.taps), logdet_(logdet), gradient_(gradient), folded_(p_.batch * p_.weight_size()),
         sums_(p_.batch * groups_), partial_(gradient ? p_.batch * pieces_ * partial_size_ : 0) {
-    fold_taps(weight, p_.batch * p_.entries(), p_.taps, folded_.data());
+    fold_taps<S>(weight, p_.batch * p_.entries(), p_.taps, folded_.data());
     for (int64_t b = 0; b < p_.batch; ++b) {
-      const Real* w = weight + b * p_.weight_size();
-      finite_[b] = std::all_of(w, w + p_.weight_size(), [](Real x) { return std::isfinite(x); });
+      const Real<S>* w = weight + b * p_.weight_size();
+      finite_[b] = std::all_of(w, w + p_.weight_size(), [](Real<S> x) { return std::isfinite(x); });
     }
   }
 
   void run() {
     torch::stable::parallel_for(0, p_.batch * pieces_, 1, [&](int64_t begin, int64_t end) {
-      Workspace<Real> workspace(p_);
+      Workspace<S> workspace(p_);
       for (int64_t piece = begin; piece < end; ++piece) compute_piece(piece / pieces_, piece % pieces_, workspace);
     });
-    for (int64_t b = 0; b < p_.batch; ++b) logdet_[b] = Real(std::accumulate(&sums_[b * groups_], &sums_[b * groups_] + groups_, 0.0));
+    for (int64_t b = 0; b < p_.batch; ++b)
+      logdet_[b] = Real<S>(std::accumulate(&sums_[b * groups_], &sums_[b * groups_] + groups_, 0.0));
     if (!gradient_) return;
     torch::stable::parallel_for(0, p_.batch * p_.entries(), 4096, [&](int64_t begin, int64_t end) {
       for (int64_t e = begin; e < end; ++e) unfold_gradient(e / p_.entries(), e % p_.entries());
@@ -90,12 +93,12 @@ template <class Real> class Computation {
   }
 
  private:
-  void compute_piece(int64_t b, int64_t piece, Workspace<Real>& w) {
-    const Real* folded = &folded_[b * p_.weight_size()];
-    Real* gradient = gradient_ ? &partial_[(b * pieces_ + piece) * partial_size_] : nullptr;
+  void compute_piece(int64_t b, int64_t piece, Workspace<S>& w) {
+    const Real<S>* folded = &folded_[b * p_.weight_size()];
+    Real<S>* gradient = gradient_ ? &partial_[(b * pieces_ + piece) * partial_size_] : nullptr;
     const int64_t first = piece * groups_per_piece_, last = std::min(first + groups_per_piece_, groups_);
     if (!finite_[b]) {
-      constexpr Real nan = std::numeric_limits<Real>::quiet_NaN();
+      constexpr Real<S> nan = std::numeric_limits<Real<S>>::quiet_NaN();
       std::fill(&sums_[b * groups_ + first], &sums_[b * groups_] + last, nan);
       if (gradient) std::fill(gradient, gradient + partial_size_, nan);
       return;
@@ -111,8 +114,8 @@ template <class Real> class Computation {
   // Adds up the pieces' gradients with respect to folded taps, and hands each to its pair of taps.
   void unfold_gradient(int64_t b, int64_t entry) {
     const int64_t count = p_.taps.count(), sines = p_.taps.sines(), cosines = p_.taps.cosines();
-    const Real* folded = &partial_[b * pieces_ * partial_size_ + entry * layout_.size()];
-    Real* out = gradient_ + b * p_.weight_size() + entry * count;
+    const Real<S>* folded = &partial_[b * pieces_ * partial_size_ + entry * layout_.size()];
+    Real<S>* out = gradient_ + b * p_.weight_size() + entry * count;
     const auto total = [&](int64_t at) {
       double sum = 0;
       for (int64_t piece = 0; piece < pieces_; ++piece) sum += folded[piece * partial_size_ + at];
@@ -120,28 +123,32 @@ template <class Real> class Computation {
     };
     for (int64_t t = 0; t < cosines; ++t) {
       const double even = total(layout_.cosine(t)), odd = t < sines ? total(layout_.sine(t)) : 0;
-      out[t] = Real(even + odd);
-      if (t < sines) out[count - 1 - t] = Real(even - odd);
+      out[t] = Real<S>(even + odd);
+      if (t < sines) out[count - 1 - t] = Real<S>(even - odd);
     }
   }
 
   const Problem p_;
   const Spectrum spectrum_;
-  Real* const logdet_;
-  Real* const gradient_;
-  const int64_t groups_ = (p_.grid.frequencies() + Lanes<Real>::count - 1) / Lanes<Real>::count;
+  Real<S>* const logdet_;
+  Real<S>* const gradient_;
+  const int64_t groups_ = (p_.grid.frequencies() + S::lanes - 1) / S::lanes;
   const int64_t groups_per_piece_ = gradient_ ? kGroupsPerGradient : 1;
   const int64_t pieces_ = (groups_ + groups_per_piece_ - 1) / groups_per_piece_;
-  const TapVectors<Real> layout_{p_.taps};
+  const TapVectors<S> layout_{p_.taps};
   const int64_t partial_size_ = p_.entries() * layout_.size();
-  std::vector<Real> folded_;
+  std::vector<Real<S>> folded_;
   std::vector<double> sums_;
-  std::vector<Real> partial_;
+  std::vector<Real<S>> partial_;
   std::vector<char> finite_ = std::vector<char>(p_.batch);
 };
 
-template <class Real> void compute(const void* weight, void* logdet, void* gradient, const Problem& problem) {
-  Computation<Real>(static_cast<const Real*>(weight), static_cast<Real*>(logdet), static_cast<Real*>(gradient), problem).run();
+template <class T> void compute(const void* weight, void* logdet, void* gradient, const Problem& problem) {
+  const auto* w = static_cast<const T*>(weight);
+  auto *out = static_cast<T*>(logdet), *grad = static_cast<T*>(gradient);
+  static const bool wide = has_wide_registers();
+  if (wide) Computation<Simd<T, kWideBytes>>(w, out, grad, problem).run();
+  else Computation<Simd<T, kNarrowBytes>>(w, out, grad, problem).run();
 }
 
 std::tuple<Tensor, std::optional<Tensor>> logdet_cpu(const Tensor& weight, int64_t rows, int64_t columns, bool with_gradient) {

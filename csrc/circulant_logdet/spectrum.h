@@ -49,27 +49,27 @@ struct Spectrum {
 
 // cos ψ_t (t <= N/2) and then sin ψ_t (t < N/2) at one SIMD vector of frequencies, [t][lane], and the frequencies'
 // weights. The last vector is filled up with copies of frequency 0 of weight 0.
-template <class Real> LED_INLINE void evaluate_basis(const Spectrum& s, int64_t group, Real* basis, Real* weights) {
-  constexpr int lanes = Lanes<Real>::count;
+template <class S> LED_INLINE void evaluate_basis(const Spectrum& s, int64_t group, Real<S>* basis, Real<S>* weights) {
+  constexpr int lanes = S::lanes;
   const int64_t count = s.grid.frequencies(), cosines = s.taps.cosines();
   for (int l = 0; l < lanes; ++l) {
     const bool listed = group * lanes + l < count;
     const Frequency f = s.grid.frequency(listed ? group * lanes + l : 0);
-    weights[l] = Real(listed ? f.weight : 0);
+    weights[l] = Real<S>(listed ? f.weight : 0);
     const double* row = &s.row_phases[2 * s.taps.rows * f.row];
     const double* columns = &s.column_phases[2 * s.taps.columns * f.column];
     for (int64_t t = 0, a = 0; t < cosines; ++a)
       for (int64_t b = 0; b < s.taps.columns && t < cosines; ++b, ++t) {
         const double re = row[2 * a] * columns[2 * b] - row[2 * a + 1] * columns[2 * b + 1];
         const double im = row[2 * a] * columns[2 * b + 1] + row[2 * a + 1] * columns[2 * b];
-        basis[t * lanes + l] = Real(re);
-        if (t < s.taps.sines()) basis[(cosines + t) * lanes + l] = Real(im);
+        basis[t * lanes + l] = Real<S>(re);
+        if (t < s.taps.sines()) basis[(cosines + t) * lanes + l] = Real<S>(im);
       }
   }
 }
 
 // Sums, then differences, of mirrored taps: the coefficients of the basis.
-template <class Real> LED_INLINE void fold_taps(const Real* weight, int64_t entries, Taps taps, Real* folded) {
+template <class S> LED_INLINE void fold_taps(const Real<S>* weight, int64_t entries, Taps taps, Real<S>* folded) {
   const int64_t count = taps.count(), sines = taps.sines(), cosines = taps.cosines();
   for (int64_t e = 0; e < entries; ++e, weight += count, folded += count) {
     for (int64_t t = 0; t < sines; ++t) {
@@ -81,50 +81,50 @@ template <class Real> LED_INLINE void fold_taps(const Real* weight, int64_t entr
 }
 
 // kWidth neighbouring entries of one part (real or imaginary) of the symbols.
-template <int kWidth, class Real>
-LED_INLINE void combine(const Real* coefficients, int64_t stride, const Real* basis, int64_t count, Real* out) {
-  constexpr int lanes = Lanes<Real>::count;
-  Vec<Real> sum[kWidth] = {};
+template <int kWidth, class S>
+LED_INLINE void combine(const Real<S>* coefficients, int64_t stride, const Real<S>* basis, int64_t count, Real<S>* out) {
+  constexpr int lanes = S::lanes;
+  Vec<S> sum[kWidth] = {};
   for (int64_t t = 0; t < count; ++t) {
-    const Vec<Real> wave = load(basis + t * lanes);
+    const Vec<S> wave = load<S>(basis + t * lanes);
 #pragma GCC unroll 4
     for (int j = 0; j < kWidth; ++j) sum[j] += wave * coefficients[j * stride + t];
   }
 #pragma GCC unroll 4
-  for (int j = 0; j < kWidth; ++j) store(out + j * 2 * lanes, sum[j]);
+  for (int j = 0; j < kWidth; ++j) store<S>(out + j * 2 * lanes, sum[j]);
 }
 
-template <class Real>
-LED_INLINE void evaluate_symbols(const Real* folded, const Real* basis, Taps taps, const LaneMatrix<Real>& matrix) {
-  constexpr int lanes = Lanes<Real>::count;
+template <class S>
+LED_INLINE void evaluate_symbols(const Real<S>* folded, const Real<S>* basis, Taps taps, const LaneMatrix<S>& matrix) {
+  constexpr int lanes = S::lanes;
   const int64_t count = taps.count(), cosines = taps.cosines(), sines = taps.sines();
   for (int i = 0; i < matrix.n; ++i) {
     int j = 0;
     for (; j + 4 <= matrix.n; j += 4, folded += 4 * count) {
-      combine<4>(folded, count, basis, cosines, matrix.entry(i, j));
-      combine<4>(folded + cosines, count, basis + cosines * lanes, sines, matrix.entry(i, j) + lanes);
+      combine<4, S>(folded, count, basis, cosines, matrix.entry(i, j));
+      combine<4, S>(folded + cosines, count, basis + cosines * lanes, sines, matrix.entry(i, j) + lanes);
     }
     for (; j < matrix.n; ++j, folded += count) {
-      combine<1>(folded, count, basis, cosines, matrix.entry(i, j));
-      combine<1>(folded + cosines, count, basis + cosines * lanes, sines, matrix.entry(i, j) + lanes);
+      combine<1, S>(folded, count, basis, cosines, matrix.entry(i, j));
+      combine<1, S>(folded + cosines, count, basis + cosines * lanes, sines, matrix.entry(i, j) + lanes);
     }
   }
 }
 
 // Σ over the lanes of weight * log|det|, of which the pivots are the factors; -inf where one is zero. A lane with a
 // zero pivot loses its weight, so that it adds nothing to the gradient.
-template <class Real> LED_INLINE double sum_log_abs_det(const LaneMatrix<Real>& matrix, Real* weights) {
-  constexpr int lanes = Lanes<Real>::count;
-  constexpr int safe_factors = std::is_same_v<Real, float> ? 3 : 1;  // so many squares multiply to a normal double
+template <class S> LED_INLINE double sum_log_abs_det(const LaneMatrix<S>& matrix, Real<S>* weights) {
+  constexpr int lanes = S::lanes;
+  constexpr int safe_factors = std::is_same_v<Real<S>, float> ? 3 : 1;  // so many squares multiply to a normal double
   double square[lanes], scale[lanes], singular[lanes] = {}, invalid[lanes] = {};  // products of |pivot|^2 and scales
   int64_t square_exponent[lanes] = {}, scale_exponent[lanes] = {};
   for (int l = 0; l < lanes; ++l) square[l] = scale[l] = 1;
   for (int k = 0; k < matrix.n; ++k) {
-    const Real* pivot = matrix.pivot(k);
+    const Real<S>* pivot = matrix.pivot(k);
     LED_SIMD
     for (int l = 0; l < lanes; ++l) {
       double x = pivot[l], y = pivot[lanes + l];
-      if constexpr (std::is_same_v<Real, double>) {  // whose square may over- or underflow
+      if constexpr (std::is_same_v<Real<S>, double>) {  // whose square may over- or underflow
         int64_t exponent;
         const double size = std::fabs(x) + std::fabs(y), safe = size == 0 ? 1 : size;
         x /= safe;
@@ -160,8 +160,8 @@ template <class Real> LED_INLINE double sum_log_abs_det(const LaneMatrix<Real>& 
 
 // Where gradients with respect to folded taps lie: vectors whose lower half holds sums of taps (which go with cosines
 // and real parts) and whose upper half holds differences (sines and imaginary parts). Some lanes stay 0.
-template <class Real> struct TapVectors {
-  static constexpr int lanes = Lanes<Real>::count, half = lanes / 2;
+template <class S> struct TapVectors {
+  static constexpr int lanes = S::lanes, half = lanes / 2;
   Taps taps;
 
   LED_INLINE int64_t vectors() const { return (taps.cosines() + half - 1) / half; }
@@ -171,8 +171,8 @@ template <class Real> struct TapVectors {
 };
 
 // The weighted basis with taps along the lanes, [frequency][TapVectors]. What is 0 stays as it is.
-template <class Real> LED_INLINE void transpose_basis(const Real* basis, const Real* weights, TapVectors<Real> layout, Real* transposed) {
-  constexpr int lanes = Lanes<Real>::count;
+template <class S> LED_INLINE void transpose_basis(const Real<S>* basis, const Real<S>* weights, TapVectors<S> layout, Real<S>* transposed) {
+  constexpr int lanes = S::lanes;
   const int64_t cosines = layout.taps.cosines(), sines = layout.taps.sines(), size = layout.size();
   for (int64_t t = 0; t < cosines; ++t)
     for (int l = 0; l < lanes; ++l) transposed[l * size + layout.cosine(t)] = basis[t * lanes + l] * weights[l];
@@ -181,23 +181,23 @@ template <class Real> LED_INLINE void transpose_basis(const Real* basis, const R
 }
 
 // gradient[c, r, :] += Re Σ_lanes inverse[r, c] (cos + i sin).
-template <class Real>
-LED_INLINE void accumulate_gradient(const LaneMatrix<Real>& inverse, const Real* transposed, TapVectors<Real> layout, Real* gradient) {
-  constexpr int lanes = Lanes<Real>::count;
-  Mask<Real> upper = {};
+template <class S>
+LED_INLINE void accumulate_gradient(const LaneMatrix<S>& inverse, const Real<S>* transposed, TapVectors<S> layout, Real<S>* gradient) {
+  constexpr int lanes = S::lanes;
+  Mask<S> upper = {};
   for (int l = lanes / 2; l < lanes; ++l) upper[l] = -1;
   const int64_t size = layout.size();
   for (int c = 0; c < inverse.n; ++c)
     for (int r = 0; r < inverse.n; ++r, gradient += size) {
-      const Real* z = inverse.entry(r, c);
+      const Real<S>* z = inverse.entry(r, c);
       for (int64_t t = 0; t < size; t += lanes) {
-        Vec<Real> sum[2] = {load(gradient + t), Vec<Real>{}};
+        Vec<S> sum[2] = {load<S>(gradient + t), Vec<S>{}};
 #pragma GCC unroll 16
         for (int l = 0; l < lanes; ++l) {
-          const Vec<Real> re = Vec<Real>{} + z[l], im = Vec<Real>{} + z[lanes + l];
-          sum[l % 2] += load(transposed + l * size + t) * (upper ? im : re);
+          const Vec<S> re = Vec<S>{} + z[l], im = Vec<S>{} + z[lanes + l];
+          sum[l % 2] += load<S>(transposed + l * size + t) * (upper ? im : re);
         }
-        store(gradient + t, sum[0] + sum[1]);
+        store<S>(gradient + t, sum[0] + sum[1]);
       }
     }
 }
