@@ -9,7 +9,7 @@ from led_fast.ops import _layer_map
 from led_fast.ops._autograd import differentiable
 from led_fast.ops._checks import check_floating
 from led_fast.ops._layer_map import Geometry
-from led_fast.ops.row_space import solve_normal_equations
+from led_fast.ops.row_space import project
 
 _norm_op = torch.ops.led_fast.perpendicular_norm.default
 _norm_backward_op = torch.ops.led_fast.perpendicular_norm_backward.default
@@ -88,7 +88,7 @@ def perpendicular(
         groups: Must divide C and O.
         mode: "direction": `x - û ûᵀ x`, perpendicular to the one direction `u = Wᵀ t`. "exact": `x - Wᵀ (W
             Wᵀ)⁻¹ W x`, perpendicular to every row of W; 0 where the layer does not reduce dimension. The two
-            agree where W's rows are orthonormal up to one scale. Exact mode computes in float64: by Cholesky
+            agree where W's rows are orthonormal up to one scale. Exact mode factors in float64: by Cholesky
             for linear layers, where singular values below about 1e-6 of the largest count as 0, and by
             conjugate gradients for convolutions, to a residual `‖W x⊥‖ ≤ 1e-10 ‖W x‖`.
 
@@ -106,9 +106,7 @@ def perpendicular(
     with _without_autocast(x):
         x, weight, t = _widen(x, weight, t)
         if mode == "exact":
-            wide_x, wide_weight = x.double(), weight.double()
-            y = solve_normal_equations(wide_x, wide_weight, geometry)
-            return (wide_x - _layer_map.transpose(y, wide_weight, x.shape, geometry)).to(x.dtype)
+            return x - project(x, weight, geometry)
         t = _layer_map.apply(x, weight, geometry) if t is None else t
         u = _layer_map.transpose(t, weight, x.shape, geometry)
         return x - _coefficient(x, u) * u

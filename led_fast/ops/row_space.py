@@ -1,4 +1,4 @@
-"""Coordinates of an input in the row space of a linear layer or convolution."""
+"""The orthogonal projection on the row space of a linear layer or convolution."""
 
 import torch
 from torch import Tensor
@@ -11,16 +11,21 @@ MAX_ITERATIONS = 2000
 _RIDGE = 1e-12  # relative to the mean eigenvalue: keeps Cholesky alive where rows depend on each other
 
 
-def solve_normal_equations(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """`y` with `W Wᵀ y = W x`: then `Wᵀ y` is the projection of x on the rows of W. For float64."""
+def project(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """`Wᵀ (W Wᵀ)⁻¹ W x`, the part of x in the span of the rows of W. Differentiable any number of times."""
     if x.dim() == 2:
-        gram = weight @ weight.T
-        ridge = _RIDGE * gram.diagonal().mean() + torch.finfo(x.dtype).tiny
-        factor = torch.linalg.cholesky(
-            gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        )
-        return torch.cholesky_solve(weight @ x.T, factor).T
-    return _Solve.apply(_layer_map.apply(x, weight, geometry), weight, x.shape, geometry)
+        basis = _orthonormal_rows(weight.double()).to(x.dtype)
+        return x @ basis.T @ basis
+    wide, wide_weight = x.double(), weight.double()
+    y = _Solve.apply(_layer_map.apply(wide, wide_weight, geometry), wide_weight, x.shape, geometry)
+    return _layer_map.transpose(y, wide_weight, x.shape, geometry).to(x.dtype)
+
+
+def _orthonormal_rows(weight: Tensor) -> Tensor:
+    gram = weight @ weight.T
+    ridge = _RIDGE * gram.diagonal().mean() + torch.finfo(weight.dtype).tiny
+    factor = torch.linalg.cholesky(gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
+    return torch.linalg.solve_triangular(factor, weight, upper=False)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
