@@ -80,6 +80,12 @@ def test_perpendicular(compare, compiled, threads, what, image, channels, outs, 
             torch.testing.assert_close(a, b, atol=1e-3 * b.abs().max().item(), rtol=0)
     compare(
         "perpendicular",
-        {"what": what, "image": image, "layer": f"{channels}->{outs}@{size}", "batch": batch, "threads": threads},
+        {
+            "what": what,
+            "image": image,
+            "layer": f"{channels}->{outs}@{size}",
+            "batch": batch,
+            "threads": threads,
+        },
         contenders,
     )

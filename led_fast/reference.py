@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input
 
 
 def soft_relu(
@@ -51,7 +52,13 @@ def circulant_logdet(weight: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def perpendicular_norm(
-    x: Tensor, weight: Tensor, t: Tensor | None = None, stride=1, padding=0, dilation=1, groups=1
+    x: Tensor,
+    weight: Tensor,
+    t: Tensor | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
 ) -> Tensor:
     """`‖x⊥‖² = ‖x‖² - ‖t‖⁴ / ‖u‖²` with `t = W x` and `u = Wᵀ t`, for a linear layer or a convolution (Sec. 2.2)."""
     if x.dim() == 2:
@@ -59,6 +66,6 @@ def perpendicular_norm(
         u = t @ weight
     else:
         t = F.conv2d(x, weight, None, stride, padding, dilation, groups) if t is None else t
-        u = torch.nn.grad.conv2d_input(x.shape, weight, t, stride, padding, dilation, groups)
+        u = conv2d_input(x.shape, weight, t, stride, padding, dilation, groups)
     xx, tt, uu = (v.flatten(1).square().sum(1) for v in (x, t, u))
     return (xx - tt * tt / uu).clamp_min(0).sqrt()

@@ -156,7 +156,9 @@ suite.wrong(
     "const int j = (x - kx * h.dilation)",
 )
 suite.wrong("every tap taken", "ky += v.step", "ky += 1")
-suite.wrong("wrong group's weights", "(int64_t(group) * p.outs + first)", "(int64_t(of_group) * p.outs + first)")
+suite.wrong(
+    "wrong group's weights", "(int64_t(group) * p.outs + first)", "(int64_t(of_group) * p.outs + first)"
+)
 suite.wrong(
     "missing tail", "at < size ? u[sample * size + at] : T(0)", "at + 1 < size ? u[sample * size + at] : T(0)"
 )

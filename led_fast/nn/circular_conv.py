@@ -70,7 +70,8 @@ class CircularConv2d(nn.Module):
             raise ValueError(
                 f"CircularConv2d: x must have shape (B, {self.channels}, H, W), got {tuple(x.shape)}"
             )
-        weight, padding = self.weight, []
+        weight: Tensor = self.weight
+        padding: list[int] = []
         for dim in (-1, -2):
             weight, around = _fit(weight, dim, x.shape[dim])
             padding += around

@@ -1,12 +1,14 @@
 """Linear layers and convolutions that also report what they did not look at (LED, Sec. 2.2)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from led_fast.ops.perpendicular import MODES, perpendicular, perpendicular_norm
 
 
-def _norm(x: Tensor, weight: Tensor, t: Tensor, mode: str, **geometry) -> Tensor:
+def _norm(x: Tensor, weight: Tensor, t: Tensor, mode: str, **geometry: Any) -> Tensor:
     if mode == "direction":
         return perpendicular_norm(x, weight, t, **geometry)
     rest = perpendicular(x, weight, mode=mode, **geometry).flatten(1)
@@ -50,13 +52,13 @@ class PerpendicularLinear(nn.Linear):
         out_features: int,
         bias: bool = True,
         mode: str = "direction",
-        device=None,
-        dtype=None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.mode = _check_mode("PerpendicularLinear", mode)
         super().__init__(in_features, out_features, bias, device, dtype)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Returns `W x + b` and `‖x⊥‖` of shape (B,)."""
         t = nn.functional.linear(x, self.weight)
         norm = _norm(x, self.weight, t, self.mode)
@@ -110,8 +112,8 @@ class PerpendicularConv2d(nn.Conv2d):
         bias: bool = True,
         padding_mode: str = "zeros",
         mode: str = "direction",
-        device=None,
-        dtype=None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         if padding_mode != "zeros":
             raise ValueError(f"PerpendicularConv2d: padding_mode must be 'zeros', got {padding_mode!r}")
@@ -134,9 +136,11 @@ class PerpendicularConv2d(nn.Conv2d):
             dtype,
         )
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Returns `W x + b` and `‖x⊥‖` of shape (B,)."""
-        geometry = dict(stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups)
+        geometry: dict[str, Any] = dict(
+            stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
+        )
         t = nn.functional.conv2d(x, self.weight, None, **geometry)
         norm = _norm(x, self.weight, t, self.mode, **geometry)
         return t if self.bias is None else t + self.bias.to(t.dtype).reshape(-1, 1, 1), norm
@@ -169,7 +173,7 @@ class PerpendicularSequential(nn.Sequential):
         super().__init__(*layers)
         self.squared = squared
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Returns the last layer's output, and the sum of norms."""
         total = x.new_zeros(len(x), dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
         for layer in self:

@@ -38,6 +38,10 @@ def both_by_unfolding(x: Tensor, weight: Tensor, grad_t: Tensor, geometry: Geome
     do not repay. For one group.
     """
     stride, padding, dilation, _ = geometry
-    patches = F.unfold(x, weight.shape[2:], dilation, padding, stride).transpose(0, 1).flatten(1)
+    patches = (
+        F.unfold(x, weight.shape[2:], tuple(dilation), tuple(padding), tuple(stride))
+        .transpose(0, 1)
+        .flatten(1)
+    )
     t = (weight.flatten(1) @ patches).unflatten(1, (len(x), -1)).transpose(0, 1).reshape(grad_t.shape)
     return t, (grad_t.flatten(2).transpose(0, 1).flatten(1) @ patches.T).reshape(weight.shape)

@@ -66,7 +66,7 @@ def _exceeds_kernels(weight: Tensor, rows: int, columns: int) -> bool:
     channels = weight.shape[-3]
     if weight.is_cuda:  # a block has the matrix, and four vectors, in its shared memory
         size = 2 * weight.element_size()
-        shared = torch.cuda.get_device_properties(weight.device).shared_memory_per_block_optin
+        shared = torch.cuda.get_device_properties(weight.device).shared_memory_per_block_optin  # type: ignore[attr-defined]
         return channels > 32 and size * channels * (channels + 4) + 8 * channels + 128 > shared
     return rows * columns <= 3 and channels >= 64  # one or two frequencies leave SIMD lanes empty
 
