@@ -34,6 +34,21 @@ def test_log_prob_needs_a_normalizer_and_then_integrates_to_one(model):
     torch.testing.assert_close(model.log_prob(x), gaussian_mixture(MEANS, 0.3)(x), atol=2e-4, rtol=0)
 
 
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_refinement_refuses_weights_that_are_not_finite(broken):
+    log_weights = torch.zeros(10)
+    log_weights[3] = broken
+    with pytest.raises(ValueError, match="not finite"):
+        _systematic(log_weights, 4)
+    with pytest.raises(ValueError, match="all are zero"):
+        _systematic(torch.full((10,), -float("inf")), 4)
+
+
+def test_refinement_of_nothing_is_refused(model):
+    with pytest.raises(ValueError, match="n must be positive, got 0"):
+        model.sample(0, refine=True)
+
+
 def test_refined_samples_follow_the_density(model):
     refined = model.refined_sample(4000, draws_per_sample=20)
     near = torch.cdist(refined.x, MEANS) < 3 * 0.3

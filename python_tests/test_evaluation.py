@@ -92,6 +92,14 @@ def test_known_divergence_is_reported():
     assert report["log_normalizer"]["quadrature"] == pytest.approx(log_mean, abs=2e-3)
 
 
+def test_a_quadrature_that_cuts_mass_off_vouches_for_nothing():
+    estimate = NormalizerEstimate(0.0, (-0.1, 0.1), 20_000, 20, 1.0, 1e-4, 0.0, True, "")
+    seen = _normalizer(estimate, QuadratureEstimate(0.0, 1e-4, 1e-6, 1000))
+    cut = _normalizer(estimate, QuadratureEstimate(0.0, 1e-4, 0.3, 1000))
+    assert seen["reliable"] and not cut["reliable"]
+    assert "30.0 % of the mass lies at the edge" in cut["reason"]
+
+
 def test_a_generator_that_drops_modes_is_called_unreliable():
     report = evaluate(perfect(ring(), modes=4), MixtureSource("ring", ring()), seed=0).report
     assert report["modes"] == 4

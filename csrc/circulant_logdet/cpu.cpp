@@ -1,6 +1,6 @@
-// The log-determinant of circular convolutions on the CPU, and its gradient in the same pass: the symbols at a SIMD vector
-// of frequencies (16 in fp32 with AVX-512) are evaluated, eliminated and dropped. Work is split by batch and frequency
-// into fixed pieces, whose results are added in order: nothing depends on the number of threads.
+// The log-determinant of circular convolutions on the CPU, and its gradient in the same pass: the symbols at a SIMD
+// vector of frequencies (16 in fp32 with AVX-512) are evaluated, eliminated and dropped. Work is split by batch and
+// frequency into fixed pieces, whose results are added in order: nothing depends on the number of threads.
 #include <algorithm>
 #include <memory>
 #include <new>
@@ -13,7 +13,8 @@
 namespace led::circulant_logdet {
 namespace {
 
-constexpr int64_t kGroupsPerGradient = 4;  // SIMD groups of frequencies whose gradients are added up before they are kept
+constexpr int64_t kGroupsPerGradient =
+    4;  // SIMD groups of frequencies whose gradients are added up before they are kept
 
 // What one thread works in.
 template <class S> class Workspace {
@@ -29,7 +30,7 @@ template <class S> class Workspace {
 
  public:
   LaneMatrix<S> matrix;
-  Real<S> *basis, *weights, *transposed;
+  Real<S>*basis, *weights, *transposed;
   std::vector<Exchange<S>> exchanges;
 
   Workspace(const Problem& p)
@@ -42,7 +43,8 @@ template <class S> class Workspace {
   }
 };
 
-template <class S> LED_INLINE void evaluate_group(const Spectrum& s, int64_t group, const Real<S>* folded, const Workspace<S>& w) {
+template <class S>
+LED_INLINE void evaluate_group(const Spectrum& s, int64_t group, const Real<S>* folded, const Workspace<S>& w) {
   evaluate_basis<S>(s, group, w.basis, w.weights);
   evaluate_symbols(folded, w.basis, s.taps, w.matrix);
 }
@@ -53,13 +55,13 @@ template <class S> LED_INLINE void differentiate_group(const Spectrum& s, const 
 }
 
 // Plain functions, since target_clones does not apply to templates.
-#define LED_KERNELS(S, TARGET)                                                                                         \
-  TARGET void evaluate(const Spectrum& s, int64_t group, const Real<S>* folded, const Workspace<S>& w) {               \
-    evaluate_group(s, group, folded, w);                                                                               \
-  }                                                                                                                    \
-  TARGET double sum_logs(const Workspace<S>& w) { return sum_log_abs_det(w.matrix, w.weights); }                       \
-  TARGET void differentiate(const Spectrum& s, const Workspace<S>& w, Real<S>* gradient) {                             \
-    differentiate_group(s, w, gradient);                                                                               \
+#define LED_KERNELS(S, TARGET)                                                                           \
+  TARGET void evaluate(const Spectrum& s, int64_t group, const Real<S>* folded, const Workspace<S>& w) { \
+    evaluate_group(s, group, folded, w);                                                                 \
+  }                                                                                                      \
+  TARGET double sum_logs(const Workspace<S>& w) { return sum_log_abs_det(w.matrix, w.weights); }         \
+  TARGET void differentiate(const Spectrum& s, const Workspace<S>& w, Real<S>* gradient) {               \
+    differentiate_group(s, w, gradient);                                                                 \
   }
 LED_KERNELS(WideFloat, LED_WIDE)
 LED_KERNELS(WideDouble, LED_WIDE)
@@ -70,8 +72,13 @@ LED_KERNELS(NarrowDouble, LED_NARROW)
 template <class S> class Computation {
  public:
   Computation(const Real<S>* weight, Real<S>* logdet, Real<S>* gradient, const Problem& problem)
-      : p_(problem), spectrum_(p_.grid, p_.taps), logdet_(logdet), gradient_(gradient), folded_(p_.batch * p_.weight_size()),
-        sums_(p_.batch * groups_), partial_(gradient ? p_.batch * pieces_ * partial_size_ : 0) {
+      : p_(problem),
+        spectrum_(p_.grid, p_.taps),
+        logdet_(logdet),
+        gradient_(gradient),
+        folded_(p_.batch * p_.weight_size()),
+        sums_(p_.batch * groups_),
+        partial_(gradient ? p_.batch * pieces_ * partial_size_ : 0) {
     fold_taps<S>(weight, p_.batch * p_.entries(), p_.taps, folded_.data());
     for (int64_t b = 0; b < p_.batch; ++b) {
       const Real<S>* w = weight + b * p_.weight_size();
@@ -151,10 +158,12 @@ template <class T> void compute(const void* weight, void* logdet, void* gradient
   else Computation<Simd<T, kNarrowBytes>>(w, out, grad, problem).run();
 }
 
-std::tuple<Tensor, std::optional<Tensor>> logdet_cpu(const Tensor& weight, int64_t rows, int64_t columns, bool with_gradient) {
-  return logdet_op(weight, rows, columns, with_gradient, [&](const void* w, void* logdet, void* gradient, const Problem& problem) {
-    (weight.scalar_type() == ScalarType::Double ? compute<double> : compute<float>)(w, logdet, gradient, problem);
-  });
+std::tuple<Tensor, std::optional<Tensor>> logdet_cpu(const Tensor& weight, int64_t rows, int64_t columns,
+                                                     bool with_gradient) {
+  return logdet_op(
+      weight, rows, columns, with_gradient, [&](const void* w, void* logdet, void* gradient, const Problem& problem) {
+        (weight.scalar_type() == ScalarType::Double ? compute<double> : compute<float>)(w, logdet, gradient, problem);
+      });
 }
 
 Tensor forward(const Tensor& weight, int64_t rows, int64_t columns) {

@@ -1,10 +1,10 @@
-// The log-determinant of circular convolutions on the GPU. The symbol at a frequency is evaluated from the taps where it
-// is eliminated: in the registers of a warp, a row a lane, or in the shared memory of a block. For the gradient, inverse
-// symbols of a chunk of frequencies are kept in memory until a second kernel has folded them into taps. No atomics:
-// every run gives the same bits.
+// The log-determinant of circular convolutions on the GPU. The symbol at a frequency is evaluated from the taps where
+// it is eliminated: in the registers of a warp, a row a lane, or in the shared memory of a block. For the gradient,
+// inverse symbols of a chunk of frequencies are kept in memory until a second kernel has folded them into taps. No
+// atomics: every run gives the same bits.
+#include "circulant_logdet/launch.h"
 #include "common/gpu.h"
 #include "common/reduce.cuh"
-#include "circulant_logdet/launch.h"
 
 #define LED_FUNCTION __host__ __device__ __forceinline__
 #include "circulant_logdet/math.h"
@@ -15,29 +15,24 @@ namespace {
 constexpr int kThreads = 128;       // of a block of warp_kernel, phase_kernel and sum_kernel
 constexpr int kBlockThreads = 256;  // of a block of block_kernel and fold_kernel
 // Up to so many channels, a warp has the matrix in registers.
-template <typename Real>
-constexpr int kWarpChannels = sizeof(Real) == 4 ? 32 : 16;
+template <typename Real> constexpr int kWarpChannels = sizeof(Real) == 4 ? 32 : 16;
 constexpr int kSlices = kBlockThreads / 32;  // warps that share the frequencies of a fold
-constexpr int kFoldTaps = 5;        // pairs of taps folded at a time: all of a 3 x 3 kernel's
+constexpr int kFoldTaps = 5;                 // pairs of taps folded at a time: all of a 3 x 3 kernel's
 
-template <typename Real>
-using Complex = Pack<Real, 2>;
+template <typename Real> using Complex = Pack<Real, 2>;
 
-template <typename Real>
-__device__ __forceinline__ Complex<Real> multiply(Complex<Real> a, Complex<Real> b) {
+template <typename Real> __device__ __forceinline__ Complex<Real> multiply(Complex<Real> a, Complex<Real> b) {
   return {a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]};
 }
 
 // |re| + |im|, and infinity for NaN, so that a NaN becomes a pivot and is seen.
-template <typename Real>
-__device__ __forceinline__ Real magnitude(Complex<Real> z) {
+template <typename Real> __device__ __forceinline__ Real magnitude(Complex<Real> z) {
   const Real size = fabs(z[0]) + fabs(z[1]);
   return size == size ? size : Real(INFINITY);
 }
 
 // 1/z, and 0 for z = 0. Scaled, so that no square over- or underflows.
-template <typename Real>
-__device__ __forceinline__ Complex<Real> reciprocal(Complex<Real> z) {
+template <typename Real> __device__ __forceinline__ Complex<Real> reciprocal(Complex<Real> z) {
   const Real size = magnitude(z);
   if (size == 0) return {0, 0};
   const Real x = z[0] / size, y = z[1] / size, scale = 1 / size / (x * x + y * y);
@@ -45,8 +40,7 @@ __device__ __forceinline__ Complex<Real> reciprocal(Complex<Real> z) {
 }
 
 // log|z|: -inf for 0, NaN for infinity and NaN.
-template <typename Real>
-__device__ __forceinline__ double log_abs(Complex<Real> z) {
+template <typename Real> __device__ __forceinline__ double log_abs(Complex<Real> z) {
   const double size = magnitude(z);
   if (size == 0) return -INFINITY;
   const double x = z[0] / size, y = z[1] / size;
@@ -64,22 +58,23 @@ struct Shape {
 };
 
 // phases[f, t] = e^{iψ_t(f)} of the first half of the taps.
-template <typename Real>
-__global__ void __launch_bounds__(kThreads) phase_kernel(Complex<Real>* phases, Shape s) {
+template <typename Real> __global__ void __launch_bounds__(kThreads) phase_kernel(Complex<Real>* phases, Shape s) {
   const int64_t index = int64_t(blockIdx.x) * kThreads + threadIdx.x, cosines = s.taps.cosines();
   if (index >= s.frequencies * cosines) return;
   const Frequency f = s.grid.frequency(index / cosines);
   const int64_t t = index % cosines, a = t / s.taps.columns, b = t % s.taps.columns;
   Complex<double> row, column;
   sincospi(double(half_turns(f.row, a, s.taps.rows, s.grid.rows)) / double(s.grid.rows), &row[1], &row[0]);
-  sincospi(double(half_turns(f.column, b, s.taps.columns, s.grid.columns)) / double(s.grid.columns), &column[1], &column[0]);
+  sincospi(double(half_turns(f.column, b, s.taps.columns, s.grid.columns)) / double(s.grid.columns), &column[1],
+           &column[0]);
   const Complex<double> phase = multiply(row, column);
   phases[index] = {Real(phase[0]), Real(phase[1])};
 }
 
 // One entry of a symbol, from its taps and the frequency's phases.
 template <typename Real>
-__device__ __forceinline__ Complex<Real> evaluate_symbol(const Real* taps, const Complex<Real>* phases, const Taps& shape) {
+__device__ __forceinline__ Complex<Real> evaluate_symbol(const Real* taps, const Complex<Real>* phases,
+                                                         const Taps& shape) {
   const int64_t count = shape.count(), pairs = shape.sines();
   Complex<Real> sum = {count > 2 * pairs ? taps[pairs] : Real(0), 0};
   for (int64_t t = 0; t < pairs; ++t) {
@@ -91,8 +86,7 @@ __device__ __forceinline__ Complex<Real> evaluate_symbol(const Real* taps, const
 }
 
 // Which matrix a group of threads has: its weights, its place in the workspaces, its frequency.
-template <typename Real>
-struct Task {
+template <typename Real> struct Task {
   const Real* weight;
   const Complex<Real>* phases;
   int64_t matrix;  // in the launch
@@ -109,13 +103,13 @@ struct Task {
   }
 };
 
-// N lanes have one matrix of at most N rows, a row a lane. Rows are not exchanged: a lane remembers the step that its row
-// was the pivot of, and the inverse is written through that permutation, transposed, weighted, as [out, in]. Registers
-// cannot be indexed, so the columns move up by one at each step: the column to eliminate is always the first, and its
-// place in the inverse the last.
+// N lanes have one matrix of at most N rows, a row a lane. Rows are not exchanged: a lane remembers the step that its
+// row was the pivot of, and the inverse is written through that permutation, transposed, weighted, as [out, in].
+// Registers cannot be indexed, so the columns move up by one at each step: the column to eliminate is always the first,
+// and its place in the inverse the last.
 template <typename Real, int N, bool kInverse>
-__global__ void __launch_bounds__(kThreads) warp_kernel(const Real* weights, const Complex<Real>* all_phases, double* logs,
-                                                        Complex<Real>* inverses, Shape s) {
+__global__ void __launch_bounds__(kThreads)
+    warp_kernel(const Real* weights, const Complex<Real>* all_phases, double* logs, Complex<Real>* inverses, Shape s) {
   const int lane = threadIdx.x % N, n = s.channels;
   const int64_t index = int64_t(blockIdx.x) * (kThreads / N) + threadIdx.x / N, count = s.batch * s.frequencies;
   const Task<Real> task(min(index, count - 1), weights, all_phases, s);  // all lanes take part in the shuffles
@@ -123,7 +117,8 @@ __global__ void __launch_bounds__(kThreads) warp_kernel(const Real* weights, con
 #pragma unroll
   for (int j = 0; j < N; ++j) {
     row[j] = {0, 0};
-    if (lane < n && j < n) row[j] = evaluate_symbol(task.weight + (int64_t(lane) * n + j) * s.taps.count(), task.phases, s.taps);
+    if (lane < n && j < n)
+      row[j] = evaluate_symbol(task.weight + (int64_t(lane) * n + j) * s.taps.count(), task.phases, s.taps);
   }
   Complex<Real> pivot = {1, 0};
   int step = lane < n ? -1 : N;  // the step that this lane's row was the pivot of; -1: none yet
@@ -146,7 +141,8 @@ __global__ void __launch_bounds__(kThreads) warp_kernel(const Real* weights, con
 #pragma unroll
     for (int j = 1; j < N; ++j) {
       if (!kInverse && j >= n - k) continue;  // only the columns not yet eliminated
-      const Complex<Real> entry = {__shfl_sync(kFullMask, row[j][0], who, N), __shfl_sync(kFullMask, row[j][1], who, N)};
+      const Complex<Real> entry = {__shfl_sync(kFullMask, row[j][0], who, N),
+                                   __shfl_sync(kFullMask, row[j][1], who, N)};
       const Complex<Real> scaled = multiply(entry, inverse), product = multiply(factor, scaled);
       row[j - 1] = is_pivot ? scaled : Complex<Real>{row[j][0] - product[0], row[j][1] - product[1]};
     }
@@ -174,14 +170,15 @@ __global__ void __launch_bounds__(kThreads) warp_kernel(const Real* weights, con
 }
 
 // The shared memory of a block_kernel.
-template <typename Real>
-struct BlockMatrix {
+template <typename Real> struct BlockMatrix {
   int n, stride;
   Complex<Real>*entries, *pivot_row, *factors, *pivots;
   int *exchanged, *place;  // the row exchanged with row k; where column j of the inverse belongs
 
   // An odd stride: the entries of a column lie in different banks.
-  static __host__ __device__ size_t bytes(int n) { return (size_t(n) * (n | 1) + 3 * n) * sizeof(Complex<Real>) + 2 * n * sizeof(int); }
+  static __host__ __device__ size_t bytes(int n) {
+    return (size_t(n) * (n | 1) + 3 * n) * sizeof(Complex<Real>) + 2 * n * sizeof(int);
+  }
   __device__ BlockMatrix(unsigned char* memory, int channels) : n(channels), stride(channels | 1) {
     entries = reinterpret_cast<Complex<Real>*>(memory);
     pivot_row = entries + n * stride;
@@ -194,8 +191,7 @@ struct BlockMatrix {
 };
 
 // The first warp finds the row, from k on, with the largest entry in column k. All its lanes return it.
-template <typename Real>
-__device__ __forceinline__ int find_pivot(BlockMatrix<Real>& m, int k) {
+template <typename Real> __device__ __forceinline__ int find_pivot(BlockMatrix<Real>& m, int k) {
   Real size = -1;
   int who = k;
   for (int i = k + int(threadIdx.x); i < m.n; i += 32) {
@@ -213,8 +209,8 @@ __device__ __forceinline__ int find_pivot(BlockMatrix<Real>& m, int k) {
 
 // One block a matrix in shared memory.
 template <typename Real, bool kInverse>
-__global__ void __launch_bounds__(kBlockThreads) block_kernel(const Real* weights, const Complex<Real>* all_phases, double* logs,
-                                                              Complex<Real>* inverses, Shape s) {
+__global__ void __launch_bounds__(kBlockThreads)
+    block_kernel(const Real* weights, const Complex<Real>* all_phases, double* logs, Complex<Real>* inverses, Shape s) {
   GPU_DYNAMIC_SHARED(unsigned char, memory);
   __shared__ double scratch[kBlockThreads / 32];
   BlockMatrix<Real> m(memory, s.channels);
@@ -246,7 +242,8 @@ __global__ void __launch_bounds__(kBlockThreads) block_kernel(const Real* weight
       const Complex<Real> factor = m.factors[i];
       for (int j = (kInverse ? 0 : k + 1) + lane; j < n; j += 32) {
         const Complex<Real> product = multiply(factor, m.pivot_row[j]), old = m.entry(i, j);
-        m.entry(i, j) = j == k ? Complex<Real>{-product[0], -product[1]} : Complex<Real>{old[0] - product[0], old[1] - product[1]};
+        m.entry(i, j) =
+            j == k ? Complex<Real>{-product[0], -product[1]} : Complex<Real>{old[0] - product[0], old[1] - product[1]};
       }
     }
   }
@@ -277,11 +274,11 @@ __global__ void __launch_bounds__(kBlockThreads) block_kernel(const Real* weight
   }
 }
 
-// gradient[b, entry, t] (+)= Re Σ_f inverse e^{iψ_t(f)} over the launch's frequencies, which the warps of a block share.
-// A lane has one entry.
+// gradient[b, entry, t] (+)= Re Σ_f inverse e^{iψ_t(f)} over the launch's frequencies, which the warps of a block
+// share. A lane has one entry.
 template <typename Real>
-__global__ void __launch_bounds__(kBlockThreads) fold_kernel(const Complex<Real>* inverses, const Complex<Real>* phases,
-                                                             Real* gradient, bool first, Shape s) {
+__global__ void __launch_bounds__(kBlockThreads)
+    fold_kernel(const Complex<Real>* inverses, const Complex<Real>* phases, Real* gradient, bool first, Shape s) {
   __shared__ Complex<Real> partial[kSlices][kFoldTaps][32];
   const int lane = threadIdx.x % 32, slice = threadIdx.x / 32;
   const int entries = s.channels * s.channels, blocks = (entries + 31) / 32;  // of one convolution
@@ -338,23 +335,24 @@ unsigned blocks_for(int64_t items, int64_t per_block) { return unsigned((items +
 template <typename Real, int N, bool kInverse>
 cudaError_t eliminate_in_warps(const Real* weight, const Complex<Real>* phases, double* logs, Complex<Real>* inverses,
                                const Shape& s, cudaStream_t stream) {
-  return GPU_LAUNCH((warp_kernel<Real, N, kInverse>), blocks_for(s.batch * s.frequencies, kThreads / N), kThreads, 0, stream,
-                    weight, phases, logs, inverses, s);
+  return GPU_LAUNCH((warp_kernel<Real, N, kInverse>), blocks_for(s.batch * s.frequencies, kThreads / N), kThreads, 0,
+                    stream, weight, phases, logs, inverses, s);
 }
 
 template <typename Real, bool kInverse>
-cudaError_t eliminate(const Real* weight, const Complex<Real>* phases, double* logs, Complex<Real>* inverses, const Shape& s,
-                      cudaStream_t stream) {
+cudaError_t eliminate(const Real* weight, const Complex<Real>* phases, double* logs, Complex<Real>* inverses,
+                      const Shape& s, cudaStream_t stream) {
   if (s.channels <= 8) return eliminate_in_warps<Real, 8, kInverse>(weight, phases, logs, inverses, s, stream);
   if (s.channels <= 16) return eliminate_in_warps<Real, 16, kInverse>(weight, phases, logs, inverses, s, stream);
   if constexpr (kWarpChannels<Real> == 32) {
     if (s.channels <= 32) return eliminate_in_warps<Real, 32, kInverse>(weight, phases, logs, inverses, s, stream);
   }
   const size_t bytes = BlockMatrix<Real>::bytes(s.channels);
-  const cudaError_t error = cudaFuncSetAttribute(block_kernel<Real, kInverse>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+  const cudaError_t error =
+      cudaFuncSetAttribute(block_kernel<Real, kInverse>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
   if (error != cudaSuccess) return error;
-  return GPU_LAUNCH((block_kernel<Real, kInverse>), unsigned(s.batch * s.frequencies), kBlockThreads, bytes, stream, weight,
-                    phases, logs, inverses, s);
+  return GPU_LAUNCH((block_kernel<Real, kInverse>), unsigned(s.batch * s.frequencies), kBlockThreads, bytes, stream,
+                    weight, phases, logs, inverses, s);
 }
 
 template <typename Real>
@@ -363,14 +361,15 @@ cudaError_t compute(const Real* weight, Real* logdet, Real* gradient, Complex<Re
   const int64_t all = s.grid.frequencies();
   s.first = 0;
   s.frequencies = all;
-  cudaError_t error = GPU_LAUNCH(phase_kernel<Real>, blocks_for(all * s.taps.cosines(), kThreads), kThreads, 0, stream, phases, s);
+  cudaError_t error =
+      GPU_LAUNCH(phase_kernel<Real>, blocks_for(all * s.taps.cosines(), kThreads), kThreads, 0, stream, phases, s);
   if (!gradient && error == cudaSuccess) error = eliminate<Real, false>(weight, phases, logs, inverses, s, stream);
   for (; gradient && error == cudaSuccess && s.first < all; s.first += chunk) {
     s.frequencies = chunk < all - s.first ? chunk : all - s.first;
     error = eliminate<Real, true>(weight, phases, logs, inverses, s, stream);
     if (error != cudaSuccess) return error;
-    error = GPU_LAUNCH(fold_kernel<Real>, unsigned(s.batch) * blocks_for(s.channels * s.channels, 32), kBlockThreads, 0, stream, inverses,
-                       phases, gradient, s.first == 0, s);
+    error = GPU_LAUNCH(fold_kernel<Real>, unsigned(s.batch) * blocks_for(s.channels * s.channels, 32), kBlockThreads, 0,
+                       stream, inverses, phases, gradient, s.first == 0, s);
   }
   if (error != cudaSuccess) return error;
   return GPU_LAUNCH(sum_kernel<Real>, blocks_for(s.batch, kThreads / 32), kThreads, 0, stream, logs, logdet, s);
@@ -391,7 +390,8 @@ extern "C" cudaError_t led_fast_circulant_logdet(const void* weight, void* logde
   const auto run = [&](auto* type) {
     using Real = std::remove_pointer_t<decltype(type)>;
     return compute(static_cast<const Real*>(weight), static_cast<Real*>(logdet), static_cast<Real*>(gradient),
-                   static_cast<Complex<Real>*>(phases), logs, static_cast<Complex<Real>*>(inverses), chunk, shape, stream);
+                   static_cast<Complex<Real>*>(phases), logs, static_cast<Complex<Real>*>(inverses), chunk, shape,
+                   stream);
   };
   switch (dtype) {
     case kFloat64: return run(static_cast<double*>(nullptr));

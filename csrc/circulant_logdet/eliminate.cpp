@@ -11,7 +11,7 @@ constexpr float kAcceptable = 0.5f;
 
 constexpr int kBlock = 16, kBlockFrom = 24;  // from this size on, the rest of the matrix is updated once a block
 
-constexpr int kPanel = 4;                    // columns eliminated one by one
+constexpr int kPanel = 4;  // columns eliminated one by one
 
 // The tile of a product whose sums stay in registers: 24 of 32 with AVX-512, 8 of 16 else.
 template <class S> constexpr int kTileRows = S::bytes == kWideBytes ? 3 : 2;
@@ -93,7 +93,7 @@ template <int kWidth, class S> LED_INLINE void eliminate_row(Real<S>* row, int c
   for (int j = 0; j < kWidth; ++j, row += step) {
     const Complex<S> z = j == c ? Complex<S>{Vec<S>{}, Vec<S>{}} : load_entry<S>(row);
     store_entry<S>(row, {z.re - factor.re * scaled[j].re + factor.im * scaled[j].im,
-                            z.im - factor.re * scaled[j].im - factor.im * scaled[j].re});
+                         z.im - factor.re * scaled[j].im - factor.im * scaled[j].re});
   }
 }
 
@@ -182,8 +182,7 @@ LED_INLINE void update_columns(const LaneMatrix<S>& m, Goal goal, int p, int q, 
   const int64_t stride = m.row_stride();
   int i = goal == Goal::inverse ? 0 : q;
   constexpr int rows = kTileRows<S>;
-  for (; i + rows <= m.n; i += rows)
-    multiply_tile<rows, kWidth, S>(m.entry(i, j), m.entry(i, p), stride, right, q - p);
+  for (; i + rows <= m.n; i += rows) multiply_tile<rows, kWidth, S>(m.entry(i, j), m.entry(i, p), stride, right, q - p);
   for (; i < m.n; ++i) multiply_tile<1, kWidth, S>(m.entry(i, j), m.entry(i, p), stride, right, q - p);
 }
 
@@ -244,7 +243,8 @@ template <class S> void eliminate(const LaneMatrix<S>& m, Goal goal, std::vector
     const int end = std::min(begin + block, n);
     const size_t first = exchanges.size();
     const auto update = [&](int p, int q, size_t first_exchange, int from, int to) {
-      if (from < to) apply(m, goal, p, q, exchanges.data() + first_exchange, exchanges.data() + exchanges.size(), from, to);
+      if (from < to)
+        apply(m, goal, p, q, exchanges.data() + first_exchange, exchanges.data() + exchanges.size(), from, to);
     };
     for (int p = begin, q; p < end; p = q) {
       q = p + kPanel <= end ? p + kPanel : p + 1;

@@ -45,7 +45,7 @@ template <class S> class LaneMatrix {
  private:
   // An odd number of entries, so that the rows of a column fall on different cache sets.
   static LED_INLINE int64_t row_stride(int n) { return int64_t(n | 1) * entry_size; }
-  Real<S> *entries_, *pivots_, *magnitudes_;
+  Real<S>*entries_, *pivots_, *magnitudes_;
 };
 
 enum class Goal { determinant, inverse };

@@ -14,7 +14,8 @@ enum Dtype : int { kFloat64, kFloat32 };
 // A null gradient asks for none. Workspaces, F being the number of frequencies of the half spectrum and T the taps:
 //   phases:   F * ((T + 1) / 2) * 2 elements of `dtype`
 //   logs:     batch * F doubles
-//   inverses: batch * chunk * channels * channels * 2 elements of `dtype`, or null where gradient is: so many frequencies
+//   inverses: batch * chunk * channels * channels * 2 elements of `dtype`, or null where gradient is: so many
+//   frequencies
 //             are inverted before their part of the gradient is added up
 // cudaErrorInvalidValue where a matrix of `channels` does not fit in the device's shared memory.
 extern "C" cudaError_t led_fast_circulant_logdet(const void* weight, void* logdet, void* gradient, void* phases,

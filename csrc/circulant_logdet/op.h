@@ -21,8 +21,9 @@ struct Problem {
 
 inline Problem problem_of(const Tensor& weight, int64_t rows, int64_t columns) {
   const int64_t dim = weight.dim();
-  STD_TORCH_CHECK(dim >= 4 && weight.size(dim - 3) == weight.size(dim - 4) && weight.size(dim - 2) > 0 && weight.size(dim - 1) > 0,
-                  "circulant_logdet: weight must have shape (..., C, C, kh, kw)");
+  STD_TORCH_CHECK(
+      dim >= 4 && weight.size(dim - 3) == weight.size(dim - 4) && weight.size(dim - 2) > 0 && weight.size(dim - 1) > 0,
+      "circulant_logdet: weight must have shape (..., C, C, kh, kw)");
   STD_TORCH_CHECK(weight.scalar_type() == ScalarType::Float || weight.scalar_type() == ScalarType::Double,
                   "circulant_logdet: weight must be float32 or float64");
   STD_TORCH_CHECK(rows > 0 && columns > 0 && rows < (int64_t(1) << 30) / columns && weight.size(dim - 3) < (1 << 15),
@@ -41,7 +42,8 @@ inline Tensor empty_contiguous(const Tensor& like, std::vector<int64_t> sizes) {
 
 // launch(weight, logdet, gradient or null, problem) on dense data of the weight's dtype; not called on an empty batch.
 template <class Launch>
-std::tuple<Tensor, std::optional<Tensor>> logdet_op(const Tensor& weight, int64_t rows, int64_t columns, bool with_gradient, Launch launch) {
+std::tuple<Tensor, std::optional<Tensor>> logdet_op(const Tensor& weight, int64_t rows, int64_t columns,
+                                                    bool with_gradient, Launch launch) {
   const Problem problem = problem_of(weight, rows, columns);
   const Tensor dense = in_format(weight, MemoryFormat::Contiguous);
   const auto sizes = weight.sizes();
@@ -50,7 +52,8 @@ std::tuple<Tensor, std::optional<Tensor>> logdet_op(const Tensor& weight, int64_
   std::optional<Tensor> gradient;
   if (with_gradient) gradient = empty_contiguous(weight, shape);
   if (problem.batch > 0 && problem.channels > 0)
-    launch(dense.const_data_ptr(), logdet.mutable_data_ptr(), gradient ? gradient->mutable_data_ptr() : nullptr, problem);
+    launch(dense.const_data_ptr(), logdet.mutable_data_ptr(), gradient ? gradient->mutable_data_ptr() : nullptr,
+           problem);
   else torch::stable::zero_(logdet);
   return {logdet, gradient};
 }

@@ -32,7 +32,10 @@ struct Spectrum {
   std::vector<double> row_phases, column_phases;  // [frequency][tap][cos, sin] along each axis
 
   Spectrum(Grid grid, Taps taps)
-      : grid(grid), taps(taps), row_phases(phases(grid.rows, taps.rows)), column_phases(phases(grid.columns, taps.columns)) {}
+      : grid(grid),
+        taps(taps),
+        row_phases(phases(grid.rows, taps.rows)),
+        column_phases(phases(grid.columns, taps.columns)) {}
 
   static std::vector<double> phases(int64_t size, int64_t taps) {
     const std::vector<double> roots = roots_of_unity(size);
@@ -82,7 +85,8 @@ template <class S> LED_INLINE void fold_taps(const Real<S>* weight, int64_t entr
 
 // kWidth neighbouring entries of one part (real or imaginary) of the symbols.
 template <int kWidth, class S>
-LED_INLINE void combine(const Real<S>* coefficients, int64_t stride, const Real<S>* basis, int64_t count, Real<S>* out) {
+LED_INLINE void combine(const Real<S>* coefficients, int64_t stride, const Real<S>* basis, int64_t count,
+                        Real<S>* out) {
   constexpr int lanes = S::lanes;
   Vec<S> sum[kWidth] = {};
   for (int64_t t = 0; t < count; ++t) {
@@ -171,18 +175,22 @@ template <class S> struct TapVectors {
 };
 
 // The weighted basis with taps along the lanes, [frequency][TapVectors]. What is 0 stays as it is.
-template <class S> LED_INLINE void transpose_basis(const Real<S>* basis, const Real<S>* weights, TapVectors<S> layout, Real<S>* transposed) {
+template <class S>
+LED_INLINE void transpose_basis(const Real<S>* basis, const Real<S>* weights, TapVectors<S> layout,
+                                Real<S>* transposed) {
   constexpr int lanes = S::lanes;
   const int64_t cosines = layout.taps.cosines(), sines = layout.taps.sines(), size = layout.size();
   for (int64_t t = 0; t < cosines; ++t)
     for (int l = 0; l < lanes; ++l) transposed[l * size + layout.cosine(t)] = basis[t * lanes + l] * weights[l];
   for (int64_t t = 0; t < sines; ++t)
-    for (int l = 0; l < lanes; ++l) transposed[l * size + layout.sine(t)] = -basis[(cosines + t) * lanes + l] * weights[l];
+    for (int l = 0; l < lanes; ++l)
+      transposed[l * size + layout.sine(t)] = -basis[(cosines + t) * lanes + l] * weights[l];
 }
 
 // gradient[c, r, :] += Re Σ_lanes inverse[r, c] (cos + i sin).
 template <class S>
-LED_INLINE void accumulate_gradient(const LaneMatrix<S>& inverse, const Real<S>* transposed, TapVectors<S> layout, Real<S>* gradient) {
+LED_INLINE void accumulate_gradient(const LaneMatrix<S>& inverse, const Real<S>* transposed, TapVectors<S> layout,
+                                    Real<S>* gradient) {
   constexpr int lanes = S::lanes;
   Mask<S> upper = {};
   for (int l = lanes / 2; l < lanes; ++l) upper[l] = -1;

@@ -29,11 +29,21 @@ template <> struct Format<double> {
 
 // ---- half precisions: storage types, widened to float where they are loaded ---------------------------------
 
-struct Half { uint16_t bits; };
-struct BFloat16 { uint16_t bits; };
-template <class T> struct Storage { using Real = T; };  // the type a dtype is computed in
-template <> struct Storage<Half> { using Real = float; };
-template <> struct Storage<BFloat16> { using Real = float; };
+struct Half {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+template <class T> struct Storage {
+  using Real = T;
+};  // the type a dtype is computed in
+template <> struct Storage<Half> {
+  using Real = float;
+};
+template <> struct Storage<BFloat16> {
+  using Real = float;
+};
 template <class T> using RealOf = typename Storage<T>::Real;
 
 LED_INLINE float load(float x) { return x; }
@@ -49,14 +59,16 @@ LED_INLINE void store(BFloat16* p, float x) {
 
 LED_INLINE float load(Half x) {
   const uint32_t magnitude = uint32_t(x.bits & 0x7fff) << 13;
-  const uint32_t finite = bits<uint32_t>(bits<float>(magnitude) * 0x1p112f);  // moves the bias; subnormals come out right
-  const uint32_t special = magnitude | 0x7f800000;                           // inf and NaN
+  const uint32_t finite =
+      bits<uint32_t>(bits<float>(magnitude) * 0x1p112f);  // moves the bias; subnormals come out right
+  const uint32_t special = magnitude | 0x7f800000;        // inf and NaN
   return bits<float>((magnitude >= 0x0f800000 ? special : finite) | uint32_t(x.bits & 0x8000) << 16);
 }
 LED_INLINE void store(Half* p, float x) {
   const uint32_t u = bits<uint32_t>(x), sign = (u >> 16) & 0x8000, magnitude = u & 0x7fffffff;
   const uint32_t normal = (magnitude - 0x38000000 + 0xfff + ((magnitude >> 13) & 1)) >> 13;
-  const uint32_t subnormal = bits<uint32_t>(bits<float>(magnitude) + 0.5f) - 0x3f000000;  // the addition rounds at 2^-24
+  const uint32_t subnormal =
+      bits<uint32_t>(bits<float>(magnitude) + 0.5f) - 0x3f000000;  // the addition rounds at 2^-24
   const uint32_t special = magnitude > 0x7f800000 ? 0x7e00 : 0x7c00;
   p->bits = uint16_t(sign | (magnitude >= 0x477ff000 ? special : magnitude < 0x38800000 ? subnormal : normal));
 }

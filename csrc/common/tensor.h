@@ -14,7 +14,8 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 // Uninitialised, with `like`'s device. Cheaper than stable::empty, which goes through the dispatcher.
-inline Tensor empty_strided(const Tensor& like, const int64_t* sizes, const int64_t* strides, int64_t dim, ScalarType dtype) {
+inline Tensor empty_strided(const Tensor& like, const int64_t* sizes, const int64_t* strides, int64_t dim,
+                            ScalarType dtype) {
   AtenTensorHandle handle;
   TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
       dim, sizes, strides, torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),

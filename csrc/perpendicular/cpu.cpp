@@ -98,17 +98,17 @@ LED_INLINE void karatsuba_block(const Arrays<T>& a, const Geometry& g, const kar
   }
 }
 
-#define LED_KERNELS(T)                                                                                              \
-  LED_MULTIVERSION void pack(const T* weight, const Geometry& g, const Block& b, T* packed) {                       \
-    karatsuba::pack_weight(weight, g, b.channel, b.channels, packed);                                               \
-  }                                                                                                                 \
-  LED_MULTIVERSION void pack(const T* t, const Geometry& g, const karatsuba::Grid& grid, int64_t samples,           \
-                             karatsuba::Lines<T>& lines, T* packed) {                                               \
-    karatsuba::pack_cells(t, g, grid, samples, lines, packed);                                                      \
-  }                                                                                                                 \
-  LED_MULTIVERSION void run(const Arrays<T>& a, const Geometry& g, const karatsuba::Grid& grid, const T* cells,     \
+#define LED_KERNELS(T)                                                                                               \
+  LED_MULTIVERSION void pack(const T* weight, const Geometry& g, const Block& b, T* packed) {                        \
+    karatsuba::pack_weight(weight, g, b.channel, b.channels, packed);                                                \
+  }                                                                                                                  \
+  LED_MULTIVERSION void pack(const T* t, const Geometry& g, const karatsuba::Grid& grid, int64_t samples,            \
+                             karatsuba::Lines<T>& lines, T* packed) {                                                \
+    karatsuba::pack_cells(t, g, grid, samples, lines, packed);                                                       \
+  }                                                                                                                  \
+  LED_MULTIVERSION void run(const Arrays<T>& a, const Geometry& g, const karatsuba::Grid& grid, const T* cells,      \
                             int64_t first, int64_t samples, const Block& b, Scratch<T>& scratch, Moments* moments) { \
-    karatsuba_block(a, g, grid, cells, first, samples, b, scratch, moments);                                        \
+    karatsuba_block(a, g, grid, cells, first, samples, b, scratch, moments);                                         \
   }
 LED_KERNELS(float)
 LED_KERNELS(double)
@@ -121,11 +121,13 @@ constexpr int64_t kStretch = 512;
 template <class T> std::vector<Moments> karatsuba_moments(const Arrays<T>& a, const Geometry& g) {
   using namespace karatsuba;
   const Grid grid(g);
-  const int64_t per_group = samples_per_group(grid), per_stretch = divide_up(divide_up(kStretch, grid.tiles()), per_group) * per_group;
+  const int64_t per_group = samples_per_group(grid),
+                per_stretch = divide_up(divide_up(kStretch, grid.tiles()), per_group) * per_group;
   const int64_t group_size = divide_up(per_group * grid.tiles(), kRows) * kRows * kProducts * g.out_channels;
   const int64_t n = divide_up(g.in_channels, kChannels<T>);
   std::vector<Moments> moments(g.batch * n), of_block(n * g.batch);
-  const auto cells = allocate<T>(std::min(per_stretch, divide_up(g.batch, per_group) * per_group) / per_group * group_size);
+  const auto cells =
+      allocate<T>(std::min(per_stretch, divide_up(g.batch, per_group) * per_group) / per_group * group_size);
   for (int64_t start = 0; start < g.batch; start += per_stretch) {
     const int64_t stop = std::min(g.batch, start + per_stretch), groups = divide_up(stop - start, per_group);
     torch::stable::parallel_for(0, groups, 1, [&](int64_t begin, int64_t end) {
@@ -143,7 +145,8 @@ template <class T> std::vector<Moments> karatsuba_moments(const Arrays<T>& a, co
         pack(a.weight, g, block, scratch.weight.get());
         for (int64_t i = 0; i < groups; ++i) {
           const int64_t first = start + i * per_group, samples = std::min(per_group, stop - first);
-          run(a, g, grid, cells.get() + i * group_size, first, samples, block, scratch, of_block.data() + c * g.batch + first);
+          run(a, g, grid, cells.get() + i * group_size, first, samples, block, scratch,
+              of_block.data() + c * g.batch + first);
         }
       }
     });
@@ -174,17 +177,18 @@ std::tuple<Tensor, Tensor, Tensor> norm_cpu(const Tensor& x, const Tensor& weigh
                                             std::vector<int64_t> stride, std::vector<int64_t> padding,
                                             std::vector<int64_t> dilation, int64_t groups, bool keep_u) {
   const Geometry g = geometry_of(x, weight, t, stride, padding, dilation, groups);
-  return norm_op(x, weight, t, g, keep_u, [&](const Tensor& xc, const Tensor& wc, const Tensor& tc, Tensor& norm,
-                                              Tensor& coefficient, void* u) {
-    dispatch(x, [&](auto* type) {
-      using T = std::remove_pointer_t<decltype(type)>;
-      const Arrays<T> a{static_cast<const T*>(xc.const_data_ptr()), static_cast<const T*>(wc.const_data_ptr()),
-                        static_cast<const T*>(tc.const_data_ptr()), static_cast<T*>(u)};
-      STD_TORCH_CHECK(direct::applies<T>(g), "perpendicular_norm: at most ", kColumns<T>, " taps, got ", g.taps());
-      finish(prefer_karatsuba<T>(g) ? karatsuba_moments(a, g) : direct_moments(a, g), g.batch,
-             static_cast<T*>(norm.mutable_data_ptr()), static_cast<T*>(coefficient.mutable_data_ptr()));
-    });
-  });
+  return norm_op(
+      x, weight, t, g, keep_u,
+      [&](const Tensor& xc, const Tensor& wc, const Tensor& tc, Tensor& norm, Tensor& coefficient, void* u) {
+        dispatch(x, [&](auto* type) {
+          using T = std::remove_pointer_t<decltype(type)>;
+          const Arrays<T> a{static_cast<const T*>(xc.const_data_ptr()), static_cast<const T*>(wc.const_data_ptr()),
+                            static_cast<const T*>(tc.const_data_ptr()), static_cast<T*>(u)};
+          STD_TORCH_CHECK(direct::applies<T>(g), "perpendicular_norm: at most ", kColumns<T>, " taps, got ", g.taps());
+          finish(prefer_karatsuba<T>(g) ? karatsuba_moments(a, g) : direct_moments(a, g), g.batch,
+                 static_cast<T*>(norm.mutable_data_ptr()), static_cast<T*>(coefficient.mutable_data_ptr()));
+        });
+      });
 }
 
 LED_MULTIVERSION Moments measure_all(const float* x, const float* u, int64_t n) { return measure(x, u, n); }
@@ -200,12 +204,13 @@ std::tuple<Tensor, Tensor> norm_to_cpu(const Tensor& x, const Tensor& u) {
       std::vector<Moments> moments(samples * n);
       torch::stable::parallel_for(0, samples * n, std::max<int64_t>(1, chunk / std::max<int64_t>(1, size)),
                                   [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          const int64_t start = i % n * chunk, offset = i / n * size + start;
-          moments[i] = measure_all(px + offset, pu + offset, std::min(chunk, size - start));
-        }
-      });
-      finish(moments, samples, static_cast<T*>(norm.mutable_data_ptr()), static_cast<T*>(coefficient.mutable_data_ptr()));
+                                    for (int64_t i = begin; i < end; ++i) {
+                                      const int64_t start = i % n * chunk, offset = i / n * size + start;
+                                      moments[i] = measure_all(px + offset, pu + offset, std::min(chunk, size - start));
+                                    }
+                                  });
+      finish(moments, samples, static_cast<T*>(norm.mutable_data_ptr()),
+             static_cast<T*>(coefficient.mutable_data_ptr()));
     });
   });
 }

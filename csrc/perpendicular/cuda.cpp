@@ -28,28 +28,29 @@ std::tuple<Tensor, Tensor, Tensor> norm_cuda(const Tensor& x, const Tensor& weig
   const Geometry g = geometry_of(x, weight, t, stride, padding, dilation, groups);
   STD_TORCH_CHECK(g.group_in() <= kMaxChannels && g.group_in() * g.taps() <= kMaxWeights,
                   "perpendicular_norm: at most ", kMaxChannels, " channels a group on CUDA, got ", g.group_in());
-  return norm_op(x, weight, t, g, keep_u, [&](const Tensor& xc, const Tensor& wc, const Tensor& tc, Tensor& norm,
-                                              Tensor& coefficient, void* u) {
-    Tensor workspace = workspace_for(x, pieces_of(g.pixels(), groups));
-    check_launch(led_fast_perpendicular_norm(
-                     xc.const_data_ptr(), wc.const_data_ptr(), tc.const_data_ptr(),
-                     static_cast<double*>(workspace.mutable_data_ptr()), norm.mutable_data_ptr(),
-                     coefficient.mutable_data_ptr(), u, g.batch, groups, int(g.group_in()), int(g.group_out()),
-                     int(g.height), int(g.width), int(g.out_height), int(g.out_width), int(g.kernel_h), int(g.kernel_w),
-                     int(g.stride_h), int(g.stride_w), int(g.padding_h), int(g.padding_w), int(g.dilation_h),
-                     int(g.dilation_w), dtype_code(x.scalar_type()), current_stream(x)),
-                 "perpendicular_norm");
-  });
+  return norm_op(x, weight, t, g, keep_u,
+                 [&](const Tensor& xc, const Tensor& wc, const Tensor& tc, Tensor& norm, Tensor& coefficient, void* u) {
+                   Tensor workspace = workspace_for(x, pieces_of(g.pixels(), groups));
+                   check_launch(
+                       led_fast_perpendicular_norm(
+                           xc.const_data_ptr(), wc.const_data_ptr(), tc.const_data_ptr(),
+                           static_cast<double*>(workspace.mutable_data_ptr()), norm.mutable_data_ptr(),
+                           coefficient.mutable_data_ptr(), u, g.batch, groups, int(g.group_in()), int(g.group_out()),
+                           int(g.height), int(g.width), int(g.out_height), int(g.out_width), int(g.kernel_h),
+                           int(g.kernel_w), int(g.stride_h), int(g.stride_w), int(g.padding_h), int(g.padding_w),
+                           int(g.dilation_h), int(g.dilation_w), dtype_code(x.scalar_type()), current_stream(x)),
+                       "perpendicular_norm");
+                 });
 }
 
 std::tuple<Tensor, Tensor> norm_to_cuda(const Tensor& x, const Tensor& u) {
   const DeviceGuard guard(x.get_device_index());
   return norm_to_op(x, u, [&](const Tensor& xc, const Tensor& uc, Tensor& norm, Tensor& coefficient, int64_t size) {
     Tensor workspace = workspace_for(x, pieces_to(size));
-    check_launch(led_fast_perpendicular_norm_to(
-                     xc.const_data_ptr(), uc.const_data_ptr(), static_cast<double*>(workspace.mutable_data_ptr()),
-                     norm.mutable_data_ptr(), coefficient.mutable_data_ptr(), x.size(0), size,
-                     dtype_code(x.scalar_type()), current_stream(x)),
+    check_launch(led_fast_perpendicular_norm_to(xc.const_data_ptr(), uc.const_data_ptr(),
+                                                static_cast<double*>(workspace.mutable_data_ptr()),
+                                                norm.mutable_data_ptr(), coefficient.mutable_data_ptr(), x.size(0),
+                                                size, dtype_code(x.scalar_type()), current_stream(x)),
                  "perpendicular_norm_to");
   });
 }

@@ -42,7 +42,8 @@ __device__ __forceinline__ void store(double* workspace, int64_t piece, const Mo
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) measure_kernel(const T* x, const T* u, double* workspace, int64_t size, unsigned pieces) {
+__global__ void __launch_bounds__(kThreads)
+    measure_kernel(const T* x, const T* u, double* workspace, int64_t size, unsigned pieces) {
   constexpr int kPerThread = kPiece / kThreads;
   const int64_t sample = blockIdx.x / pieces, first = blockIdx.x % pieces * kPiece + threadIdx.x;
   T xs[kPerThread], us[kPerThread];
@@ -58,7 +59,8 @@ __global__ void __launch_bounds__(kThreads) measure_kernel(const T* x, const T* 
 
 // One warp a sample.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) merge_kernel(const double* workspace, T* norm, T* coefficients, int64_t samples, int64_t pieces) {
+__global__ void __launch_bounds__(kThreads)
+    merge_kernel(const double* workspace, T* norm, T* coefficients, int64_t samples, int64_t pieces) {
   const int64_t sample = int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
   if (sample >= samples) return;  // the whole warp
   Moments total{};
@@ -87,18 +89,16 @@ struct Axis {
   }
 };
 
-template <typename T>
-struct Problem {
+template <typename T> struct Problem {
   const T *x, *weight, *t;
   T* u;
   double* workspace;
   unsigned groups, pieces;  // pieces: of one group of a sample
-  int outs, outs_at_once;  // so many of them have their weights in shared memory at a time
+  int outs, outs_at_once;   // so many of them have their weights in shared memory at a time
   Axis vertical, horizontal;
 };
 
-template <typename T, int kChannels>
-__global__ void __launch_bounds__(kThreads) transpose_kernel(Problem<T> p) {
+template <typename T, int kChannels> __global__ void __launch_bounds__(kThreads) transpose_kernel(Problem<T> p) {
   GPU_DYNAMIC_SHARED(T, weights);  // [outs_at_once][kChannels][taps]
   const Axis v = p.vertical, h = p.horizontal;
   const unsigned of_group = blockIdx.x / p.pieces, group = of_group % p.groups;
@@ -157,14 +157,16 @@ int step_of(int stride, int dilation) {
 bool fits_grid(int64_t blocks) { return blocks <= 0x7fffffff; }
 
 template <typename T>
-cudaError_t merge_pieces(const double* workspace, void* norm, void* coefficients, int64_t samples, int64_t pieces, cudaStream_t stream) {
+cudaError_t merge_pieces(const double* workspace, void* norm, void* coefficients, int64_t samples, int64_t pieces,
+                         cudaStream_t stream) {
   const unsigned blocks = unsigned((samples + kThreads / 32 - 1) / (kThreads / 32));
   return GPU_LAUNCH(merge_kernel<T>, blocks, kThreads, 0, stream, workspace, static_cast<T*>(norm),
                     static_cast<T*>(coefficients), samples, pieces);
 }
 
 template <typename T>
-cudaError_t measure(const void* x, const void* u, double* workspace, int64_t samples, int64_t size, cudaStream_t stream) {
+cudaError_t measure(const void* x, const void* u, double* workspace, int64_t samples, int64_t size,
+                    cudaStream_t stream) {
   const int64_t pieces = pieces_to(size);
   return GPU_LAUNCH(measure_kernel<T>, unsigned(samples * pieces), kThreads, 0, stream, static_cast<const T*>(x),
                     static_cast<const T*>(u), workspace, size, unsigned(pieces));
@@ -184,8 +186,7 @@ cudaError_t transpose(const Problem<T>& p, int channels, int64_t samples, int sh
 }
 
 // Calls f with a null pointer of the dtype's type.
-template <typename F>
-cudaError_t dispatch(int dtype, F f) {
+template <typename F> cudaError_t dispatch(int dtype, F f) {
   switch (dtype) {
     case kFloat64: return f(static_cast<double*>(nullptr));
     case kFloat32: return f(static_cast<float*>(nullptr));
@@ -220,13 +221,21 @@ extern "C" cudaError_t led_fast_perpendicular_norm(const void* x, const void* we
   if (samples == 0) return cudaSuccess;
   const int64_t all_pieces = pieces_of(int64_t(height) * width, groups);
   const int weights = channels * kernel_h * kernel_w;
-  if (int64_t(height) * width > 0x7fffffff - kThreads || int64_t(out_height) * out_width > 0x7fffffff) return cudaErrorInvalidValue;
+  if (int64_t(height) * width > 0x7fffffff - kThreads || int64_t(out_height) * out_width > 0x7fffffff)
+    return cudaErrorInvalidValue;
   if (weights > kMaxWeights || !fits_grid(samples * all_pieces)) return cudaErrorInvalidValue;
   const int at_once = outs < kMaxWeights / weights ? outs : kMaxWeights / weights;
   return dispatch(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
-    const Problem<T> p{static_cast<const T*>(x), static_cast<const T*>(weight), static_cast<const T*>(t),
-                       static_cast<T*>(u), workspace, unsigned(groups), unsigned(all_pieces / groups), outs, at_once,
+    const Problem<T> p{static_cast<const T*>(x),
+                       static_cast<const T*>(weight),
+                       static_cast<const T*>(t),
+                       static_cast<T*>(u),
+                       workspace,
+                       unsigned(groups),
+                       unsigned(all_pieces / groups),
+                       outs,
+                       at_once,
                        {height, out_height, kernel_h, stride_h, padding_h, dilation_h, step_of(stride_h, dilation_h)},
                        {width, out_width, kernel_w, stride_w, padding_w, dilation_w, step_of(stride_w, dilation_w)}};
     const cudaError_t error = transpose(p, channels, samples, at_once * weights, stream);

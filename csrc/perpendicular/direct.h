@@ -26,7 +26,8 @@ template <class T> int64_t channels_per_block(const Geometry& g) { return kColum
 // `columns` of the [channel][tap] axis from weight on -> [out][kColumns].
 template <class T> LED_INLINE void pack_weight(const T* weight, const Geometry& g, int64_t columns, T* packed) {
   const int64_t row = g.group_in() * g.taps();
-  for (int64_t o = 0; o < g.group_out(); ++o) std::memcpy(packed + o * kColumns<T>, weight + o * row, columns * sizeof(T));
+  for (int64_t o = 0; o < g.group_out(); ++o)
+    std::memcpy(packed + o * kColumns<T>, weight + o * row, columns * sizeof(T));
 }
 
 // The last cells of every channel, fewer than kRows -> [out][kRows], zeros at the end.

@@ -28,7 +28,8 @@ struct Grid {
   int64_t rows, columns, height, width;
 
   explicit Grid(const Geometry& g)
-      : rows(divide_up(g.out_height, 2)), columns(divide_up(g.out_width, 2)),
+      : rows(divide_up(g.out_height, 2)),
+        columns(divide_up(g.out_width, 2)),
         height(std::max(2 * rows + 1, divide_up(g.height + g.padding_h, 2))),
         width(std::max(2 * columns + 1, divide_up(g.width + g.padding_w, 2))) {}
   int64_t tiles() const { return rows * columns; }
@@ -58,7 +59,8 @@ LED_INLINE void pack_weight(const T* weight, const Geometry& g, int64_t channel,
       const Factors<Vector<T>> top(w00, w01), bottom(w10, w11);
       for (int x = 0; x < 3; ++x) {
         const Factors<Vector<T>> column(top.of[x], bottom.of[x]);
-        for (int y = 0; y < 3; ++y) at(packed + (y * 3 + x) * g.out_channels * kColumns<T> + c * kPhases) = column.of[y];
+        for (int y = 0; y < 3; ++y)
+          at(packed + (y * 3 + x) * g.out_channels * kColumns<T> + c * kPhases) = column.of[y];
       }
     }
 }
@@ -69,14 +71,16 @@ template <class T> struct Lines {
   std::vector<T> memory;
 
   Lines(const Grid& grid, int64_t samples)
-      : cells(samples * grid.rows * 2 * grid.columns), tiles(divide_up(samples * grid.tiles(), kRows) * kRows),
+      : cells(samples * grid.rows * 2 * grid.columns),
+        tiles(divide_up(samples * grid.tiles(), kRows) * kRows),
         memory(3 * cells + kProducts * tiles) {}
   T* along_y(int64_t y) { return memory.data() + y * cells; }
   T* product(int64_t q) { return memory.data() + 3 * cells + q * tiles; }
 };
 
-template <class T> LED_INLINE void factors_along_x(const T* __restrict cell, int64_t tiles, T* __restrict first,
-                                                   T* __restrict both, T* __restrict second) {
+template <class T>
+LED_INLINE void factors_along_x(const T* __restrict cell, int64_t tiles, T* __restrict first, T* __restrict both,
+                                T* __restrict second) {
   for (int64_t i = 0; i < tiles; ++i) {
     const Factors<T> f(cell[2 * i], cell[2 * i + 1]);
     first[i] = f.of[0], both[i] = f.of[1], second[i] = f.of[2];
@@ -85,7 +89,8 @@ template <class T> LED_INLINE void factors_along_x(const T* __restrict cell, int
 
 // The factors of every tile of one channel of t, in `lines`; zeros beyond the edges.
 template <class T>
-LED_INLINE void factors_of_channel(const T* t, const Geometry& g, const Grid& grid, int64_t samples, int64_t o, Lines<T>& lines) {
+LED_INLINE void factors_of_channel(const T* t, const Geometry& g, const Grid& grid, int64_t samples, int64_t o,
+                                   Lines<T>& lines) {
   const int64_t width = 2 * grid.columns;
   T *top = lines.along_y(0), *both = lines.along_y(1), *bottom = lines.along_y(2);
   for (int64_t s = 0; s < samples; ++s) {
@@ -101,17 +106,20 @@ LED_INLINE void factors_of_channel(const T* t, const Geometry& g, const Grid& gr
     }
   }
   for (int y = 0; y < 3; ++y)
-    factors_along_x(lines.along_y(y), samples * grid.tiles(), lines.product(3 * y), lines.product(3 * y + 1), lines.product(3 * y + 2));
+    factors_along_x(lines.along_y(y), samples * grid.tiles(), lines.product(3 * y), lines.product(3 * y + 1),
+                    lines.product(3 * y + 2));
 }
 
 // t (samples, out, ...) -> [block of kRows tiles][product][out][kRows], zeros at the end.
 template <class T>
-LED_INLINE void pack_cells(const T* t, const Geometry& g, const Grid& grid, int64_t samples, Lines<T>& lines, T* packed) {
+LED_INLINE void pack_cells(const T* t, const Geometry& g, const Grid& grid, int64_t samples, Lines<T>& lines,
+                           T* packed) {
   for (int64_t o = 0; o < g.out_channels; ++o) {
     factors_of_channel(t, g, grid, samples, o, lines);
     for (int64_t q = 0; q < kProducts; ++q)
       for (int64_t first = 0; first < lines.tiles; first += kRows)
-        std::memcpy(packed + ((first * kProducts + q * kRows) * g.out_channels + o * kRows), lines.product(q) + first, kRows * sizeof(T));
+        std::memcpy(packed + ((first * kProducts + q * kRows) * g.out_channels + o * kRows), lines.product(q) + first,
+                    kRows * sizeof(T));
   }
 }
 

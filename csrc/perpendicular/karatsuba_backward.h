@@ -47,7 +47,8 @@ LED_INLINE void scatter_gradient(const T* x, const T* u, T a, T scale, const Geo
 }
 
 // The plane of one sample -> its tiles' differences, [product][tile][kColumns] with `product` elements a product.
-template <class T> LED_INLINE void pack_differences(const T* plane, const Grid& grid, int64_t columns, int64_t product, T* packed) {
+template <class T>
+LED_INLINE void pack_differences(const T* plane, const Grid& grid, int64_t columns, int64_t product, T* packed) {
   for (int64_t i = 0; i < grid.rows; ++i)
     for (int64_t j = 0; j < grid.columns; ++j, packed += kColumns<T>)
       for (int64_t l = 0; l < columns; l += kLanes<T>) {
@@ -68,16 +69,18 @@ template <class T> LED_INLINE void pack_differences(const T* plane, const Grid& 
 
 // t (samples, out, ...) -> [product][out][stretch], from tile `first` of the stretch on.
 template <class T>
-LED_INLINE void pack_rows(const T* t, const Geometry& g, const Grid& grid, int64_t samples, int64_t first, int64_t stretch,
-                          Lines<T>& lines, T* packed) {
+LED_INLINE void pack_rows(const T* t, const Geometry& g, const Grid& grid, int64_t samples, int64_t first,
+                          int64_t stretch, Lines<T>& lines, T* packed) {
   for (int64_t o = 0; o < g.out_channels; ++o) {
     factors_of_channel(t, g, grid, samples, o, lines);
     for (int64_t q = 0; q < kProducts; ++q)
-      std::memcpy(packed + (q * g.out_channels + o) * stretch + first, lines.product(q), samples * grid.tiles() * sizeof(T));
+      std::memcpy(packed + (q * g.out_channels + o) * stretch + first, lines.product(q),
+                  samples * grid.tiles() * sizeof(T));
   }
 }
 
-// Adds the products of one stretch to (or, of the first one, writes them to) sums [product][out, rounded up to kRows][kColumns] for one block of channels.
+// Adds the products of one stretch to (or, of the first one, writes them to) sums [product][out, rounded up to
+// kRows][kColumns] for one block of channels.
 template <class T>
 LED_INLINE void add_weight_products(const T* rows, const T* differences, int64_t outs, int64_t tiles, int64_t stretch,
                                     int64_t columns, bool first, T* sums) {
@@ -93,7 +96,8 @@ LED_INLINE void add_weight_products(const T* rows, const T* differences, int64_t
 
 // grad_weight (out, in, 4, 4) of one block of channels from its products.
 template <class T>
-LED_INLINE void write_weight_gradient(const T* sums, const Geometry& g, int64_t channel, int64_t channels, T* grad_weight) {
+LED_INLINE void write_weight_gradient(const T* sums, const Geometry& g, int64_t channel, int64_t channels,
+                                      T* grad_weight) {
   const int64_t rounded = divide_up(g.out_channels, kRows) * kRows;
   for (int64_t o = 0; o < g.out_channels; ++o)
     for (int64_t l = 0; l < channels * kPhases; l += kLanes<T>) {

@@ -9,8 +9,8 @@ namespace led::perpendicular {
 enum Dtype : int { kFloat64, kFloat32 };
 
 constexpr int kThreads = 256;
-constexpr int kMaxChannels = 4;   // of x in a group, that led_fast_perpendicular_norm takes
-constexpr int kMaxWeights = 4096; // of one output channel, likewise
+constexpr int kMaxChannels = 4;    // of x in a group, that led_fast_perpendicular_norm takes
+constexpr int kMaxWeights = 4096;  // of one output channel, likewise
 
 // A block measures so many elements of a sample, and leaves their moments (3 numbers) in the workspace.
 constexpr int64_t kPiece = 8 * kThreads;

@@ -13,8 +13,9 @@ inline Geometry geometry_of(const Tensor& x, const Tensor& weight, const Tensor&
   STD_TORCH_CHECK(x.dim() == 4 && weight.dim() == 4 && t.dim() == 4, "perpendicular_norm: x, weight and t must be 4-d");
   STD_TORCH_CHECK(stride.size() == 2 && padding.size() == 2 && dilation.size() == 2,
                   "perpendicular_norm: stride, padding and dilation must hold 2 numbers");
-  const Geometry g{x.size(0),      groups,         x.size(1),  x.size(2),  x.size(3), t.size(1),  t.size(2),   t.size(3),
-                   weight.size(2), weight.size(3), stride[0],  stride[1],  padding[0], padding[1], dilation[0], dilation[1]};
+  const Geometry g{x.size(0),  groups,     x.size(1),      x.size(2),      x.size(3), t.size(1),
+                   t.size(2),  t.size(3),  weight.size(2), weight.size(3), stride[0], stride[1],
+                   padding[0], padding[1], dilation[0],    dilation[1]};
   const auto covers = [](int64_t in, int64_t out, int64_t kernel, int64_t s, int64_t p, int64_t d) {
     return kernel > 0 && s > 0 && p >= 0 && d > 0 && out > 0 && (in + 2 * p - d * (kernel - 1) - 1) / s + 1 == out;
   };
@@ -52,8 +53,8 @@ std::tuple<Tensor, Tensor, Tensor> norm_op(const Tensor& x, const Tensor& weight
   return {norm, coefficient, u};
 }
 
-// launch(x, weight, t, u, grad_x, grad_weight or null, grad_t or null, geometry) with contiguous data; never called on an
-// empty batch.
+// launch(x, weight, t, u, grad_x, grad_weight or null, grad_t or null, geometry) with contiguous data; never called on
+// an empty batch.
 template <class Launch>
 std::tuple<Tensor, Tensor, Tensor> backward_op(const Tensor& x, const Tensor& weight, const Tensor& t, const Tensor& u,
                                                const Geometry& g, bool need_weight, bool need_t, Launch launch) {

@@ -8,7 +8,8 @@
 
 namespace led::perpendicular {
 
-// A GCC/Clang vector, by default of one AVX2 register. Longer ones than the machine's registers would go through memory.
+// A GCC/Clang vector, by default of one AVX2 register. Longer ones than the machine's registers would go through
+// memory.
 template <class T, int bytes = 32> struct VectorOf {
   typedef T type __attribute__((vector_size(bytes)));
   typedef T unaligned __attribute__((vector_size(bytes), aligned(sizeof(T)), may_alias));
@@ -77,8 +78,8 @@ LED_INLINE void panel_product_of(int64_t depth, const T* a, int64_t a_stride, co
   constexpr int half = kRows / 2;
   for (int r = 0; r < kRows; r += half)
     for (int64_t c = 0; c < thirds * kColumns<T> / 3; c += 2 * kLanes<T>)
-      registers_product<T, 32, rows, half, 2, accumulate>(depth, a + (rows == Rows::kAdjacent ? r : r * a_stride), a_stride,
-                                                          b + c, out + r * kColumns<T> + c);
+      registers_product<T, 32, rows, half, 2, accumulate>(depth, a + (rows == Rows::kAdjacent ? r : r * a_stride),
+                                                          a_stride, b + c, out + r * kColumns<T> + c);
 }
 
 // out[r][c] (+)= Σ_k a(k, r) b[k kColumns + c] for kRows rows and `columns` <= kColumns columns, where a(k, r) is

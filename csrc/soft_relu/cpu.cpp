@@ -58,8 +58,7 @@ template <class Real, int Lanes> struct LogProduct {
   LED_INLINE double log() const {
     double product = 1;
     int64_t exponents = 0;
-    _Pragma("omp simd reduction(*:product) reduction(+:exponents)")
-    for (int l = 0; l < Lanes; ++l) {
+    _Pragma("omp simd reduction(*:product) reduction(+:exponents)") for (int l = 0; l < Lanes; ++l) {
       product *= mantissa[l];
       exponents += exponent[l];
     }
@@ -89,8 +88,7 @@ template <class T, class P> LED_INLINE double forward_row(const T* x, T* y, int6
   Real product[kBlock], sum[kBlock];
   const auto absorb = [&]() __attribute__((always_inline)) {
     numerators.absorb(product);
-    _Pragma("omp simd reduction(+:log1p_total)")
-    for (int l = 0; l < kBlock; ++l) log1p_total += sum[l];
+    _Pragma("omp simd reduction(+:log1p_total)") for (int l = 0; l < kBlock; ++l) log1p_total += sum[l];
   };
   int64_t i = 0;
   while (i + kBlock <= n) {
@@ -138,7 +136,8 @@ template <class T, class P> LED_INLINE void forward_short_rows(const T* x, T* y,
   for (int row = 0; row < kRegister; ++row) sums[row] += log_normal(products[row]);
 }
 
-template <class T, class P> LED_INLINE void forward_rows(const T* x, T* y, int64_t rows, int64_t n, double* sums, const P& p) {
+template <class T, class P>
+LED_INLINE void forward_rows(const T* x, T* y, int64_t rows, int64_t n, double* sums, const P& p) {
   int64_t row = 0;
   if (n < kBlock) {
     for (; row + kRegister <= rows; row += kRegister) forward_short_rows(x + row * n, y + row * n, n, sums + row, p);
@@ -176,7 +175,8 @@ LED_INLINE void backward_row(const T* x, const T* gy, RealOf<T> gl, T* gx, int64
 
 // As backward_row, for many short rows; gl is null or has one value a row.
 template <class T, class P>
-LED_INLINE void backward_rows(const T* x, const T* gy, const RealOf<T>* gl, T* gx, int64_t rows, int64_t n, const P& p) {
+LED_INLINE void backward_rows(const T* x, const T* gy, const RealOf<T>* gl, T* gx, int64_t rows, int64_t n,
+                              const P& p) {
   int64_t row = 0;
   if (n < kBlock) {
     RealOf<T> spread[kRegister * kBlock] = {};
@@ -188,18 +188,19 @@ LED_INLINE void backward_rows(const T* x, const T* gy, const RealOf<T>* gl, T* g
       backward_loop<1>(x + offset, gy ? gy + offset : nullptr, spread, gx + offset, kRegister * n, p);
     }
   }
-  for (; row < rows; ++row) backward_row(x + row * n, gy ? gy + row * n : nullptr, gl ? gl[row] : 0, gx + row * n, n, p);
+  for (; row < rows; ++row)
+    backward_row(x + row * n, gy ? gy + row * n : nullptr, gl ? gl[row] : 0, gx + row * n, n, p);
 }
 
 // One plain function a dtype, since target_clones does not apply to templates.
-#define LED_KERNELS(T)                                                                                            \
-  LED_MULTIVERSION void forward(const T* x, T* y, int64_t rows, int64_t n, double* sums,                          \
-                                const Parameters<RealOf<T>>& p) {                                                 \
-    forward_rows(x, y, rows, n, sums, p);                                                                         \
-  }                                                                                                               \
-  LED_MULTIVERSION void backward(const T* x, const T* gy, const RealOf<T>* gl, T* gx, int64_t rows, int64_t n,     \
-                                 const Parameters<RealOf<T>>& p) {                                                \
-    backward_rows(x, gy, gl, gx, rows, n, p);                                                                     \
+#define LED_KERNELS(T)                                                                                         \
+  LED_MULTIVERSION void forward(const T* x, T* y, int64_t rows, int64_t n, double* sums,                       \
+                                const Parameters<RealOf<T>>& p) {                                              \
+    forward_rows(x, y, rows, n, sums, p);                                                                      \
+  }                                                                                                            \
+  LED_MULTIVERSION void backward(const T* x, const T* gy, const RealOf<T>* gl, T* gx, int64_t rows, int64_t n, \
+                                 const Parameters<RealOf<T>>& p) {                                             \
+    backward_rows(x, gy, gl, gx, rows, n, p);                                                                  \
   }
 LED_KERNELS(double)
 LED_KERNELS(float)
@@ -222,13 +223,14 @@ template <class F> void dispatch(ScalarType dtype, F f) {
 // `row` on. A piece is a chunk of one sample or several whole samples.
 template <class F> void for_each_piece(const Shape& s, const F& f) {
   const int64_t chunks = chunks_of(s);
-  torch::stable::parallel_for(0, s.rows * chunks, std::max<int64_t>(1, kChunk / s.row_size), [&](int64_t begin, int64_t end) {
-    if (chunks == 1) return f(begin, 0, end - begin, s.row_size);
-    for (int64_t c = begin; c < end; ++c) {
-      const int64_t start = c % chunks * kChunk;
-      f(c / chunks, start, 1, std::min(kChunk, s.row_size - start));
-    }
-  });
+  torch::stable::parallel_for(0, s.rows * chunks, std::max<int64_t>(1, kChunk / s.row_size),
+                              [&](int64_t begin, int64_t end) {
+                                if (chunks == 1) return f(begin, 0, end - begin, s.row_size);
+                                for (int64_t c = begin; c < end; ++c) {
+                                  const int64_t start = c % chunks * kChunk;
+                                  f(c / chunks, start, 1, std::min(kChunk, s.row_size - start));
+                                }
+                              });
 }
 
 std::tuple<Tensor, Tensor> forward_cpu(const Tensor& x, double alpha, double beta, double u0, double t0) {
@@ -253,21 +255,22 @@ std::tuple<Tensor, Tensor> forward_cpu(const Tensor& x, double alpha, double bet
 
 Tensor backward_cpu(const Tensor& x, std::optional<Tensor> grad_y, std::optional<Tensor> grad_log, double alpha,
                     double beta, double u0) {
-  return backward_op(x, grad_y, grad_log, [&](const Tensor& dense, const void* gy, const void* gl, Tensor& gx, const Shape& s) {
-    dispatch(x.scalar_type(), [&](auto* type) {
-      using T = std::remove_pointer_t<decltype(type)>;
-      const Parameters<RealOf<T>> p(alpha, beta, u0, 0);
-      const auto* from = static_cast<const T*>(dense.const_data_ptr());
-      const auto* per_element = static_cast<const T*>(gy);
-      const auto* per_row = static_cast<const RealOf<T>*>(gl);
-      auto* to = static_cast<T*>(gx.mutable_data_ptr());
-      for_each_piece(s, [&](int64_t row, int64_t start, int64_t rows, int64_t n) {
-        const int64_t offset = row * s.row_size + start;
-        backward(from + offset, per_element ? per_element + offset : nullptr, per_row ? per_row + row : nullptr,
-                 to + offset, rows, n, p);
-      });
-    });
-  });
+  return backward_op(x, grad_y, grad_log,
+                     [&](const Tensor& dense, const void* gy, const void* gl, Tensor& gx, const Shape& s) {
+                       dispatch(x.scalar_type(), [&](auto* type) {
+                         using T = std::remove_pointer_t<decltype(type)>;
+                         const Parameters<RealOf<T>> p(alpha, beta, u0, 0);
+                         const auto* from = static_cast<const T*>(dense.const_data_ptr());
+                         const auto* per_element = static_cast<const T*>(gy);
+                         const auto* per_row = static_cast<const RealOf<T>*>(gl);
+                         auto* to = static_cast<T*>(gx.mutable_data_ptr());
+                         for_each_piece(s, [&](int64_t row, int64_t start, int64_t rows, int64_t n) {
+                           const int64_t offset = row * s.row_size + start;
+                           backward(from + offset, per_element ? per_element + offset : nullptr,
+                                    per_row ? per_row + row : nullptr, to + offset, rows, n, p);
+                         });
+                       });
+                     });
 }
 
 }  // namespace

@@ -24,22 +24,24 @@ std::tuple<Tensor, Tensor> forward_cuda(const Tensor& x, double alpha, double be
     const int64_t pieces = pieces_of(s.row_size), size = s.rows * pieces, stride = 1;
     std::optional<Tensor> workspace;
     if (pieces > 1) workspace = empty_strided(x, &size, &stride, 1, ScalarType::Double);
-    check_launch(led_fast_soft_relu_forward(dense.const_data_ptr(), y.mutable_data_ptr(), log_abs_det.mutable_data_ptr(),
-                                            workspace ? static_cast<double*>(workspace->mutable_data_ptr()) : nullptr,
-                                            s.rows, s.row_size, alpha, beta, u0, t0, dtype_code(x.scalar_type()),
-                                            current_stream(x)),
-                 "soft_relu");
+    check_launch(
+        led_fast_soft_relu_forward(dense.const_data_ptr(), y.mutable_data_ptr(), log_abs_det.mutable_data_ptr(),
+                                   workspace ? static_cast<double*>(workspace->mutable_data_ptr()) : nullptr, s.rows,
+                                   s.row_size, alpha, beta, u0, t0, dtype_code(x.scalar_type()), current_stream(x)),
+        "soft_relu");
   });
 }
 
 Tensor backward_cuda(const Tensor& x, std::optional<Tensor> grad_y, std::optional<Tensor> grad_log, double alpha,
                      double beta, double u0) {
   const DeviceGuard guard(x.get_device_index());
-  return backward_op(x, grad_y, grad_log, [&](const Tensor& dense, const void* gy, const void* gl, Tensor& gx, const Shape& s) {
-    check_launch(led_fast_soft_relu_backward(dense.const_data_ptr(), gy, gl, gx.mutable_data_ptr(), s.rows, s.row_size,
-                                             alpha, beta, u0, dtype_code(x.scalar_type()), current_stream(x)),
-                 "soft_relu_backward");
-  });
+  return backward_op(
+      x, grad_y, grad_log, [&](const Tensor& dense, const void* gy, const void* gl, Tensor& gx, const Shape& s) {
+        check_launch(
+            led_fast_soft_relu_backward(dense.const_data_ptr(), gy, gl, gx.mutable_data_ptr(), s.rows, s.row_size,
+                                        alpha, beta, u0, dtype_code(x.scalar_type()), current_stream(x)),
+            "soft_relu_backward");
+      });
 }
 
 }  // namespace

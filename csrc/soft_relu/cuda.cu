@@ -14,8 +14,7 @@ __device__ __forceinline__ float log1p_unit(float e) { return log1pf(e); }
 __device__ __forceinline__ double log1p_unit(double e) { return log1p(e); }
 __device__ __forceinline__ float log_of(float x) { return logf(x); }
 __device__ __forceinline__ double log_of(double x) { return log(x); }
-template <typename Real>
-__device__ __forceinline__ Real maximum(Real a, Real b) { return a > b ? a : b; }
+template <typename Real> __device__ __forceinline__ Real maximum(Real a, Real b) { return a > b ? a : b; }
 
 }  // namespace led::soft_relu
 #include "soft_relu/math.h"
@@ -27,8 +26,7 @@ constexpr int kThreads = 256;
 constexpr int64_t kWarpRow = 1024;  // up to so many elements a sample, a warp does it alone
 
 // Elements [begin, end) of row `row` belong to the kGroup threads of which this is one.
-template <int kGroup>
-struct Piece {
+template <int kGroup> struct Piece {
   int64_t row, index, begin, end;
 
   __device__ Piece(int64_t row_size, int64_t pieces) {
@@ -41,8 +39,7 @@ struct Piece {
 };
 
 // Σ log L' of one thread, with one logarithm for up to safe_factors elements.
-template <typename Real>
-struct LogSum {
+template <typename Real> struct LogSum {
   Real product = 1, sum = 0;
   int factors = 0;
 
@@ -60,9 +57,9 @@ struct LogSum {
 };
 
 template <typename T, int N, int kGroup>
-__global__ void __launch_bounds__(kThreads) forward_kernel(const T* x, T* y, accumulate_t<T>* log_abs_det, double* workspace,
-                                                           int64_t rows, int64_t row_size, int64_t pieces,
-                                                           Parameters<accumulate_t<T>> p) {
+__global__ void __launch_bounds__(kThreads)
+    forward_kernel(const T* x, T* y, accumulate_t<T>* log_abs_det, double* workspace, int64_t rows, int64_t row_size,
+                   int64_t pieces, Parameters<accumulate_t<T>> p) {
   using Real = accumulate_t<T>;
   const Piece<kGroup> piece(row_size, pieces);
   LogSum<Real> log_sum;
@@ -95,7 +92,8 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const T* x, T* y, acc
 
 // One warp a row: adds the row's pieces in order.
 template <typename Real>
-__global__ void __launch_bounds__(kThreads) sum_pieces_kernel(const double* workspace, Real* log_abs_det, int64_t rows, int64_t pieces) {
+__global__ void __launch_bounds__(kThreads)
+    sum_pieces_kernel(const double* workspace, Real* log_abs_det, int64_t rows, int64_t pieces) {
   const int64_t row = int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
   if (row >= rows) return;  // the whole warp
   double sum = 0;
@@ -105,9 +103,9 @@ __global__ void __launch_bounds__(kThreads) sum_pieces_kernel(const double* work
 }
 
 template <typename T, int N, int kGroup>
-__global__ void __launch_bounds__(kThreads) backward_kernel(const T* x, const T* grad_y, const accumulate_t<T>* grad_log_abs_det,
-                                                            T* grad_x, int64_t rows, int64_t row_size, int64_t pieces,
-                                                            Parameters<accumulate_t<T>> p) {
+__global__ void __launch_bounds__(kThreads)
+    backward_kernel(const T* x, const T* grad_y, const accumulate_t<T>* grad_log_abs_det, T* grad_x, int64_t rows,
+                    int64_t row_size, int64_t pieces, Parameters<accumulate_t<T>> p) {
   using Real = accumulate_t<T>;
   const Piece<kGroup> piece(row_size, pieces);
   if (piece.row >= rows) return;
@@ -140,8 +138,8 @@ cudaError_t forward(const T* x, T* y, accumulate_t<T>* log_abs_det, double* work
     return GPU_LAUNCH((forward_kernel<T, N, 32>), blocks_for(rows, 1, 32), kThreads, 0, stream, x, y, log_abs_det,
                       workspace, rows, row_size, 1, p);
   const int64_t pieces = pieces_of(row_size);
-  const cudaError_t error = GPU_LAUNCH((forward_kernel<T, N, kThreads>), blocks_for(rows, pieces, kThreads), kThreads, 0,
-                                       stream, x, y, log_abs_det, workspace, rows, row_size, pieces, p);
+  const cudaError_t error = GPU_LAUNCH((forward_kernel<T, N, kThreads>), blocks_for(rows, pieces, kThreads), kThreads,
+                                       0, stream, x, y, log_abs_det, workspace, rows, row_size, pieces, p);
   if (pieces == 1 || error != cudaSuccess) return error;
   return GPU_LAUNCH((sum_pieces_kernel<accumulate_t<T>>), blocks_for(rows, 1, 32), kThreads, 0, stream, workspace,
                     log_abs_det, rows, pieces);
@@ -154,13 +152,12 @@ cudaError_t backward(const T* x, const T* grad_y, const accumulate_t<T>* grad_lo
     return GPU_LAUNCH((backward_kernel<T, N, 32>), blocks_for(rows, 1, 32), kThreads, 0, stream, x, grad_y,
                       grad_log_abs_det, grad_x, rows, row_size, 1, p);
   const int64_t pieces = pieces_of(row_size);
-  return GPU_LAUNCH((backward_kernel<T, N, kThreads>), blocks_for(rows, pieces, kThreads), kThreads, 0, stream, x, grad_y,
-                    grad_log_abs_det, grad_x, rows, row_size, pieces, p);
+  return GPU_LAUNCH((backward_kernel<T, N, kThreads>), blocks_for(rows, pieces, kThreads), kThreads, 0, stream, x,
+                    grad_y, grad_log_abs_det, grad_x, rows, row_size, pieces, p);
 }
 
 // Calls f with a null pointer of the dtype's type.
-template <typename F>
-cudaError_t dispatch(int dtype, F f) {
+template <typename F> cudaError_t dispatch(int dtype, F f) {
   switch (dtype) {
     case kFloat64: return f(static_cast<double*>(nullptr));
     case kFloat32: return f(static_cast<float*>(nullptr));
@@ -185,21 +182,22 @@ extern "C" cudaError_t led_fast_soft_relu_forward(const void* x, void* y, void* 
     using Real = accumulate_t<T>;
     const bool packed = row_size % kPackSize<T> == 0 && aligned(x) && aligned(y);
     return (packed ? forward<T, kPackSize<T>> : forward<T, 1>)(static_cast<const T*>(x), static_cast<T*>(y),
-                                                              static_cast<Real*>(log_abs_det), workspace, rows, row_size,
-                                                              Parameters<Real>(alpha, beta, u0, t0), stream);
+                                                               static_cast<Real*>(log_abs_det), workspace, rows,
+                                                               row_size, Parameters<Real>(alpha, beta, u0, t0), stream);
   });
 }
 
 extern "C" cudaError_t led_fast_soft_relu_backward(const void* x, const void* grad_y, const void* grad_log_abs_det,
-                                                   void* grad_x, int64_t rows, int64_t row_size, double alpha, double beta,
-                                                   double u0, int dtype, cudaStream_t stream) {
+                                                   void* grad_x, int64_t rows, int64_t row_size, double alpha,
+                                                   double beta, double u0, int dtype, cudaStream_t stream) {
   if (rows == 0 || row_size == 0) return cudaSuccess;
   return dispatch(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     using Real = accumulate_t<T>;
     const bool packed = row_size % kPackSize<T> == 0 && aligned(x) && aligned(grad_y) && aligned(grad_x);
-    return (packed ? backward<T, kPackSize<T>> : backward<T, 1>)(
-        static_cast<const T*>(x), static_cast<const T*>(grad_y), static_cast<const Real*>(grad_log_abs_det),
-        static_cast<T*>(grad_x), rows, row_size, Parameters<Real>(alpha, beta, u0, 0), stream);
+    return (packed ? backward<T, kPackSize<T>>
+                   : backward<T, 1>)(static_cast<const T*>(x), static_cast<const T*>(grad_y),
+                                     static_cast<const Real*>(grad_log_abs_det), static_cast<T*>(grad_x), rows,
+                                     row_size, Parameters<Real>(alpha, beta, u0, 0), stream);
   });
 }

@@ -22,5 +22,5 @@ extern "C" cudaError_t led_fast_soft_relu_forward(const void* x, void* y, void* 
 
 // A null grad_y or grad_log_abs_det stands for zeros.
 extern "C" cudaError_t led_fast_soft_relu_backward(const void* x, const void* grad_y, const void* grad_log_abs_det,
-                                                   void* grad_x, int64_t rows, int64_t row_size, double alpha, double beta,
-                                                   double u0, int dtype, cudaStream_t stream);
+                                                   void* grad_x, int64_t rows, int64_t row_size, double alpha,
+                                                   double beta, double u0, int dtype, cudaStream_t stream);

@@ -25,8 +25,11 @@ template <class Real> struct Parameters {
   int safe_factors;  // so many L' multiply to a normal number: their product needs one logarithm
 
   Parameters(double alpha, double beta, double u0_, double t0_)
-      : slope_ratio(Real(beta / alpha)), sharpness(Real(alpha - beta)),
-        sharpness_log2(Real((alpha - beta) * 1.44269504088896340736)), inverse_alpha(Real(1 / alpha)), u0(Real(u0_)),
+      : slope_ratio(Real(beta / alpha)),
+        sharpness(Real(alpha - beta)),
+        sharpness_log2(Real((alpha - beta) * 1.44269504088896340736)),
+        inverse_alpha(Real(1 / alpha)),
+        u0(Real(u0_)),
         t0(Real(t0_)) {
     const double log_smallest = sizeof(Real) == 4 ? -85 : -705;
     safe_factors = int(std::max(1.0, std::min(16.0, log_smallest / std::log(beta / alpha))));
@@ -38,14 +41,18 @@ template <class Real> LED_FUNCTION Real slope_numerator(Real v, Real e, const Pa
 }
 
 // L, and L' as numerator / exp(log1p): products of numerators and sums of log1p need no division.
-template <class Real> struct ForwardTerms { Real value, numerator, log1p; };
+template <class Real> struct ForwardTerms {
+  Real value, numerator, log1p;
+};
 
 template <class Real> LED_FUNCTION ForwardTerms<Real> forward_terms(Real x, const Parameters<Real>& p) {
   const Real v = x - p.u0, e = exp2_negative_abs(v * p.sharpness_log2), log1p = log1p_unit(e);
   return {log1p * p.inverse_alpha + (maximum(v, v * p.slope_ratio) - p.t0), slope_numerator(v, e, p), log1p};
 }
 
-template <class Real> struct Slopes { Real slope, log_slope; };  // L' and L''/L' = (log L')'
+template <class Real> struct Slopes {
+  Real slope, log_slope;
+};  // L' and L''/L' = (log L')'
 
 template <class Real> LED_FUNCTION Slopes<Real> backward_terms(Real x, const Parameters<Real>& p) {
   const Real v = x - p.u0, e = exp2_negative_abs(v * p.sharpness_log2), numerator = slope_numerator(v, e, p);

@@ -34,20 +34,23 @@ template <class Launch> std::tuple<Tensor, Tensor> forward_op(const Tensor& x, L
 
 // launch(x, grad_y, grad_log, grad_x, shape) with dense data of the same strides. A missing gradient is a null pointer.
 template <class Launch>
-Tensor backward_op(const Tensor& x, const std::optional<Tensor>& grad_y, const std::optional<Tensor>& grad_log, Launch launch) {
+Tensor backward_op(const Tensor& x, const std::optional<Tensor>& grad_y, const std::optional<Tensor>& grad_log,
+                   Launch launch) {
   const Shape shape = shape_of(x);
   const MemoryFormat format = sample_dense_format(x);
   const Tensor dense = in_format(x, format);
   Tensor grad_x = empty_with_strides_of(dense);
   std::optional<Tensor> gy, gl;
   if (grad_y) {
-    STD_TORCH_CHECK(grad_y->scalar_type() == x.scalar_type() && same_sizes(*grad_y, x),
-                    "soft_relu_backward: grad_y must have x's shape and dtype");
+    STD_TORCH_CHECK(
+        grad_y->scalar_type() == x.scalar_type() && same_sizes(*grad_y, x) && grad_y->device() == x.device(),
+        "soft_relu_backward: grad_y must have x's shape, dtype and device");
     gy = in_format(*grad_y, format);
   }
   if (grad_log) {
-    STD_TORCH_CHECK(grad_log->scalar_type() == log_dtype(x) && grad_log->numel() == shape.rows,
-                    "soft_relu_backward: grad_log_abs_det must have one value a sample");
+    STD_TORCH_CHECK(
+        grad_log->scalar_type() == log_dtype(x) && grad_log->numel() == shape.rows && grad_log->device() == x.device(),
+        "soft_relu_backward: grad_log_abs_det must have one value a sample");
     gl = in_format(*grad_log, MemoryFormat::Contiguous);
   }
   if (x.numel() > 0)

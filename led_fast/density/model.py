@@ -72,7 +72,12 @@ class DensityModel(nn.Module):
         Args:
             n: number of samples.
             draws_per_sample: generator draws for each sample returned.
+
+        Raises:
+            ValueError: n is not positive, or a weight is NaN or infinite, or all weights are zero.
         """
+        if n < 1:
+            raise ValueError(f"DensityModel.refined_sample: n must be positive, got {n}")
         with eval_mode(self.generator, self.critic):
             rounds = [self._weighted_draw(n) for _ in range(draws_per_sample)]
         x, log_weights = (torch.cat(parts) for parts in zip(*rounds, strict=True))
@@ -91,6 +96,10 @@ def _systematic(log_weights: Tensor, n: int) -> Tensor:
     Systematic resampling: one uniform offset for n equal strides, so each index comes `n w̄` times, rounded
     up or down.
     """
+    if not bool(log_weights.max().isfinite()):
+        raise ValueError(
+            "DensityModel.refined_sample: the importance weights are not finite, or all are zero"
+        )
     cumulative = log_weights.double().softmax(0).cumsum(0)
     offset = torch.rand((), dtype=torch.float64, device=log_weights.device)
     strides = (torch.arange(n, dtype=torch.float64, device=log_weights.device) + offset) / n

@@ -21,6 +21,7 @@ from led_fast.evaluation.normalizer import quadrature_in_data_coordinates
 QUALITY_SAMPLES = 2500  # as in the literature
 _BATCHES, _BATCH = 20, 1000  # importance weights
 _HELD_OUT = 50_000
+_MAX_EDGE_SHARE = 1e-3  # of the mass, in the outermost cells of the quadrature
 
 
 @dataclass(frozen=True)
@@ -125,17 +126,24 @@ def _divergence(log_prob: Tensor, data: Tensor, source: DataSource) -> dict[str,
 
 
 def _normalizer(estimate: NormalizerEstimate, quadrature: QuadratureEstimate) -> dict[str, Any]:
-    """The generator's estimate, which is called reliable only if the quadrature agrees with it."""
+    """The generator's estimate, called reliable only if a quadrature that saw the whole mass agrees with it."""
     low, high = estimate.ci95
     distance = abs(estimate.value - quadrature.value)
     agrees = distance <= high - low + quadrature.error
-    objection = "" if agrees else f"differs from quadrature by {distance:.3f} nats"
+    cut = quadrature.edge_share > _MAX_EDGE_SHARE
+    objections = [
+        estimate.reason,
+        "" if agrees else f"differs from quadrature by {distance:.3f} nats",
+        f"{100 * quadrature.edge_share:.1f} % of the mass lies at the edge of the quadrature's box"
+        if cut
+        else "",
+    ]
     return asdict(estimate) | {
         "quadrature": quadrature.value,
         "quadrature_error": quadrature.error,
         "quadrature_edge_share": quadrature.edge_share,
-        "reliable": estimate.reliable and agrees,
-        "reason": "; ".join(filter(None, (estimate.reason, objection))),
+        "reliable": estimate.reliable and agrees and not cut,
+        "reason": "; ".join(filter(None, objections)),
     }
 
 
