@@ -66,7 +66,8 @@ def train_command(
         data: ring, grid, or a .npy or .csv file with two columns.
         out: a new folder for the run: config, checkpoint, metrics, model, report and picture.
         preset: networks and recipe. default: what works best here; inflated: a generator that is wider inside
-            than the data; paper: 256 soft-ReLU features in 8 blocks, trained as printed.
+            than the data; perpendicular: a critic with the penalty of Sec. 2.2, by direction or exact; paper: 256
+            soft-ReLU features in 8 blocks, trained as printed.
         seed: of weights, data and noise.
         steps: how many steps.
         minutes: about how long to train, instead of steps; turned into steps once, before the first one.

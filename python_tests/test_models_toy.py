@@ -46,6 +46,13 @@ def test_one_training_step(preset):
     assert sample.y.shape == (32, 2)
 
 
+def test_inflated_preset_starts_near_the_identity():
+    torch.manual_seed(0)
+    weights = [layer.weight for layer in toy_generator("inflated").layers if type(layer).__name__ == "Linear"]
+    for weight in weights:
+        assert 0 < (weight - torch.eye(4)).abs().max() < 0.5
+
+
 def test_inflated_preset():
     kinds = [type(layer).__name__ for layer in toy_generator("inflated").layers]
     assert kinds == ["Inflate", "Linear", "Staircase", "Linear", "Staircase", "Linear", "Slice"]

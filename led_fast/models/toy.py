@@ -112,8 +112,8 @@ def toy_generator(preset: str | ToyGeneratorConfig = "default") -> OneWayFlow:
     if layers:
         layers.pop()  # the first block starts with a linear layer of its own
     for _ in range(config.blocks):
-        layers += [Linear(width), *_norm(config), _activation(config)]
-    layers.append(Linear(width))
+        layers += [_block_linear(config), *_norm(config), _activation(config)]
+    layers.append(_block_linear(config))
     base = (
         MixtureBase(2, config.components, spread=0.8, scale=0.15)
         if config.components > 1
@@ -215,6 +215,16 @@ def _preset(name: str) -> ToyPreset:
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}: choose one of {', '.join(sorted(PRESETS))}")
     return PRESETS[name]
+
+
+def _block_linear(config: ToyGeneratorConfig) -> Linear:
+    linear = Linear(config.features)
+    if config.features > 2 and config.conditional == "learned":
+        # Near the identity the noise does not blur the base at first: from random rotations modes are lost.
+        nn.init.eye_(linear.weight)
+        with torch.no_grad():
+            linear.weight.add_(0.1 * torch.randn_like(linear.weight))
+    return linear
 
 
 def _norm(config: ToyGeneratorConfig) -> list[nn.Module]:
