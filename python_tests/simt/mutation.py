@@ -131,7 +131,8 @@ def _try_cases(suite: Suite, library: Path, send: multiprocessing.connection.Con
                 first = error.reports[0] if error.reports else str(error).splitlines()[0]
                 return send.send(f"{case}, {schedule}: {first}")
             except AssertionError as error:
-                return send.send(f"{case}, {schedule}: wrong result: {str(error).strip().splitlines()[0]}")
+                first = (str(error).strip() or "an assertion failed").splitlines()[0]
+                return send.send(f"{case}, {schedule}: wrong result: {first}")
     send.send(None)
 
 
