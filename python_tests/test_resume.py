@@ -28,7 +28,8 @@ def command(out, *options):
         str(out),
         *options,
     ]
-    return subprocess.Popen(train, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # In a folder of its own: `python -m` would import led_fast from the current one.
+    return subprocess.Popen(train, cwd=out.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process):
