@@ -1,0 +1,51 @@
+"""The command line: one file a command."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import tyro
+from tyro.conf import FlagCreatePairsOff
+
+from led_fast.cli.evaluate import evaluate_command
+from led_fast.cli.sample import sample_command
+from led_fast.cli.score import score_command
+from led_fast.cli.train import train_command
+from led_fast.errors import InputError
+from led_fast.training import DivergenceError, Interrupted
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "train": train_command,
+    "evaluate": evaluate_command,
+    "sample": sample_command,
+    "score": score_command,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Returns:
+        The exit code: 0; 1 where training diverged; 2 for bad input; 128 + n where signal n stopped it.
+    """
+    try:
+        return tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="led-fast",
+            description="Learn a normalised density, and a sampler of it, from points.",
+            args=arguments,
+            config=(FlagCreatePairsOff,),
+        )
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 0
+    except (InputError, OSError) as error:
+        code, message = 2, str(error)
+    except DivergenceError as error:
+        code, message = 1, str(error)
+    except Interrupted as stop:
+        code, message = 128 + stop.signal, f"{stop}; --resume goes on from there"
+    except KeyboardInterrupt:
+        code, message = 130, "interrupted"
+    print(f"led-fast: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,27 @@
+"""Options that commands share, and their checks."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from led_fast.errors import InputError
+
+Run = Annotated[Positional[Path], arg(metavar="RUN")]
+Output = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: CSV on standard output)")]
+
+
+def check_seed(seed: int) -> None:
+    """InputError where torch would not take the seed."""
+    if not 0 <= seed < 2**63:
+        raise InputError(f"--seed: want a number from 0 to 2^63 - 1, got {seed}")
+
+
+def check_new(out: Path | None, suffixes: tuple[str, ...]) -> None:
+    """InputError where an output file exists, or has a suffix that the command cannot write."""
+    if out is None:
+        return
+    if out.suffix not in suffixes:
+        raise InputError(f"--out {out}: want a file that ends in {', '.join(suffixes)}")
+    if out.exists():
+        raise InputError(f"--out {out}: exists already, and nothing is overwritten")
