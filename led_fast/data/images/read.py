@@ -1,0 +1,60 @@
+"""Images from any place that is recognised."""
+
+from pathlib import Path
+
+from torch.nn.functional import pad
+
+from led_fast.data.images.arrays import read_arrays
+from led_fast.data.images.cifar import find_cifar, read_cifar
+from led_fast.data.images.collection import ImageCollection, ImageSet
+from led_fast.data.images.folder import read_folder
+from led_fast.data.images.idx import find_idx, read_idx_folder
+from led_fast.errors import InputError
+
+DEFAULT_SIZE = 64
+
+
+def read_images(path: str | Path, strict: bool = False, size: int = DEFAULT_SIZE) -> ImageCollection:
+    """Reads images, whatever form they have.
+
+    Args:
+        path: a folder with MNIST's or Fashion-MNIST's idx files (`.gz` or not; torchvision's `MNIST/raw` too),
+            with CIFAR-10's batches (pickles, torchvision's `cifar-10-batches-py` too, or PNG files), or with
+            pictures; or a `.npy` or `.npz` file. 28x28 images are padded with zeros to 32x32.
+        strict: stop at the first picture that cannot be used, instead of skipping it.
+        size: side of the pictures of a folder after cropping and resizing; other forms keep their size.
+
+    Raises:
+        InputError: nothing there, nothing recognised, or a file that is not what it should be. The message
+            names the file, what was wanted, and what came.
+    """
+    path = Path(path)
+    collection = _read(path, strict, size)
+    parts = {"training": collection.train, "test": collection.test}
+    for name, part in parts.items():
+        if part is not None and part.labels is not None and len(part.labels) != len(part.images):
+            raise InputError(f"{path}: {len(part.images)} {name} images but {len(part.labels)} labels")
+    train, test = collection.train, collection.test
+    if test is not None and test.images.shape[1:] != train.images.shape[1:]:
+        shapes = f"{tuple(train.images.shape[1:])} and {tuple(test.images.shape[1:])}"
+        raise InputError(f"{path}: training and test images differ in shape: {shapes}")
+    return ImageCollection(_padded(train), None if test is None else _padded(test), collection.skipped)
+
+
+def _read(path: Path, strict: bool, size: int) -> ImageCollection:
+    if path.suffix in (".npy", ".npz") and path.is_file():
+        return read_arrays(path)
+    if not path.is_dir():
+        got = "another kind of file" if path.exists() else "nothing"
+        raise InputError(f"{path}: want a folder of images or a .npy or .npz file, got {got}")
+    if files := find_idx(path):
+        return read_idx_folder(files)
+    if folder := find_cifar(path):
+        return read_cifar(folder)
+    return read_folder(path, size, strict)
+
+
+def _padded(part: ImageSet) -> ImageSet:
+    if part.images.shape[-2:] != (28, 28):
+        return part
+    return ImageSet(pad(part.images, (2, 2, 2, 2)), part.labels, part.names)
