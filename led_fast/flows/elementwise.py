@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from led_fast import reference
 from led_fast.flows.contract import check_features, check_positive, sum_event
 from led_fast.flows.score import forward_with_score
+from led_fast.ops import reference_in_use
 
 
 class Staircase(nn.Module):
@@ -40,7 +42,8 @@ class Staircase(nn.Module):
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t', Σ log dt'/dt over the features)."""
         check_features("Staircase", t, len(self.centers))
-        out, log_derivative = _StaircaseFunction.apply(t.movedim(1, -1), *self._steps())
+        function = reference.staircase if reference_in_use() else _StaircaseFunction.apply
+        out, log_derivative = function(t.movedim(1, -1), *self._steps())
         return out.movedim(-1, 1), sum_event(log_derivative)
 
     def _steps(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

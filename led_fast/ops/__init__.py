@@ -1,8 +1,17 @@
 """Operators: pure functions on tensors, one file each, with CPU and CUDA kernels behind them."""
 
+from led_fast.ops.backend import reference_in_use as reference_in_use
+from led_fast.ops.backend import use_reference as use_reference
 from led_fast.ops.circulant_logdet import circulant_logdet as circulant_logdet
 from led_fast.ops.perpendicular import perpendicular as perpendicular
 from led_fast.ops.perpendicular import perpendicular_norm as perpendicular_norm
 from led_fast.ops.soft_relu import soft_relu as soft_relu
 
-__all__ = ["circulant_logdet", "perpendicular", "perpendicular_norm", "soft_relu"]
+__all__ = [
+    "circulant_logdet",
+    "perpendicular",
+    "perpendicular_norm",
+    "reference_in_use",
+    "soft_relu",
+    "use_reference",
+]

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from led_fast import reference
 from led_fast.ops._autograd import differentiable
 from led_fast.ops._checks import check_floating
+from led_fast.ops.backend import reference_in_use
 from led_fast.reference import circulant_symbols, half_spectrum_counts
 
 _op = torch.ops.led_fast.circulant_logdet.default
@@ -40,6 +42,8 @@ def circulant_logdet(weight: Tensor, grid: Sequence[int]) -> Tensor:
     rows, columns = _check(weight, grid)
     if weight.dtype in (torch.float16, torch.bfloat16):
         weight = weight.float()
+    if reference_in_use():
+        return reference.circulant_logdet(weight, (rows, columns))
     if _exceeds_kernels(weight, rows, columns):
         return _composed(weight, (rows, columns))
     if torch.is_grad_enabled() and weight.requires_grad:

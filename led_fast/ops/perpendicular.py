@@ -5,10 +5,12 @@ import contextlib
 import torch
 from torch import Tensor
 
+from led_fast import reference
 from led_fast.ops import _layer_map
 from led_fast.ops._autograd import differentiable
 from led_fast.ops._checks import check_floating
 from led_fast.ops._layer_map import Geometry
+from led_fast.ops.backend import reference_in_use
 from led_fast.ops.row_space import project
 
 _norm_op = torch.ops.led_fast.perpendicular_norm.default
@@ -58,6 +60,8 @@ def perpendicular_norm(
     geometry = _check("perpendicular_norm", x, weight, t, stride, padding, dilation, groups)
     with _without_autocast(x):
         x, weight, t = _widen(x, weight, t)
+        if reference_in_use():
+            return reference.perpendicular_norm(x, weight, t, stride, padding, dilation, groups)
         if t is None:
             t = _layer_map.apply(x, weight, geometry)
         if x.dim() == 4 and _fused_is_faster(x, weight, geometry):

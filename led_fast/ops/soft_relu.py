@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from led_fast import reference
 from led_fast.ops._autograd import differentiable
 from led_fast.ops._checks import check_floating
+from led_fast.ops.backend import reference_in_use
 
 _forward_op = torch.ops.led_fast.soft_relu.default
 _backward_op = torch.ops.led_fast.soft_relu_backward.default
@@ -45,6 +47,8 @@ def soft_relu(
     if t0 is None:
         t0 = math.log(2) / alpha if alpha else 0.0
     check_parameters("soft_relu", alpha, beta, u0, t0)
+    if reference_in_use():
+        return reference.soft_relu(x, alpha, beta, u0, t0)
     return _forward(x, alpha, beta, u0, t0)
 
 

@@ -1,9 +1,11 @@
 """Everything that decides the result of a run, as frozen dataclasses that are saved as JSON."""
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 from led_fast.errors import InputError
+
+Ops = Literal["fast", "reference"]
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class TrainConfig:
         steps: critic steps of the whole run.
         minutes: what `steps` were computed from, where a duration was asked for.
         recipe: settings of training.
+        ops: what the operators run: their kernels, or for comparison `led_fast.reference`.
     """
 
     data: str
@@ -113,6 +116,7 @@ class TrainConfig:
     steps: int
     minutes: float | None
     recipe: Recipe
+    ops: Ops = "fast"
 
     def to_json(self) -> dict[str, Any]:
         """The config as nested JSON values."""
@@ -128,4 +132,6 @@ class TrainConfig:
                 raise InputError(f"{where}: is not a config of this version of led_fast (fields: {odd})")
         if content["preset"] not in PRESETS:
             raise InputError(f"{where}: want preset {', '.join(PRESETS)}, got {content['preset']!r}")
+        if content["ops"] not in get_args(Ops):
+            raise InputError(f"{where}: want ops {' or '.join(get_args(Ops))}, got {content['ops']!r}")
         return cls(**content | {"recipe": Recipe(**recipe | {"betas": tuple(recipe["betas"])})})

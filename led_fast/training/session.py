@@ -9,6 +9,7 @@ from rich.console import Console
 from led_fast.data import DataSource
 from led_fast.errors import InputError
 from led_fast.evaluation import count_modes, quadrature_in_data_coordinates
+from led_fast.ops import use_reference
 from led_fast.training.checkpoint import load_state, save_state
 from led_fast.training.config import TrainConfig
 from led_fast.training.interrupt import StopSignal
@@ -47,7 +48,7 @@ def train(run: RunDirectory, config: TrainConfig, source: DataSource, console: C
         Interrupted: SIGINT or SIGTERM came; the step under way was finished and saved.
         DivergenceError: the last good checkpoint is kept.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), use_reference(config.ops == "reference"):
         trainer, seconds = Trainer(config, source), 0.0
         if run.checkpoint.exists():
             state = load_state(run.checkpoint, _KIND)
@@ -124,7 +125,7 @@ def _advice(trainer: Trainer, run: RunDirectory, error: DivergenceError) -> str:
 
 def steps_in(minutes: float, config: TrainConfig, source: DataSource) -> int:
     """How many steps fit in some minutes, by the time that a few steps of a throw-away trainer take."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), use_reference(config.ops == "reference"):
         trainer = Trainer(replace(config, steps=_UNTIMED_STEPS + _TIMED_STEPS), source)
         for _ in range(_UNTIMED_STEPS):
             trainer.step()
