@@ -1,0 +1,424 @@
+"""Every form of image data: read right, and refused with a message that names what is wrong."""
+
+import gzip
+import json
+import os
+import pickle
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from led_fast.data.images import dequantize, open_images, quantize, read_images
+from led_fast.errors import InputError
+
+FASHION = Path(__file__).parent / "data" / "fashion-mnist"
+
+
+def random_images(n, *shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, *shape), dtype=np.uint8)
+
+
+def idx_bytes(array, magic=None):
+    header = struct.pack(f">{1 + array.ndim}I", magic or 0x800 | array.ndim, *array.shape)
+    return header + array.tobytes()
+
+
+def write_idx(folder, train=None, labels=None):
+    folder.mkdir(parents=True, exist_ok=True)
+    train = random_images(120, 8, 8) if train is None else train
+    (folder / "train-images-idx3-ubyte").write_bytes(idx_bytes(train))
+    if labels is not None:
+        (folder / "train-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+    return train
+
+
+def write_cifar(folder, form):
+    """Five batches of 25 images and a test batch; returns images by channel and labels."""
+    folder.mkdir(parents=True)
+    images, labels = random_images(150, 3, 32, 32), np.arange(150) % 10
+    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    for name, batch, of_batch in zip(names, np.split(images, 6), np.split(labels, 6), strict=True):
+        if form == "pickle":
+            content = pickle.dumps({b"data": batch.reshape(25, -1), b"labels": of_batch.tolist()}, protocol=3)
+            # CIFAR-10's own files were written by an old NumPy.
+            content = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+            (folder / name).write_bytes(content)
+        else:
+            rows = batch.transpose(0, 2, 3, 1).reshape(25, 1024, 3)
+            Image.fromarray(rows).save(folder / f"{name}.png")
+    if form == "png":
+        (folder / "train_lables.json").write_text(json.dumps(labels[:125].tolist()))
+        (folder / "test_lables.json").write_text(json.dumps(labels[125:].tolist()))
+    return images, labels
+
+
+def write_pictures(folder, count, size=(16, 16), suffix=".png", color=True, seed=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = random_images(count, size[1], size[0], *([3] if color else []), seed=seed)
+    for i, array in enumerate(arrays):
+        Image.fromarray(array).save(folder / f"{i:03}{suffix}")
+    return arrays
+
+
+# --- the source ---------------------------------------------------------------------------------------------
+
+
+def test_fashion_mnist():
+    source = open_images(FASHION)
+    assert source.shape == (1, 32, 32) and source.levels == 256 and source.skipped == 0
+    assert [len(source.split(s)) for s in ("train", "validation", "test")] == [360, 40, 150]
+    assert len(source.labels) == 360 and set(source.labels.tolist()) == set(range(10))
+    test = source.split("test")
+    assert test[:, :, :2].max() == test[:, :, -2:].max() == test[..., :2].max() == test[..., -2:].max() == 0
+    # Ankle boot, pullover, trousers: the first test images by the data set's own documentation.
+    assert source.split_labels("test")[:3].tolist() == [9, 2, 1]
+    # Trousers stand in the middle, taller than wide.
+    trousers = test[2, 0].float()
+    assert trousers.sum(1).count_nonzero() > 1.5 * trousers.sum(0).count_nonzero()
+
+
+def test_splits_are_disjoint_complete_and_the_same_in_every_run(tmp_path):
+    array = random_images(500, 8, 8)
+    np.save(tmp_path / "a.npy", array)
+    source, again = open_images(tmp_path / "a.npy"), open_images(tmp_path / "a.npy")
+    rows = []
+    for split, size in (("train", 400), ("validation", 50), ("test", 50)):
+        assert torch.equal(source.split(split), again.split(split)) and len(source.split(split)) == size
+        rows += [image.numpy().tobytes() for image in source.split(split)]
+    assert sorted(rows) == sorted(image.tobytes() for image in array)
+    assert source.fingerprint == again.fingerprint
+    array[17, 3, 3] ^= 1
+    np.save(tmp_path / "a.npy", array)
+    assert open_images(tmp_path / "a.npy").fingerprint != source.fingerprint
+
+
+def test_drawing_follows_the_global_seed_and_stays_in_the_split():
+    source = open_images(FASHION)
+    draws = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        draws.append((source.sample(64), source.held_out(20)))
+    assert torch.equal(draws[0][0], draws[1][0]) and torch.equal(draws[0][1], draws[1][1])
+    assert not torch.equal(draws[0][0], draws[2][0])
+    held_out = [quantize(held_out) for _, held_out in draws]
+    assert torch.equal(held_out[0], held_out[2])  # the same images under other noise
+    assert not torch.equal(draws[0][1], draws[2][1])
+    assert len(source.held_out(1000)) == 150 and source.sample(3).shape == (3, 1, 32, 32)
+    train = {image.numpy().tobytes() for image in source.split("train")}
+    assert all(image.numpy().tobytes() in train for image in quantize(draws[0][0]))
+
+
+def test_dequantisation_is_uniform_and_reversible():
+    torch.manual_seed(0)
+    values = torch.arange(256, dtype=torch.uint8).repeat(20_000)
+    x = dequantize(values)
+    assert x.dtype == torch.float32 and x.min() > 0 and x.max() < 1
+    assert torch.equal(quantize(x), values)
+    noise = x.double() * 256 - values
+    assert noise.mean().item() == pytest.approx(0.5, abs=5 / (12 * len(x)) ** 0.5)
+    assert noise.var().item() == pytest.approx(1 / 12, rel=1e-3)
+
+
+def test_the_extreme_noise_stays_in_its_cell(monkeypatch):
+    values = torch.arange(256, dtype=torch.uint8)
+    for extreme in (0.0, 1 - 2**-24):  # the least and the largest value of torch.rand
+        monkeypatch.setattr(torch, "rand", lambda *_, value=extreme, **__: torch.full((256,), value))
+        x = dequantize(values)
+        assert torch.equal(quantize(x), values) and x.min() > 0 and x.max() < 1
+
+
+def test_too_few_images(tmp_path):
+    np.save(tmp_path / "a.npy", random_images(99, 8, 8))
+    with pytest.raises(InputError, match=r"a\.npy: want at least 100 images to learn from, got 99"):
+        open_images(tmp_path / "a.npy")
+
+
+# --- idx ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", [".", "raw", "MNIST/raw"])
+def test_idx_layouts(tmp_path, layout):
+    labels = np.arange(120, dtype=np.uint8) % 10
+    train = write_idx(tmp_path / layout, labels=labels)
+    read = read_images(tmp_path)
+    assert torch.equal(read.train.images[:, 0], torch.from_numpy(train))
+    assert read.train.labels.tolist() == labels.tolist() and read.test is None
+
+
+def test_two_data_sets_in_one_folder(tmp_path):
+    for name in ("MNIST", "FashionMNIST"):
+        write_idx(tmp_path / name / "raw")
+    with pytest.raises(InputError, match=r"several data sets \(FashionMNIST/raw, MNIST/raw\)"):
+        read_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (idx_bytes(random_images(120, 8, 8), magic=2052), "want magic number 2051 .*, got 2052"),
+        (idx_bytes(random_images(120, 8, 8))[:-1], r"shape \[120, 8, 8\] wants 7680 bytes, got 7679"),
+        (idx_bytes(random_images(120, 8, 8)) + b"x", "wants 7680 bytes, got 7681"),
+        (b"\x00\x00\x08", "want a header of 16 bytes, got a file of 3"),
+        (b"", "want a header of 16 bytes, got a file of 0"),
+        (idx_bytes(random_images(0, 8, 8)), "holds nothing"),
+    ],
+    ids=["magic", "short", "long", "header", "empty file", "no images"],
+)
+def test_bad_idx(tmp_path, content, message):
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(content)
+    with pytest.raises(InputError, match=f"train-images-idx3-ubyte: .*{message}"):
+        read_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b[1:], lambda b: b[:40] + b"\0" * 9 + b[49:]]
+)
+def test_bad_gzip(tmp_path, damage):
+    content = gzip.compress(idx_bytes(random_images(120, 8, 8)))
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(damage(content))
+    with pytest.raises(InputError, match=r"train-images-idx3-ubyte\.gz: (cannot be read|want)"):
+        read_images(tmp_path)
+
+
+def test_idx_parts_that_do_not_fit(tmp_path):
+    write_idx(tmp_path / "a", labels=np.zeros(119, dtype=np.uint8))
+    with pytest.raises(InputError, match="120 training images but 119 labels"):
+        read_images(tmp_path / "a")
+    write_idx(tmp_path / "b")
+    (tmp_path / "b" / "t10k-images-idx3-ubyte").write_bytes(idx_bytes(random_images(10, 9, 8)))
+    with pytest.raises(InputError, match=r"differ in shape: \(1, 8, 8\) and \(1, 9, 8\)"):
+        read_images(tmp_path / "b")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "t10k-images-idx3-ubyte").write_bytes(b"")
+    with pytest.raises(InputError, match=r"want train-images-idx3-ubyte .*, got only \['t10k-images'\]"):
+        read_images(tmp_path / "c")
+
+
+# --- CIFAR-10 -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form, layout", [("pickle", "."), ("pickle", "cifar-10-batches-py"), ("png", ".")])
+def test_cifar(tmp_path, form, layout):
+    images, labels = write_cifar(tmp_path / "data" / layout, form)
+    read = read_images(tmp_path / "data")
+    assert torch.equal(read.train.images, torch.from_numpy(images[:125]))
+    assert torch.equal(read.test.images, torch.from_numpy(images[125:]))
+    assert read.train.labels.tolist() + read.test.labels.tolist() == labels.tolist()
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.mkdir, ("harm",)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (pickle.dumps(Malicious()), r"it would call (os|posix)\.mkdir"),
+        (pickle.dumps({b"labels": [1]}), "b'data'"),
+        (
+            pickle.dumps({b"data": np.zeros((2, 5), np.uint8), b"labels": [1, 2]}),
+            r"want .*3072.*, got uint8 \(2, 5\)",
+        ),
+        (pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}), "2 images but 1 labels"),
+        (b"garbage", "not a batch of CIFAR-10"),
+        (b"", "not a batch of CIFAR-10"),
+    ],
+    ids=["code", "keys", "shape", "labels", "garbage", "empty"],
+)
+def test_bad_cifar_pickle(tmp_path, monkeypatch, content, message):
+    monkeypatch.chdir(tmp_path)
+    write_cifar(tmp_path / "data", "pickle")
+    (tmp_path / "data" / "data_batch_3").write_bytes(content)
+    with pytest.raises(InputError, match=f"data_batch_3: .*{message}"):
+        read_images(tmp_path / "data")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_bad_cifar_png(tmp_path):
+    folder = tmp_path / "data"
+    write_cifar(folder, "png")
+    batch = folder / "data_batch_2.png"
+    whole = batch.read_bytes()
+    batch.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"data_batch_2\.png: not a readable picture"):
+        read_images(folder)
+    Image.new("RGB", (1000, 25)).save(batch)
+    with pytest.raises(InputError, match=r"data_batch_2\.png: want .* 1024 pixels a row, got rows of 1000"):
+        read_images(folder)
+    batch.unlink()
+    with pytest.raises(InputError, match=r"data_batch_2\.png: no such file"):
+        read_images(folder)
+    batch.write_bytes(whole)
+    (folder / "train_lables.json").write_text('["cat"')
+    with pytest.raises(InputError, match=r"train_lables\.json: not a list of labels"):
+        read_images(folder)
+    (folder / "train_lables.json").write_text("[1, 2]")
+    with pytest.raises(InputError, match="125 training images but 2 labels"):
+        read_images(folder)
+
+
+# --- arrays -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(8, 9), (8, 9, 1), (8, 9, 3), (1, 8, 9), (3, 8, 9)])
+def test_npy_shapes(tmp_path, shape):
+    array = random_images(7, *shape)
+    np.save(tmp_path / "a.npy", array)
+    images = read_images(tmp_path / "a.npy").train.images
+    channels = 3 if 3 in shape else 1
+    assert images.shape == (7, channels, 8, 9)
+    flat = array.reshape(7, 8, 9, channels).transpose(0, 3, 1, 2) if shape[0] == 8 else array
+    assert images.numpy().tobytes() == np.ascontiguousarray(flat).tobytes()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("x_train", "y_train", "x_test", "y_test"),
+        ("train_images", "train_labels", "test_images", "test_labels"),
+    ],
+)
+def test_npz(tmp_path, keys):
+    train, test = random_images(30, 28, 28), random_images(10, 28, 28, seed=1)
+    values = (train, np.arange(30)[:, None], test, np.arange(10))
+    np.savez(tmp_path / "a.npz", **dict(zip(keys, values, strict=True)))
+    read = read_images(tmp_path / "a.npz")
+    assert read.train.images.shape == (30, 1, 32, 32) and read.test.images.shape == (10, 1, 32, 32)
+    assert torch.equal(read.test.images[:, 0, 2:-2, 2:-2], torch.from_numpy(test))
+    assert read.train.labels.tolist() == list(range(30)) and read.test.labels.tolist() == list(range(10))
+
+
+@pytest.mark.parametrize(
+    "arrays, message",
+    [
+        ({"images": np.zeros((4, 8, 8), np.float32)}, "images: want uint8 images.*, got float32"),
+        ({"images": np.zeros((4, 8, 8, 4), np.uint8)}, r"want shape .*, got \(4, 8, 8, 4\)"),
+        ({"images": np.zeros((4, 64), np.uint8)}, r"got \(4, 64\)"),
+        ({"images": np.zeros((0, 8, 8), np.uint8)}, "holds no pixels"),
+        ({"pixels": np.zeros((4, 8, 8), np.uint8)}, r"want an array called x_train or .*, got \['pixels'\]"),
+        ({"images": np.array([None] * 4)}, "not a readable"),
+        (
+            {"images": np.zeros((4, 8, 8), np.uint8), "labels": np.zeros(3, int)},
+            "4 training images but 3 labels",
+        ),
+        (
+            {"images": np.zeros((4, 8, 8), np.uint8), "labels": np.zeros(4)},
+            "labels: want integer labels, got float64",
+        ),
+        (
+            {"x_train": np.zeros((4, 8, 8), np.uint8), "x_test": np.zeros((4, 8, 8, 3), np.uint8)},
+            r"differ in shape: \(1, 8, 8\) and \(3, 8, 8\)",
+        ),
+    ],
+)
+def test_bad_npz(tmp_path, arrays, message):
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(InputError, match=rf"bad\.npz: .*{message}"):
+        read_images(tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+@pytest.mark.parametrize("keep", [0, 300])
+def test_truncated_arrays(tmp_path, suffix, keep):
+    path = tmp_path / f"bad{suffix}"
+    (np.save if suffix == ".npy" else np.savez)(path, random_images(20, 8, 8))
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InputError, match=r"bad\.np[yz]: not a readable array file"):
+        read_images(path)
+
+
+# --- folders of pictures ------------------------------------------------------------------------------------
+
+
+def test_folder_keeps_pictures_of_the_right_size(tmp_path):
+    arrays = write_pictures(tmp_path / "deep" / "er", 5)
+    read = read_images(tmp_path, size=16)
+    assert torch.equal(read.train.images, torch.from_numpy(arrays).permute(0, 3, 1, 2))
+    assert [Path(name).name for name in read.train.names] == [f"{i:03}.png" for i in range(5)]
+    assert read.train.labels.tolist() == [0] * 5
+
+
+def test_folder_crops_the_centre_then_resizes(tmp_path):
+    # The central 32x32 is grey, and so are the 8 columns on either side that the filter may look at.
+    array = np.full((32, 64), 255, np.uint8)
+    array[:, 8:56] = 77
+    Image.fromarray(array).save(tmp_path / "a.png")
+    images = read_images(tmp_path, size=16).train.images
+    assert images.shape == (1, 1, 16, 16) and images.unique().tolist() == [77]
+
+
+def test_folder_turns_pictures_upright(tmp_path):
+    array = random_images(1, 16, 16, 3)[0]
+    picture = Image.fromarray(np.rot90(array).copy())
+    exif = picture.getexif()
+    exif[0x0112] = 6  # turn by 90 degrees to the right
+    picture.save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_images(tmp_path, size=16).train.images[0].permute(1, 2, 0), array)
+
+
+def test_folder_mixes_grey_and_colour(tmp_path):
+    color = write_pictures(tmp_path / "c", 2)
+    gray = write_pictures(tmp_path / "g", 2, color=False)
+    images = read_images(tmp_path, size=16).train.images
+    assert torch.equal(images[:2], torch.from_numpy(color).permute(0, 3, 1, 2))
+    assert torch.equal(images[2:], torch.from_numpy(gray)[:, None].expand(-1, 3, -1, -1))
+
+
+def test_folder_splits_and_classes(tmp_path):
+    for i, place in enumerate(["train/dog", "train/cat", "test/dog", "test/ant"]):
+        write_pictures(tmp_path / place, 2 + i, seed=i)
+    read = read_images(tmp_path, size=16)
+    assert read.train.labels.tolist() == [1] * 3 + [2] * 2  # ant, cat, dog
+    assert read.test.labels.tolist() == [0] * 5 + [2] * 4
+    write_pictures(tmp_path / "train", 1)
+    assert read_images(tmp_path, size=16).train.labels is None
+
+
+def test_folder_skips_what_it_cannot_use(tmp_path):
+    write_pictures(tmp_path, 3)
+    truncated = (tmp_path / "000.png").read_bytes()
+    (tmp_path / "broken.png").write_bytes(truncated[: len(truncated) // 2])
+    (tmp_path / "text.jpg").write_text("no picture at all")
+    Image.new("RGB", (40, 15)).save(tmp_path / "flat.png")
+    Image.fromarray(np.zeros((16, 16), np.uint16)).save(tmp_path / "deep.png")
+    (tmp_path / "notes.txt").write_text("not meant as a picture")
+    read = read_images(tmp_path, size=16)
+    assert len(read.train.images) == 3
+    broken, deep, flat, text = read.skipped
+    assert "broken.png: not a readable picture" in broken and "text.jpg: not a readable picture" in text
+    assert "flat.png: want at least 16x16 pixels, got 40x15" in flat
+    assert "deep.png: want 8 bits a channel" in deep
+    with pytest.raises(InputError, match=r"4 of 7 pictures .*broken\.png.* \(and 1 more\)"):
+        read_images(tmp_path, size=16, strict=True)
+    with pytest.raises(InputError, match="7 of 7 pictures are of no use"):
+        read_images(tmp_path, size=64)
+
+
+def test_source_counts_what_was_skipped(tmp_path):
+    write_pictures(tmp_path, 100)
+    (tmp_path / "broken.png").write_bytes(b"")
+    source = open_images(tmp_path, size=16)
+    assert source.skipped == 1 and "broken.png" in source.problems[0] and source.shape == (3, 16, 16)
+
+
+def test_nothing_to_read(tmp_path):
+    for path, message in (
+        (tmp_path / "missing", "got nothing"),
+        (FASHION / "LICENSE", "got another kind of file"),
+        (tmp_path, "holds no images"),
+    ):
+        with pytest.raises(InputError, match=message):
+            open_images(path)
+
+
+def test_padding_to_32_is_for_28_only(tmp_path):
+    shutil.copytree(FASHION, tmp_path / "f")
+    assert read_images(tmp_path / "f").train.images.shape == (400, 1, 32, 32)
+    np.save(tmp_path / "a.npy", random_images(3, 27, 28))
+    assert read_images(tmp_path / "a.npy").train.images.shape == (3, 1, 27, 28)
