@@ -160,6 +160,7 @@ def test_resume_of_a_finished_run_changes_nothing(ring_run, capsys):
         (["ring", "--out", "{run}", "--resume", "--seed", "2"], "was started with seed 1, not 2"),
         (["ring", "--out", "{run}", "--resume", "--preset", "paper"], "preset default, not paper"),
         (["ring", "--out", "{run}", "--resume", "--steps", "5"], "steps 4, not 5"),
+        (["ring", "--out", "{run}", "--resume", "--ops", "reference"], "ops fast, not reference"),
     ],
 )
 def test_train_refuses(ring_run, tmp_path, refuse, options, message):

@@ -13,7 +13,7 @@ from led_fast.cli.evaluate import check_content, write_report
 from led_fast.cli.options import check_seed
 from led_fast.data import DataSource, open_source
 from led_fast.errors import InputError
-from led_fast.training import PRESETS, RunDirectory, TrainConfig, steps_in, train
+from led_fast.training import PRESETS, Ops, RunDirectory, TrainConfig, steps_in, train
 from led_fast.training.run import read_json, write_json
 
 # None where an option was not given: a resumed run then takes what it was started with.
@@ -21,6 +21,7 @@ Preset = Annotated[str | None, arg(metavar="|".join(PRESETS), help_behavior_hint
 Seed = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 0)")]
 Steps = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the preset's)")]
 Minutes = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
+Operators = Annotated[Ops | None, arg(metavar="fast|reference", help_behavior_hint="(default: fast)")]
 
 
 def train_command(
@@ -30,6 +31,7 @@ def train_command(
     seed: Seed = None,
     steps: Steps = None,
     minutes: Minutes = None,
+    ops: Operators = None,
     resume: bool = False,
 ) -> int:
     """Train a density and a sampler of it on points in the plane.
@@ -51,6 +53,7 @@ def train_command(
         seed: of weights, data and noise.
         steps: how many steps.
         minutes: about how long to train, instead of steps; turned into steps once, before the first one.
+        ops: fast: the kernels; reference: the same operators in plain PyTorch, to compare speed and results with.
         resume: go on with the run in --out; other options are then those of that run.
     """
     console = Console()
@@ -64,7 +67,7 @@ def train_command(
         raise InputError(f"--preset: want one of {', '.join(PRESETS)}, got {preset!r}")
     source = open_source(data)
     if resume:
-        run, config = _reopen(out, source, preset=preset, seed=seed, steps=steps, minutes=minutes)
+        run, config = _reopen(out, source, preset=preset, seed=seed, steps=steps, minutes=minutes, ops=ops)
         if run.model.is_file():
             console.print(f"{out} is finished: {config.steps} steps. led-fast evaluate {out} reports on it.")
             return 0
@@ -73,7 +76,14 @@ def train_command(
         name = preset or "default"
         recipe = PRESETS[name]
         config = TrainConfig(
-            data, source.fingerprint, name, seed or 0, steps or recipe.steps, minutes=minutes, recipe=recipe
+            data,
+            source.fingerprint,
+            name,
+            seed or 0,
+            steps or recipe.steps,
+            minutes=minutes,
+            recipe=recipe,
+            ops=ops or "fast",
         )
         if minutes is not None:
             config = replace(config, steps=steps_in(minutes, config, source))

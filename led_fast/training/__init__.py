@@ -1,6 +1,6 @@
 """Training runs: from a config to a model on disk, interruptible at any moment."""
 
-from led_fast.training.config import PRESETS, Recipe, TrainConfig
+from led_fast.training.config import PRESETS, Ops, Recipe, TrainConfig
 from led_fast.training.model import load, load_model
 from led_fast.training.run import RunDirectory
 from led_fast.training.session import Interrupted, steps_in, train
@@ -10,6 +10,7 @@ __all__ = [
     "PRESETS",
     "DivergenceError",
     "Interrupted",
+    "Ops",
     "Recipe",
     "RunDirectory",
     "TrainConfig",
