@@ -231,19 +231,24 @@ def test_other_commands_refuse(ring_run, tmp_path, refuse):
     assert (tmp_path / "there.csv").read_text() == "kept"
 
 
-def rewrite_preset(path, kind, preset):
+def widen_generator(config):
+    return config | {"generator": config["generator"] | {"features": 4}}
+
+
+def rewrite_config(path, kind, change):
     state = load_state(path, kind)
-    save_state(path, kind, state | {"config": state["config"] | {"preset": preset}})
+    save_state(path, kind, state | {"config": change(state["config"])})
 
 
 def test_weights_of_other_networks_are_refused(ring_run, tmp_path, refuse):
     folder = unfinished(ring_run, tmp_path / "run")
     (folder / "model.safetensors").write_bytes((ring_run / "model.safetensors").read_bytes())
-    rewrite_preset(folder / "model.safetensors", "model", "inflated")
+    rewrite_config(folder / "model.safetensors", "model", widen_generator)
     assert "model.safetensors: does not fit" in refuse("evaluate", folder)
     (folder / "model.safetensors").unlink()
-    rewrite_preset(folder / "checkpoint.safetensors", "checkpoint", "inflated")
-    change_json(folder / "config.json", preset="inflated")
+    rewrite_config(folder / "checkpoint.safetensors", "checkpoint", widen_generator)
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(widen_generator(content)))
     assert "checkpoint.safetensors: does not fit" in refuse("train", "ring", "--out", folder, "--resume")
 
 

@@ -1,6 +1,7 @@
 """The switch between kernels and reference: who obeys it, and that both compute the same."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from led_fast import nn, ops, reference
 from led_fast.data import open_source
 from led_fast.errors import InputError
 from led_fast.flows import Staircase
-from led_fast.training import PRESETS, DivergenceError, RunDirectory, TrainConfig, Trainer, steps_in, train
+from led_fast.training import DivergenceError, RunDirectory, TrainConfig, Trainer, steps_in, train
 
 CALLS = {
     "soft_relu": lambda: led_fast.soft_relu(torch.randn(5, 3)),
@@ -113,7 +114,7 @@ def test_a_run_uses_the_operators_of_its_config(tmp_path, monkeypatch, choice):
 
     monkeypatch.setattr(Trainer, "step", step)
     source = open_source("ring")
-    config = TrainConfig("ring", source.fingerprint, "default", 0, 3, None, PRESETS["default"], choice)
+    config = replace(TrainConfig.from_preset("ring", source.fingerprint, steps=3), ops=choice)
     for run in (
         lambda: train(RunDirectory.create(tmp_path / "run"), config, source, Console(quiet=True)),
         lambda: steps_in(1.0, config, source),

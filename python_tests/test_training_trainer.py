@@ -18,6 +18,7 @@ from led_fast.training import (
     TrainConfig,
     Trainer,
     load,
+    load_model,
     steps_in,
     train,
 )
@@ -32,7 +33,8 @@ QUIET = Console(quiet=True)
 
 
 def config_of(steps, preset="default", **changes):
-    return TrainConfig("ring", "ring", preset, 0, steps, None, replace(PRESETS[preset], **changes))
+    config = TrainConfig.from_preset("ring", "ring", preset, steps=steps)
+    return replace(config, recipe=replace(PRESETS[preset], **changes))
 
 
 def assert_equal_states(a, b):
@@ -126,7 +128,7 @@ def test_a_loss_that_is_not_finite_touches_no_weight(network):
     assert all(torch.equal(after[key].nan_to_num(), before[key].nan_to_num()) for key in before)
 
 
-def start(path, config, monkeypatch=None, at=None, act=None):
+def start(path, config, monkeypatch=None, at=None, act=None, after_step=None):
     """Trains into a folder; `act(trainer)` is called before the step after `at`."""
     if at is not None:
         step = Trainer.step
@@ -139,7 +141,7 @@ def start(path, config, monkeypatch=None, at=None, act=None):
         monkeypatch.setattr(Trainer, "step", stepped)
     run = RunDirectory.create(path) if not path.exists() else RunDirectory(path)
     try:
-        train(run, config, open_source("ring"), QUIET)
+        train(run, config, open_source("ring"), QUIET, after_step)
     finally:
         if at is not None:
             monkeypatch.setattr(Trainer, "step", step)
@@ -203,6 +205,25 @@ def test_metrics_after_the_checkpoint_are_dropped(tmp_path):
     assert read_metrics(path) == [{"step": 10}, {"step": 20}, {"step": 30, "new": 1}]
 
 
+def test_networks_other_than_the_presets_are_loaded_from_the_config(tmp_path):
+    config = config_of(1)
+    config = replace(
+        config, generator=replace(config.generator, features=3), critic=replace(config.critic, width=16)
+    )
+    model = load_model(start(tmp_path / "run", config)).model
+    assert len(model.generator.rsample(5)[0]) == 5
+    assert model.critic.critic.net.net[-1].in_features == 16
+
+
+def test_an_observer_sees_every_step_and_changes_nothing(tmp_path):
+    config, seen = config_of(4), []
+    start(tmp_path / "observed", config, after_step=lambda trainer: seen.append(trainer.steps_done))
+    start(tmp_path / "alone", config)
+    assert seen == [1, 2, 3, 4]
+    observed, alone = (load_model(RunDirectory(tmp_path / name)).model for name in ("observed", "alone"))
+    assert_equal_states(dict(observed.state_dict()), dict(alone.state_dict()))
+
+
 def test_config_round_trip_and_foreign_fields():
     config = config_of(7)
     content = json.loads(json.dumps(config.to_json()))
@@ -211,3 +232,5 @@ def test_config_round_trip_and_foreign_fields():
         TrainConfig.from_json(content | {"preset": "best"}, "c.json")
     with pytest.raises(InputError, match=r"c.json: is not a config .*fields: extra, seed"):
         TrainConfig.from_json({k: v for k, v in content.items() if k != "seed"} | {"extra": 1}, "c.json")
+    with pytest.raises(InputError, match=r"c.json: is not a config .*fields: widt"):
+        TrainConfig.from_json(content | {"critic": content["critic"] | {"width": 1, "widt": 1}}, "c.json")

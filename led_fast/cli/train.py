@@ -73,17 +73,8 @@ def train_command(
             return 0
     else:
         run = RunDirectory.create(out)
-        name = preset or "default"
-        recipe = PRESETS[name]
-        config = TrainConfig(
-            data,
-            source.fingerprint,
-            name,
-            seed or 0,
-            steps or recipe.steps,
-            minutes=minutes,
-            recipe=recipe,
-            ops=ops or "fast",
+        config = TrainConfig.from_preset(
+            data, source.fingerprint, preset or "default", seed or 0, steps, minutes, ops or "fast"
         )
         if minutes is not None:
             config = replace(config, steps=steps_in(minutes, config, source))

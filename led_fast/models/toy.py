@@ -219,7 +219,7 @@ def _preset(name: str) -> ToyPreset:
 
 def _block_linear(config: ToyGeneratorConfig) -> Linear:
     linear = Linear(config.features)
-    if config.features > 2 and config.conditional == "learned":
+    if config.features > 2 and config.activation == "staircase":
         # Near the identity the noise does not blur the base at first: from random rotations modes are lost.
         nn.init.eye_(linear.weight)
         with torch.no_grad():

@@ -1,9 +1,13 @@
 """Everything that decides the result of a run, as frozen dataclasses that are saved as JSON."""
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from led_fast.errors import InputError
+from led_fast.models import PRESETS as NETWORKS
+from led_fast.models import ToyCriticConfig, ToyGeneratorConfig
+
+_Config = TypeVar("_Config")
 
 Ops = Literal["fast", "reference"]
 
@@ -101,10 +105,12 @@ class TrainConfig:
     Attributes:
         data: `ring`, `grid` or a file.
         data_fingerprint: of the data's content.
-        preset: names the networks and the recipe.
+        preset: what networks and recipe were taken from; they decide, not their name.
         seed: of weights, data and noise.
         steps: critic steps of the whole run.
         minutes: what `steps` were computed from, where a duration was asked for.
+        generator: its networks.
+        critic: its network.
         recipe: settings of training.
         ops: what the operators run: their kernels, or for comparison `led_fast.reference`.
     """
@@ -115,8 +121,36 @@ class TrainConfig:
     seed: int
     steps: int
     minutes: float | None
+    generator: ToyGeneratorConfig
+    critic: ToyCriticConfig
     recipe: Recipe
     ops: Ops = "fast"
+
+    @classmethod
+    def from_preset(
+        cls,
+        data: str,
+        data_fingerprint: str,
+        preset: str = "default",
+        seed: int = 0,
+        steps: int | None = None,
+        minutes: float | None = None,
+        ops: Ops = "fast",
+    ) -> "TrainConfig":
+        """A run of a preset (a key of `PRESETS`), of its recipe's length where `steps` is None."""
+        networks, recipe = NETWORKS[preset], PRESETS[preset]
+        return cls(
+            data=data,
+            data_fingerprint=data_fingerprint,
+            preset=preset,
+            seed=seed,
+            steps=steps or recipe.steps,
+            minutes=minutes,
+            generator=networks.generator,
+            critic=networks.critic,
+            recipe=recipe,
+            ops=ops,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The config as nested JSON values."""
@@ -125,13 +159,22 @@ class TrainConfig:
     @classmethod
     def from_json(cls, content: dict[str, Any], where: str) -> "TrainConfig":
         """Reads what `to_json` wrote; InputError naming `where` if a field is missing or it or the preset unknown."""
-        recipe = content.get("recipe", {})
-        for kind, values in ((cls, content), (Recipe, recipe)):
-            if set(values) != (names := {field.name for field in fields(kind)}):
-                odd = ", ".join(sorted(set(values) ^ names))
-                raise InputError(f"{where}: is not a config of this version of led_fast (fields: {odd})")
-        if content["preset"] not in PRESETS:
-            raise InputError(f"{where}: want preset {', '.join(PRESETS)}, got {content['preset']!r}")
-        if content["ops"] not in get_args(Ops):
-            raise InputError(f"{where}: want ops {' or '.join(get_args(Ops))}, got {content['ops']!r}")
-        return cls(**content | {"recipe": Recipe(**recipe | {"betas": tuple(recipe["betas"])})})
+        parts = {
+            "generator": _build(ToyGeneratorConfig, content.get("generator", {}), where),
+            "critic": _build(ToyCriticConfig, content.get("critic", {}), where),
+            "recipe": _build(Recipe, content.get("recipe", {}), where),
+        }
+        config = _build(cls, content | parts, where)
+        if config.preset not in PRESETS:
+            raise InputError(f"{where}: want preset {', '.join(PRESETS)}, got {config.preset!r}")
+        if config.ops not in get_args(Ops):
+            raise InputError(f"{where}: want ops {' or '.join(get_args(Ops))}, got {config.ops!r}")
+        return config
+
+
+def _build(kind: type[_Config], values: dict[str, Any], where: str) -> _Config:
+    """A dataclass from JSON, whose lists are tuples there."""
+    if set(values) != (names := {field.name for field in fields(kind)}):  # type: ignore[arg-type]
+        odd = ", ".join(sorted(set(values) ^ names))
+        raise InputError(f"{where}: is not a config of this version of led_fast (fields: {odd})")
+    return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})

@@ -80,12 +80,12 @@ def load_model(run: RunDirectory) -> TrainedModel:
     state = load_state(run.model, _KIND)
     config = TrainConfig.from_json(state["config"], str(run.model))
     unit = torch.ones(2)
-    model = in_data_coordinates(toy_critic(config.preset), toy_generator(config.preset), 0 * unit, unit)
+    model = in_data_coordinates(toy_critic(config.critic), toy_generator(config.generator), 0 * unit, unit)
     try:
         model.load_state_dict(state["model"])
     except RuntimeError:
         raise InputError(
-            f"{run.model}: does not fit the networks that this version of led_fast builds for {config.preset}"
+            f"{run.model}: does not fit the networks that this version of led_fast builds from its config"
         ) from None
     return TrainedModel(model.eval(), config, state["seconds"])
 

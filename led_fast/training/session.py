@@ -1,6 +1,7 @@
 """A whole run: from an empty folder, or from its last checkpoint, to a trained model."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -38,10 +39,24 @@ class Interrupted(Exception):
         self.signal, self.steps_done = signal, steps_done
 
 
-def train(run: RunDirectory, config: TrainConfig, source: DataSource, console: Console) -> None:
+def train(
+    run: RunDirectory,
+    config: TrainConfig,
+    source: DataSource,
+    console: Console,
+    after_step: Callable[[Trainer], None] | None = None,
+) -> None:
     """Trains from the run's checkpoint, or from the start where it has none, and writes its model.
 
     Torch's global random state is left as it was found.
+
+    Args:
+        run: its folder.
+        config: of the run.
+        source: its data.
+        console: where to show progress.
+        after_step: looks on after every step, before a checkpoint of it is written. It must not touch the
+            trainer, nor torch's global random numbers.
 
     Raises:
         InputError: the checkpoint is damaged or foreign.
@@ -58,11 +73,11 @@ def train(run: RunDirectory, config: TrainConfig, source: DataSource, console: C
                 trainer.load_state_dict(state["trainer"])
             except RuntimeError:
                 raise InputError(
-                    f"{run.checkpoint}: does not fit the networks that this version of led_fast builds for "
-                    f"{config.preset}"
+                    f"{run.checkpoint}: does not fit the networks that this version of led_fast builds from "
+                    "its config"
                 ) from None
             seconds = state["seconds"]
-        seconds = _take_steps(trainer, seconds, run, console)
+        seconds = _take_steps(trainer, seconds, run, console, after_step)
         model = in_data_coordinates(
             trainer.average_critic, trainer.average_generator, source.shift, source.scale
         )
@@ -71,7 +86,13 @@ def train(run: RunDirectory, config: TrainConfig, source: DataSource, console: C
         save_model(run, model, config, seconds)
 
 
-def _take_steps(trainer: Trainer, seconds: float, run: RunDirectory, console: Console) -> float:
+def _take_steps(
+    trainer: Trainer,
+    seconds: float,
+    run: RunDirectory,
+    console: Console,
+    after_step: Callable[[Trainer], None] | None,
+) -> float:
     """Takes the steps that are left; returns the seconds of the whole run, `seconds` so far included."""
     config = trainer.config
     began = time.monotonic() - seconds
@@ -86,6 +107,8 @@ def _take_steps(trainer: Trainer, seconds: float, run: RunDirectory, console: Co
                 metrics = trainer.step()
             except DivergenceError as error:
                 raise DivergenceError(_advice(trainer, run, error)) from None
+            if after_step is not None:
+                after_step(trainer)
             done = trainer.steps_done
             last = done == config.steps or stop.received is not None
             if last or done % _LOG_EVERY == 0:

@@ -45,8 +45,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         recipe = config.recipe
         self.config, self.recipe, self.source = config, recipe, source
-        self.critic = toy_critic(config.preset)
-        self.generator = toy_generator(config.preset)
+        self.critic = toy_critic(config.critic)
+        self.generator = toy_generator(config.generator)
         self.balance = toy_balance()
         self.spacing = max(typical_spacing(self._draw_data(recipe.blurred_points)), _SMALLEST_SPACING)
         self.widths = torch.logspace(math.log10(self.spacing), 0, recipe.blur_widths)
