@@ -2,6 +2,7 @@
 
 from led_fast.density.bits import bits_per_dim
 from led_fast.density.diagnostics import effective_sample_size, max_weight_share, pareto_k
+from led_fast.density.micro_batch import in_micro_batches
 from led_fast.density.mode import eval_mode
 from led_fast.density.model import DensityModel, RefinedSample
 from led_fast.density.normalizer import (
@@ -19,6 +20,7 @@ from led_fast.density.objectives import (
     mixed_kl_loss,
     reverse_kl_loss,
 )
+from led_fast.density.penalty import squared_gradient
 from led_fast.density.proposals import CoveringProposal, KernelProposal, Proposal, ProposalDraw
 from led_fast.density.quadrature import QuadratureEstimate, quadrature_log_normalizer
 
@@ -39,6 +41,7 @@ __all__ = [
     "eval_mode",
     "floored_target",
     "forward_kl_loss",
+    "in_micro_batches",
     "kl_gate",
     "log_mean_exp",
     "max_weight_share",
@@ -46,5 +49,6 @@ __all__ = [
     "pareto_k",
     "quadrature_log_normalizer",
     "reverse_kl_loss",
+    "squared_gradient",
     "summarize_log_weights",
 ]
