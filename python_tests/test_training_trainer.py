@@ -24,10 +24,10 @@ from led_fast.training import (
 )
 from led_fast.training.checkpoint import load_state
 from led_fast.training.interrupt import StopSignal
+from led_fast.training.plane import typical_spacing
+from led_fast.training.random_state import isolated_randomness
 from led_fast.training.run import MetricsLog, read_metrics
 from led_fast.training.schedule import cosine_decay, geometric
-from led_fast.training.session import _monitor
-from led_fast.training.trainer import typical_spacing
 
 QUIET = Console(quiet=True)
 
@@ -79,6 +79,42 @@ def test_every_preset_takes_steps_that_move_every_weight(preset):
             assert not torch.equal(parameter, before[kind][name]), name
 
 
+def test_a_gan_of_the_same_networks_takes_steps():
+    trainer = Trainer(config_of(3, objective="gan"), open_source("ring"))
+    before = copy.deepcopy(trainer.state_dict())
+    metrics = [trainer.step() for _ in range(3)][-1]
+    assert set(metrics) == {"critic_loss", "generator_loss"}
+    assert metrics["critic_loss"] < 2 and metrics["generator_loss"] > 0
+    for kind in ("critic", "generator"):
+        moved = [
+            not torch.equal(p, before[kind][name]) for name, p in getattr(trainer, kind).named_parameters()
+        ]
+        assert sum(moved) > len(moved) / 2  # the base's weights have no gradient without a density
+
+
+def test_one_sample_an_integral_bounds_many_from_below():
+    losses = []
+    for samples, integrals in ((1, 64), (16, 4), (64, 1)):  # of the same 64 proposals
+        trainer = Trainer(config_of(3, integral_samples=samples, integrals=integrals), open_source("ring"))
+        losses.append(trainer.step()["critic_loss"])
+    assert losses[0] < losses[1] < losses[2]  # Jensen: the mean of logs is below the log of the mean
+
+
+def test_the_gradient_penalty_is_taken_at_its_interval():
+    trainer = Trainer(config_of(5, gradient_penalty=0.1, penalty_interval=2), open_source("ring"))
+    assert ["squared_gradient" in trainer.step() for _ in range(4)] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("micro_batch", [100, 1000])
+def test_micro_batches_change_nothing_but_memory(micro_batch):
+    trainers = []
+    for size in (None, micro_batch):
+        trainers.append(Trainer(config_of(2, micro_batch=size), open_source("ring")))
+        trainers[-1].step()
+    for whole, parts in zip(*(trainer.critic.parameters() for trainer in trainers), strict=True):
+        torch.testing.assert_close(parts.grad, whole.grad, rtol=1e-4, atol=1e-5)
+
+
 def test_the_critic_keeps_its_gradients_switched_on():
     trainer = Trainer(config_of(2), open_source("ring"))
     trainer.step()
@@ -99,7 +135,8 @@ def test_looking_at_the_average_leaves_it_as_it_was():
     trainer = Trainer(config_of(3, "paper"), open_source("ring"))
     trainer.step()
     before = copy.deepcopy(trainer.state_dict())
-    _monitor(trainer)
+    with isolated_randomness():
+        trainer.task.monitor(trainer.average_generator)
     assert_equal_states(trainer.state_dict(), before)
 
 
@@ -167,7 +204,7 @@ def test_divergence_keeps_the_last_checkpoint_and_says_what_to_try(tmp_path, mon
     monkeypatch.setattr("led_fast.training.session.CHECKPOINT_EVERY", 2)
 
     def poison(trainer):
-        trainer.log_normalizer = float("nan")
+        trainer.objective.log_normalizer = float("nan")
 
     with pytest.raises(DivergenceError, match=r"diverged at step 4: .*last checkpoint .* is kept.*--seed"):
         start(tmp_path / "run", config_of(6), monkeypatch, at=3, act=poison)

@@ -10,6 +10,7 @@ from led_fast.models import ToyCriticConfig, ToyGeneratorConfig
 _Config = TypeVar("_Config")
 
 Ops = Literal["fast", "reference"]
+ObjectiveName = Literal["led", "gan"]
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,11 @@ class Recipe:
 
     Attributes:
         steps: default length of a run.
+        objective: "led", or "gan": the same networks as a plain GAN, which has no use for proposals, target and
+            their settings.
         batch_size: data points a critic step.
-        integral_samples: S of Eq. 3, proposals a critic step.
+        integral_samples: S of Eq. 3, proposals of one estimate of the integral.
+        integrals: estimates a critic step, each from proposals of its own; the loss is their mean.
         covering_share: share of the proposals that cover the plane instead of coming from the generator.
         broad_share: share of a broad normal among those; the others are blurred data. All of them: App. B.3.
         broad_scale: standard deviation of that normal.
@@ -31,9 +35,13 @@ class Recipe:
         critic_learning_rate: of Adam, before decay.
         generator_learning_rate: of Adam, before decay.
         betas: of Adam.
+        critic_betas: of the critic's Adam, where they differ.
         decay_from: share of the run after which both rates follow a half cosine.
         decay_to: what is left of the rates at the end.
         gradient_clip: largest norm of either network's gradient.
+        gradient_penalty: weight γ of γ/2 ‖∇f‖² at the data (R1).
+        penalty_interval: it is taken at every so many steps, that many times as heavy.
+        micro_batch: samples that the critic has in memory at a time; None: a whole step's.
         forward_weight: weight of the forward KL in the generator's loss; the reverse KL has the rest.
         entropy_weight: k of Eq. 5.
         max_weight: clip of an importance weight in the forward KL, in units of the mean weight.
@@ -48,8 +56,10 @@ class Recipe:
     """
 
     steps: int = 2000
+    objective: ObjectiveName = "led"
     batch_size: int = 256
     integral_samples: int = 384
+    integrals: int = 1
     covering_share: float = 0.5
     broad_share: float = 0.2
     broad_scale: float = 1.5
@@ -61,9 +71,13 @@ class Recipe:
     critic_learning_rate: float = 1e-3
     generator_learning_rate: float = 3e-3
     betas: tuple[float, float] = (0.9, 0.99)
+    critic_betas: tuple[float, float] | None = None
     decay_from: float = 0.3
     decay_to: float = 0.02
     gradient_clip: float = 10.0
+    gradient_penalty: float = 0.0
+    penalty_interval: int = 1
+    micro_batch: int | None = None
     forward_weight: float = 0.5
     entropy_weight: float = 1.0
     max_weight: float = 20.0
@@ -167,6 +181,9 @@ class TrainConfig:
         config = _build(cls, content | parts, where)
         if config.preset not in PRESETS:
             raise InputError(f"{where}: want preset {', '.join(PRESETS)}, got {config.preset!r}")
+        if config.recipe.objective not in get_args(ObjectiveName):
+            wanted = " or ".join(get_args(ObjectiveName))
+            raise InputError(f"{where}: want objective {wanted}, got {config.recipe.objective!r}")
         if config.ops not in get_args(Ops):
             raise InputError(f"{where}: want ops {' or '.join(get_args(Ops))}, got {config.ops!r}")
         return config

@@ -17,13 +17,13 @@ from rich.progress import (
 from rich.text import Text
 
 _PLAIN_LINES = 20  # over a whole run
-_SHOWN = (
-    "critic {critic_loss:.3f}",
-    "generator {generator_loss:.3f}",
-    "ESS/S {ess_fraction:.2f}",
-    "log α {log_normalizer:.3f}",
-)
-_SHOWN_OF_MIXTURES = ("modes {modes}/{modes_total}",)
+_SHOWN = {
+    "critic {critic_loss:.3f}": "critic_loss",
+    "generator {generator_loss:.3f}": "generator_loss",
+    "ESS/S {ess_fraction:.2f}": "ess_fraction",
+    "log α {log_normalizer:.3f}": "log_normalizer",
+    "modes {modes}/{modes_total}": "modes",
+}
 
 
 class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
@@ -68,8 +68,7 @@ class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
 
     def update(self, step: int, metrics: dict[str, float]) -> None:
         """Shows the state after a step."""
-        shown = _SHOWN + (_SHOWN_OF_MIXTURES if "modes" in metrics else ())
-        line = "  ".join(shown).format(**metrics)
+        line = "  ".join(text for text, metric in _SHOWN.items() if metric in metrics).format(**metrics)
         self._bar.update(self._task, completed=step)
         self._show(line)
         if not self._console.is_terminal and (step >= self._next_line or step == self._total):

@@ -2,28 +2,29 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
-import torch
 from rich.console import Console
+from torch import Tensor
 
 from led_fast.data import DataSource
 from led_fast.errors import InputError
-from led_fast.evaluation import count_modes, quadrature_in_data_coordinates
 from led_fast.ops import use_reference
 from led_fast.training.checkpoint import load_state, save_state
 from led_fast.training.config import TrainConfig
 from led_fast.training.interrupt import StopSignal
-from led_fast.training.model import in_data_coordinates, save_model
-from led_fast.training.progress import ProgressDisplay
-from led_fast.training.run import MetricsLog, RunDirectory
+from led_fast.training.model import save_model
+from led_fast.training.random_state import isolated_randomness
+from led_fast.training.recorder import RunRecorder
+from led_fast.training.run import RunDirectory
 from led_fast.training.trainer import DivergenceError, Trainer
+from led_fast.training.world import World
 
 CHECKPOINT_EVERY = 50  # steps
-_LOG_EVERY = 10
 _KIND = "checkpoint"
-_MONITOR_SAMPLES = 1000
 _UNTIMED_STEPS, _TIMED_STEPS = 10, 40
+_TIMED_SECONDS = 20.0
 
 
 class Interrupted(Exception):
@@ -45,6 +46,7 @@ def train(
     source: DataSource,
     console: Console,
     after_step: Callable[[Trainer], None] | None = None,
+    world: World | None = None,
 ) -> None:
     """Trains from the run's checkpoint, or from the start where it has none, and writes its model.
 
@@ -57,33 +59,44 @@ def train(
         console: where to show progress.
         after_step: looks on after every step, before a checkpoint of it is written. It must not touch the
             trainer, nor torch's global random numbers.
+        world: the processes that train together, all of which call this; the first of them writes.
 
     Raises:
         InputError: the checkpoint is damaged or foreign.
         Interrupted: SIGINT or SIGTERM came; the step under way was finished and saved.
         DivergenceError: the last good checkpoint is kept.
+        PeerLostError: another process of the world has died.
     """
-    with torch.random.fork_rng(devices=[]), use_reference(config.ops == "reference"):
-        trainer, seconds = Trainer(config, source), 0.0
+    with isolated_randomness(), use_reference(config.ops == "reference"):
+        trainer, seconds = Trainer(config, source, world), 0.0
         if run.checkpoint.exists():
-            state = load_state(run.checkpoint, _KIND)
-            if TrainConfig.from_json(state["config"], str(run.checkpoint)) != config:
-                raise InputError(f"{run.checkpoint}: is of a run with another config than {run.config.name}")
-            try:
-                trainer.load_state_dict(state["trainer"])
-            except RuntimeError:
-                raise InputError(
-                    f"{run.checkpoint}: does not fit the networks that this version of led_fast builds from "
-                    "its config"
-                ) from None
-            seconds = state["seconds"]
+            seconds = _resume(trainer, run)
         seconds = _take_steps(trainer, seconds, run, console, after_step)
-        model = in_data_coordinates(
-            trainer.average_critic, trainer.average_generator, source.shift, source.scale
-        )
-        quadrature = quadrature_in_data_coordinates(model.critic, source.shift, source.scale)
-        model.set_log_normalizer(quadrature.value)
-        save_model(run, model, config, seconds)
+        if trainer.world.rank == 0:
+            model = trainer.task.model(trainer.average_critic, trainer.average_generator)
+            save_model(run, model, config, seconds)
+
+
+def _resume(trainer: Trainer, run: RunDirectory) -> float:
+    """Loads the run's checkpoint; returns the seconds that it took so far."""
+    path, state = run.checkpoint, load_state(run.checkpoint, _KIND)
+    if TrainConfig.from_json(state["config"], str(path)) != trainer.config:
+        raise InputError(f"{path}: is of a run with another config than {run.config.name}")
+    began, now = _placement(state["trainer"]["random"]), _placement(trainer.state_dict()["random"])
+    if began != now:
+        raise InputError(f"{path}: was begun by {began}; by {now} it cannot go on bit for bit")
+    try:
+        trainer.load_state_dict(state["trainer"])
+    except RuntimeError:
+        raise InputError(
+            f"{path}: does not fit the networks that this version of led_fast builds from its config"
+        ) from None
+    return state["seconds"]
+
+
+def _placement(random: list[dict[str, Tensor]]) -> str:
+    """How many processes drew these random numbers, and where."""
+    return f"{len(random)} process{'es' * (len(random) > 1)} on {'GPUs' if 'cuda' in random[0] else 'CPUs'}"
 
 
 def _take_steps(
@@ -94,12 +107,11 @@ def _take_steps(
     after_step: Callable[[Trainer], None] | None,
 ) -> float:
     """Takes the steps that are left; returns the seconds of the whole run, `seconds` so far included."""
-    config = trainer.config
+    config, world = trainer.config, trainer.world
     began = time.monotonic() - seconds
-    title = f"{config.data}, {config.preset}, seed {config.seed}"
+    writes = world.rank == 0
     with (
-        MetricsLog(run.metrics, trainer.steps_done) as log,
-        ProgressDisplay(title, trainer.steps_done, config.steps, console) as display,
+        RunRecorder(run, trainer, console) if writes else nullcontext() as recorder,
         StopSignal() as stop,
     ):
         while trainer.steps_done < config.steps:
@@ -109,29 +121,18 @@ def _take_steps(
                 raise DivergenceError(_advice(trainer, run, error)) from None
             if after_step is not None:
                 after_step(trainer)
-            done = trainer.steps_done
-            last = done == config.steps or stop.received is not None
-            if last or done % _LOG_EVERY == 0:
-                metrics |= _monitor(trainer)
-                log.append({"step": done, **metrics})
-                display.update(done, metrics)
-            if last or done % CHECKPOINT_EVERY == 0:
+            received = int(world.agree(stop.received or 0))
+            last = trainer.steps_done == config.steps or received > 0
+            if recorder is not None:
+                recorder.record(metrics, last)
+            if last or trainer.steps_done % CHECKPOINT_EVERY == 0:
                 state = {"config": config.to_json(), "seconds": time.monotonic() - began}
-                save_state(run.checkpoint, _KIND, state | {"trainer": trainer.state_dict()})
-            if stop.received is not None:
-                raise Interrupted(stop.received, done)
+                state["trainer"] = trainer.state_dict()
+                if recorder is not None:
+                    save_state(run.checkpoint, _KIND, state)
+            if received:
+                raise Interrupted(received, trainer.steps_done)
     return time.monotonic() - began
-
-
-def _monitor(trainer: Trainer) -> dict[str, float]:
-    """Modes that the averaged generator reaches; draws nothing from the run's own random numbers."""
-    source = trainer.source
-    if source.mixture is None:
-        return {}
-    with torch.random.fork_rng(devices=[]):
-        drawn = trainer.average_generator.sample(_MONITOR_SAMPLES)
-    found = count_modes(source.shift + source.scale * drawn, source.mixture).modes
-    return {"modes": found, "modes_total": len(source.mixture.centers)}
 
 
 def _advice(trainer: Trainer, run: RunDirectory, error: DivergenceError) -> str:
@@ -146,14 +147,15 @@ def _advice(trainer: Trainer, run: RunDirectory, error: DivergenceError) -> str:
     )
 
 
-def steps_in(minutes: float, config: TrainConfig, source: DataSource) -> int:
+def steps_in(minutes: float, config: TrainConfig, source: DataSource, world: World | None = None) -> int:
     """How many steps fit in some minutes, by the time that a few steps of a throw-away trainer take."""
-    with torch.random.fork_rng(devices=[]), use_reference(config.ops == "reference"):
-        trainer = Trainer(replace(config, steps=_UNTIMED_STEPS + _TIMED_STEPS), source)
+    with isolated_randomness(), use_reference(config.ops == "reference"):
+        trainer = Trainer(replace(config, steps=_UNTIMED_STEPS + _TIMED_STEPS), source, world)
         for _ in range(_UNTIMED_STEPS):
             trainer.step()
-        began = time.perf_counter()
-        for _ in range(_TIMED_STEPS):
+        began, elapsed, steps = time.perf_counter(), 0.0, 0
+        while steps < _TIMED_STEPS and elapsed < _TIMED_SECONDS:
             trainer.step()
-        seconds = (time.perf_counter() - began) / _TIMED_STEPS
-    return max(1, round(60 * minutes / seconds))
+            steps += 1
+            elapsed = trainer.world.agree(time.perf_counter() - began)
+    return max(1, round(60 * minutes * steps / elapsed))

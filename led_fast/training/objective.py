@@ -1,0 +1,111 @@
+"""What critic and generator minimise: a likelihood (LED), or the game of a GAN."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from led_fast.density import critic_loss, effective_sample_size, log_mean_exp, mixed_kl_loss
+from led_fast.flows import ScoredSample
+from led_fast.training.config import Recipe
+from led_fast.training.task import Task
+from led_fast.training.world import World
+
+_NORMALIZER_MOMENTUM = 0.9
+
+Critic = Callable[[Tensor], Tensor]
+Loss = tuple[Tensor, dict[str, float]]  # and metrics of it
+
+
+class Objective(Protocol):
+    """The two losses of a step, each of the joint batch of all processes.
+
+    Attributes:
+        log_normalizer: running average of log α; 0 where there is none.
+    """
+
+    log_normalizer: float
+
+    def critic_loss(self, critic: Critic, x: Tensor, at: float) -> Loss:
+        """The loss of data x and fresh proposals; `at` is the share of the run that is done."""
+        ...
+
+    def generator_loss(self, critic: Critic, at: float) -> Loss:
+        """The loss of fresh samples of the generator."""
+        ...
+
+
+class LikelihoodObjective:
+    """The critic by Eq. 3 (Eq. 4 with one integral sample), the generator by mixed KL divergences (Eq. 5)."""
+
+    def __init__(self, task: Task, recipe: Recipe, world: World) -> None:
+        self.task, self.recipe, self.world = task, recipe, world
+        self.log_normalizer = 0.0  # for the floor under the generator's target
+
+    def critic_loss(self, critic: Critic, x: Tensor, at: float) -> Loss:
+        """Negative log-likelihood in nats, and the balance's loss."""
+        recipe, world = self.recipe, self.world
+        n = world.share(recipe.integrals * recipe.integral_samples, "integral samples")
+        proposals = self.task.proposals(n, at)
+        f_data, f_proposal = critic(torch.cat([x, proposals.y])).split([len(x), n])
+        f_data, f_proposal, log_q = map(world.gather, (f_data, f_proposal, proposals.log_q))
+        loss = critic_loss(f_data, f_proposal, log_q, recipe.integral_samples)
+
+        log_weights = (f_proposal - log_q).detach()
+        log_normalizer = log_mean_exp(log_weights).item()
+        momentum = _NORMALIZER_MOMENTUM if at > 0 else 0.0
+        self.log_normalizer = momentum * self.log_normalizer + (1 - momentum) * log_normalizer
+        metrics = {
+            "critic_loss": loss.item(),
+            "ess_fraction": effective_sample_size(log_weights) / len(log_weights),
+            "log_normalizer": log_normalizer,
+        }
+        if proposals.balance_loss is not None:
+            loss = loss + world.gather(proposals.balance_loss[None]).mean()
+        return loss, metrics
+
+    def generator_loss(self, critic: Critic, at: float) -> Loss:
+        """Mixed KL divergences between generator and critic; the metric is KL(q ‖ p) in nats."""
+        recipe, world = self.recipe, self.world
+        sample = self.task.generated(world.share(recipe.generator_batch, "generator_batch"))
+        f = critic(sample.y)
+        target = self.task.target(f, sample, self.log_normalizer, at)
+        joint = ScoredSample(sample.y, *map(world.gather, sample[1:]))
+        loss = mixed_kl_loss(
+            world.gather(target), joint, recipe.forward_weight, recipe.entropy_weight, recipe.max_weight
+        )
+        kl = (joint.log_q - world.gather(f)).mean().item() + self.log_normalizer
+        return loss, {"generator_loss": kl}
+
+
+class GANObjective:
+    """The same networks as a plain GAN: the critic a classifier, the generator's density unused.
+
+    The non-saturating losses of Goodfellow et al. 2014, "Generative Adversarial Nets".
+    """
+
+    log_normalizer = 0.0
+
+    def __init__(self, task: Task, recipe: Recipe, world: World) -> None:
+        self.task, self.recipe, self.world = task, recipe, world
+
+    def critic_loss(self, critic: Critic, x: Tensor, at: float) -> Loss:
+        """Cross-entropy of telling data from as many generated samples."""
+        y = self.task.generator.sample(len(x))
+        f_data, f_generated = map(self.world.gather, critic(torch.cat([x, y])).chunk(2))
+        loss = F.softplus(-f_data).mean() + F.softplus(f_generated).mean()
+        return loss, {"critic_loss": loss.item()}
+
+    def generator_loss(self, critic: Critic, at: float) -> Loss:
+        """Cross-entropy of passing for data."""
+        y, _ = self.task.generator.rsample(self.world.share(self.recipe.generator_batch, "generator_batch"))
+        loss = F.softplus(-self.world.gather(critic(y))).mean()
+        return loss, {"generator_loss": loss.item()}
+
+
+OBJECTIVES: dict[str, type[LikelihoodObjective] | type[GANObjective]] = {
+    "led": LikelihoodObjective,
+    "gan": GANObjective,
+}

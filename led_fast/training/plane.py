@@ -1,0 +1,106 @@
+"""Densities on the plane: standardised points, annealed noise, proposals that cover everything."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from led_fast.data import DataSource
+from led_fast.density import (
+    CoveringProposal,
+    DensityModel,
+    KernelProposal,
+    ProposalDraw,
+    floored_target,
+)
+from led_fast.evaluation import count_modes, quadrature_in_data_coordinates
+from led_fast.flows import DiagonalNormal, OneWayFlow, ScoredSample
+from led_fast.models import toy_balance, toy_critic, toy_generator
+from led_fast.training.config import TrainConfig
+from led_fast.training.model import in_data_coordinates
+from led_fast.training.schedule import geometric
+
+_SMALLEST_SPACING = 1e-3  # standard deviations; a single point, drawn again and again, has none
+_MONITOR_SAMPLES = 1000
+
+
+class PlaneTask:
+    """A `Task` in standardised coordinates, (x - shift) / scale.
+
+    Args:
+        config: of the run.
+        source: its data.
+    """
+
+    device = torch.device("cpu")  # networks this small are slower on a GPU
+
+    def __init__(self, config: TrainConfig, source: DataSource) -> None:
+        recipe = config.recipe
+        self.recipe, self.source = recipe, source
+        self.critic: nn.Module = toy_critic(config.critic)
+        self.generator = toy_generator(config.generator)
+        self.balance: nn.Module | None = toy_balance()
+        self.spacing = max(typical_spacing(self._draw(recipe.blurred_points)), _SMALLEST_SPACING)
+        self.widths = torch.logspace(math.log10(self.spacing), 0, recipe.blur_widths)
+        self.broad = DiagonalNormal(torch.zeros(2), recipe.broad_scale)
+        balance = self.balance if recipe.balanced else None
+        self.proposal = CoveringProposal(self.generator, self.broad, recipe.covering_share, balance)
+
+    def data(self, n: int, at: float) -> Tensor:
+        """Draws n points, with the noise of that moment."""
+        return self._draw(n, self._noise(at))
+
+    def proposals(self, n: int, at: float) -> ProposalDraw:
+        """Draws n samples from the generator, the blurred data and the broad normal."""
+        if self.recipe.broad_share < 1:
+            points = self._draw(self.recipe.blurred_points, self._noise(at))
+            self.proposal.broad = KernelProposal(points, self.widths, self.broad, self.recipe.broad_share)
+        return self.proposal.propose(n)
+
+    def generated(self, n: int) -> ScoredSample:
+        """Draws n samples with the score of their density."""
+        return self.generator.rsample_with_score(n)
+
+    def target(self, f: Tensor, sample: ScoredSample, log_normalizer: float, at: float) -> Tensor:
+        """The critic with a floor under it."""
+        recipe = self.recipe
+        floor = geometric(at, recipe.floor_start, recipe.floor_end, recipe.floor_from, recipe.floor_until)
+        return floored_target(f, log_normalizer, self.broad.log_prob(sample.y), floor)
+
+    def monitor(self, generator: OneWayFlow) -> dict[str, int]:
+        """Modes that the generator reaches, where the truth is known."""
+        source = self.source
+        if source.mixture is None:
+            return {}
+        found = count_modes(
+            source.shift + source.scale * generator.sample(_MONITOR_SAMPLES), source.mixture
+        ).modes
+        return {"modes": found, "modes_total": len(source.mixture.centers)}
+
+    def model(self, critic: nn.Module, generator: OneWayFlow) -> DensityModel:
+        """The density of data points, its log-normaliser by quadrature."""
+        model = in_data_coordinates(critic, generator, self.source.shift, self.source.scale)
+        quadrature = quadrature_in_data_coordinates(model.critic, self.source.shift, self.source.scale)
+        model.set_log_normalizer(quadrature.value)
+        return model
+
+    def _noise(self, at: float) -> float:
+        recipe = self.recipe
+        return geometric(at, recipe.noise_start, recipe.noise_end * self.spacing, 0, recipe.noise_until)
+
+    def _draw(self, n: int, noise: float = 0.0) -> Tensor:
+        x = self.source.sample(n)
+        standardized = ((x - self.source.shift) / self.source.scale).float()
+        return standardized + noise * torch.randn_like(standardized)
+
+
+def typical_spacing(points: Tensor) -> float:
+    """Median distance of distinct points (N, D) to their nearest neighbour: the scale of the finest detail.
+
+    A small table gives most of its rows twice; they count once. 0 where all points are one.
+    """
+    points = points.unique(dim=0)
+    if len(points) == 1:
+        return 0.0
+    distance = (points[:, None] - points).norm(dim=-1)
+    return distance.fill_diagonal_(math.inf).min(1).values.median().item()

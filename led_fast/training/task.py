@@ -1,0 +1,60 @@
+"""What training needs to know of a kind of data: networks, batches, proposals, and what a finished model is."""
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from led_fast.data import DataSource
+from led_fast.density import DensityModel, ProposalDraw
+from led_fast.flows import OneWayFlow, ScoredSample
+from led_fast.training.config import TrainConfig
+from led_fast.training.plane import PlaneTask
+
+
+class Task(Protocol):
+    """Data of one kind and the networks for it, in the coordinates in which they are trained.
+
+    Arguments named `at` are the share of the run that is done, from 0 to 1; schedules go by it. Randomness is
+    that of torch's global generators.
+
+    Attributes:
+        device: where the networks live.
+        critic: f, (B, ...) -> (B,).
+        generator: onto the same space.
+        balance: a network of the proposals that learns along with the critic, None where there is none.
+    """
+
+    device: torch.device
+    critic: nn.Module
+    generator: OneWayFlow
+    balance: nn.Module | None
+
+    def data(self, n: int, at: float) -> Tensor:
+        """Draws n training points."""
+        ...
+
+    def proposals(self, n: int, at: float) -> ProposalDraw:
+        """Draws n samples for the integral, without gradients."""
+        ...
+
+    def generated(self, n: int) -> ScoredSample:
+        """Draws n samples of the generator, differentiable in its parameters."""
+        ...
+
+    def target(self, f: Tensor, sample: ScoredSample, log_normalizer: float, at: float) -> Tensor:
+        """What the generator aims at, from the critic's values f at a sample: (n,)."""
+        ...
+
+    def monitor(self, generator: OneWayFlow) -> dict[str, Any]:
+        """Figures about a generator that are cheap enough to follow during training."""
+        ...
+
+    def model(self, critic: nn.Module, generator: OneWayFlow) -> DensityModel:
+        """A finished density, with its normaliser, in the data's own coordinates."""
+        ...
+
+
+def make_task(config: TrainConfig, source: DataSource) -> Task:
+    """Builds the task that a config and its data make, with fresh networks."""
+    return PlaneTask(config, source)

@@ -1,0 +1,132 @@
+"""The processes that train one model together, as `torchrun` starts them; a single one without it.
+
+Every process holds the whole model and draws its own share of a step's samples. Losses are written for the
+joint batch: `World.gather` makes one vector of the per-sample values of all processes, through which a
+gradient flows to this process's own part, so that any loss of it (log-mean-exp of all integral samples,
+normalised weights, plain means) is the joint batch's. The gradients of all processes then add up to the
+joint gradient.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from led_fast.errors import InputError
+
+
+class PeerLostError(RuntimeError):
+    """Another process of the run has died or cannot be reached; this one cannot go on without it."""
+
+
+class World:
+    """One process among `size`, of number `rank`; operations on a single one do nothing."""
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+
+    def share(self, n: int, name: str) -> int:
+        """This process's part of n samples; InputError naming them where they cannot be split evenly."""
+        if n % self.size:
+            raise InputError(f"{name}: {n} cannot be split evenly among {self.size} processes")
+        return n // self.size
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Joins the values (n, ...) of all processes, in order: (size n, ...). Gradients reach our own part."""
+        if self.size == 1:
+            return values
+        parts = self._all_gather(values.detach())
+        parts[self.rank] = values
+        return torch.cat(parts)
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """Any picklable values of all processes, in order."""
+        values: list[Any] = [value] * self.size
+        if self.size > 1:
+            with _peers_must_live():
+                dist.all_gather_object(values, value)
+        return values
+
+    @torch.no_grad()
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Adds up the gradients of all processes, in one message."""
+        if self.size == 1:
+            return
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        self._reduce(gradients)
+
+    @torch.no_grad()
+    def average_buffers(self, module: nn.Module) -> None:
+        """Makes the floating-point buffers (running statistics) of all processes their mean."""
+        if self.size == 1:
+            return
+        buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
+        self._reduce(buffers)
+        for buffer in buffers:
+            buffer.div_(self.size)
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so."""
+        return bool(self.agree(float(flag)))
+
+    def agree(self, value: float) -> float:
+        """The largest of the processes' values."""
+        if self.size == 1:
+            return value
+        largest = torch.tensor(value, dtype=torch.float64, device=_device())
+        with _peers_must_live():
+            dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return largest.item()
+
+    def _all_gather(self, values: Tensor) -> list[Tensor]:
+        values = values.contiguous()
+        parts = [torch.empty_like(values) for _ in range(self.size)]
+        with _peers_must_live():
+            dist.all_gather(parts, values)
+        return parts
+
+    def _reduce(self, tensors: list[Tensor]) -> None:
+        if not tensors:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        with _peers_must_live():
+            dist.all_reduce(flat)
+        for tensor, total in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(total.view_as(tensor))
+
+
+@contextmanager
+def join_world() -> Iterator[World]:
+    """Joins the processes that `torchrun` has started, for as long as it is open.
+
+    They talk by nccl where there are GPUs, one for each process, and by gloo on CPUs.
+    """
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if size == 1:
+        yield World()
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    with _peers_must_live():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield World(dist.get_rank(), size)
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _peers_must_live() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, dist.DistError) as error:
+        reason = str(error).splitlines()[0]
+        raise PeerLostError(f"another process of this run has died or cannot be reached ({reason})") from None
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
