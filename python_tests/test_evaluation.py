@@ -9,7 +9,8 @@ from torch import nn
 from led_fast.data import MixtureSource, TableSource, grid, ring
 from led_fast.density import DensityModel, NormalizerEstimate, QuadratureEstimate
 from led_fast.evaluation import count_modes, evaluate, quadrature_in_data_coordinates, report_table
-from led_fast.evaluation.report import _finite, _normalizer
+from led_fast.evaluation.json_values import finite
+from led_fast.evaluation.report import _normalizer
 
 
 class MixtureCritic(nn.Module):
@@ -140,4 +141,4 @@ def test_disagreement_within_the_interval_is_none():
 
 
 def test_json_gets_no_nan():
-    assert _finite({"a": [math.nan, 1.0], "b": {"c": -math.inf}}) == {"a": [None, 1.0], "b": {"c": None}}
+    assert finite({"a": [math.nan, 1.0], "b": {"c": -math.inf}}) == {"a": [None, 1.0], "b": {"c": None}}

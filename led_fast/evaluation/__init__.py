@@ -1,15 +1,33 @@
 """How good a trained density is, and how far its numbers can be believed."""
 
+from led_fast.evaluation.auroc import auroc
+from led_fast.evaluation.features import FeatureNetwork, open_features
+from led_fast.evaluation.frechet import frechet_distance
+from led_fast.evaluation.image_table import image_report_table
+from led_fast.evaluation.images import ImageEvaluation, bits_per_pixel, evaluate_images
 from led_fast.evaluation.modes import ModeCount, count_modes
 from led_fast.evaluation.normalizer import quadrature_in_data_coordinates
+from led_fast.evaluation.quality import sample_quality
 from led_fast.evaluation.report import Evaluation, evaluate
+from led_fast.evaluation.score import ImageScore, score_images
 from led_fast.evaluation.table import report_table
 
 __all__ = [
     "Evaluation",
+    "FeatureNetwork",
+    "ImageEvaluation",
+    "ImageScore",
     "ModeCount",
+    "auroc",
+    "bits_per_pixel",
     "count_modes",
     "evaluate",
+    "evaluate_images",
+    "frechet_distance",
+    "image_report_table",
+    "open_features",
     "quadrature_in_data_coordinates",
     "report_table",
+    "sample_quality",
+    "score_images",
 ]

@@ -15,6 +15,7 @@ from led_fast.density import (
     kl_gate,
     summarize_log_weights,
 )
+from led_fast.evaluation.json_values import finite
 from led_fast.evaluation.modes import HIGH_QUALITY_RADIUS, count_modes
 from led_fast.evaluation.normalizer import quadrature_in_data_coordinates
 
@@ -78,7 +79,7 @@ def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
         "log_normalizer": _normalizer(summarize_log_weights(log_weights), quadrature),
         "kl_gate": gate._asdict(),
     }
-    return Evaluation(_finite(report), held_out[:QUALITY_SAMPLES], samples, refined.x)
+    return Evaluation(finite(report), held_out[:QUALITY_SAMPLES], samples, refined.x)
 
 
 def _weigh_generator(model: DensityModel) -> tuple[Tensor, Tensor]:
@@ -149,12 +150,3 @@ def _normalizer(estimate: NormalizerEstimate, quadrature: QuadratureEstimate) ->
 
 def _standard_error(values: Tensor) -> float:
     return values.std().item() / math.sqrt(len(values))
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: None stands for both."""
-    if isinstance(value, dict):
-        return {key: _finite(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,68 @@
+"""The report on images as a table for people."""
+
+from typing import Any
+
+from rich.table import Table
+
+
+def image_report_table(report: dict[str, Any]) -> Table:
+    """One row a quantity, with what it should be beside it; rows that the report cannot have are left out."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("quantity")
+    table.add_column("value", justify="right")
+    table.add_column("to compare", style="dim")
+    for name, value, form, comparison in [*_likelihood(report), *_quality(report), *_belief(report)]:
+        table.add_row(name, "undefined" if value is None else form.format(value), comparison)
+    return table
+
+
+_Row = tuple[str, Any, str, str]
+
+
+def _likelihood(report: dict[str, Any]) -> list[_Row]:
+    pixel, error = report["bits_per_pixel"], report["bits_per_dim_standard_error"]
+    comparisons = [f"uniform density {report['bits_per_dim_uniform']:.2f}"]
+    if error is not None:
+        comparisons.append(f"standard error {error:.3f}")
+    if not report["log_normalizer"]["reliable"]:
+        comparisons.append("UNRELIABLE, as log α is")
+    bits, bits_train = report["bits_per_dim"], report["bits_per_dim_train"]
+    surrogate = "" if report["generator_density"] == "exact" else "a surrogate: coordinates are dropped"
+    return [
+        ("bits per dimension, test", bits, "{:.3f}", "; ".join(comparisons)),
+        ("bits per dimension, training", bits_train, "{:.3f}", "the same, unless overfitted"),
+        ("paper's b/p, test", pixel["test"], "{:.3f}", f"uniform density {pixel['uniform']:.2f}"),
+        ("paper's b/p, samples, generator", pixel["samples_generator"], "{:.3f}", surrogate),
+        ("paper's b/p, samples, critic", pixel["samples_critic"], "{:.3f}", "the generator's or more"),
+    ]
+
+
+def _quality(report: dict[str, Any]) -> list[_Row]:
+    rows: list[_Row] = []
+    if quality := report["quality"]:
+        real = f"real images {quality['distance_real']:.2f}; {quality['images']} of each"
+        rows.append(("Fréchet distance", quality["distance"], "{:.2f}", real))
+        accuracy = "" if quality["accuracy"] is None else f"accuracy {quality['accuracy']:.2%}"
+        rows.append(("  by features of", quality["features"], "{}", accuracy))
+    for name, outlier in report["outliers"].items():
+        below = outlier["auroc"] is not None and outlier["auroc"] < 0.5
+        meaning = "BELOW CHANCE: the outliers are denser" if below else "chance ½"
+        rows.append((f"AUROC, test against {name}", outlier["auroc"], "{:.4f}", meaning))
+    return rows
+
+
+def _belief(report: dict[str, Any]) -> list[_Row]:
+    normalizer, gate = report["log_normalizer"], report["kl_gate"]
+    low, high = normalizer["ci95"]
+    interval = "" if low is None or high is None else f"95 % interval {low:.2f} to {high:.2f}"
+    samples = normalizer["samples"]
+    return [
+        ("log α", normalizer["value"], "{:.2f}", interval),
+        ("log α in use", normalizer["used"], "{:.2f}", ""),
+        ("effective sample size / S", normalizer["ess_fraction"], "{:.5f}", f"S = {samples}"),
+        ("largest weight's share", normalizer["max_weight_share"], "{:.5f}", f"1/S = {1 / samples:.5f}"),
+        ("Pareto k̂", normalizer["pareto_k"], "{:.2f}", "unreliable above 0.7"),
+        ("log α is reliable", "yes" if normalizer["reliable"] else "NO", "{}", normalizer["reason"]),
+        ("KL(generator ‖ model)", report["kl_generator_model"], "{:.2f} nats", "0"),
+        ("KL gate", "passed" if gate["passed"] else "FAILED", "{}", "KL(generator ‖ model) ≥ 0"),
+    ]

@@ -1,0 +1,197 @@
+"""The report of a density on images: likelihood, sample quality, outliers, and how far log α can be believed."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from led_fast.data.images import LEVELS, ImageSource, quantize
+from led_fast.density import (
+    DensityModel,
+    NormalizerEstimate,
+    bits_per_dim,
+    eval_mode,
+    kl_gate,
+    summarize_log_weights,
+)
+from led_fast.errors import InputError
+from led_fast.evaluation.auroc import auroc
+from led_fast.evaluation.features import FeatureNetwork
+from led_fast.evaluation.json_values import finite
+from led_fast.evaluation.quality import sample_quality
+from led_fast.flows import Slice
+
+_BATCHES = 20  # of importance weights
+_CHUNK = 250  # images at a time
+
+
+@dataclass(frozen=True)
+class ImageEvaluation:
+    """A report of JSON values, and the images that it is about.
+
+    Attributes:
+        report: see `evaluate_images`.
+        samples: the generator's, (n, C, H, W) float32.
+        log_prob: their log density under the critic, (n,), in nats.
+    """
+
+    report: dict[str, Any]
+    samples: Tensor
+    log_prob: Tensor
+
+
+@dataclass(frozen=True)
+class _Draws:
+    images: Tensor  # (n, C, H, W)
+    log_q: Tensor  # (batches, n / batches)
+    log_n: Tensor  # the critic's, of the same shape
+
+    @property
+    def log_weights(self) -> Tensor:
+        return self.log_n - self.log_q
+
+
+@torch.no_grad()
+def evaluate_images(
+    model: DensityModel,
+    source: ImageSource,
+    seed: int,
+    features: FeatureNetwork | None = None,
+    outliers: Mapping[str, ImageSource] | None = None,
+    samples: int = 10_000,
+) -> ImageEvaluation:
+    """Evaluates a density of images.
+
+    The report holds:
+
+    - `bits_per_dim` of `held_out_images` test images with its standard error, beside that of the uniform
+      density, 8; `bits_per_dim_train` of as many training images.
+    - `bits_per_pixel`: the unit of the paper's b/p, see `bits_per_pixel`; for test images, for samples under
+      the generator and under the critic, and for the uniform density.
+    - `log_normalizer`: log α from new draws with all diagnostics, and `used`, the value in all densities here:
+      the model's own, or where it has none, an estimate from other draws.
+    - `kl_generator_model`, KL(q ‖ p) in nats, and `kl_gate`; `generator_density` says whether log q is exact,
+      or a surrogate because the generator drops coordinates.
+    - `quality`: see `sample_quality`; None without `features`.
+    - `outliers`: for uniform noise and each other source the share of pairs in which a test image is denser
+      than an outlier (`auroc`; below ½ the outliers are denser).
+
+    Args:
+        model: a density of images in [0, 1].
+        source: its data.
+        seed: of every draw made here.
+        features: the network that judges the samples.
+        outliers: other images by name, of the same shape.
+        samples: number of generated images and importance weights, and the most held-out images.
+
+    Raises:
+        InputError: outliers of another shape.
+    """
+    outliers = outliers or {}
+    for name, other in outliers.items():
+        if other.shape != source.shape:
+            raise InputError(f"{name}: want images of shape {source.shape}, got {other.shape}")
+    device = next(model.parameters()).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), eval_mode(model):
+        torch.manual_seed(seed)
+        held_out, train = source.held_out(samples), source.sample(min(samples, len(source.split("test"))))
+        draws = _draw(model, samples)
+        log_alpha, half_width = _log_normalizer(model, samples)
+        log_n = {name: _log_n(model, x) for name, x in (("test", held_out), ("train", train))}
+        log_n["uniform noise"] = _log_n(model, torch.rand_like(held_out))
+        for name, other in outliers.items():
+            log_n[name] = _log_n(model, other.held_out(samples))
+    dims, pixels = math.prod(source.shape), math.prod(source.shape[1:])
+    log_prob = {name: value - log_alpha for name, value in log_n.items()}
+    sample_log_prob = draws.log_n.flatten() - log_alpha
+    estimate = summarize_log_weights(draws.log_weights)
+    gate = kl_gate(draws.log_weights, log_alpha, half_width)
+    sliced = any(isinstance(module, Slice) for module in model.generator.modules())
+    report = {
+        "held_out_images": len(held_out),
+        "bits_per_dim": bits_per_dim(log_prob["test"].mean().item(), dims, LEVELS),
+        "bits_per_dim_standard_error": _standard_error(log_prob["test"]) / (dims * math.log(2)),
+        "bits_per_dim_train": bits_per_dim(log_prob["train"].mean().item(), dims, LEVELS),
+        "bits_per_dim_uniform": bits_per_dim(0.0, dims, LEVELS),
+        "bits_per_pixel": {
+            "test": bits_per_pixel(log_prob["test"].mean().item(), dims, pixels),
+            "samples_generator": bits_per_pixel(draws.log_q.mean().item(), dims, pixels),
+            "samples_critic": bits_per_pixel(sample_log_prob.mean().item(), dims, pixels),
+            "uniform": bits_per_pixel(0.0, dims, pixels),
+        },
+        "log_normalizer": _normalizer(estimate, log_alpha),
+        "generator_density": "surrogate" if sliced else "exact",
+        "kl_generator_model": gate.kl,
+        "kl_gate": gate._asdict(),
+        "quality": None if features is None else sample_quality(quantize(draws.images), source, features),
+        "outliers": {
+            name: {"auroc": auroc(log_n["test"], log_n[name]), "images": len(log_n[name])}
+            for name in ("uniform noise", *outliers)
+        },
+    }
+    return ImageEvaluation(finite(report), draws.images, sample_log_prob)
+
+
+def bits_per_pixel(log_prob: float, dims: int, pixels: int) -> float:
+    """The paper's b/p: bits per pixel, all channels together, of the density of images scaled to [-1, 1].
+
+    Without the offset of discrete data: the uniform density has one bit per channel. (The paper does not state
+    the scale; the 1.00 of its MNIST generator is the uniform density on [-1, 1].)
+
+    Args:
+        log_prob: mean log density of images in [0, 1], in nats.
+        dims: C H W.
+        pixels: H W.
+    """
+    return bits_per_dim(log_prob - dims * math.log(2), pixels, levels=1)
+
+
+def _draw(model: DensityModel, samples: int) -> _Draws:
+    per_batch = -(-samples // _BATCHES)
+    images, log_q, log_n = [], [], []
+    for _ in range(_BATCHES):
+        for count in _chunks(per_batch):
+            y, density = model.generator.rsample(count)
+            images.append(y.cpu())
+            log_q.append(density.double().cpu())
+            log_n.append(model.unnormalized_log_prob(y).double().cpu())
+    shape = (_BATCHES, per_batch)
+    return _Draws(torch.cat(images), torch.cat(log_q).view(shape), torch.cat(log_n).view(shape))
+
+
+def _chunks(count: int) -> list[int]:
+    return [min(_CHUNK, count - start) for start in range(0, count, _CHUNK)]
+
+
+def _log_normalizer(model: DensityModel, samples: int) -> tuple[float, float]:
+    """The log α in use, and the half-width of its confidence interval."""
+    if not bool(model.log_normalizer.isnan()):
+        return model.log_normalizer.item(), 0.0
+    estimate = summarize_log_weights(_draw(model, samples).log_weights)
+    return estimate.value, estimate.ci95[1] - estimate.value
+
+
+def _log_n(model: DensityModel, images: Tensor) -> Tensor:
+    device = next(model.parameters()).device
+    chunks = images.split(_CHUNK)
+    return torch.cat([model.unnormalized_log_prob(chunk.to(device)).double().cpu() for chunk in chunks])
+
+
+def _normalizer(estimate: NormalizerEstimate, used: float) -> dict[str, Any]:
+    """The new estimate, called reliable only if the value in use lies within twice its interval."""
+    low, high = estimate.ci95
+    distance = abs(estimate.value - used)
+    agrees = distance <= high - low
+    objection = "" if agrees else f"differs from the value in use by {distance:.2f} nats"
+    return asdict(estimate) | {
+        "used": used,
+        "reliable": estimate.reliable and agrees,
+        "reason": "; ".join(filter(None, (estimate.reason, objection))),
+    }
+
+
+def _standard_error(values: Tensor) -> float:
+    return values.std().item() / math.sqrt(len(values))

@@ -1,0 +1,98 @@
+"""Pictures of pictures: grids of samples, in order of their density, along a path, before and after."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from led_fast.data.images import quantize
+
+_TILE = 64  # pixels, at least, of a magnified image without a caption
+_CAPTIONED_TILE = 96
+_GAP = 2
+_CAPTION = 16  # pixels above a tile
+_FONT_SIZE = 12
+
+
+def grid_figure(path: Path, images: Tensor, columns: int = 10) -> None:
+    """Writes a PNG of images, row by row.
+
+    Args:
+        path: the file to write.
+        images: (n, C, H, W), n ≥ 1, C is 1 or 3, floating point in [0, 1] or uint8.
+        columns: images a row.
+    """
+    _mosaic(images.split(columns)).save(path)
+
+
+def sorted_figure(path: Path, images: Tensor, log_prob: Tensor, columns: int = 10) -> None:
+    """Writes a PNG of images from the densest to the least dense, the log density in nats above each.
+
+    Args:
+        path: the file to write.
+        images: as for `grid_figure`.
+        log_prob: their log densities, (n,).
+        columns: images a row.
+    """
+    order = log_prob.argsort(descending=True, stable=True)
+    captions = [[f"{value:.0f}" for value in row.tolist()] for row in log_prob[order].split(columns)]
+    _mosaic(images[order.to(images.device)].split(columns), captions).save(path)
+
+
+def interpolation_figure(path: Path, strips: Tensor) -> None:
+    """Writes a PNG with one path from image to image in each row.
+
+    Args:
+        path: the file to write.
+        strips: (rows, steps, C, H, W), values as for `grid_figure`.
+    """
+    _mosaic(list(strips)).save(path)
+
+
+def refinement_figure(
+    path: Path, before: Tensor, after: Tensor, before_score: Tensor, after_score: Tensor, columns: int = 8
+) -> None:
+    """Writes a PNG of images above their refined versions, each with its score.
+
+    Args:
+        path: the file to write.
+        before: as for `grid_figure`.
+        after: what became of each, of the same shape.
+        before_score: the critic's values f(x), (n,), in nats.
+        after_score: the same for `after`.
+        columns: images a row.
+    """
+    parts = (("before", before, before_score), ("after", after, after_score))
+    rows, captions = [], []
+    for start in range(0, len(before), columns):
+        for title, images, scores in parts:
+            rows.append(images[start : start + columns])
+            captions.append([f"{title} {score:.0f}" for score in scores[start : start + columns].tolist()])
+    _mosaic(rows, captions).save(path)
+
+
+def _mosaic(rows: Sequence[Tensor], captions: Sequence[Sequence[str]] | None = None) -> Image.Image:
+    """Rows of magnified images on white, with a line of text above each if there are captions."""
+    height, width = rows[0].shape[-2:]
+    scale = max(1, -(-(_CAPTIONED_TILE if captions else _TILE) // width))
+    top = _CAPTION if captions else 0
+    step_x, step_y = scale * width + _GAP, scale * height + _GAP + top
+    canvas = Image.new("RGB", (max(map(len, rows)) * step_x + _GAP, len(rows) * step_y + _GAP), "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(_FONT_SIZE)
+    for row, images in enumerate(rows):
+        for column, image in enumerate(images):
+            x, y = _GAP + column * step_x, _GAP + row * step_y
+            canvas.paste(
+                _tile(image).resize((scale * width, scale * height), Image.Resampling.NEAREST), (x, y + top)
+            )
+            if captions:
+                center = (x + scale * width // 2, y + top // 2)
+                draw.text(center, captions[row][column], fill="black", font=font, anchor="mm")
+    return canvas
+
+
+def _tile(image: Tensor) -> Image.Image:
+    pixels = image if image.dtype == torch.uint8 else quantize(image)
+    return Image.fromarray(pixels.cpu().expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy())

@@ -1,0 +1,292 @@
+"""The report on images, against a density that is known exactly; distances and scores against oracles."""
+
+import dataclasses
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from led_fast.data.images import ImageCollection, ImageSet, ImageSource, quantize
+from led_fast.density import DensityModel
+from led_fast.errors import InputError
+from led_fast.evaluation import (
+    FeatureNetwork,
+    auroc,
+    bits_per_pixel,
+    evaluate_images,
+    frechet_distance,
+    image_report_table,
+    sample_quality,
+    score_images,
+)
+from led_fast.flows import DiagonalNormal, GaussianConditional, OneWayFlow, Sigmoid, Slice
+
+SHAPE = (1, 4, 4)
+DIMS = 16
+MEAN, SCALE = -0.5, 0.8
+# Of x = σ(z), z ~ N(MEAN, SCALE²), in nats per pixel: H(z) + E[log σ'(z)], by quadrature.
+_Z = torch.linspace(MEAN - 12 * SCALE, MEAN + 12 * SCALE, 20_001, dtype=torch.float64)
+_P = torch.exp(-0.5 * ((_Z - MEAN) / SCALE) ** 2) / (SCALE * math.sqrt(2 * math.pi))
+ENTROPY = (
+    0.5 * math.log(2 * math.pi * math.e * SCALE**2)
+    + torch.trapezoid(_P * (nn.functional.logsigmoid(_Z) + nn.functional.logsigmoid(-_Z)), _Z).item()
+)
+
+
+class ExactCritic(nn.Module):
+    """The log density of the generator below, plus a constant, minus a penalty on brightness."""
+
+    def __init__(self, offset=3.0, tilt=0.0):
+        super().__init__()
+        self.offset, self.tilt = offset, tilt
+
+    def forward(self, x):
+        z = torch.logit(x.double())
+        log_p = -0.5 * ((z - MEAN) / SCALE) ** 2 - math.log(SCALE * math.sqrt(2 * math.pi))
+        log_p = log_p - torch.log(x.double() * (1 - x.double()))
+        return log_p.flatten(1).sum(1) + self.offset - self.tilt * x.double().flatten(1).sum(1)
+
+
+def exact_generator(layers=None):
+    return OneWayFlow(DiagonalNormal(torch.full(SHAPE, MEAN), SCALE), [*(layers or []), Sigmoid()])
+
+
+def exact_model(**critic):
+    # One parameter, so that the model is on a device.
+    model = DensityModel(ExactCritic(**critic), exact_generator())
+    model.critic.register_parameter("unused", nn.Parameter(torch.zeros(())))
+    return model
+
+
+def exact_source(seed=0, count=4000, **changes):
+    torch.manual_seed(seed)
+    images = quantize(exact_generator().sample(count))
+    return ImageSource("exact", ImageCollection(ImageSet(images, **changes)))
+
+
+PIXELS = FeatureNetwork("pixels", lambda images: images.flatten(1).float())
+
+
+# --- the Fréchet distance -----------------------------------------------------------------------------------
+
+
+def samples_with(mean, covariance, n=200):
+    """Points whose sample mean and covariance are exactly the given ones."""
+    x = torch.randn(n, len(mean), dtype=torch.float64)
+    x = x - x.mean(0)
+    x = x @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T))).T
+    return x @ torch.linalg.cholesky(covariance).T + mean
+
+
+def test_frechet_distance_of_isotropic_gaussians():
+    torch.manual_seed(0)
+    shift = torch.randn(5, dtype=torch.float64)
+    a = samples_with(torch.zeros(5, dtype=torch.float64), 4 * torch.eye(5, dtype=torch.float64))
+    b = samples_with(shift, 9 * torch.eye(5, dtype=torch.float64), n=90)
+    # ‖μ‖² + d (σ_a - σ_b)²
+    assert frechet_distance(a, b) == pytest.approx(shift.square().sum().item() + 5, rel=1e-10)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-10)
+
+
+def test_frechet_distance_of_any_gaussians():
+    linalg = pytest.importorskip("scipy.linalg")
+    torch.manual_seed(0)
+    roots = torch.randn(2, 6, 6, dtype=torch.float64)
+    cov_a, cov_b = roots @ roots.mT + 0.1 * torch.eye(6)
+    mean_a, mean_b = torch.randn(2, 6, dtype=torch.float64)
+    root = linalg.sqrtm((cov_a @ cov_b).numpy())  # of the product that is not symmetric
+    expected = (mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * np.trace(root).real
+    distance = frechet_distance(samples_with(mean_a, cov_a), samples_with(mean_b, cov_b, n=70))
+    assert distance == pytest.approx(expected.item(), rel=1e-8)
+
+
+def test_frechet_distance_with_fewer_images_than_features():
+    torch.manual_seed(0)
+    a, b = torch.randn(10, 50), torch.randn(12, 50)
+    assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-8)
+    assert frechet_distance(torch.zeros(10, 1), torch.ones(10, 1)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("shapes", [((10, 3), (10, 4)), ((1, 3), (10, 3)), ((10,), (10,))])
+def test_frechet_distance_of_other_shapes(shapes):
+    with pytest.raises(ValueError, match="frechet_distance: want features"):
+        frechet_distance(torch.zeros(shapes[0]), torch.zeros(shapes[1]))
+
+
+def test_sample_quality_compares_like_with_like():
+    source = exact_source()
+    torch.manual_seed(1)
+    good = quantize(exact_generator().sample(1000))
+    quality = sample_quality(good, source, PIXELS)
+    assert (quality["features"], quality["dimension"], quality["images"]) == ("pixels", DIMS, 400)
+    assert quality["distance"] == pytest.approx(quality["distance_real"], rel=0.5)
+    bad = sample_quality(good // 2, source, PIXELS)
+    assert bad["distance"] > 20 * bad["distance_real"] and bad["distance_real"] == quality["distance_real"]
+
+
+# --- AUROC --------------------------------------------------------------------------------------------------
+
+
+def test_auroc_counts_pairs():
+    torch.manual_seed(0)
+    inside, outside = torch.randint(0, 9, (60,)).double() + 2, torch.randint(0, 9, (41,)).double()
+    inside[0] = outside[0] = -math.inf
+    wins = (inside[:, None] > outside).double() + 0.5 * (inside[:, None] == outside)
+    assert auroc(inside, outside) == pytest.approx(wins.mean().item(), abs=1e-12)
+    assert auroc(outside, inside) == pytest.approx(1 - wins.mean().item(), abs=1e-12)
+
+
+def test_auroc_of_nothing_or_of_nan():
+    for bad in (torch.tensor([]), torch.tensor([math.nan])):
+        with pytest.raises(ValueError, match="auroc: want scores"):
+            auroc(torch.zeros(3), bad)
+
+
+# --- the report ---------------------------------------------------------------------------------------------
+
+
+def test_the_truth_gets_a_perfect_report():
+    source = exact_source()
+    evaluation = evaluate_images(exact_model(), source, seed=0, features=PIXELS, samples=2000)
+    report = evaluation.report
+    bits = ENTROPY / math.log(2) + 8
+    error = report["bits_per_dim_standard_error"]
+    assert 0 < error < 0.02 and report["held_out_images"] == 400
+    assert report["bits_per_dim"] == pytest.approx(bits, abs=5 * error)
+    assert report["bits_per_dim_train"] == pytest.approx(bits, abs=5 * error)
+    assert report["bits_per_dim_uniform"] == 8
+    pixel = report["bits_per_pixel"]
+    assert pixel["uniform"] == 1
+    assert pixel["test"] == pytest.approx(report["bits_per_dim"] - 7, abs=1e-9)
+    assert pixel["samples_generator"] == pytest.approx(pixel["samples_critic"], abs=1e-5)
+    normalizer = report["log_normalizer"]
+    assert normalizer["value"] == pytest.approx(3, abs=1e-3) == normalizer["used"]
+    assert normalizer["ess_fraction"] == pytest.approx(1, abs=1e-3)
+    assert normalizer["reliable"] and normalizer["reason"] == "" and normalizer["samples"] == 2000
+    assert report["generator_density"] == "exact"
+    assert report["kl_generator_model"] == pytest.approx(0, abs=1e-3) and report["kl_gate"]["passed"]
+    assert report["quality"]["distance"] == pytest.approx(report["quality"]["distance_real"], rel=0.5)
+    assert evaluation.samples.shape == (2000, *SHAPE) and evaluation.log_prob.shape == (2000,)
+    json.dumps(report, allow_nan=False)
+
+
+def test_a_known_divergence_is_reported():
+    # E exp(-tilt x), pixel by pixel, by quadrature.
+    x = torch.sigmoid(_Z)
+    log_mean = DIMS * math.log(torch.trapezoid(_P * torch.exp(-0.7 * x), _Z).item())
+    mean = DIMS * torch.trapezoid(_P * 0.7 * x, _Z).item()
+    model = exact_model(offset=0.0, tilt=0.7)
+    report = evaluate_images(model, exact_source(), seed=0, samples=4000).report
+    assert report["log_normalizer"]["value"] == pytest.approx(log_mean, abs=0.05)
+    assert report["kl_generator_model"] == pytest.approx(log_mean + mean, abs=0.05)
+    difference = report["bits_per_pixel"]["samples_critic"] - report["bits_per_pixel"]["samples_generator"]
+    assert difference == pytest.approx(report["kl_generator_model"] / (DIMS * math.log(2)), rel=1e-6)
+    assert report["quality"] is None
+
+
+def test_the_models_own_log_normalizer_is_used_and_checked():
+    model = exact_model()
+    model.set_log_normalizer(1.0)  # by 2 nats too little
+    report = evaluate_images(model, exact_source(), seed=0, samples=2000).report
+    assert report["log_normalizer"]["used"] == 1 and not report["log_normalizer"]["reliable"]
+    assert "differs from the value in use by 2.00 nats" in report["log_normalizer"]["reason"]
+    assert report["kl_generator_model"] == pytest.approx(-2, abs=1e-3) and not report["kl_gate"]["passed"]
+    assert report["bits_per_dim"] == pytest.approx(
+        ENTROPY / math.log(2) + 8 - 2 / (DIMS * math.log(2)), abs=0.1
+    )
+    assert math.isnan(exact_model().log_normalizer)
+
+
+def test_outliers():
+    source = exact_source()
+    same = exact_source(seed=1)
+    bright = ImageSource("bright", ImageCollection(ImageSet(255 - exact_source(seed=2).split("train") // 4)))
+    outliers = {"same": same, "bright": bright}
+    report = evaluate_images(exact_model(), source, seed=0, outliers=outliers, samples=1000).report[
+        "outliers"
+    ]
+    assert report["same"] == {"auroc": pytest.approx(0.5, abs=0.06), "images": 400}
+    assert report["bright"]["auroc"] > 0.999 and report["uniform noise"]["auroc"] > 0.9
+    wide = ImageSource("wide", ImageCollection(ImageSet(torch.zeros(200, 1, 4, 5, dtype=torch.uint8))))
+    with pytest.raises(InputError, match=r"wide: want images of shape \(1, 4, 4\), got \(1, 4, 5\)"):
+        evaluate_images(exact_model(), source, seed=0, outliers={"wide": wide}, samples=100)
+
+
+def test_a_generator_that_drops_coordinates_has_a_surrogate_density():
+    flow = OneWayFlow(
+        DiagonalNormal(torch.full((2, 4, 4), MEAN), SCALE),
+        [Slice(2, 1, GaussianConditional()), Sigmoid()],
+    )
+    model = DensityModel(exact_model().critic, flow)
+    assert (
+        evaluate_images(model, exact_source(), seed=0, samples=100).report["generator_density"] == "surrogate"
+    )
+
+
+def test_same_seed_same_report_and_the_global_generator_is_left_alone():
+    model, source = exact_model(tilt=0.5), exact_source()
+    state = torch.get_rng_state()
+    reports = [evaluate_images(model, source, seed, samples=200).report for seed in (3, 3, 4)]
+    assert reports[0] == reports[1] != reports[2]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def render(report):
+    console = Console(record=True, width=200, file=io.StringIO())
+    console.print(image_report_table(report))
+    return console.export_text()
+
+
+def test_the_table_says_what_cannot_be_believed():
+    source = exact_source()
+    good = evaluate_images(exact_model(), source, seed=0, features=PIXELS, samples=1000).report
+    text = render(good)
+    assert (
+        "uniform density 8.00" in text and "Fréchet" in text and "pixels" in text and "UNRELIABLE" not in text
+    )
+    model = exact_model(tilt=40.0)
+    model.set_log_normalizer(-1000.0)
+    bad = evaluate_images(model, source, seed=0, outliers={"same": source}, samples=100).report
+    text = render(bad)
+    assert "UNRELIABLE, as log α is" in text and "FAILED" in text and "Fréchet" not in text
+    bad["outliers"]["same"]["auroc"] = 0.3
+    assert "BELOW CHANCE" in render(bad)
+
+
+def test_a_density_that_is_zero_everywhere_is_reported_as_undefined():
+    report = evaluate_images(exact_model(offset=-math.inf), exact_source(), seed=0, samples=100).report
+    assert report["bits_per_dim"] is None and report["log_normalizer"]["value"] is None
+    assert "every weight is zero" in report["log_normalizer"]["reason"]
+    assert "undefined" in render(report) and "FAILED" in render(report)
+
+
+def test_the_papers_bits_per_pixel():
+    # A density of [0, 1] images that is uniform on half of each of 3 channels.
+    assert bits_per_pixel(3 * 64 * math.log(2), dims=3 * 64, pixels=64) == pytest.approx(0)
+    assert bits_per_pixel(0, dims=3 * 64, pixels=64) == pytest.approx(3)
+
+
+# --- scores -------------------------------------------------------------------------------------------------
+
+
+def test_scores_of_single_images():
+    values = torch.tensor([7, 200, 90, 31], dtype=torch.uint8)
+    images = values.view(4, 1, 1, 1).expand(-1, *SHAPE)
+    collection = ImageCollection(
+        ImageSet(images[:3], names=["a.png", "b.png", "c.png"]), ImageSet(images[3:])
+    )
+    scores = score_images(lambda x: -x.flatten(1).mean(1), collection, SHAPE)
+    assert [score.name for score in scores] == ["a.png", "b.png", "c.png", "test[0]"]
+    assert [score.rank for score in scores] == [1, 4, 3, 2]
+    for score, value in zip(scores, values.tolist(), strict=True):
+        assert score.log_prob == pytest.approx(-(value + 0.5) / 256, abs=0.002)
+        assert score.bits_per_dim == pytest.approx(8 - score.log_prob / (DIMS * math.log(2)), abs=1e-9)
+    assert scores == score_images(lambda x: -x.flatten(1).mean(1), collection, SHAPE)
+    assert json.dumps(dataclasses.asdict(scores[0]))
+    with pytest.raises(InputError, match=r"want images of shape \(1, 8, 8\), got \(1, 4, 4\)"):
+        score_images(lambda x: x, collection, (1, 8, 8))
