@@ -27,10 +27,10 @@ def unlabelled():
 
 def test_the_classifier_learns_and_is_cached(fashion, tmp_path, monkeypatch):
     state = torch.get_rng_state()
-    first = train_classifier(fashion, cache=tmp_path / "new", steps=25)
+    first = train_classifier(fashion, cache=tmp_path / "new", steps=40)
     assert torch.equal(torch.get_rng_state(), state)
     assert first.name == "classifier of fashion-mnist (128 features)"
-    assert first.accuracy > 0.5  # of 360 images; chance is 0.1
+    assert first.accuracy > 0.6  # of 360 images; chance is 0.1
     (file,) = (tmp_path / "new").iterdir()
     images = fashion.split("test")
     features = extract_features(first, images)
@@ -41,13 +41,13 @@ def test_the_classifier_learns_and_is_cached(fashion, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("led_fast.evaluation.features.classifier._train", refuse)
-        again = train_classifier(fashion, cache=tmp_path / "new", steps=25)
+        again = train_classifier(fashion, cache=tmp_path / "new", steps=40)
         with pytest.raises(AssertionError, match="trained again"):
-            train_classifier(fashion, cache=tmp_path / "other", steps=25)
+            train_classifier(fashion, cache=tmp_path / "other", steps=40)
     assert torch.equal(extract_features(again, images), features) and again.accuracy == first.accuracy
 
     file.write_bytes(file.read_bytes()[:100])  # a broken cache costs a training, which gives the same network
-    retrained = train_classifier(fashion, cache=tmp_path / "new", steps=25)
+    retrained = train_classifier(fashion, cache=tmp_path / "new", steps=40)
     torch.testing.assert_close(extract_features(retrained, images), features)
 
 
