@@ -12,7 +12,7 @@ from led_fast.cli.sample import sample_command
 from led_fast.cli.score import score_command
 from led_fast.cli.train import train_command
 from led_fast.errors import InputError
-from led_fast.training import DivergenceError, Interrupted
+from led_fast.training import DivergenceError, Interrupted, PeerLostError
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "train": train_command,
@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Returns:
-        The exit code: 0; 1 where training diverged; 2 for bad input; 128 + n where signal n stopped it.
+        The exit code: 0; 1 where training diverged, or another process of it died; 2 for bad input; 128 + n
+        where signal n stopped it.
     """
     try:
         return tyro.extras.subcommand_cli_from_dict(
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except (InputError, OSError) as error:
         code, message = 2, str(error)
-    except DivergenceError as error:
+    except (DivergenceError, PeerLostError) as error:
         code, message = 1, str(error)
     except Interrupted as stop:
         code, message = 128 + stop.signal, f"{stop}; --resume goes on from there"

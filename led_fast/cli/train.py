@@ -13,7 +13,7 @@ from led_fast.cli.evaluate import check_content, write_report
 from led_fast.cli.options import check_seed
 from led_fast.data import DataSource, open_source
 from led_fast.errors import InputError
-from led_fast.training import PRESETS, Ops, RunDirectory, TrainConfig, steps_in, train
+from led_fast.training import PRESETS, Ops, RunDirectory, TrainConfig, join_world, steps_in, train
 from led_fast.training.run import read_json, write_json
 
 # None where an option was not given: a resumed run then takes what it was started with.
@@ -42,6 +42,8 @@ def train_command(
 
     led-fast train ring --out runs/ring --resume
 
+    torchrun --nproc-per-node 2 -m led_fast train ring --out runs/ring
+
     Ctrl-C, or a crash, loses at most the steps since the last checkpoint; --resume goes on bit for bit.
 
     Args:
@@ -56,7 +58,6 @@ def train_command(
         ops: fast: the kernels; reference: the same operators in plain PyTorch, to compare speed and results with.
         resume: go on with the run in --out; other options are then those of that run.
     """
-    console = Console()
     if steps is not None and minutes is not None:
         raise InputError("--steps and --minutes: give one of the two")
     for option, value in (("--steps", steps), ("--minutes", minutes)):
@@ -66,22 +67,30 @@ def train_command(
     if preset is not None and preset not in PRESETS:
         raise InputError(f"--preset: want one of {', '.join(PRESETS)}, got {preset!r}")
     source = open_source(data)
-    if resume:
-        run, config = _reopen(out, source, preset=preset, seed=seed, steps=steps, minutes=minutes, ops=ops)
-        if run.model.is_file():
-            console.print(f"{out} is finished: {config.steps} steps. led-fast evaluate {out} reports on it.")
-            return 0
-    else:
-        run = RunDirectory.create(out)
-        config = TrainConfig.from_preset(
-            data, source.fingerprint, preset or "default", seed or 0, steps, minutes, ops or "fast"
-        )
-        if minutes is not None:
-            config = replace(config, steps=steps_in(minutes, config, source))
-            console.print(f"{minutes:g} minutes are {config.steps} steps on this machine")
-        write_json(run.config, {"version": __version__, **config.to_json()})
-    train(run, config, source, console)
-    write_report(run, console)
+    with join_world() as world:
+        first = world.rank == 0
+        console = Console(quiet=not first)
+        if resume:
+            asked = {"preset": preset, "seed": seed, "steps": steps, "minutes": minutes, "ops": ops}
+            run, config = _reopen(out, source, **asked)
+            if run.model.is_file():
+                console.print(
+                    f"{out} is finished: {config.steps} steps. led-fast evaluate {out} reports on it."
+                )
+                return 0
+        else:
+            run = RunDirectory.create(out) if first else RunDirectory(out)
+            config = TrainConfig.from_preset(
+                data, source.fingerprint, preset or "default", seed or 0, steps, minutes, ops or "fast"
+            )
+            if minutes is not None:
+                config = replace(config, steps=steps_in(minutes, config, source, world))
+                console.print(f"{minutes:g} minutes are {config.steps} steps on this machine")
+            if first:
+                write_json(run.config, {"version": __version__, **config.to_json()})
+        train(run, config, source, console, world=world)
+    if first:
+        write_report(run, console)
     return 0
 
 

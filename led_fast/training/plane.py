@@ -1,6 +1,7 @@
 """Densities on the plane: standardised points, annealed noise, proposals that cover everything."""
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +77,9 @@ class PlaneTask:
             source.shift + source.scale * generator.sample(_MONITOR_SAMPLES), source.mixture
         ).modes
         return {"modes": found, "modes_total": len(source.mixture.centers)}
+
+    def preview(self, generator: OneWayFlow, path: Path) -> None:
+        """Nothing: `density.png` is drawn at the end."""
 
     def model(self, critic: nn.Module, generator: OneWayFlow) -> DensityModel:
         """The density of data points, its log-normaliser by quadrature."""

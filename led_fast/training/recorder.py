@@ -12,6 +12,7 @@ from led_fast.training.run import MetricsLog, RunDirectory
 from led_fast.training.trainer import Trainer
 
 _LOG_EVERY = 10  # steps
+_PREVIEW_EVERY = 250
 
 
 class RunRecorder(ExitStack):
@@ -39,8 +40,11 @@ class RunRecorder(ExitStack):
         return self
 
     def record(self, metrics: dict[str, float], last: bool) -> None:
-        """Writes the metrics of the step just taken: of every tenth, and of the last one."""
+        """Writes the metrics of the step just taken, if it is a tenth one or the last; now and then a preview."""
         trainer, step = self._trainer, self._trainer.steps_done
+        if last or step % _PREVIEW_EVERY == 0:
+            with isolated_randomness():
+                trainer.task.preview(trainer.average_generator, self._run.preview(step))
         if not last and step % _LOG_EVERY:
             return
         with isolated_randomness():

@@ -14,7 +14,8 @@ class RunDirectory:
     """Paths of a run's files.
 
     `config.json` what was asked for; `checkpoint.safetensors` the whole state of training; `metrics.jsonl`
-    one line every few steps; `model.safetensors` the result; `report.json` and `density.png` its evaluation.
+    one line every few steps; `samples-….png` previews of images; `model.safetensors` the result; `report.json`
+    and `density.png` its evaluation.
     """
 
     path: Path
@@ -48,6 +49,10 @@ class RunDirectory:
     def figure(self) -> Path:
         """The learned density beside truth and samples."""
         return self.path / "density.png"
+
+    def preview(self, step: int) -> Path:
+        """Samples after so many steps."""
+        return self.path / f"samples-{step:06d}.png"
 
     @classmethod
     def create(cls, path: Path) -> "RunDirectory":

@@ -8,7 +8,6 @@ from dataclasses import replace
 from rich.console import Console
 from torch import Tensor
 
-from led_fast.data import DataSource
 from led_fast.errors import InputError
 from led_fast.ops import use_reference
 from led_fast.training.checkpoint import load_state, save_state
@@ -18,6 +17,7 @@ from led_fast.training.model import save_model
 from led_fast.training.random_state import isolated_randomness
 from led_fast.training.recorder import RunRecorder
 from led_fast.training.run import RunDirectory
+from led_fast.training.task import Source
 from led_fast.training.trainer import DivergenceError, Trainer
 from led_fast.training.world import World
 
@@ -43,7 +43,7 @@ class Interrupted(Exception):
 def train(
     run: RunDirectory,
     config: TrainConfig,
-    source: DataSource,
+    source: Source,
     console: Console,
     after_step: Callable[[Trainer], None] | None = None,
     world: World | None = None,
@@ -147,7 +147,7 @@ def _advice(trainer: Trainer, run: RunDirectory, error: DivergenceError) -> str:
     )
 
 
-def steps_in(minutes: float, config: TrainConfig, source: DataSource, world: World | None = None) -> int:
+def steps_in(minutes: float, config: TrainConfig, source: Source, world: World | None = None) -> int:
     """How many steps fit in some minutes, by the time that a few steps of a throw-away trainer take."""
     with isolated_randomness(), use_reference(config.ops == "reference"):
         trainer = Trainer(replace(config, steps=_UNTIMED_STEPS + _TIMED_STEPS), source, world)

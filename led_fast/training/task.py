@@ -1,5 +1,6 @@
 """What training needs to know of a kind of data: networks, batches, proposals, and what a finished model is."""
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -10,6 +11,8 @@ from led_fast.density import DensityModel, ProposalDraw
 from led_fast.flows import OneWayFlow, ScoredSample
 from led_fast.training.config import TrainConfig
 from led_fast.training.plane import PlaneTask
+
+Source = DataSource
 
 
 class Task(Protocol):
@@ -50,11 +53,15 @@ class Task(Protocol):
         """Figures about a generator that are cheap enough to follow during training."""
         ...
 
+    def preview(self, generator: OneWayFlow, path: Path) -> None:
+        """Writes a picture of a generator's samples, where one is worth looking at during training."""
+        ...
+
     def model(self, critic: nn.Module, generator: OneWayFlow) -> DensityModel:
         """A finished density, with its normaliser, in the data's own coordinates."""
         ...
 
 
-def make_task(config: TrainConfig, source: DataSource) -> Task:
+def make_task(config: TrainConfig, source: Source) -> Task:
     """Builds the task that a config and its data make, with fresh networks."""
     return PlaneTask(config, source)

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from led_fast.data import DataSource
 from led_fast.density import in_micro_batches, squared_gradient
 from led_fast.training.config import TrainConfig
 from led_fast.training.objective import OBJECTIVES, Objective
 from led_fast.training.random_state import random_state, set_random_state
 from led_fast.training.schedule import cosine_decay
-from led_fast.training.task import make_task
+from led_fast.training.task import Source, make_task
 from led_fast.training.world import World
 
 _START_SAMPLES = 64
@@ -44,7 +43,7 @@ class Trainer:
         world: the processes that take part.
     """
 
-    def __init__(self, config: TrainConfig, source: DataSource, world: World | None = None) -> None:
+    def __init__(self, config: TrainConfig, source: Source, world: World | None = None) -> None:
         torch.manual_seed(config.seed)
         recipe = config.recipe
         self.config, self.recipe, self.source, self.world = config, recipe, source, world or World()

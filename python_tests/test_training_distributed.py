@@ -1,0 +1,212 @@
+"""Several processes that train one model, talking by gloo on the CPU."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+
+import led_fast.cli.train
+from led_fast.cli import main
+from led_fast.density import ProposalDraw
+from led_fast.flows import ScoredSample
+from led_fast.models import toy_critic
+from led_fast.training import World, join_world
+from led_fast.training.checkpoint import load_state
+from led_fast.training.config import Recipe
+from led_fast.training.objective import OBJECTIVES
+from led_fast.training.run import RunDirectory
+
+SIZE = 2
+PROCESSES = multiprocessing.get_context("forkserver")  # imports once, for all that it starts
+PROCESSES.set_forkserver_preload(["led_fast.cli"])
+RECIPES = {
+    "one integral": Recipe(batch_size=8, integral_samples=24, generator_batch=16, max_weight=2.0),
+    "several integrals": Recipe(batch_size=8, integral_samples=4, integrals=6, generator_batch=16),
+    "gan": Recipe(objective="gan", batch_size=8, generator_batch=16),
+}
+
+
+def environment(rank, port, size=SIZE):
+    values = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port}
+    return {name: str(value) for name, value in values.items()} | {"MASTER_ADDR": "127.0.0.1"}
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class AffineGenerator(nn.Module):
+    """`y = e^s z + m` of given z."""
+
+    def __init__(self):
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor([0.3, -0.2]))
+        self.shift = nn.Parameter(torch.tensor([0.5, 0.1]))
+
+    def forward(self, z):
+        log_q = torch.distributions.Normal(0, 1).log_prob(z).sum(1) - self.log_scale.sum()
+        return self.log_scale.exp() * z + self.shift, log_q
+
+
+class JointBatches:
+    """A task whose processes draw their parts of the same joint batches."""
+
+    def __init__(self, world):
+        torch.manual_seed(0)
+        self.world, self.critic, self.generator, self.balance = (
+            world,
+            toy_critic(),
+            AffineGenerator(),
+            nn.Linear(2, 1),
+        )
+        self.generator.rsample = lambda n: self.generator(self.part(self.latents, n))
+        self.generator.sample = lambda n: self.part(self.points, n)
+        self.points, self.latents = 0.7 * torch.randn(24, 2), torch.randn(24, 2)
+
+    def part(self, joint, n):
+        return joint[self.world.rank * n :][:n]
+
+    def data(self, n):
+        return self.part(self.points.flip(0), n)
+
+    def proposals(self, n, at):
+        y = self.part(self.points, n)
+        return ProposalDraw(y, -y.square().sum(1), self.balance(y).square().mean())
+
+    def generated(self, n):
+        y, log_q = self.generator.rsample(n)
+        return ScoredSample(y, log_q, 1.5 * log_q, -0.5 * log_q)
+
+    def target(self, f, sample, log_normalizer, at):
+        return torch.logaddexp(f, sample.log_q + log_normalizer)
+
+
+def losses_and_gradients(world, recipe):
+    """What a step would descend on, in one process or several."""
+    task = JointBatches(world)
+    objective = OBJECTIVES[recipe.objective](task, recipe, world)
+    networks = [task.critic, task.generator, task.balance]
+    parameters = [p for network in networks for p in network.parameters()]
+    found = {}
+    x = task.data(world.share(recipe.batch_size, "batch_size"))
+    for name, (loss, metrics) in (
+        ("critic", objective.critic_loss(task.critic, x, 0.0)),
+        ("generator", objective.generator_loss(task.critic, 0.0)),
+    ):
+        for parameter in parameters:
+            parameter.grad = None
+        loss.backward()
+        world.sum_gradients(parameters)
+        found[name] = loss.detach(), metrics, [None if p.grad is None else p.grad.clone() for p in parameters]
+    return found
+
+
+def work(rank, port, folder):
+    os.environ.update(environment(rank, port))
+    torch.set_num_threads(1)
+    with join_world() as world:
+        found = {name: losses_and_gradients(world, recipe) for name, recipe in RECIPES.items()}
+    torch.save(found, folder / f"{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    port = free_port()
+    processes = [PROCESSES.Process(target=work, args=(rank, port, folder)) for rank in range(SIZE)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(SIZE)]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("part", ["critic", "generator"])
+def test_two_processes_have_the_gradient_of_the_joint_batch(by_two, name, part):
+    loss, metrics, gradients = losses_and_gradients(World(), RECIPES[name])[part]
+    assert sum(gradient is not None for gradient in gradients) > 2
+    for found in by_two:
+        torch.testing.assert_close(found[name][part][0], loss)
+        assert found[name][part][1] == pytest.approx(metrics, rel=1e-5)
+        for got, wanted in zip(found[name][part][2], gradients, strict=True):
+            torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
+
+
+def run_command(rank, size, port, arguments, errors):
+    os.environ.update(environment(rank, port, size))
+    torch.set_num_threads(1)
+    led_fast.cli.train.write_report = lambda *_: None  # takes longer than these runs
+    with errors.open("w") as sys.stderr, open(os.devnull, "w") as sys.stdout:
+        sys.exit(main(arguments))
+
+
+def start(out, *options, size=SIZE):
+    """`led-fast train ring` in processes, as torchrun would start them."""
+    port, processes = free_port(), []
+    for rank in range(size):
+        arguments = ["train", "ring", "--out", str(out), *options]
+        errors = out.parent / f"errors-{rank}.txt"
+        processes.append(PROCESSES.Process(target=run_command, args=(rank, size, port, arguments, errors)))
+        processes[-1].start()
+    return processes, out.parent
+
+
+def finish(started):
+    processes, folder = started
+    for process in processes:
+        process.join(timeout=120)
+    codes = [process.exitcode for process in processes]
+    return codes, [(folder / f"errors-{rank}.txt").read_text() for rank in range(len(processes))]
+
+
+def test_a_run_of_two_processes_stops_together_and_resumes_exactly(tmp_path):
+    whole, cut = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "cut")
+    assert finish(start(whole.path, "--steps", "60"))[0] == [0, 0]
+    started = start(cut.path, "--steps", "60")
+    wait_for(cut.checkpoint)
+    started[0][1].terminate()  # one of them is asked, both stop
+    codes, errors = finish(started)
+    assert codes == [143, 143], errors
+    codes, errors = finish(start(cut.path, "--resume", size=1))
+    assert codes == [2] and "was begun by 2 processes on CPUs; by 1 process on CPUs it cannot" in errors[0]
+    assert finish(start(cut.path, "--resume"))[0] == [0, 0]
+    models = [load_state(run.model, "model")["model"] for run in (whole, cut)]
+    assert all(torch.equal(value, models[1][name]) for name, value in models[0].items())
+
+
+def test_when_a_process_dies_the_other_stops_and_says_so(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    started = start(run.path, "--steps", "5000")
+    wait_for(run.checkpoint)
+    started[0][1].kill()
+    codes, errors = finish(started)
+    assert codes == [1, -signal.SIGKILL]
+    assert (
+        errors[0].startswith("led-fast: another process of this run has died") and errors[0].count("\n") == 1
+    )
+    assert load_state(run.checkpoint, "checkpoint")["trainer"]["steps_done"] >= 50
+
+
+def test_bad_input_to_one_process_stops_all(tmp_path):
+    codes, errors = finish(start(tmp_path / "run", "--preset", "none"))
+    assert codes == [2, 2] and all("--preset: want one of" in error for error in errors)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    codes, errors = finish(start(tmp_path / "full"))
+    assert codes == [2, 1] and "is not empty" in errors[0] and "another process" in errors[1]
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 120
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert path.exists()
