@@ -104,7 +104,11 @@ def _setup(ctx, inputs, output) -> None:
 def _backward(ctx, grad_logdet: Tensor):
     (weight,) = ctx.saved_tensors
     _, gradient = _logdet_with_grad(weight, ctx.rows, ctx.columns)
-    return gradient * grad_logdet.reshape(*grad_logdet.shape, 1, 1, 1, 1), None, None
+    return _scale(gradient, grad_logdet), None, None
+
+
+def _scale(gradient: Tensor, factor: Tensor) -> Tensor:
+    return gradient * (factor.reshape(*factor.shape, 1, 1, 1, 1) if factor.dim() else factor)
 
 
 def _setup_with_grad(ctx, inputs, output) -> None:
@@ -117,7 +121,7 @@ def _backward_with_grad(ctx, grad_logdet: Tensor | None, grad_gradient: Tensor |
     weight, gradient = ctx.saved_tensors
     grad_weight = None
     if grad_logdet is not None:
-        grad_weight = gradient * grad_logdet.reshape(*grad_logdet.shape, 1, 1, 1, 1)
+        grad_weight = _scale(gradient, grad_logdet)
     if grad_gradient is not None:
         second = _hessian_product(weight, grad_gradient, ctx.rows, ctx.columns)
         grad_weight = second if grad_weight is None else grad_weight + second
