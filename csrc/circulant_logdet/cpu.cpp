@@ -13,55 +13,53 @@
 namespace led::circulant_logdet {
 namespace {
 
-constexpr int64_t kGroupsPerGradient =
-    4;  // SIMD groups of frequencies whose gradients are added up before they are kept
+constexpr int64_t kGroupsPerGradient = 4;  // SIMD groups of frequencies whose gradients are added up in one piece
+constexpr int64_t kFoldOnce = 1 << 14;     // matrices of more entries fold their taps for every group, to save memory
 
-// What one thread works in.
-template <class S> class Workspace {
-  static constexpr int64_t lanes = S::lanes;
-  static constexpr std::align_val_t alignment{64};
-  struct Free {
-    void operator()(Real<S>* p) const { ::operator delete(p, alignment); }
-  };
+// What one thread works in: a view of size(problem) Reals, aligned to 64 bytes.
+template <class S> struct Workspace {
   static int64_t size(const Problem& p) {
-    return LaneMatrix<S>::size(int(p.channels)) + (p.taps.count() + 1 + TapVectors<S>{p.taps}.size()) * lanes;
+    return LaneMatrix<S>::size(int(p.channels)) + (p.taps.count() + 1) * S::lanes + p.channels * p.taps.count();
   }
-  std::unique_ptr<Real<S>, Free> memory_;
 
- public:
   LaneMatrix<S> matrix;
-  Real<S>*basis, *weights, *transposed;
+  Real<S>*basis, *weights, *folded_row;
   std::vector<Exchange<S>> exchanges;
 
-  Workspace(const Problem& p)
-      : memory_(static_cast<Real<S>*>(::operator new(size(p) * sizeof(Real<S>), alignment))),
-        matrix(memory_.get(), int(p.channels)),
-        basis(memory_.get() + LaneMatrix<S>::size(matrix.n)),
-        weights(basis + p.taps.count() * lanes),
-        transposed(weights + lanes) {
-    std::fill(transposed, memory_.get() + size(p), Real<S>(0));
-  }
+  Workspace(const Problem& p, Real<S>* memory)
+      : matrix(memory, int(p.channels)),
+        basis(memory + LaneMatrix<S>::size(matrix.n)),
+        weights(basis + p.taps.count() * S::lanes),
+        folded_row(weights + S::lanes) {}
 };
 
-template <class S>
-LED_INLINE void evaluate_group(const Spectrum& s, int64_t group, const Real<S>* folded, const Workspace<S>& w) {
-  evaluate_basis<S>(s, group, w.basis, w.weights);
-  evaluate_symbols(folded, w.basis, s.taps, w.matrix);
+struct Free {
+  void operator()(void* p) const { ::operator delete(p, std::align_val_t(64)); }
+};
+template <class T> std::unique_ptr<T[], Free> allocate(int64_t size) {
+  return std::unique_ptr<T[], Free>(static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t(64))));
 }
-template <class S> LED_INLINE void differentiate_group(const Spectrum& s, const Workspace<S>& w, Real<S>* gradient) {
-  const TapVectors<S> layout{s.taps};
-  transpose_basis(w.basis, w.weights, layout, w.transposed);
-  accumulate_gradient(w.matrix, w.transposed, layout, gradient);
+
+// The symbols at frequencies from `first` on, from taps that are folded already, or from the weight's.
+template <class S>
+LED_INLINE void evaluate_group(const Spectrum& s, int64_t first, const Real<S>* taps, bool folded,
+                               const Workspace<S>& w) {
+  evaluate_basis<S>(s, first, w.basis, w.weights);
+  const int n = w.matrix.n;
+  for (int i = 0; i < n; ++i, taps += n * s.taps.count()) {
+    if (!folded) fold_taps<S>(taps, n, s.taps, w.folded_row);
+    evaluate_row(folded ? taps : w.folded_row, w.basis, s.taps, w.matrix, i);
+  }
 }
 
 // Plain functions, since target_clones does not apply to templates.
-#define LED_KERNELS(S, TARGET)                                                                           \
-  TARGET void evaluate(const Spectrum& s, int64_t group, const Real<S>* folded, const Workspace<S>& w) { \
-    evaluate_group(s, group, folded, w);                                                                 \
-  }                                                                                                      \
-  TARGET double sum_logs(const Workspace<S>& w) { return sum_log_abs_det(w.matrix, w.weights); }         \
-  TARGET void differentiate(const Spectrum& s, const Workspace<S>& w, Real<S>* gradient) {               \
-    differentiate_group(s, w, gradient);                                                                 \
+#define LED_KERNELS(S, TARGET)                                                                                      \
+  TARGET void evaluate(const Spectrum& s, int64_t first, const Real<S>* taps, bool folded, const Workspace<S>& w) { \
+    evaluate_group(s, first, taps, folded, w);                                                                      \
+  }                                                                                                                 \
+  TARGET double sum_logs(const Workspace<S>& w) { return sum_log_abs_det(w.matrix, w.weights); }                    \
+  TARGET void differentiate(const Spectrum& s, const Workspace<S>& w, int64_t stride, Real<S>* gradient) {          \
+    accumulate_gradient(w.matrix, w.basis, w.weights, s.taps, stride, gradient);                                    \
   }
 LED_KERNELS(WideFloat, LED_WIDE)
 LED_KERNELS(WideDouble, LED_WIDE)
@@ -70,16 +68,20 @@ LED_KERNELS(NarrowDouble, LED_NARROW)
 #undef LED_KERNELS
 
 template <class S> class Computation {
+  // The last frequencies take narrow vectors where they do not fill more.
+  using Tail = Simd<Real<S>, kNarrowBytes>;
+
  public:
   Computation(const Real<S>* weight, Real<S>* logdet, Real<S>* gradient, const Problem& problem)
       : p_(problem),
         spectrum_(p_.grid, p_.taps),
+        weight_(weight),
         logdet_(logdet),
         gradient_(gradient),
-        folded_(p_.batch * p_.weight_size()),
+        folded_(p_.entries() <= kFoldOnce ? p_.batch * p_.weight_size() : 0),
         sums_(p_.batch * groups_),
         partial_(gradient ? p_.batch * pieces_ * partial_size_ : 0) {
-    fold_taps<S>(weight, p_.batch * p_.entries(), p_.taps, folded_.data());
+    if (!folded_.empty()) fold_taps<S>(weight, p_.batch * p_.entries(), p_.taps, folded_.data());
     for (int64_t b = 0; b < p_.batch; ++b) {
       const Real<S>* w = weight + b * p_.weight_size();
       finite_[b] = std::all_of(w, w + p_.weight_size(), [](Real<S> x) { return std::isfinite(x); });
@@ -88,8 +90,10 @@ template <class S> class Computation {
 
   void run() {
     torch::stable::parallel_for(0, p_.batch * pieces_, 1, [&](int64_t begin, int64_t end) {
-      Workspace<S> workspace(p_);
-      for (int64_t piece = begin; piece < end; ++piece) compute_piece(piece / pieces_, piece % pieces_, workspace);
+      const auto memory = allocate<Real<S>>(Workspace<S>::size(p_));
+      Workspace<S> workspace(p_, memory.get());
+      Workspace<Tail> tail(p_, memory.get());
+      for (int64_t i = begin; i < end; ++i) compute_piece(i / pieces_, i % pieces_, workspace, tail);
     });
     for (int64_t b = 0; b < p_.batch; ++b)
       logdet_[b] = Real<S>(std::accumulate(&sums_[b * groups_], &sums_[b * groups_] + groups_, 0.0));
@@ -100,8 +104,7 @@ template <class S> class Computation {
   }
 
  private:
-  void compute_piece(int64_t b, int64_t piece, Workspace<S>& w) {
-    const Real<S>* folded = &folded_[b * p_.weight_size()];
+  void compute_piece(int64_t b, int64_t piece, Workspace<S>& workspace, Workspace<Tail>& tail) {
     Real<S>* gradient = gradient_ ? &partial_[(b * pieces_ + piece) * partial_size_] : nullptr;
     const int64_t first = piece * groups_per_piece_, last = std::min(first + groups_per_piece_, groups_);
     if (!finite_[b]) {
@@ -111,25 +114,35 @@ template <class S> class Computation {
       return;
     }
     for (int64_t group = first; group < last; ++group) {
-      evaluate(spectrum_, group, folded, w);
-      eliminate(w.matrix, gradient_ ? Goal::inverse : Goal::determinant, w.exchanges);
-      sums_[b * groups_ + group] = sum_logs(w);
-      if (gradient) differentiate(spectrum_, w, gradient);
+      const int64_t frequency = group * S::lanes;
+      const bool few = p_.grid.frequencies() - frequency <= Tail::lanes;
+      sums_[b * groups_ + group] =
+          few ? compute_group(b, frequency, gradient, tail) : compute_group(b, frequency, gradient, workspace);
     }
+  }
+
+  // Σ log|det| of a vector of frequencies from `first` on. Adds to the gradient.
+  template <class V> double compute_group(int64_t b, int64_t first, Real<S>* gradient, Workspace<V>& w) {
+    const bool folded = !folded_.empty();
+    evaluate(spectrum_, first, (folded ? folded_.data() : weight_) + b * p_.weight_size(), folded, w);
+    eliminate(w.matrix, gradient ? Goal::inverse : Goal::determinant, w.exchanges);
+    const double sum = sum_logs(w);
+    if (gradient) differentiate(spectrum_, w, padded_, gradient);
+    return sum;
   }
 
   // Adds up the pieces' gradients with respect to folded taps, and hands each to its pair of taps.
   void unfold_gradient(int64_t b, int64_t entry) {
-    const int64_t count = p_.taps.count(), sines = p_.taps.sines(), cosines = p_.taps.cosines();
-    const Real<S>* folded = &partial_[b * pieces_ * partial_size_ + entry * layout_.size()];
+    const int64_t n = p_.channels, count = p_.taps.count(), sines = p_.taps.sines(), cosines = p_.taps.cosines();
+    const Real<S>* folded = &partial_[b * pieces_ * partial_size_ + entry % n * n + entry / n];
     Real<S>* out = gradient_ + b * p_.weight_size() + entry * count;
-    const auto total = [&](int64_t at) {
+    const auto total = [&](int64_t t) {
       double sum = 0;
-      for (int64_t piece = 0; piece < pieces_; ++piece) sum += folded[piece * partial_size_ + at];
+      for (int64_t piece = 0; piece < pieces_; ++piece) sum += folded[piece * partial_size_ + t * padded_];
       return sum;
     };
     for (int64_t t = 0; t < cosines; ++t) {
-      const double even = total(layout_.cosine(t)), odd = t < sines ? total(layout_.sine(t)) : 0;
+      const double even = total(t), odd = t < sines ? total(cosines + t) : 0;
       out[t] = Real<S>(even + odd);
       if (t < sines) out[count - 1 - t] = Real<S>(even - odd);
     }
@@ -137,13 +150,14 @@ template <class S> class Computation {
 
   const Problem p_;
   const Spectrum spectrum_;
+  const Real<S>* const weight_;
   Real<S>* const logdet_;
   Real<S>* const gradient_;
   const int64_t groups_ = (p_.grid.frequencies() + S::lanes - 1) / S::lanes;
   const int64_t groups_per_piece_ = gradient_ ? kGroupsPerGradient : 1;
   const int64_t pieces_ = (groups_ + groups_per_piece_ - 1) / groups_per_piece_;
-  const TapVectors<S> layout_{p_.taps};
-  const int64_t partial_size_ = p_.entries() * layout_.size();
+  const int64_t padded_ = whole_vectors<S>(p_.entries());
+  const int64_t partial_size_ = padded_ * p_.taps.count();
   std::vector<Real<S>> folded_;
   std::vector<double> sums_;
   std::vector<Real<S>> partial_;

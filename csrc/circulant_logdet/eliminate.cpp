@@ -7,7 +7,8 @@ namespace {
 
 // Lanes disagree about the best pivot row, and rows are exchanged under a mask, once for each distinct row. So that
 // these are few, a lane takes a row that another lane wants if its entry there is at least this part of its largest.
-constexpr float kAcceptable = 0.5f;
+// Inverses lose more digits by it than determinants do.
+constexpr float acceptable(Goal goal) { return goal == Goal::inverse ? 0.5f : 0.3f; }
 
 constexpr int kBlock = 16, kBlockFrom = 24;  // from this size on, the rest of the matrix is updated once a block
 
@@ -61,23 +62,30 @@ template <int kCount, class S> struct HeldVectors {
   }
 };
 
-// Brings pivots for column k from rows k.., whose magnitudes are noted, to row k, in columns [p, p + kWidth) only.
-template <int kWidth, class S>
-LED_INLINE void find_pivots(const LaneMatrix<S>& m, int k, int p, std::vector<Exchange<S>>& exchanges) {
-  const Vec<S> here = load<S>(m.magnitude(k));
-  Vec<S> largest = here;
-  Mask<S> where = Mask<S>{} + k;
-  for (int i = k + 1; i < m.n; ++i) {
-    const Vec<S> size = load<S>(m.magnitude(i));
-    where = size > largest ? Mask<S>{} + i : where;
+// Notes the magnitudes of one column's entries, and the largest.
+template <class S> struct PivotSearch {
+  Vec<S> largest;
+  Mask<S> where;
+
+  LED_INLINE explicit PivotSearch(int first_row) : largest(Vec<S>{} - 1), where(Mask<S>{} + first_row) {}
+  LED_INLINE void see(const LaneMatrix<S>& m, int row, const Real<S>* entry) {
+    const Vec<S> size = magnitude(load_entry<S>(entry));
+    store<S>(m.magnitude(row), size);
+    where = size > largest ? Mask<S>{} + row : where;
     largest = size > largest ? size : largest;
   }
-  const Vec<S> acceptable = largest * Real<S>(kAcceptable);
-  Mask<S> open = here < acceptable;
+};
+
+// Brings the pivots found for column k from rows k.. to row k, in columns [p, p + kWidth) only.
+template <int kWidth, class S>
+LED_INLINE void exchange_pivots(const LaneMatrix<S>& m, Goal goal, int k, int p, const PivotSearch<S>& found,
+                                std::vector<Exchange<S>>& exchanges) {
+  const Vec<S> enough = found.largest * Real<S>(acceptable(goal));
+  Mask<S> open = load<S>(m.magnitude(k)) < enough;
   HeldVectors<2 * kWidth, S> held(m.entry(k, p), m.lanes);
   for (int lane; (lane = first_lane<S>(open)) < m.lanes;) {
-    const int row = int(where[lane]);
-    const Mask<S> mask = open & (load<S>(m.magnitude(row)) >= acceptable);
+    const int row = int(found.where[lane]);
+    const Mask<S> mask = open & (load<S>(m.magnitude(row)) >= enough);
     held.exchange(m.entry(row, p), m.lanes, mask);
     exchanges.emplace_back(mask, k, row);
     open &= ~mask;
@@ -100,12 +108,12 @@ template <int kWidth, class S> LED_INLINE void eliminate_row(Real<S>* row, int c
 // Eliminates the kWidth columns from p on, within these columns.
 template <int kWidth, class S>
 LED_INLINE void eliminate_panel(const LaneMatrix<S>& m, Goal goal, int p, std::vector<Exchange<S>>& exchanges) {
-  constexpr int step = LaneMatrix<S>::entry_size;
-  for (int i = p; i < m.n; ++i) store<S>(m.magnitude(i), magnitude(load_entry<S>(m.entry(i, p))));
+  PivotSearch<S> search(p);
+  for (int i = p; i < m.n; ++i) search.see(m, i, m.entry(i, p));
 #pragma GCC unroll 4  // so that c is a constant
   for (int c = 0; c < kWidth; ++c) {
     const int k = p + c;
-    find_pivots<kWidth>(m, k, p, exchanges);
+    exchange_pivots<kWidth>(m, goal, k, p, search, exchanges);
     const Complex<S> pivot = load_entry<S>(m.entry(k, k)), inverse = reciprocal(pivot);
     store_entry<S>(m.pivot(k), pivot);
     Complex<S> scaled[kWidth];
@@ -118,10 +126,10 @@ LED_INLINE void eliminate_panel(const LaneMatrix<S>& m, Goal goal, int p, std::v
       for (int j = 0; j < kWidth; ++j) store_entry<S>(m.entry(k, p + j), scaled[j]);
       for (int i = 0; i < k; ++i) eliminate_row<kWidth, S>(m.entry(i, p), c, scaled);
     }
+    search = PivotSearch<S>(k + 1);
     for (int i = k + 1; i < m.n; ++i) {
-      Real<S>* row = m.entry(i, p);
-      eliminate_row<kWidth, S>(row, c, scaled);
-      if (c + 1 < kWidth) store<S>(m.magnitude(i), magnitude(load_entry<S>(row + (c + 1) * step)));
+      eliminate_row<kWidth, S>(m.entry(i, p), c, scaled);
+      if (c + 1 < kWidth) search.see(m, i, m.entry(i, p + c + 1));
     }
   }
 }

@@ -50,14 +50,14 @@ struct Spectrum {
   }
 };
 
-// cos ψ_t (t <= N/2) and then sin ψ_t (t < N/2) at one SIMD vector of frequencies, [t][lane], and the frequencies'
-// weights. The last vector is filled up with copies of frequency 0 of weight 0.
-template <class S> LED_INLINE void evaluate_basis(const Spectrum& s, int64_t group, Real<S>* basis, Real<S>* weights) {
+// cos ψ_t (t <= N/2) and then sin ψ_t (t < N/2) at the SIMD vector of frequencies from `first` on, [t][lane], and the
+// frequencies' weights. The last vector is filled up with copies of frequency 0 of weight 0.
+template <class S> LED_INLINE void evaluate_basis(const Spectrum& s, int64_t first, Real<S>* basis, Real<S>* weights) {
   constexpr int lanes = S::lanes;
   const int64_t count = s.grid.frequencies(), cosines = s.taps.cosines();
   for (int l = 0; l < lanes; ++l) {
-    const bool listed = group * lanes + l < count;
-    const Frequency f = s.grid.frequency(listed ? group * lanes + l : 0);
+    const bool listed = first + l < count;
+    const Frequency f = s.grid.frequency(listed ? first + l : 0);
     weights[l] = Real<S>(listed ? f.weight : 0);
     const double* row = &s.row_phases[2 * s.taps.rows * f.row];
     const double* columns = &s.column_phases[2 * s.taps.columns * f.column];
@@ -98,20 +98,20 @@ LED_INLINE void combine(const Real<S>* coefficients, int64_t stride, const Real<
   for (int j = 0; j < kWidth; ++j) store<S>(out + j * 2 * lanes, sum[j]);
 }
 
+// Row i of the symbols.
 template <class S>
-LED_INLINE void evaluate_symbols(const Real<S>* folded, const Real<S>* basis, Taps taps, const LaneMatrix<S>& matrix) {
+LED_INLINE void evaluate_row(const Real<S>* folded, const Real<S>* basis, Taps taps, const LaneMatrix<S>& matrix,
+                             int i) {
   constexpr int lanes = S::lanes;
   const int64_t count = taps.count(), cosines = taps.cosines(), sines = taps.sines();
-  for (int i = 0; i < matrix.n; ++i) {
-    int j = 0;
-    for (; j + 4 <= matrix.n; j += 4, folded += 4 * count) {
-      combine<4, S>(folded, count, basis, cosines, matrix.entry(i, j));
-      combine<4, S>(folded + cosines, count, basis + cosines * lanes, sines, matrix.entry(i, j) + lanes);
-    }
-    for (; j < matrix.n; ++j, folded += count) {
-      combine<1, S>(folded, count, basis, cosines, matrix.entry(i, j));
-      combine<1, S>(folded + cosines, count, basis + cosines * lanes, sines, matrix.entry(i, j) + lanes);
-    }
+  int j = 0;
+  for (; j + 4 <= matrix.n; j += 4, folded += 4 * count) {
+    combine<4, S>(folded, count, basis, cosines, matrix.entry(i, j));
+    combine<4, S>(folded + cosines, count, basis + cosines * lanes, sines, matrix.entry(i, j) + lanes);
+  }
+  for (; j < matrix.n; ++j, folded += count) {
+    combine<1, S>(folded, count, basis, cosines, matrix.entry(i, j));
+    combine<1, S>(folded + cosines, count, basis + cosines * lanes, sines, matrix.entry(i, j) + lanes);
   }
 }
 
@@ -162,52 +162,69 @@ template <class S> LED_INLINE double sum_log_abs_det(const LaneMatrix<S>& matrix
   return sum;
 }
 
-// Where gradients with respect to folded taps lie: vectors whose lower half holds sums of taps (which go with cosines
-// and real parts) and whose upper half holds differences (sines and imaginary parts). Some lanes stay 0.
-template <class S> struct TapVectors {
-  static constexpr int lanes = S::lanes, half = lanes / 2;
-  Taps taps;
-
-  LED_INLINE int64_t vectors() const { return (taps.cosines() + half - 1) / half; }
-  LED_INLINE int64_t size() const { return vectors() * lanes; }  // of one entry's taps
-  LED_INLINE int64_t cosine(int64_t t) const { return t / half * lanes + t % half; }
-  LED_INLINE int64_t sine(int64_t t) const { return cosine(t) + half; }
-};
-
-// The weighted basis with taps along the lanes, [frequency][TapVectors]. What is 0 stays as it is.
-template <class S>
-LED_INLINE void transpose_basis(const Real<S>* basis, const Real<S>* weights, TapVectors<S> layout,
-                                Real<S>* transposed) {
+// Lane l of vector i becomes lane i of vector l.
+template <class S> LED_INLINE void transpose(Vec<S> (&v)[S::lanes]) {
   constexpr int lanes = S::lanes;
-  const int64_t cosines = layout.taps.cosines(), sines = layout.taps.sines(), size = layout.size();
-  for (int64_t t = 0; t < cosines; ++t)
-    for (int l = 0; l < lanes; ++l) transposed[l * size + layout.cosine(t)] = basis[t * lanes + l] * weights[l];
-  for (int64_t t = 0; t < sines; ++t)
-    for (int l = 0; l < lanes; ++l)
-      transposed[l * size + layout.sine(t)] = -basis[(cosines + t) * lanes + l] * weights[l];
+#pragma GCC unroll 4
+  for (int d = lanes / 2; d > 0; d /= 2) {
+    Mask<S> low = {}, high = {};
+#pragma GCC unroll 16
+    for (int l = 0; l < lanes; ++l) {
+      low[l] = l & d ? lanes + l - d : l;
+      high[l] = l & d ? lanes + l : l + d;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes; ++i) {
+      if (i & d) continue;
+      const Vec<S> a = v[i], b = v[i + d];
+      v[i] = __builtin_shuffle(a, b, low);
+      v[i + d] = __builtin_shuffle(a, b, high);
+    }
+  }
 }
 
-// gradient[c, r, :] += Re Σ_lanes inverse[r, c] (cos + i sin).
+// sums[t, :] += Σ_lanes waves[t, lane] * part[:, lane] for one part (real or imaginary) of so many entries.
 template <class S>
-LED_INLINE void accumulate_gradient(const LaneMatrix<S>& inverse, const Real<S>* transposed, TapVectors<S> layout,
-                                    Real<S>* gradient) {
+LED_INLINE void correlate(Vec<S> (&part)[S::lanes], const Real<S>* waves, int64_t count, int64_t stride,
+                          Real<S>* sums) {
   constexpr int lanes = S::lanes;
-  Mask<S> upper = {};
-  for (int l = lanes / 2; l < lanes; ++l) upper[l] = -1;
-  const int64_t size = layout.size();
-  for (int c = 0; c < inverse.n; ++c)
-    for (int r = 0; r < inverse.n; ++r, gradient += size) {
-      const Real<S>* z = inverse.entry(r, c);
-      for (int64_t t = 0; t < size; t += lanes) {
-        Vec<S> sum[2] = {load<S>(gradient + t), Vec<S>{}};
+  transpose<S>(part);
+  for (int64_t t = 0; t < count; ++t, sums += stride, waves += lanes) {
+    Vec<S> sum[2] = {load<S>(sums), Vec<S>{}};
 #pragma GCC unroll 16
-        for (int l = 0; l < lanes; ++l) {
-          const Vec<S> re = Vec<S>{} + z[l], im = Vec<S>{} + z[lanes + l];
-          sum[l % 2] += load<S>(transposed + l * size + t) * (upper ? im : re);
-        }
-        store<S>(gradient + t, sum[0] + sum[1]);
-      }
+    for (int l = 0; l < lanes; ++l) sum[l % 2] += part[l] * waves[l];
+    store<S>(sums, sum[0] + sum[1]);
+  }
+}
+
+template <class S> LED_INLINE int64_t whole_vectors(int64_t size) {
+  return (size + S::lanes - 1) / S::lanes * S::lanes;
+}
+
+// The gradient with respect to folded taps, transposed, [tap][entry of the inverse], taps `stride` apart, entries
+// filled up to whole vectors: gradient[t, (r, c)] += Re Σ_lanes weight inverse[r, c] (cos ψ_t + i sin ψ_t). Spoils the
+// basis.
+template <class S>
+LED_INLINE void accumulate_gradient(const LaneMatrix<S>& inverse, Real<S>* basis, const Real<S>* weights, Taps taps,
+                                    int64_t stride, Real<S>* gradient) {
+  constexpr int lanes = S::lanes;
+  const int64_t cosines = taps.cosines(), sines = taps.sines(), entries = int64_t(inverse.n) * inverse.n;
+  const Vec<S> weight = load<S>(weights);
+  for (int64_t t = 0; t < cosines + sines; ++t)
+    store<S>(basis + t * lanes, load<S>(basis + t * lanes) * (t < cosines ? weight : -weight));
+  int r = 0, c = 0;
+  for (int64_t e = 0; e < entries; e += lanes) {
+    Vec<S> re[lanes], im[lanes];
+    for (int i = 0; i < lanes; ++i) {
+      const Real<S>* z = inverse.entry(r, c);  // the last one again where there are no more
+      re[i] = load<S>(z);
+      im[i] = load<S>(z + lanes);
+      if (c + 1 < inverse.n) ++c;
+      else if (r + 1 < inverse.n) ++r, c = 0;
     }
+    correlate<S>(re, basis, cosines, stride, gradient + e);
+    correlate<S>(im, basis + cosines * lanes, sines, stride, gradient + cosines * stride + e);
+  }
 }
 
 }  // namespace led::circulant_logdet
