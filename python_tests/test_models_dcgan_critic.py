@@ -63,9 +63,9 @@ def test_the_penalty_lowers_the_density_of_noise():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (dict(image_size=28), "image_size must be 32 or 64, got 28"),
-        (dict(channels=2), "channels must be 1 or 3, got 2"),
-        (dict(width=0), "width must be positive, got 0"),
+        (dict(image_size=28), "image_size must be 8, 16, 32 or 64, got 28"),
+        (dict(channels=0), "channels and width must be positive, got 0 and 64"),
+        (dict(width=0), "channels and width must be positive, got 3 and 0"),
         (dict(penalty="yes"), "penalty must be 'off', 'direction' or 'exact', got 'yes'"),
     ],
 )

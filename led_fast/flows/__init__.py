@@ -3,9 +3,11 @@
 from led_fast.flows.base import DiagonalNormal, MixtureBase, StandardNormal
 from led_fast.flows.conditional import GaussianConditional, LearnedConditional
 from led_fast.flows.contract import Layer
+from led_fast.flows.coupling import Coupling
 from led_fast.flows.dimension import Inflate, Slice
 from led_fast.flows.elementwise import Affine, Sigmoid, Staircase
 from led_fast.flows.flow import OneWayFlow, ScoredSample
+from led_fast.flows.image import PairNeighbors, PixelShuffle, Reshape
 from led_fast.flows.linear import Linear
 from led_fast.flows.norm import ActNorm, BatchNorm
 from led_fast.flows.score import elementwise_with_score, forward_with_score
@@ -15,6 +17,7 @@ __all__ = [
     "ActNorm",
     "Affine",
     "BatchNorm",
+    "Coupling",
     "DiagonalNormal",
     "GaussianConditional",
     "Inflate",
@@ -23,6 +26,9 @@ __all__ = [
     "Linear",
     "MixtureBase",
     "OneWayFlow",
+    "PairNeighbors",
+    "PixelShuffle",
+    "Reshape",
     "ScoredSample",
     "Sigmoid",
     "Slice",

@@ -1,6 +1,9 @@
 """Generators and critics by preset name."""
 
 from led_fast.models.dcgan_critic import DCGANCritic
+from led_fast.models.image import IMAGE_PRESETS, ImagePreset, image_critic, image_generator, standardize
+from led_fast.models.image_critic import ImageCritic, ImageCriticConfig
+from led_fast.models.image_generator import ImageGeneratorConfig
 from led_fast.models.toy import (
     PRESETS,
     GaussianTailCritic,
@@ -14,13 +17,21 @@ from led_fast.models.toy import (
 )
 
 __all__ = [
+    "IMAGE_PRESETS",
     "PRESETS",
     "DCGANCritic",
     "GaussianTailCritic",
+    "ImageCritic",
+    "ImageCriticConfig",
+    "ImageGeneratorConfig",
+    "ImagePreset",
     "Perceptron",
     "ToyCriticConfig",
     "ToyGeneratorConfig",
     "ToyPreset",
+    "image_critic",
+    "image_generator",
+    "standardize",
     "toy_balance",
     "toy_critic",
     "toy_generator",

@@ -19,8 +19,8 @@ class DCGANCritic(nn.Module):
     image must not depend on the other images of its batch.
 
     Args:
-        image_size: 32 or 64, height and width.
-        channels: 1 or 3.
+        image_size: 8, 16, 32 or 64, height and width.
+        channels: of the image, 1 or 3, or more where features of it are stacked on it.
         width: Channels of the first layer; 64 in DCGAN.
         penalty: "off" leaves the sum out; "direction" or "exact": what `x⊥` is perpendicular to, see
             :func:`led_fast.perpendicular`.
@@ -48,12 +48,10 @@ class DCGANCritic(nn.Module):
         squared: bool = False,
     ) -> None:
         super().__init__()
-        if image_size not in (32, 64):
-            raise ValueError(f"DCGANCritic: image_size must be 32 or 64, got {image_size}")
-        if channels not in (1, 3):
-            raise ValueError(f"DCGANCritic: channels must be 1 or 3, got {channels}")
-        if width < 1:
-            raise ValueError(f"DCGANCritic: width must be positive, got {width}")
+        if image_size not in (8, 16, 32, 64):
+            raise ValueError(f"DCGANCritic: image_size must be 8, 16, 32 or 64, got {image_size}")
+        if channels < 1 or width < 1:
+            raise ValueError(f"DCGANCritic: channels and width must be positive, got {channels} and {width}")
         if penalty not in ("off", "direction", "exact"):
             raise ValueError(f"DCGANCritic: penalty must be 'off', 'direction' or 'exact', got {penalty!r}")
         self.image_shape = (channels, image_size, image_size)

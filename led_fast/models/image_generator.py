@@ -1,0 +1,141 @@
+"""One-way flows onto images in the box [0, 1] (Sec. 2.1, C.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from led_fast.flows import (
+    ActNorm,
+    Affine,
+    BatchNorm,
+    Coupling,
+    GaussianConditional,
+    Inflate,
+    Linear,
+    OneWayFlow,
+    PairNeighbors,
+    PixelShuffle,
+    Reshape,
+    Sigmoid,
+    Slice,
+    SoftReLU,
+    Staircase,
+    StandardNormal,
+)
+from led_fast.models.image_networks import Decoder, Encoder, Inpainter, NeighborConditional, Shape
+from led_fast.nn import CircularConv2d
+
+
+@dataclass(frozen=True)
+class ImageGeneratorConfig:
+    """DCGAN as a one-way flow: latent values, padded with noise, grow from a coarse grid to the image.
+
+    Attributes:
+        latent: number of latent values. With couplings a multiple of the cells of their grid: 64 at 32x32.
+        coupling_width: channels of the networks in the couplings, by which the latent values draw all others
+            (not in the paper); 0: none.
+        blocks: number of {circular convolution, norm, activation} at each scale.
+        kernel_size: of the circular convolutions.
+        activation: "staircase" or the paper's "soft_relu".
+        steps: steps of each staircase.
+        norm: "act", "batch" (the paper's batch statistics), "running" or "none".
+        oversize: whether to draw an image of twice the size and slice it down, as the paper does: log q is
+            then a surrogate, see `led_fast.flows.Slice`. False: the last shuffle lands on the image's size,
+            nothing is dropped and log q is exact.
+        conditional: r of the dropped pixels: "learned", or the paper's "gaussian" around the left (upper)
+            neighbour, σ = 1.
+    """
+
+    latent: int = 64
+    coupling_width: int = 24
+    blocks: int = 1
+    kernel_size: int = 3
+    activation: Literal["staircase", "soft_relu"] = "staircase"
+    steps: int = 4
+    norm: Literal["none", "act", "batch", "running"] = "none"
+    oversize: bool = False
+    conditional: Literal["learned", "gaussian"] = "learned"
+
+
+def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
+    """Builds the flow of a config onto images (C, H, W); in logit units until its last two layers.
+
+    Raises:
+        ValueError: H is not W or not 8, 16, 32, 64, or the latent values do not fit.
+    """
+    channels, height, width = shape
+    if height != width or height not in (8, 16, 32, 64):
+        raise ValueError(f"image_generator: wanted height = width = 8, 16, 32 or 64, got {height}x{width}")
+    drawn = (channels, 2 * height, 2 * width) if config.oversize else shape
+    layers, factor = _start(config, drawn)
+    while factor >= 1:
+        scale_channels = channels * factor**2
+        for _ in range(config.blocks):
+            layers += [_convolution(config, scale_channels), *_norm(config, scale_channels)]
+            layers.append(_activation(config, scale_channels))
+        if factor > 1:
+            layers.append(PixelShuffle(2))
+        factor //= 2
+    if config.oversize:
+        for along in ("columns", "rows"):
+            layers += [PairNeighbors(along), Slice(2 * channels, channels, _conditional(config, channels))]
+    layers += [Affine(torch.ones(shape), torch.zeros(shape)), Sigmoid()]
+    return OneWayFlow(StandardNormal(config.latent), layers)
+
+
+def _start(config: ImageGeneratorConfig, drawn: Shape) -> tuple[list[nn.Module], int]:
+    """From the latent values to C·factor² channels of noise on the coarsest grid, and that factor."""
+    channels, size, _ = drawn
+    values = channels * size * size
+    if not 0 < config.latent < values:
+        raise ValueError(f"image_generator: latent must lie in (0, {values}), got {config.latent}")
+    if not config.coupling_width:
+        factor = min(size // 4, 16)  # from 8x8 on where 4x4 would have thousands of channels
+        grid = size // factor
+        padded = [Linear(config.latent), Inflate(values - config.latent)]
+        return [*padded, Reshape(channels * factor**2, grid, grid)], factor
+    factor = max(4, size // 8)
+    grid, cell = size // factor, channels * factor**2
+    latents = config.latent // grid**2
+    if config.latent % grid**2 or latents >= cell:
+        raise ValueError(
+            f"image_generator: with couplings, latent must be a multiple of {grid**2} below {values}, "
+            f"got {config.latent}"
+        )
+    network = (drawn, factor, latents, config.coupling_width)
+    layers = [
+        Reshape(latents, grid, grid),
+        Inflate(cell - latents),
+        Coupling(Decoder(*network), cell, latents),
+        Coupling(Encoder(*network), cell, cell - latents, given_first=False),
+        Coupling(Inpainter(*network), cell, cell - latents, given_first=False),
+    ]
+    return layers, factor
+
+
+def _convolution(config: ImageGeneratorConfig, channels: int) -> nn.Module:
+    layer = CircularConv2d(channels, config.kernel_size)
+    if config.coupling_width:
+        # The couplings draw pixels already: start near the identity, which leaves them where they are.
+        centre = (config.kernel_size - 1) // 2
+        with torch.no_grad():
+            layer.weight[:, :, centre, centre] = torch.eye(channels)
+    return layer
+
+
+def _norm(config: ImageGeneratorConfig, channels: int) -> list[nn.Module]:
+    if config.norm == "none":
+        return []
+    return [ActNorm(channels) if config.norm == "act" else BatchNorm(channels, config.norm)]
+
+
+def _activation(config: ImageGeneratorConfig, channels: int) -> nn.Module:
+    return Staircase(channels, config.steps) if config.activation == "staircase" else SoftReLU()
+
+
+def _conditional(config: ImageGeneratorConfig, channels: int) -> nn.Module:
+    return NeighborConditional(channels, 32) if config.conditional == "learned" else GaussianConditional()

@@ -1,0 +1,167 @@
+"""The networks inside an image generator's couplings and slices: free in form, for no Jacobian is taken of them.
+
+The couplings work on cells: `pixel_unshuffle(image, factor)`, C·factor² values at each point of a coarse grid.
+The first `latents` values of a cell are the latent ones, the others are called pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from led_fast.flows.contract import sum_event
+
+Shape = tuple[int, int, int]
+
+
+class Decoder(nn.Module):
+    """Draws all pixels, by mean and log scale, from the latent values as DCGAN's generator draws an image.
+
+    A linear layer to 4x4, then transposed convolutions that double the size and halve the channels, with
+    group norms (a batch norm would tie the samples of a batch together).
+
+    Args:
+        shape: of the image, (C, H, W), H = W = 4·2^n.
+        factor: of the cells.
+        latents: latent values a cell.
+        width: channels at half of the image's size.
+
+    Shape:
+        (B, latents, h, w) -> (B, 2 (C factor² - latents), h, w) with h = H / factor, w = W / factor.
+    """
+
+    def __init__(self, shape: Shape, factor: int, latents: int, width: int) -> None:
+        super().__init__()
+        channels, size, _ = shape
+        self.factor, self.latents = factor, latents
+        widths = [width * size // (2 * s) for s in _doublings(size)]
+        layers: list[nn.Module] = [
+            nn.Flatten(),
+            nn.Linear(latents * (size // factor) ** 2, widths[0] * 16),
+            nn.Unflatten(1, (widths[0], 4, 4)),
+        ]
+        for inner, outer in pairwise(widths):
+            layers += [
+                _norm(inner),
+                nn.LeakyReLU(0.2),
+                nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1),
+            ]
+        self.net = nn.Sequential(
+            *layers, nn.LeakyReLU(0.2), _small(nn.Conv2d(widths[-1], 2 * channels, 3, padding=1))
+        )
+        self.bias = nn.Parameter(torch.zeros(2 * channels, size, size))
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Returns [mean ‖ log scale] of the pixels."""
+        parts = (self.net(latent) + self.bias).chunk(2, dim=1)
+        return torch.cat([F.pixel_unshuffle(part, self.factor)[:, self.latents :] for part in parts], dim=1)
+
+
+class Encoder(nn.Module):
+    """What all pixels together say about the latent values: the decoder's mirror.
+
+    Args: as of `Decoder`.
+
+    Shape:
+        (B, C factor² - latents, h, w) -> (B, 2 latents, h, w).
+    """
+
+    def __init__(self, shape: Shape, factor: int, latents: int, width: int) -> None:
+        super().__init__()
+        channels, size, _ = shape
+        grid = size // factor
+        self.factor, self.latents = factor, latents
+        widths = [channels, *(width * size // (2 * s) for s in _doublings(size)[-2::-1])]
+        layers: list[nn.Module] = []
+        for outer, inner in pairwise(widths):
+            layers += [nn.Conv2d(outer, inner, 4, stride=2, padding=1), _norm(inner), nn.LeakyReLU(0.2)]
+        self.net = nn.Sequential(
+            *layers,
+            nn.Flatten(),
+            _small(nn.Linear(16 * widths[-1], 2 * latents * grid**2)),
+            nn.Unflatten(1, (2 * latents, grid, grid)),
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Returns [mean ‖ log scale] for the latent values."""
+        return self.net(with_holes(pixels, self.factor, self.latents))
+
+
+class Inpainter(nn.Module):
+    """What the pixels around it say about each latent value, which stands for a pixel too in the end.
+
+    Args: as of `Decoder`.
+
+    Shape:
+        (B, C factor² - latents, h, w) -> (B, 2 latents, h, w).
+    """
+
+    def __init__(self, shape: Shape, factor: int, latents: int, width: int) -> None:
+        super().__init__()
+        channels, size, _ = shape
+        grid = size // factor
+        self.factor, self.latents = factor, latents
+        self.net = nn.Sequential(
+            nn.Conv2d(channels, 2 * width, 2 * factor, stride=factor, padding=factor // 2),
+            nn.LeakyReLU(0.2),
+            _small(nn.Conv2d(2 * width, 2 * latents, 3, padding=1)),
+        )
+        self.bias = nn.Parameter(torch.zeros(2 * latents, grid, grid))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Returns [mean ‖ log scale] for the latent values."""
+        return self.net(with_holes(pixels, self.factor, self.latents)) + self.bias
+
+
+class NeighborConditional(nn.Module):
+    """r(t2 | t1) of dropped pixels: normal, mean and scale by a small network of the kept ones (Eq. 8).
+
+    It starts as the paper's choice, the mean being the kept neighbour and the scale 1.
+
+    Args:
+        channels: of kept and of dropped.
+        width: hidden channels.
+
+    Shape:
+        dropped, kept: (B, channels, H, W). Output: (B,).
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            _small(nn.Conv2d(width, 2 * channels, 3, padding=1)),
+        )
+
+    def forward(self, dropped: Tensor, kept: Tensor) -> Tensor:
+        """Returns log r(dropped | kept)."""
+        shift, log_scale = self.net(kept).chunk(2, dim=1)
+        standardised = (dropped - kept - shift) * (-log_scale).exp()
+        return sum_event(-0.5 * standardised.square() - log_scale - 0.5 * math.log(2 * math.pi))
+
+
+def with_holes(pixels: Tensor, factor: int, latents: int) -> Tensor:
+    """The image of cells whose latent values are not known: zeros in their places."""
+    return F.pixel_shuffle(F.pad(pixels, (0, 0, 0, 0, latents, 0)), factor)
+
+
+def _doublings(size: int) -> list[int]:
+    """4, 8, … up to `size`."""
+    return [4 << n for n in range(size.bit_length() - 2)]
+
+
+def _norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(math.gcd(8, channels), channels)
+
+
+def _small(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+    """A last layer that starts small: what it parametrises starts near the identity."""
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(0.1)
+    return layer

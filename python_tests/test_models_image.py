@@ -1,0 +1,232 @@
+"""Image generators and critics: exact densities, box support, presets."""
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from flow_oracles import jacobian, randomize
+
+from led_fast.flows import Inflate, OneWayFlow, Slice, forward_with_score
+from led_fast.models import (
+    IMAGE_PRESETS,
+    ImageCriticConfig,
+    ImageGeneratorConfig,
+    ImagePreset,
+    image_critic,
+    image_generator,
+    standardize,
+)
+
+SHAPE = (1, 8, 8)
+GENERATORS = {
+    "coupled": ImageGeneratorConfig(latent=4, coupling_width=4, steps=2),
+    "plain": ImageGeneratorConfig(latent=10, coupling_width=0, norm="act"),
+    "two blocks": ImageGeneratorConfig(latent=8, coupling_width=4, blocks=2, activation="soft_relu"),
+    "running": ImageGeneratorConfig(latent=10, coupling_width=0, norm="running", activation="soft_relu"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def trained_like(config: ImageGeneratorConfig) -> OneWayFlow:
+    flow = image_generator(ImagePreset(SHAPE, config)).double()
+    flow.rsample(32)
+    return randomize(flow, 0.05).eval()
+
+
+def push(flow: OneWayFlow, noise: torch.Tensor) -> torch.Tensor:
+    """All noise of one sample, flat -> all that the flow keeps, then all that it drops, flat."""
+    latent = flow.base.mean.numel()
+    t, noise, dropped = noise[None, :latent], noise[latent:], []
+    for layer in flow.layers:
+        if isinstance(layer, Inflate):
+            padding = noise.view(1, layer.features, *t.shape[2:])
+            t, noise = torch.cat([t, padding], dim=1), noise[:0]
+        elif isinstance(layer, Slice):
+            t, tail = layer.split(t)
+            dropped.append(tail.flatten())
+        else:
+            t = layer(t)[0]
+    return torch.cat([t.flatten(), *dropped])
+
+
+def record(flow: OneWayFlow, monkeypatch) -> list[torch.Tensor]:
+    """Makes the next draw write down its noise, latent values first."""
+    noise: list[torch.Tensor] = []
+    draw = flow.base.rsample
+
+    def rsample(n):
+        z, log_prob = draw(n)
+        noise.append(z)
+        return z, log_prob
+
+    monkeypatch.setattr(flow.base, "rsample", rsample)
+    for layer in flow.layers:
+        if isinstance(layer, Inflate):
+            layer.register_forward_hook(lambda m, _, out: noise.append(out[0][:, -m.features :].flatten(1)))
+    return noise
+
+
+def log_prob(flow: OneWayFlow, noise: torch.Tensor, create_graph: bool = False) -> torch.Tensor:
+    """Log density of the joint at `push(flow, noise)`, by the whole Jacobian."""
+    normal = -0.5 * noise.square().sum() - 0.5 * len(noise) * math.log(2 * math.pi)
+    whole = jacobian(lambda u: push(flow, u), noise, create_graph)
+    return normal - torch.linalg.slogdet(whole).logabsdet
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_log_q_is_the_whole_jacobians(name, monkeypatch):
+    flow = trained_like(GENERATORS[name])
+    noise = record(flow, monkeypatch)
+    y, log_q = flow.rsample(2)
+    for i, u in enumerate(torch.cat(noise, dim=1).detach()):
+        torch.testing.assert_close(push(flow, u), y[i].flatten())
+        torch.testing.assert_close(log_q[i], log_prob(flow, u), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("conditional", ["gaussian", "learned"])
+def test_joint_density_of_an_oversize_generator(conditional, monkeypatch):
+    flow = trained_like(
+        ImageGeneratorConfig(
+            latent=10, coupling_width=0, activation="soft_relu", oversize=True, conditional=conditional
+        )
+    )
+    log_r = []
+    for layer in flow.layers:
+        if isinstance(layer, Slice):
+            layer.register_forward_hook(lambda *args: log_r.append(args[2][1]))
+    noise = record(flow, monkeypatch)
+    y, log_q = flow.rsample(1)
+    u = torch.cat(noise, dim=1)[0].detach()
+    assert y.shape == (1, *SHAPE) and len(log_r) == 2 and len(u) == 256
+    # The sigmoid comes after the slices: it stretches what is kept, not what is dropped.
+    torch.testing.assert_close((log_q + sum(log_r))[0], log_prob(flow, u), rtol=1e-9, atol=1e-9)
+
+
+def test_learned_conditional_of_pixels_integrates_to_one():
+    flow = trained_like(ImageGeneratorConfig(latent=10, coupling_width=0, oversize=True))
+    conditional = next(layer.conditional for layer in flow.layers if isinstance(layer, Slice))
+    kept = torch.randn(1, 1, 1, 1, dtype=torch.float64)
+    grid = torch.linspace(-12, 12, 4001, dtype=torch.float64).view(-1, 1, 1, 1)
+    density = conditional(grid, kept.expand_as(grid)).exp()
+    assert torch.trapezoid(density, grid.flatten()).item() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_score_of_a_coupled_generator_is_the_gradient_of_the_whole_jacobians():
+    flow = trained_like(GENERATORS["coupled"])
+    u = torch.randn(64, dtype=torch.float64)
+    t, score = u[None, :4], -u[None, :4]
+    for layer in flow.layers:
+        if isinstance(layer, Inflate):
+            t = torch.cat([t, u[4:].view(1, -1, 2, 2)], dim=1)
+            score = torch.cat([score, -u[4:].view(1, -1, 2, 2)], dim=1)
+        else:
+            t, _, score = forward_with_score(layer, t, score)
+    u.requires_grad_()
+    (by_noise,) = torch.autograd.grad(log_prob(flow, u, create_graph=True), u)
+    expected = torch.linalg.solve(jacobian(lambda v: push(flow, v), u.detach()).mT, by_noise)
+    torch.testing.assert_close(score.flatten(), expected, rtol=1e-7, atol=1e-9)
+
+
+def test_score_carrying_draw_agrees_with_the_plain_one():
+    flow = trained_like(GENERATORS["coupled"])
+    torch.manual_seed(1)
+    y, log_q = flow.rsample(4)
+    torch.manual_seed(1)
+    sample = flow.rsample_with_score(4)
+    torch.testing.assert_close(sample.y, y)
+    for value in sample[1:]:
+        torch.testing.assert_close(value, log_q)
+    full, path, fixed = (
+        torch.autograd.grad(value.sum(), list(flow.parameters()), retain_graph=True) for value in sample[1:]
+    )
+    for whole, a, b in zip(full, path, fixed, strict=True):
+        torch.testing.assert_close(whole, a + b, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("preset", ["tiny", "mnist32", "color32", "paper_mnist32"])
+def test_one_step_of_a_preset(preset):
+    generator, critic = image_generator(preset), image_critic(preset)
+    shape = IMAGE_PRESETS[preset].shape
+    standardize(generator, critic, torch.rand(64, *shape))
+    y, log_q = generator.rsample(2)
+    assert y.shape == (2, *shape) and y.dtype == torch.float32
+    (log_q - critic(y)).mean().backward()
+    for module in (generator, critic):
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+
+
+def test_standardize_takes_the_moments_of_each_pixels_logit():
+    logits = torch.linspace(-2, 3, 64).view(SHAPE) + torch.tensor([-4.0, 0.0, 4.0]).view(3, 1, 1, 1)
+    logits[:, 0, 0, 0] = torch.tensor([-0.1, 0.0, 0.1])  # hardly varies: scale 1
+    generator, critic = image_generator("tiny"), image_critic("tiny")
+    standardize(generator, critic, logits.sigmoid())
+    scale = torch.full(SHAPE, 4.0)
+    scale[0, 0, 0] = 1.0
+    for location, deviation in (
+        (critic.location, critic.scale),
+        (generator.layers[-2].shift, generator.layers[-2].scale),
+    ):
+        torch.testing.assert_close(location, logits[1], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(deviation, scale, rtol=1e-3, atol=1e-3)
+    with pytest.raises(TypeError, match="wanted a generator from image_generator"):
+        standardize(OneWayFlow(generator.base, generator.layers[:3]), critic, logits.sigmoid())
+
+
+def test_critic_integrates_to_what_its_net_says_on_one_pixel_and_is_zero_outside():
+    critic = image_critic(ImagePreset(SHAPE, critic=ImageCriticConfig(width=4))).double()
+    randomize(critic, 0.3)
+    x = torch.rand(5, *SHAPE, dtype=torch.float64)
+    x[0, 0, 3, 3], x[1, 0, 0, 0], x[2, 0, 0, 0], x[3, 0, 7, 7] = 1.2, -1e-3, 0.0, 1.0
+    value = critic(x)
+    assert torch.equal(value.isinf(), torch.tensor([True, True, False, False, False]))
+    # With the net at zero the critic is a normalised density of independent pixels: integrate one of them.
+    torch.nn.init.zeros_(critic.net.net[-1].weight)
+    torch.nn.init.zeros_(critic.net.net[-1].bias)
+    base = torch.full((1, *SHAPE), 0.5, dtype=torch.float64)
+    logits = torch.linspace(-13, 13, 8001, dtype=torch.float64)
+    images = base.repeat(len(logits), 1, 1, 1)
+    images[:, 0, 2, 5] = logits.sigmoid()
+    others = critic(base) - _pixel_log_density(critic, torch.tensor(0.5, dtype=torch.float64), (0, 2, 5))
+    density = (critic(images) - others).exp() * images[:, 0, 2, 5] * (1 - images[:, 0, 2, 5])
+    assert torch.trapezoid(density, logits).item() == pytest.approx(1.0, abs=1e-5)
+
+
+def _pixel_log_density(critic, x, place):
+    normal = torch.distributions.Normal(critic.mean[place], (-0.5 * critic.log_precision[place]).exp())
+    return normal.log_prob(torch.logit(x)) - (x * (1 - x)).log()
+
+
+def test_copies_and_state_dicts():
+    generator, critic = image_generator("tiny"), image_critic("tiny")
+    standardize(generator, critic, torch.rand(64, *SHAPE))
+    other, other_critic = image_generator("tiny"), image_critic("tiny")
+    other.load_state_dict(generator.state_dict())
+    other_critic.load_state_dict(critic.state_dict())
+    draws = []
+    for flow in (generator, other, copy.deepcopy(generator), pickle.loads(pickle.dumps(generator))):
+        torch.manual_seed(2)
+        draws.append(flow.sample(3))
+    assert all(torch.equal(draw, draws[0]) for draw in draws)
+    assert torch.equal(critic(draws[0]), other_critic(draws[0]))
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda: image_generator("mnist"), "unknown preset 'mnist': choose one of color32"),
+        (lambda: image_generator(ImagePreset((1, 28, 28))), "8, 16, 32 or 64, got 28x28"),
+        (lambda: image_generator(ImagePreset((1, 32, 16))), "got 32x16"),
+        (lambda: image_generator(ImagePreset(SHAPE, ImageGeneratorConfig(latent=6))), "multiple of 4"),
+        (lambda: image_generator(ImagePreset(SHAPE, ImageGeneratorConfig(latent=64))), r"lie in \(0, 64\)"),
+        (lambda: image_critic("tiny")(torch.rand(2, 3, 8, 8)), r"\(B, 1, 8, 8\), got \(2, 3, 8, 8\)"),
+    ],
+)
+def test_bad_arguments(act, message):
+    with pytest.raises(ValueError, match=message):
+        act()
