@@ -21,9 +21,9 @@ from led_fast.models import (
 
 SHAPE = (1, 8, 8)
 GENERATORS = {
-    "coupled": ImageGeneratorConfig(latent=4, coupling_width=4, steps=2),
+    "coupled": ImageGeneratorConfig(latent=4, grid=2, coupling_width=4, steps=2),
     "plain": ImageGeneratorConfig(latent=10, coupling_width=0, norm="act"),
-    "two blocks": ImageGeneratorConfig(latent=8, coupling_width=4, blocks=2, activation="soft_relu"),
+    "two blocks": ImageGeneratorConfig(latent=8, grid=2, coupling_width=4, blocks=2, activation="soft_relu"),
     "running": ImageGeneratorConfig(latent=10, coupling_width=0, norm="running", activation="soft_relu"),
 }
 
@@ -222,7 +222,11 @@ def test_copies_and_state_dicts():
         (lambda: image_generator("mnist"), "unknown preset 'mnist': choose one of color32"),
         (lambda: image_generator(ImagePreset((1, 28, 28))), "8, 16, 32 or 64, got 28x28"),
         (lambda: image_generator(ImagePreset((1, 32, 16))), "got 32x16"),
-        (lambda: image_generator(ImagePreset(SHAPE, ImageGeneratorConfig(latent=6))), "multiple of 4"),
+        (lambda: image_generator(ImagePreset(SHAPE, ImageGeneratorConfig(grid=3))), "grid must be"),
+        (
+            lambda: image_generator(ImagePreset(SHAPE, ImageGeneratorConfig(latent=6, grid=2))),
+            "multiple of 4",
+        ),
         (lambda: image_generator(ImagePreset(SHAPE, ImageGeneratorConfig(latent=64))), r"lie in \(0, 64\)"),
         (lambda: image_critic("tiny")(torch.rand(2, 3, 8, 8)), r"\(B, 1, 8, 8\), got \(2, 3, 8, 8\)"),
     ],

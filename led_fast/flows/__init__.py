@@ -7,7 +7,8 @@ from led_fast.flows.coupling import Coupling
 from led_fast.flows.dimension import Inflate, Slice
 from led_fast.flows.elementwise import Affine, Sigmoid, Staircase
 from led_fast.flows.flow import OneWayFlow, ScoredSample
-from led_fast.flows.image import PairNeighbors, PixelShuffle, Reshape
+from led_fast.flows.image import PairNeighbors, PixelShuffle, Unflatten
+from led_fast.flows.inverse import flow_log_prob, inverse
 from led_fast.flows.linear import Linear
 from led_fast.flows.norm import ActNorm, BatchNorm
 from led_fast.flows.score import elementwise_with_score, forward_with_score
@@ -28,13 +29,15 @@ __all__ = [
     "OneWayFlow",
     "PairNeighbors",
     "PixelShuffle",
-    "Reshape",
     "ScoredSample",
     "Sigmoid",
     "Slice",
     "SoftReLU",
     "Staircase",
     "StandardNormal",
+    "Unflatten",
     "elementwise_with_score",
+    "flow_log_prob",
     "forward_with_score",
+    "inverse",
 ]

@@ -41,34 +41,37 @@ class Coupling(nn.Module):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t', Σ s)."""
-        return self._transform(*self._split(t))[:2]
+        given, changed = self.split(t)
+        mean, log_scale = self.affine(given)
+        return self.join(given, log_scale.exp() * changed + mean), sum_event(log_scale)
 
-    def _split(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(t1, t2): what stays and what changes."""
+    def split(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (t1, t2): what stays and what changes."""
         check_features("Coupling", t, self.features)
         if self.given_first:
             return t[:, : self.given], t[:, self.given :]
         return t[:, -self.given :], t[:, : -self.given]
 
-    def _join(self, t1: Tensor, t2: Tensor) -> Tensor:
-        return torch.cat([t1, t2] if self.given_first else [t2, t1], dim=1)
+    def join(self, given: Tensor, changed: Tensor) -> Tensor:
+        """Undoes `split`."""
+        return torch.cat([given, changed] if self.given_first else [changed, given], dim=1)
 
-    def _transform(self, t1: Tensor, t2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(t', ladj, s)."""
-        mean, log_scale = self.network(t1).chunk(2, dim=1)
-        log_scale = self.bound * torch.tanh(log_scale / self.bound)
-        return self._join(t1, log_scale.exp() * t2 + mean), sum_event(log_scale), log_scale
+    def affine(self, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (m, s), s within the bound."""
+        mean, log_scale = self.network(given).chunk(2, dim=1)
+        return mean, self.bound * torch.tanh(log_scale / self.bound)
 
 
 @forward_with_score.register
 def _(layer: Coupling, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    score1, score2 = layer._split(score)
+    of_given, of_changed = layer.split(score)
     with torch.enable_grad():
-        t1, t2 = layer._split(t)
-        t1 = t1 if t1.requires_grad else t1.detach().requires_grad_()
-        out, ladj, log_scale = layer._transform(t1, t2)
-        score2 = score2 * (-log_scale.detach()).exp()
+        given, changed = layer.split(t)
+        given = given if given.requires_grad else given.detach().requires_grad_()
+        mean, log_scale = layer.affine(given)
+        changed, ladj = log_scale.exp() * changed + mean, sum_event(log_scale)
+        of_changed = of_changed * (-log_scale.detach()).exp()
         # J^{-T} of a triangular J: what t2' owes to t1 is taken off the score of t1, in one backward pass.
-        owed = ladj + sum_event(score2 * layer._split(out)[1])
-        (by_given,) = torch.autograd.grad(owed.sum(), t1, retain_graph=True)
-    return out, ladj, layer._join(score1 - by_given, score2)
+        owed = ladj + sum_event(of_changed * changed)
+        (by_given,) = torch.autograd.grad(owed.sum(), given, retain_graph=True)
+    return layer.join(given, changed), ladj, layer.join(of_given - by_given, of_changed)

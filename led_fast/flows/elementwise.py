@@ -43,10 +43,10 @@ class Staircase(nn.Module):
         """Returns (t', Σ log dt'/dt over the features)."""
         check_features("Staircase", t, len(self.centers))
         function = reference.staircase if reference_in_use() else _StaircaseFunction.apply
-        out, log_derivative = function(t.movedim(1, -1), *self._steps())
+        out, log_derivative = function(t.movedim(1, -1), *self.steps_in_use())
         return out.movedim(-1, 1), sum_event(log_derivative)
 
-    def _steps(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def steps_in_use(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Centers, heights and steepnesses (F, K), slopes (F,)."""
         steepness = self.log_steepness.clamp(max=self.MAX_LOG_STEEPNESS).exp()
         return self.centers, self.log_heights.exp(), steepness, self.log_slope.exp()
@@ -114,7 +114,7 @@ def staircase_derivatives(
 def _(layer: Staircase, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     out, ladj = layer(t)
     with torch.no_grad():
-        _, first, second = staircase_derivatives(t.movedim(1, -1), *layer._steps())
+        _, first, second = staircase_derivatives(t.movedim(1, -1), *layer.steps_in_use())
         first, second = first.movedim(-1, 1), second.movedim(-1, 1)
         return out, ladj, (score - second / first) / first
 

@@ -1,4 +1,4 @@
-"""Layers on images: reshaping and pixel shuffles, which move values about, and circular convolutions (A.3)."""
+"""Layers on images: unflattening and pixel shuffles, which move values about, and circular convolutions (A.3)."""
 
 from __future__ import annotations
 
@@ -9,34 +9,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from led_fast.flows.contract import check_positive
+from led_fast.flows.contract import check_features, check_positive
 from led_fast.flows.score import forward_with_score
 from led_fast.nn import CircularConv2d
 from led_fast.reference import circulant_symbols
 
 
-class Reshape(nn.Module):
-    """Gives every sample another shape of as many values, in the same order; ladj = 0.
+class Unflatten(nn.Module):
+    """Gives flat samples the shape of images; ladj = 0.
 
     Args:
-        *shape: of one sample.
+        *shape: of one image, e.g. (C, H, W).
 
     Shape:
-        t: (B, ...). Output: (B, *shape) and ladj (B,).
+        t: (B, D). Output: (B, *shape) and ladj (B,).
     """
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
-        check_positive("Reshape", size=min(shape, default=0))
+        check_positive("Unflatten", size=min(shape, default=0))
         self.shape = shape
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t of the new shape, 0)."""
-        if math.prod(t.shape[1:]) != math.prod(self.shape):
-            raise ValueError(
-                f"Reshape: wanted samples of {math.prod(self.shape)} values, got {tuple(t.shape)}"
-            )
-        return t.reshape(len(t), *self.shape), t.new_zeros(len(t))
+        check_features("Unflatten", t, math.prod(self.shape))
+        return t.view(len(t), *self.shape), t.new_zeros(len(t))
 
 
 class PixelShuffle(nn.Module):
@@ -94,14 +91,14 @@ class PairNeighbors(nn.Module):
 
 
 def _permuted_score(
-    layer: Reshape | PixelShuffle | PairNeighbors, t: Tensor, score: Tensor
+    layer: Unflatten | PixelShuffle | PairNeighbors, t: Tensor, score: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A layer that only moves values about moves the score with them."""
     out, ladj = layer(t)
     return out, ladj, layer(score)[0]
 
 
-forward_with_score.register(Reshape, _permuted_score)
+forward_with_score.register(Unflatten, _permuted_score)
 forward_with_score.register(PixelShuffle, _permuted_score)
 forward_with_score.register(PairNeighbors, _permuted_score)
 

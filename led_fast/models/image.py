@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -34,14 +34,14 @@ _PAPER_CRITIC = ImageCriticConfig(width=64, penalty="direction")
 
 IMAGE_PRESETS: dict[str, ImagePreset] = {
     "tiny": ImagePreset(
-        (1, 8, 8), ImageGeneratorConfig(latent=4, coupling_width=8), ImageCriticConfig(width=8)
+        (1, 8, 8), ImageGeneratorConfig(latent=4, grid=2, coupling_width=8), ImageCriticConfig(width=8)
     ),
     "mnist32": ImagePreset((1, 32, 32)),
     "color32": ImagePreset((3, 32, 32)),
-    "color64": ImagePreset((3, 64, 64)),
+    "color64": ImagePreset((3, 64, 64), ImageGeneratorConfig(latent=64, grid=8)),
     "paper_mnist32": ImagePreset((1, 32, 32), _PAPER, _PAPER_CRITIC),
     "paper_color32": ImagePreset((3, 32, 32), _PAPER, _PAPER_CRITIC),
-    "paper_color64": ImagePreset((3, 64, 64), _PAPER, _PAPER_CRITIC),
+    "paper_color64": ImagePreset((3, 64, 64), replace(_PAPER, grid=8), _PAPER_CRITIC),
 }
 
 

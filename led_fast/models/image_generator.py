@@ -19,12 +19,12 @@ from led_fast.flows import (
     OneWayFlow,
     PairNeighbors,
     PixelShuffle,
-    Reshape,
     Sigmoid,
     Slice,
     SoftReLU,
     Staircase,
     StandardNormal,
+    Unflatten,
 )
 from led_fast.models.image_networks import Decoder, Encoder, Inpainter, NeighborConditional, Shape
 from led_fast.nn import CircularConv2d
@@ -35,7 +35,8 @@ class ImageGeneratorConfig:
     """DCGAN as a one-way flow: latent values, padded with noise, grow from a coarse grid to the image.
 
     Attributes:
-        latent: number of latent values. With couplings a multiple of the cells of their grid: 64 at 32x32.
+        latent: number of latent values; with couplings, a multiple of grid².
+        grid: height and width where the flow starts, a divisor of the image's by a power of two.
         coupling_width: channels of the networks in the couplings, by which the latent values draw all others
             (not in the paper); 0: none.
         blocks: number of {circular convolution, norm, activation} at each scale.
@@ -50,7 +51,8 @@ class ImageGeneratorConfig:
             neighbour, σ = 1.
     """
 
-    latent: int = 64
+    latent: int = 16
+    grid: int = 4
     coupling_width: int = 24
     blocks: int = 1
     kernel_size: int = 3
@@ -70,6 +72,8 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
     channels, height, width = shape
     if height != width or height not in (8, 16, 32, 64):
         raise ValueError(f"image_generator: wanted height = width = 8, 16, 32 or 64, got {height}x{width}")
+    if config.grid not in (1, 2, 4, 8):
+        raise ValueError(f"image_generator: grid must be 1, 2, 4 or 8, got {config.grid}")
     drawn = (channels, 2 * height, 2 * width) if config.oversize else shape
     layers, factor = _start(config, drawn)
     while factor >= 1:
@@ -93,22 +97,19 @@ def _start(config: ImageGeneratorConfig, drawn: Shape) -> tuple[list[nn.Module],
     values = channels * size * size
     if not 0 < config.latent < values:
         raise ValueError(f"image_generator: latent must lie in (0, {values}), got {config.latent}")
+    factor, cell = size // config.grid, channels * (size // config.grid) ** 2
     if not config.coupling_width:
-        factor = min(size // 4, 16)  # from 8x8 on where 4x4 would have thousands of channels
-        grid = size // factor
         padded = [Linear(config.latent), Inflate(values - config.latent)]
-        return [*padded, Reshape(channels * factor**2, grid, grid)], factor
-    factor = max(4, size // 8)
-    grid, cell = size // factor, channels * factor**2
-    latents = config.latent // grid**2
-    if config.latent % grid**2 or latents >= cell:
+        return [*padded, Unflatten(cell, config.grid, config.grid)], factor
+    latents = config.latent // config.grid**2
+    if config.latent % config.grid**2 or latents >= cell:
         raise ValueError(
-            f"image_generator: with couplings, latent must be a multiple of {grid**2} below {values}, "
+            f"image_generator: with couplings, latent must be a multiple of {config.grid**2} below {values}, "
             f"got {config.latent}"
         )
     network = (drawn, factor, latents, config.coupling_width)
     layers = [
-        Reshape(latents, grid, grid),
+        Unflatten(latents, config.grid, config.grid),
         Inflate(cell - latents),
         Coupling(Decoder(*network), cell, latents),
         Coupling(Encoder(*network), cell, cell - latents, given_first=False),
