@@ -18,6 +18,10 @@ class Base(Protocol):
         """Draws n samples: (z of shape (n, ...), their log density of shape (n,))."""
         ...
 
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log density at z of shape (n, ...): (n,)."""
+        ...
+
     def score(self, z: Tensor) -> Tensor:
         """Gradient of the log density at z, detached."""
         ...

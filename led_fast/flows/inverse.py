@@ -35,7 +35,7 @@ def flow_log_prob(flow: OneWayFlow, y: Tensor) -> Tensor:
     """Log density of a flow at any y, (B, ...) -> (B,), in nats; differentiable in y and all parameters.
 
     Raises:
-        TypeError: the flow has a layer that cannot be inverted, or its base has no `log_prob`.
+        TypeError: the flow has a layer that cannot be inverted.
     """
     z, ladj = inverse(flow, y)
     return flow.base.log_prob(z) - ladj
