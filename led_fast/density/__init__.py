@@ -1,6 +1,8 @@
 """Densities from critics: objectives, normalisers, and how far to believe them."""
 
+from led_fast.density.annealed import AnnealedBracket, AnnealedEstimate, annealed_log_normalizer
 from led_fast.density.bits import bits_per_dim
+from led_fast.density.cross_check import CrossCheck, cross_check
 from led_fast.density.diagnostics import effective_sample_size, max_weight_share, pareto_k
 from led_fast.density.micro_batch import in_micro_batches
 from led_fast.density.mode import eval_mode
@@ -25,7 +27,10 @@ from led_fast.density.proposals import CoveringProposal, KernelProposal, Proposa
 from led_fast.density.quadrature import QuadratureEstimate, quadrature_log_normalizer
 
 __all__ = [
+    "AnnealedBracket",
+    "AnnealedEstimate",
     "CoveringProposal",
+    "CrossCheck",
     "DensityModel",
     "KLGate",
     "KernelProposal",
@@ -34,8 +39,10 @@ __all__ = [
     "ProposalDraw",
     "QuadratureEstimate",
     "RefinedSample",
+    "annealed_log_normalizer",
     "bits_per_dim",
     "critic_loss",
+    "cross_check",
     "effective_sample_size",
     "estimate_log_normalizer",
     "eval_mode",
