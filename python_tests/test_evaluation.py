@@ -8,9 +8,14 @@ from torch import nn
 
 from led_fast.data import MixtureSource, TableSource, grid, ring
 from led_fast.density import DensityModel, NormalizerEstimate, QuadratureEstimate
-from led_fast.evaluation import count_modes, evaluate, quadrature_in_data_coordinates, report_table
+from led_fast.evaluation import (
+    count_modes,
+    evaluate,
+    normalizer_report,
+    quadrature_in_data_coordinates,
+    report_table,
+)
 from led_fast.evaluation.json_values import finite
-from led_fast.evaluation.report import _normalizer
 
 
 class MixtureCritic(nn.Module):
@@ -79,6 +84,9 @@ def test_the_truth_gets_a_perfect_report():
     assert normalizer["value"] == pytest.approx(2.5, abs=1e-6)
     assert normalizer["ess_fraction"] == pytest.approx(1)
     assert normalizer["reliable"] and normalizer["reason"] == ""
+    for name in ("broad", "annealed_forward", "annealed_reverse"):
+        assert normalizer[name]["value"] == pytest.approx(2.5, abs=0.2)
+    assert normalizer["broad"]["reliable"]
     assert report["kl_gate"]["passed"]
 
 
@@ -95,8 +103,8 @@ def test_known_divergence_is_reported():
 
 def test_a_quadrature_that_cuts_mass_off_vouches_for_nothing():
     estimate = NormalizerEstimate(0.0, (-0.1, 0.1), 20_000, 20, 1.0, 1e-4, 0.0, True, "")
-    seen = _normalizer(estimate, QuadratureEstimate(0.0, 1e-4, 1e-6, 1000))
-    cut = _normalizer(estimate, QuadratureEstimate(0.0, 1e-4, 0.3, 1000))
+    seen = normalizer_report(estimate, estimate, None, QuadratureEstimate(0.0, 1e-4, 1e-6, 1000))
+    cut = normalizer_report(estimate, estimate, None, QuadratureEstimate(0.0, 1e-4, 0.3, 1000))
     assert seen["reliable"] and not cut["reliable"]
     assert "30.0 % of the mass lies at the edge" in cut["reason"]
 
@@ -107,6 +115,7 @@ def test_a_generator_that_drops_modes_is_called_unreliable():
     assert report["log_normalizer"]["ess_fraction"] == pytest.approx(1)  # which sees nothing wrong
     assert not report["log_normalizer"]["reliable"]
     assert "differs from quadrature by 0.69" in report["log_normalizer"]["reason"]
+    assert report["log_normalizer"]["broad"]["value"] == pytest.approx(2.5, abs=0.1)
 
 
 def test_bridges_lower_the_quality():
@@ -125,6 +134,7 @@ def test_unknown_truth_leaves_its_rows_out():
     console.print(report_table(evaluation.report))
     text = console.export_text()
     assert "held-out NLL" in text and "modes" not in text
+    assert all(name in text for name in ("by quadrature", "by a broad proposal", "from below", "from above"))
 
 
 def test_same_seed_same_report():
@@ -136,7 +146,7 @@ def test_same_seed_same_report():
 def test_disagreement_within_the_interval_is_none():
     estimate = NormalizerEstimate(1.0, (0.9, 1.1), 20_000, 20, 0.5, 0.001, 0.2, True, "")
     for quadrature, reliable in ((1.15, True), (1.25, False)):
-        report = _normalizer(estimate, QuadratureEstimate(quadrature, 1e-4, 0.0, 1000))
+        report = normalizer_report(estimate, estimate, None, QuadratureEstimate(quadrature, 1e-4, 0.0, 1000))
         assert report["reliable"] is reliable
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -66,6 +66,7 @@ class AnnealingPath:
 
     def start_from(self, samples: Tensor) -> ChainState:
         """Chains at given points y = g(z); every layer of the flow needs an `inverse`."""
+        layer: Any
         for layer in reversed(self.proposal.layers):
             if not hasattr(layer, "inverse"):
                 raise ValueError(f"AnnealingPath: {type(layer).__name__} has no inverse to start chains by")

@@ -24,7 +24,7 @@ class CrossCheck(NamedTuple):
 def cross_check(
     generator: NormalizerEstimate,
     broad: NormalizerEstimate,
-    annealed: AnnealedBracket,
+    annealed: AnnealedBracket | None = None,
     quadrature: QuadratureEstimate | None = None,
 ) -> CrossCheck:
     """Judges the generator's estimate of log α by estimates that do not share its blind spots.
@@ -43,22 +43,24 @@ def cross_check(
     Args:
         generator: by importance sampling from the generator.
         broad: by importance sampling from a proposal with support everywhere.
-        annealed: from such a proposal.
+        annealed: from such a proposal, if it was done.
         quadrature: on the plane.
     """
     objections = [generator.reason]
     if quadrature is not None:
         objections += _judge_by_quadrature(generator, quadrature)
     else:
-        witnesses = {"the broad proposal": broad, "annealing": annealed.forward}
-        bounds = {} if annealed.reverse is None else {"reverse annealing": annealed.reverse}
-        for name, witness in {**witnesses, **bounds}.items():
+        unbiased = {"the broad proposal": broad}
+        if annealed is not None:
+            unbiased["annealing"] = annealed.forward
+        bounds = {"reverse annealing": annealed.reverse} if annealed and annealed.reverse else {}
+        for name, witness in {**unbiased, **bounds}.items():
             difference = witness.value - generator.value
             if witness.reliable and not _agree(generator, witness):
                 objections.append(f"{name} differs by {difference:+.3f} nats")
-            elif name in witnesses and witness.value > generator.ci95[1] + _MARKOV:
+            elif name in unbiased and witness.value > generator.ci95[1] + _MARKOV:
                 objections.append(f"{name}, which is unbiased, exceeds it by {difference:.1f} nats")
-        if not any(witness.reliable for witness in witnesses.values()):
+        if not any(witness.reliable for witness in unbiased.values()):
             objections.append("no second estimate is reliable")
     reason = "; ".join(filter(None, objections))
     return CrossCheck(reliable=not reason, reason=reason)

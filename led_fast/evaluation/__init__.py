@@ -6,7 +6,7 @@ from led_fast.evaluation.frechet import frechet_distance
 from led_fast.evaluation.image_table import image_report_table
 from led_fast.evaluation.images import ImageEvaluation, bits_per_pixel, evaluate_images
 from led_fast.evaluation.modes import ModeCount, count_modes
-from led_fast.evaluation.normalizer import quadrature_in_data_coordinates
+from led_fast.evaluation.normalizer import normalizer_report, quadrature_in_data_coordinates
 from led_fast.evaluation.quality import sample_quality
 from led_fast.evaluation.report import Evaluation, evaluate
 from led_fast.evaluation.score import ImageScore, score_images
@@ -25,6 +25,7 @@ __all__ = [
     "evaluate_images",
     "frechet_distance",
     "image_report_table",
+    "normalizer_report",
     "open_features",
     "quadrature_in_data_coordinates",
     "report_table",

@@ -1,18 +1,35 @@
-"""The exact log-normaliser of a critic on the plane, in the coordinates of its data."""
+"""The log-normaliser on the plane by several independent ways, and what they say of each other."""
 
 from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from led_fast.density import QuadratureEstimate, quadrature_log_normalizer
+from led_fast.data import DataSource
+from led_fast.density import (
+    AnnealedBracket,
+    KernelProposal,
+    NormalizerEstimate,
+    QuadratureEstimate,
+    annealed_log_normalizer,
+    cross_check,
+    estimate_log_normalizer,
+    quadrature_log_normalizer,
+)
+from led_fast.flows import Affine, DiagonalNormal, OneWayFlow
+
+Critic = Callable[[Tensor], Tensor]
 
 _HALF_WIDTH = 8.0  # of the box, in standard deviations of the data: 4 of the critic's own tail
 _CELLS = 192  # each 0.083 wide: finds modes down to a standard deviation of 0.014
+_BROAD_SCALE = 1.5  # standard deviation of the normal that the second estimates start from
+_KERNELS, _FINEST_KERNEL = 256, 0.01
+_TEMPERATURES, _CHAINS = 200, 600  # two or three seconds
 
 
-def quadrature_in_data_coordinates(
-    critic: Callable[[Tensor], Tensor], shift: Tensor, scale: Tensor
-) -> QuadratureEstimate:
+def quadrature_in_data_coordinates(critic: Critic, shift: Tensor, scale: Tensor) -> QuadratureEstimate:
     """Integrates exp(critic) over a box around the data.
 
     Args:
@@ -23,3 +40,74 @@ def quadrature_in_data_coordinates(
     low, high = (-_HALF_WIDTH, -_HALF_WIDTH), (_HALF_WIDTH, _HALF_WIDTH)
     standardized = quadrature_log_normalizer(lambda u: critic(shift + scale * u), low, high, cells=_CELLS)
     return standardized._replace(value=standardized.value + scale.log().sum().item())
+
+
+def estimate_broadly(critic: Critic, source: DataSource) -> NormalizerEstimate:
+    """Importance sampling from blurred data and a broad normal: it draws wherever the data are, and around them.
+
+    Args:
+        critic: (B, 2) data points -> (B,), in nats.
+        source: the data.
+    """
+    proposal = _BlurredData(source)
+    return estimate_log_normalizer(critic, proposal)
+
+
+def anneal(critic: Critic, source: DataSource, refined: Tensor) -> AnnealedBracket | None:
+    """Annealing between a broad normal and the critic's density; None where its warm-up failed.
+
+    Args:
+        critic: (B, 2) data points -> (B,), in nats.
+        source: the data, for their mean and scale.
+        refined: the model's refined samples, 600 or more, to start the way back from.
+    """
+    broad = DiagonalNormal(torch.zeros(2), _BROAD_SCALE)
+    start = OneWayFlow(broad, [Affine(source.scale, source.shift)])
+    try:
+        return annealed_log_normalizer(critic, start, refined[:_CHAINS], _TEMPERATURES, _CHAINS)
+    except RuntimeError:
+        return None
+
+
+def normalizer_report(
+    generator: NormalizerEstimate,
+    broad: NormalizerEstimate,
+    annealed: AnnealedBracket | None,
+    quadrature: QuadratureEstimate | None = None,
+) -> dict[str, Any]:
+    """All estimates of log α as JSON values: the generator's, the others by name, and the verdict of `cross_check`.
+
+    Args:
+        generator: by importance sampling from the generator; its fields lie at the top.
+        broad: by importance sampling from a broad proposal.
+        annealed: from a broad density, None where that failed.
+        quadrature: on the plane.
+    """
+    forward, reverse = (None, None) if annealed is None else (annealed.forward, annealed.reverse)
+    report = asdict(generator) | {
+        "broad": asdict(broad),
+        "annealed_forward": None if forward is None else asdict(forward),
+        "annealed_reverse": None if reverse is None else asdict(reverse),
+    }
+    if quadrature is not None:
+        report |= {
+            "quadrature": quadrature.value,
+            "quadrature_error": quadrature.error,
+            "quadrature_edge_share": quadrature.edge_share,
+        }
+    return report | cross_check(generator, broad, annealed, quadrature)._asdict()
+
+
+class _BlurredData:
+    """A `KernelProposal` of standardised data, in the data's own coordinates."""
+
+    def __init__(self, source: DataSource) -> None:
+        self.source = source
+        points = ((source.sample(_KERNELS) - source.shift) / source.scale).float()
+        widths = torch.logspace(torch.tensor(_FINEST_KERNEL).log10(), 0, 5)
+        self.kernels = KernelProposal(points, widths, DiagonalNormal(torch.zeros(2), _BROAD_SCALE))
+
+    def rsample(self, n: int) -> tuple[Tensor, Tensor]:
+        u, log_q = self.kernels.rsample(n)
+        scale = self.source.scale
+        return self.source.shift + scale * u, log_q - scale.log().sum()

@@ -1,28 +1,26 @@
 """The report of a density on the plane: quality, divergences, and how far the normaliser can be believed."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from led_fast.data import DataSource
-from led_fast.density import (
-    DensityModel,
-    NormalizerEstimate,
-    QuadratureEstimate,
-    kl_gate,
-    summarize_log_weights,
-)
+from led_fast.density import DensityModel, kl_gate, summarize_log_weights
 from led_fast.evaluation.json_values import finite
 from led_fast.evaluation.modes import HIGH_QUALITY_RADIUS, count_modes
-from led_fast.evaluation.normalizer import quadrature_in_data_coordinates
+from led_fast.evaluation.normalizer import (
+    anneal,
+    estimate_broadly,
+    normalizer_report,
+    quadrature_in_data_coordinates,
+)
 
 QUALITY_SAMPLES = 2500  # as in the literature
 _BATCHES, _BATCH = 20, 1000  # importance weights
 _HELD_OUT = 50_000
-_MAX_EDGE_SHARE = 1e-3  # of the mass, in the outermost cells of the quadrature
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,8 @@ def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
     (2,500 draws within 3 standard deviations of the nearest center) with `…_refined` and `…_oracle` (true
     samples) beside it; `bridge_percent` (share of 20,000 draws beyond 3 standard deviations of every center);
     `kl_data_model` KL(p* ‖ p_θ) and `kl_generator_model` KL(q ‖ p_θ), an upper bound where the generator
-    drops coordinates; `held_out_nll` beside the `entropy`, its least possible value; `log_normalizer`;
-    `kl_gate`. What needs the truth is None where it is unknown.
+    drops coordinates; `held_out_nll` beside the `entropy`, its least possible value; `log_normalizer`, see
+    `normalizer_report`; `kl_gate`. What needs the truth is None where it is unknown.
 
     Args:
         model: in eval mode, in the data's coordinates.
@@ -64,6 +62,7 @@ def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
         samples = model.sample(QUALITY_SAMPLES)
         refined = model.refined_sample(QUALITY_SAMPLES)
         drawn, log_weights = _weigh_generator(model)
+        broad, annealed = estimate_broadly(model.critic, source), anneal(model.critic, source, refined.x)
     quadrature = quadrature_in_data_coordinates(model.critic, source.shift, source.scale)
     log_prob = model.log_prob(held_out).double()
     gate = kl_gate(log_weights, quadrature.value, quadrature.error)
@@ -76,7 +75,7 @@ def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
         "held_out_nll_standard_error": _standard_error(log_prob),
         "held_out_points": len(held_out),
         "entropy": source.mixture.entropy if source.mixture else None,
-        "log_normalizer": _normalizer(summarize_log_weights(log_weights), quadrature),
+        "log_normalizer": normalizer_report(summarize_log_weights(log_weights), broad, annealed, quadrature),
         "kl_gate": gate._asdict(),
     }
     return Evaluation(finite(report), held_out[:QUALITY_SAMPLES], samples, refined.x)
@@ -123,28 +122,6 @@ def _divergence(log_prob: Tensor, data: Tensor, source: DataSource) -> dict[str,
     return {
         "kl_data_model": log_ratio.mean().item(),
         "kl_data_model_standard_error": _standard_error(log_ratio),
-    }
-
-
-def _normalizer(estimate: NormalizerEstimate, quadrature: QuadratureEstimate) -> dict[str, Any]:
-    """The generator's estimate, called reliable only if a quadrature that saw the whole mass agrees with it."""
-    low, high = estimate.ci95
-    distance = abs(estimate.value - quadrature.value)
-    agrees = distance <= high - low + quadrature.error
-    cut = quadrature.edge_share > _MAX_EDGE_SHARE
-    objections = [
-        estimate.reason,
-        "" if agrees else f"differs from quadrature by {distance:.3f} nats",
-        f"{100 * quadrature.edge_share:.1f} % of the mass lies at the edge of the quadrature's box"
-        if cut
-        else "",
-    ]
-    return asdict(estimate) | {
-        "quadrature": quadrature.value,
-        "quadrature_error": quadrature.error,
-        "quadrature_edge_share": quadrature.edge_share,
-        "reliable": estimate.reliable and agrees and not cut,
-        "reason": "; ".join(filter(None, objections)),
     }
 
 

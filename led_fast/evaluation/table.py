@@ -4,6 +4,12 @@ from typing import Any
 
 from rich.table import Table
 
+_SAMPLED = {
+    "broad": "by a broad proposal",
+    "annealed_forward": "by annealing, from below",
+    "annealed_reverse": "by annealing, from above",
+}
+
 
 def report_table(report: dict[str, Any]) -> Table:
     """One row a quantity, with what it should be beside it; rows that the data cannot have are left out."""
@@ -21,7 +27,8 @@ def report_table(report: dict[str, Any]) -> Table:
         ("KL(data ‖ model)", report["kl_data_model"], "{:.4f} nats", "0"),
         ("KL(generator ‖ model)", report["kl_generator_model"], "{:.4f} nats", "0"),
         ("held-out NLL", report["held_out_nll"], "{:.4f} nats", _entropy(report["entropy"])),
-        ("log α", normalizer["value"], "{:.4f}", f"quadrature {normalizer['quadrature']:.4f}"),
+        ("log α", normalizer["value"], "{:.4f}", _interval(normalizer)),
+        *_second_estimates(normalizer),
         ("effective sample size / S", normalizer["ess_fraction"], "{:.3f}", f"S = {normalizer['samples']}"),
         (
             "largest weight's share",
@@ -37,6 +44,21 @@ def report_table(report: dict[str, Any]) -> Table:
         if value is not None:
             table.add_row(name, form.format(value), comparison)
     return table
+
+
+def _second_estimates(normalizer: dict[str, Any]) -> list[tuple[str, Any, str, str]]:
+    error = f"error {normalizer['quadrature_error']:.4f}"
+    rows = [("  by quadrature", normalizer["quadrature"], "{:.4f}", error)]
+    for key, name in _SAMPLED.items():
+        if estimate := normalizer[key]:
+            spread = "" if estimate["reliable"] else f"; UNRELIABLE: {estimate['reason']}"
+            rows.append((f"  {name}", estimate["value"], "{:.4f}", _interval(estimate) + spread))
+    return rows
+
+
+def _interval(estimate: dict[str, Any]) -> str:
+    low, high = ("unknown" if end is None else f"{end:.4f}" for end in estimate["ci95"])
+    return f"95 % interval {low} to {high}"
 
 
 def _two(value: float | None) -> str:
