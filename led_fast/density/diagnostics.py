@@ -35,13 +35,21 @@ def pareto_k(log_weights: Tensor) -> float:
     count = len(ordered)
     if count < 25:
         raise ValueError(f"pareto_k: wanted at least 25 log-weights, got {count}")
-    tail = math.ceil(min(0.2 * count, 3 * math.sqrt(count)))
-    scaled = (ordered[-tail - 1 :] - ordered[-1]).exp()  # relative to the largest weight
+    scaled = (ordered[-_tail_size(count) - 1 :] - ordered[-1]).exp()  # relative to the largest weight
     excess = scaled[1:] - scaled[0]
     excess = excess[excess > 1e-12]
     if len(excess) == 0:
         return 0.0
     return fit_generalized_pareto(excess)[0] if len(excess) >= 5 else math.inf
+
+
+def pareto_k_error(k: float, count: int) -> float:
+    """Standard error of `pareto_k` from `count` log-weights: `(1 + k) / √tail`, as of the maximum-likelihood fit."""
+    return (1 + k) / math.sqrt(_tail_size(count))
+
+
+def _tail_size(count: int) -> int:
+    return math.ceil(min(0.2 * count, 3 * math.sqrt(count)))
 
 
 def fit_generalized_pareto(excess: Tensor) -> tuple[float, float]:

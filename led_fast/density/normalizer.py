@@ -10,13 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from led_fast.density.diagnostics import effective_sample_size, max_weight_share, pareto_k
+from led_fast.density.diagnostics import effective_sample_size, max_weight_share, pareto_k, pareto_k_error
 from led_fast.density.mode import eval_mode
 from led_fast.density.objectives import log_mean_exp
 from led_fast.density.proposals import Proposal
 
 MIN_BATCHES = 20
-MAX_PARETO_K = 0.7  # the limit of practical convergence, see `pareto_k`
+MAX_PARETO_K = 0.7  # the limit of practical convergence, see `pareto_k`; must be out of its standard error
 MIN_ESS = 400.0  # a standard error of 5 % of α
 MAX_WEIGHT_SHARE = 0.02  # no single draw may move log α by more than .02
 
@@ -27,7 +27,9 @@ class NormalizerEstimate:
 
     Attributes:
         value: log of the mean weight of all samples; biased low by about half that mean's relative variance.
-        ci95: 95 % confidence interval from the spread of the batches' mean weights (Student's t).
+        ci95: 95 % confidence interval from the spread of the batches' mean weights (Student's t). Its upper end
+            lies higher by what a heavy tail is expected to hold beyond the largest weight, `share k̂ / (1 - k̂)` of
+            the mean: without it intervals are too narrow from k̂ = 0.5 on, where the variance is infinite.
         samples: number of weights.
         batches: number of independent batches.
         ess_fraction: effective sample size over the number of samples.
@@ -89,16 +91,21 @@ def summarize_log_weights(log_weights: Tensor) -> NormalizerEstimate:
         return NormalizerEstimate(nan, (nan, nan), samples, batches, nan, nan, nan, False, reason)
 
     value = float(log_mean_exp(log_weights.flatten()))
-    relative = (log_mean_exp(log_weights) - value).exp()  # each batch's mean weight over that of all
-    half_width = _student_t_975(batches - 1) * float(relative.std()) / math.sqrt(batches)
-    low = value + math.log1p(-half_width) if half_width < 1 else -math.inf
     ess = effective_sample_size(log_weights)
     share = max_weight_share(log_weights)
     k = pareto_k(log_weights)
+    k_error = pareto_k_error(k, samples)
+    relative = (log_mean_exp(log_weights) - value).exp()  # each batch's mean weight over that of all
+    half_width = _student_t_975(batches - 1) * float(relative.std()) / math.sqrt(batches)
+    low = value + math.log1p(-half_width) if half_width < 1 else -math.inf
+    unseen = share * max(k, 0.0) / (1 - k) if k < 1 else math.inf
     objections = [
         text
         for objects, text in (
-            (k > MAX_PARETO_K, f"Pareto k {k:.2f} > {MAX_PARETO_K}: the weights' tail is too heavy"),
+            (
+                k + k_error > MAX_PARETO_K,
+                f"Pareto k {k:.2f} + {k_error:.2f} > {MAX_PARETO_K}: the weights' tail is too heavy",
+            ),
             (ess < MIN_ESS, f"effective sample size {ess:.0f} < {MIN_ESS:.0f}"),
             (share > MAX_WEIGHT_SHARE, f"one weight carries {share:.1%} > {MAX_WEIGHT_SHARE:.0%}"),
         )
@@ -106,7 +113,7 @@ def summarize_log_weights(log_weights: Tensor) -> NormalizerEstimate:
     ]
     return NormalizerEstimate(
         value=value,
-        ci95=(low, value + math.log1p(half_width)),
+        ci95=(low, value + math.log1p(half_width + unseen)),
         samples=samples,
         batches=batches,
         ess_fraction=ess / samples,

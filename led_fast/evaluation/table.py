@@ -36,7 +36,7 @@ def report_table(report: dict[str, Any]) -> Table:
             "{:.5f}",
             f"1/S = {1 / normalizer['samples']:.5f}",
         ),
-        ("Pareto k̂", normalizer["pareto_k"], "{:.2f}", "unreliable above 0.7"),
+        ("Pareto k̂", normalizer["pareto_k"], "{:.2f}", "unreliable from 0.7 less its error"),
         ("log α is reliable", "yes" if normalizer["reliable"] else "NO", "{}", normalizer["reason"]),
         ("KL gate", "passed" if gate["passed"] else "FAILED", "{}", "KL(generator ‖ model) ≥ 0"),
     ]
@@ -51,7 +51,7 @@ def _second_estimates(normalizer: dict[str, Any]) -> list[tuple[str, Any, str, s
     rows = [("  by quadrature", normalizer["quadrature"], "{:.4f}", error)]
     for key, name in _SAMPLED.items():
         if estimate := normalizer[key]:
-            spread = "" if estimate["reliable"] else f"; UNRELIABLE: {estimate['reason']}"
+            spread = "" if estimate["reliable"] else "; not reliable by itself"
             rows.append((f"  {name}", estimate["value"], "{:.4f}", _interval(estimate) + spread))
     return rows
 
