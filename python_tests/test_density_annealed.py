@@ -10,7 +10,7 @@ from led_fast.data import grid, ring
 from led_fast.density import annealed_log_normalizer, quadrature_log_normalizer
 from led_fast.density.annealed import anneal_forward, anneal_reverse
 from led_fast.density.annealing import AnnealingPath, AnnealingSchedule, tune_annealing
-from led_fast.flows import Affine, DiagonalNormal, Inflate, Linear, OneWayFlow, Sigmoid, StandardNormal
+from led_fast.flows import Affine, DiagonalNormal, Inflate, OneWayFlow, Sigmoid, StandardNormal
 from led_fast.models import DCGANCritic
 
 LOG_ALPHA = 2.5
@@ -80,14 +80,14 @@ def test_the_mean_weight_is_alpha_with_few_temperatures():
 
 def test_bracket_of_separate_wells_in_ten_dimensions():
     flow, samples = normal_flow(10, scale=1.0), draw(quartic, 1000, 10)
-    bracket = annealed_log_normalizer(quartic, flow, samples, temperatures=120, chains=1000)
+    bracket = annealed_log_normalizer(quartic, flow, samples, temperatures=250, chains=1000)
     expected = 10 * QUARTIC_LOG_NORMALIZER
     forward, reverse = bracket.forward, bracket.reverse
     assert forward.reliable and reverse.reliable, (forward.reason, reverse.reason)
     assert abs(forward.value - expected) < 4 * forward.standard_error < 0.12
     assert abs(reverse.value - expected) < 4 * reverse.standard_error < 0.12
     assert bracket.gap == reverse.value - forward.value
-    assert (forward.samples, forward.temperatures, forward.leapfrogs) == (1000, 120, 1)
+    assert (forward.samples, forward.temperatures, forward.leapfrogs) == (1000, 250, 1)
 
 
 def test_too_few_temperatures_leave_a_wide_bracket():
@@ -153,6 +153,11 @@ def test_the_schedule_spends_its_temperatures_where_the_density_changes():
     assert schedule.step_sizes[0] > 3 * schedule.step_sizes[-1]
 
 
+class WithoutInverse(nn.Module):
+    def forward(self, t):
+        return t, t.new_zeros(len(t))
+
+
 @pytest.mark.parametrize(
     ("act", "error", "message"),
     [
@@ -178,10 +183,10 @@ def test_the_schedule_spends_its_temperatures_where_the_density_changes():
         ),
         (
             lambda: annealed_log_normalizer(
-                quartic, OneWayFlow(StandardNormal(2), [Linear(2)]), torch.zeros(40, 2)
+                quartic, OneWayFlow(StandardNormal(2), [WithoutInverse()]), torch.zeros(40, 2)
             ),
-            ValueError,
-            "Linear has no inverse",
+            TypeError,
+            "WithoutInverse cannot be inverted",
         ),
         (
             lambda: annealed_log_normalizer(lambda z: 0 * z.sum(1) - math.inf, normal_flow()),
@@ -198,12 +203,6 @@ def test_the_schedule_spends_its_temperatures_where_the_density_changes():
 def test_bad_arguments(act, error, message):
     with pytest.raises(error, match=message):
         act()
-
-
-def test_inverses_of_the_layers_that_a_proposal_is_made_of():
-    t = torch.randn(50, 3, dtype=torch.float64)
-    for layer in (Affine(torch.tensor([2.0, -0.5, 3.0]), torch.arange(3.0)), Sigmoid()):
-        torch.testing.assert_close(layer.inverse(layer(t)[0]), t)
 
 
 def test_quadrature_agrees_on_the_plane():

@@ -86,8 +86,8 @@ def annealed_log_normalizer(
         leapfrogs: steps of a transition; 1 is Langevin Monte Carlo.
 
     Raises:
-        ValueError: too few temperatures, chains or samples; or the proposal is no bijection, or has a layer
-            without inverse where samples are given.
+        ValueError: too few temperatures, chains or samples; or the proposal is no bijection.
+        TypeError: samples are given, and the proposal has a layer that cannot be inverted.
         RuntimeError: the warm-up did not reach the critic's density.
     """
     if temperatures < 2 or leapfrogs < 1:

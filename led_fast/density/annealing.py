@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from led_fast.density.diagnostics import effective_sample_size
-from led_fast.flows import OneWayFlow
+from led_fast.flows import OneWayFlow, inverse
 
 _WARM_UP_SPREAD = 0.5  # of the log-weights' increments at each temperature of the warm-up, in nats
 _WARM_UP_TRANSITIONS = 2  # at each temperature
@@ -57,6 +57,7 @@ class AnnealingPath:
         with torch.no_grad():
             z, _ = proposal.base.rsample(2)
             once, again = proposal(z)[0], proposal(z)[0]
+        self._dtype = z.dtype
         if once.numel() != z.numel() or not torch.equal(once, again):
             raise ValueError("AnnealingPath: proposal must be a bijective flow, without Inflate and Slice")
 
@@ -65,13 +66,9 @@ class AnnealingPath:
         return self.at(self.proposal.base.rsample(chains)[0])
 
     def start_from(self, samples: Tensor) -> ChainState:
-        """Chains at given points y = g(z); every layer of the flow needs an `inverse`."""
-        layer: Any
-        for layer in reversed(self.proposal.layers):
-            if not hasattr(layer, "inverse"):
-                raise ValueError(f"AnnealingPath: {type(layer).__name__} has no inverse to start chains by")
-            samples = layer.inverse(samples)
-        return self.at(samples.to(self.proposal.base.rsample(1)[0].dtype))
+        """Chains at given points y = g(z); TypeError where a layer of the flow cannot be inverted."""
+        with torch.no_grad():
+            return self.at(inverse(self.proposal, samples)[0].to(self._dtype))
 
     @torch.enable_grad()
     def at(self, z: Tensor) -> ChainState:

@@ -145,10 +145,6 @@ class Affine(nn.Module):
         ladj = self.scale.expand(t.shape[1:]).abs().log().sum()
         return self.scale * t + self.shift, ladj.expand(len(t))
 
-    def inverse(self, y: Tensor) -> Tensor:
-        """Returns t where `self(t)[0] = y`."""
-        return (y - self.shift) / self.scale
-
 
 @forward_with_score.register
 def _(layer: Affine, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -165,10 +161,6 @@ class Sigmoid(nn.Module):
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (1 / (1 + e^{-t}), Σ log of its derivative)."""
         return t.sigmoid(), sum_event(F.logsigmoid(t) + F.logsigmoid(-t))
-
-    def inverse(self, y: Tensor) -> Tensor:
-        """Returns t where `self(t)[0] = y`."""
-        return y.logit()
 
 
 @forward_with_score.register
