@@ -235,6 +235,13 @@ def widen_generator(config):
     return config | {"generator": config["generator"] | {"features": 4}}
 
 
+def test_commands_for_images_refuse_a_run_on_points(ring_run, tmp_path, refuse):
+    for command in ("interpolate", "refine"):
+        assert "is a run on points in the plane" in refuse(command, ring_run, "--out", tmp_path / "x.png")
+    assert "are for images" in refuse("evaluate", ring_run, "--features", "classifier")
+    assert "are for images" in refuse("evaluate", ring_run, "--ood", tmp_path)
+
+
 def rewrite_config(path, kind, change):
     state = load_state(path, kind)
     save_state(path, kind, state | {"config": change(state["config"])})

@@ -18,8 +18,8 @@ from led_fast.flows import ScoredSample
 from led_fast.models import toy_critic
 from led_fast.training import World, join_world
 from led_fast.training.checkpoint import load_state
-from led_fast.training.config import Recipe
 from led_fast.training.objective import OBJECTIVES
+from led_fast.training.recipe import Recipe
 from led_fast.training.run import RunDirectory
 
 SIZE = 2

@@ -8,6 +8,8 @@ import tyro
 from tyro.conf import FlagCreatePairsOff
 
 from led_fast.cli.evaluate import evaluate_command
+from led_fast.cli.interpolate import interpolate_command
+from led_fast.cli.refine import refine_command
 from led_fast.cli.sample import sample_command
 from led_fast.cli.score import score_command
 from led_fast.cli.train import train_command
@@ -19,6 +21,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "evaluate": evaluate_command,
     "sample": sample_command,
     "score": score_command,
+    "interpolate": interpolate_command,
+    "refine": refine_command,
 }
 
 
@@ -33,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="led-fast",
-            description="Learn a normalised density, and a sampler of it, from points.",
+            description="Learn a normalised density, and a sampler of it, from points or images.",
             args=arguments,
             config=(FlagCreatePairsOff,),
         )

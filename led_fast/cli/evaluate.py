@@ -1,58 +1,53 @@
 """led-fast evaluate: how good a run is, and how far its numbers can be believed."""
 
+from pathlib import Path
+from typing import Annotated
+
 from rich.console import Console
+from tyro.conf import arg
 
-from led_fast import __version__
+from led_fast.cli.data import open_data, open_images_for
 from led_fast.cli.options import Run
-from led_fast.data import DataSource, open_source
+from led_fast.cli.report import write_image_report, write_plane_report
+from led_fast.data.images import ImageSource
 from led_fast.errors import InputError
-from led_fast.evaluation import evaluate, report_table
-from led_fast.figures import density_figure
-from led_fast.training import RunDirectory, TrainConfig, load_model
-from led_fast.training.run import write_json
+from led_fast.evaluation import open_features
+from led_fast.training import RunDirectory, load_model
+
+_FEWEST_SAMPLES = 100
+
+Features = Annotated[str | None, arg(metavar="classifier|FILE", help_behavior_hint="(default: none)")]
+Outliers = Annotated[tuple[Path, ...], arg(metavar="DIR", help_behavior_hint="")]
 
 
-def evaluate_command(run: Run) -> int:
-    """Measure a trained density, and write report.json and density.png.
+def evaluate_command(run: Run, features: Features = None, ood: Outliers = (), samples: int = 10_000) -> int:
+    """Measure a trained density, and write report.json and a picture.
 
     led-fast evaluate runs/ring
 
-    Prints the quality of samples beside true ones, divergences from the truth, and how far the normaliser of
-    the density can be believed.
+    led-fast evaluate runs/mnist --features classifier --ood FASHION-MNIST
+
+    Prints the quality of samples beside true ones, divergences from the truth or bits per dimension, and how far
+    the normaliser of the density can be believed.
 
     Args:
         run: folder of a finished run.
+        features: for images, the network of the Fréchet distance: classifier trains a small one on the data's
+            labels; or a .pth file with the weights of EfficientNet-Lite0, or a .pt file in TorchScript.
+        ood: for images, other images that should be less dense than the test images.
+        samples: for images, the number of generated images, of importance weights and of test images.
     """
-    write_report(RunDirectory.open(run), Console())
+    folder = RunDirectory.open(run)
+    trained = load_model(folder)
+    source = open_data(trained.config)
+    if not isinstance(source, ImageSource):
+        if features is not None or ood:
+            raise InputError(f"{run}: is a run on points in the plane; --features and --ood are for images")
+        write_plane_report(folder, trained, source, Console())
+        return 0
+    if samples < _FEWEST_SAMPLES:
+        raise InputError(f"--samples: want at least {_FEWEST_SAMPLES}, got {samples}")
+    outliers = {path.name: open_images_for(trained.config, path) for path in ood}
+    network = None if features is None else open_features(features, source)
+    write_image_report(folder, trained, source, Console(), network, outliers, samples)
     return 0
-
-
-def write_report(run: RunDirectory, console: Console) -> None:
-    """Evaluates a finished run, writes its report and picture, and prints the table."""
-    model, config, seconds = load_model(run)
-    source = open_source(config.data)
-    check_content(run, config, source)
-    evaluation = evaluate(model, source, seed=config.seed)
-    head = {"version": __version__, "data": config.data, "preset": config.preset, "seed": config.seed}
-    timing = {"steps": config.steps, "seconds": seconds}
-    report = {**head, **timing, **evaluation.report, "config": config.to_json()}
-    write_json(run.report, report)
-    draws = {
-        _title("generator", report["high_quality_percent"]): evaluation.samples,
-        _title("refined", report["high_quality_percent_refined"]): evaluation.refined,
-    }
-    density_figure(run.figure, model.log_prob, source.mixture, evaluation.data, draws)
-    console.print(report_table(report))
-    console.print(f"trained in {seconds:.0f} s; {run.report} and {run.figure} hold the details", style="dim")
-
-
-def check_content(run: RunDirectory, config: TrainConfig, source: DataSource) -> None:
-    """InputError where the data are no longer those that the run was trained on."""
-    if source.fingerprint != config.data_fingerprint:
-        raise InputError(f"{config.data}: is no longer the data that {run.path} was trained on")
-
-
-def _title(name: str, high_quality_percent: float | None) -> str:
-    return (
-        name if high_quality_percent is None else f"{name}: {high_quality_percent:.1f} % within 3σ of a mode"
-    )

@@ -5,7 +5,9 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from led_fast.density import DensityModel
 from led_fast.errors import InputError
+from led_fast.training import RunDirectory, TrainConfig, load_model
 
 Run = Annotated[Positional[Path], arg(metavar="RUN")]
 Output = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: CSV on standard output)")]
@@ -25,3 +27,11 @@ def check_new(out: Path | None, suffixes: tuple[str, ...]) -> None:
         raise InputError(f"--out {out}: want a file that ends in {', '.join(suffixes)}")
     if out.exists():
         raise InputError(f"--out {out}: exists already, and nothing is overwritten")
+
+
+def load_images_run(path: Path) -> tuple[DensityModel, TrainConfig]:
+    """Loads a finished run on images; InputError where it is one on points."""
+    model, config, _ = load_model(RunDirectory.open(path))
+    if not config.is_image:
+        raise InputError(f"{path}: is a run on points in the plane; this command is for images")
+    return model, config

@@ -1,45 +1,68 @@
 """led-fast sample: draws from a run."""
 
+from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
+from torch import Tensor
 from tyro.conf import arg
 
 from led_fast.cli.columns import write_columns
 from led_fast.cli.options import Output, Run, check_new, check_seed
+from led_fast.data.images import quantize
+from led_fast.density import DensityModel
 from led_fast.errors import InputError
-from led_fast.figures import sample_figure
-from led_fast.training import load
+from led_fast.figures import grid_figure, sample_figure, sorted_figure
+from led_fast.training import RunDirectory, load_model
+
+Count = Annotated[
+    int | None, arg(aliases=["-n"], metavar="INT", help_behavior_hint="(default: 1000, or 100 images)")
+]
 
 
-def sample_command(
-    run: Run,
-    n: Annotated[int, arg(aliases=["-n"])] = 1000,
-    refine: bool = False,
-    seed: int = 0,
-    out: Output = None,
-) -> int:
-    """Draw points from a trained density.
+def sample_command(run: Run, n: Count = None, refine: bool = False, seed: int = 0, out: Output = None) -> int:
+    """Draw points or images from a trained density.
 
     led-fast sample runs/ring -n 10000 --refine --out points.npy
 
+    led-fast sample runs/mnist --out samples.png
+
+    A .png of images shows the densest first, with the log density, in nats, above each.
+
     Args:
         run: folder of a finished run.
-        n: how many points.
-        refine: resample the generator's draws by importance, so that they follow the density itself.
+        n: how many.
+        refine: resample the generator's draws by importance, so that they follow the density itself; for points.
         seed: of the draws.
-        out: a new .npy, .csv or .png file.
+        out: a new .npy, .csv or .png file; for images .npy (uint8, of shape (n, C, H, W)) or .png.
     """
-    if n < 1:
+    if n is not None and n < 1:
         raise InputError(f"-n: want a positive number, got {n}")
     check_seed(seed)
     check_new(out, (".npy", ".csv", ".png"))
-    model = load(run)
+    model, config, _ = load_model(RunDirectory.open(run))
+    if config.is_image and refine:
+        raise InputError("--refine: is for points; led-fast refine moves images uphill in density")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        points = model.sample(n, refine=refine)
-    if out is not None and out.suffix == ".png":
-        sample_figure(out, points, model.log_prob)
+        drawn = model.sample(n or (100 if config.is_image else 1000), refine=refine)
+    if config.is_image:
+        _write_images(model, drawn, out)
+    elif out is not None and out.suffix == ".png":
+        sample_figure(out, drawn, model.log_prob)
     else:
-        write_columns(points.numpy(), ["x1", "x2"], out)
+        write_columns(drawn.numpy(), ["x1", "x2"], out)
     return 0
+
+
+def _write_images(model: DensityModel, images: Tensor, out: Path | None) -> None:
+    if out is None or out.suffix == ".csv":
+        raise InputError("--out: want a .png or .npy file for images")
+    if out.suffix == ".npy":
+        np.save(out, quantize(images).numpy())
+    elif model.log_normalizer.isnan():
+        grid_figure(out, images)
+    else:
+        with torch.no_grad():
+            sorted_figure(out, images, model.log_prob(images))

@@ -1,5 +1,8 @@
-"""led-fast score: log densities of a user's points."""
+"""led-fast score: log densities of a user's points or images."""
 
+import csv
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -9,31 +12,59 @@ from tyro.conf import Positional, arg
 from led_fast.cli.columns import write_columns
 from led_fast.cli.options import Output, Run, check_new
 from led_fast.data import read_rows
+from led_fast.data.images import read_images
+from led_fast.density import DensityModel
 from led_fast.errors import InputError
-from led_fast.training import load
+from led_fast.evaluation import score_images
+from led_fast.training import RunDirectory, TrainConfig, load_model
 
 _SCORE_BATCH = 16_384
 
 
 def score_command(
-    run: Run, file: Annotated[Positional[Path], arg(metavar="FILE")], out: Output = None
+    run: Run, data: Annotated[Positional[Path], arg(metavar="FILE|DIR")], out: Output = None
 ) -> int:
-    """Compute the log density, in nats, of every row of a file.
+    """Compute the log density, in nats, of every row of a file, or of every image.
 
     led-fast score runs/ring points.csv --out scores.csv
 
+    led-fast score runs/mnist FOLDER --out scores.csv
+
+    Images also get bits per dimension, and their rank: 1 is the densest, the last is the strangest.
+
     Args:
         run: folder of a finished run.
-        file: a .npy or .csv file with two columns; every value must be finite.
-        out: a new .csv or .npy file.
+        data: a .npy or .csv file with two columns, all finite; for images, whatever led-fast train takes.
+        out: a new .csv file, or for points .npy.
     """
     check_new(out, (".csv", ".npy"))
+    model, config, _ = load_model(RunDirectory.open(run))
+    if config.is_image:
+        _score_images(run, model, config, data, out)
+    else:
+        _score_points(model, data, out)
+    return 0
+
+
+def _score_points(model: DensityModel, file: Path, out: Path | None) -> None:
     rows = read_rows(file)
-    model = load(run)
     with torch.no_grad():
         scores = torch.cat([model.log_prob(chunk) for chunk in rows.split(_SCORE_BATCH)])
     if scores.isnan().any():
         row = int(scores.isnan().int().argmax())
         raise InputError(f"{file}: row {row + 1} is too far from the data to score: {rows[row].tolist()}")
     write_columns(scores[:, None].double().numpy(), ["log_density"], out)
-    return 0
+
+
+def _score_images(run: Path, model: DensityModel, config: TrainConfig, data: Path, out: Path | None) -> None:
+    if model.log_normalizer.isnan():
+        raise InputError(f"{run}: is a plain GAN, which has no density to score by")
+    if out is not None and out.suffix != ".csv":
+        raise InputError(f"--out {out}: want a .csv file for images, whose names are text")
+    channels, height, width = config.shape
+    scores = score_images(model.log_prob, read_images(data, size=height), (channels, height, width))
+    with nullcontext(sys.stdout) if out is None else out.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["name", "log_density", "bits_per_dim", "rank"])
+        for score in scores:
+            table.writerow([score.name, f"{score.log_prob:.3f}", f"{score.bits_per_dim:.5f}", score.rank])

@@ -2,22 +2,40 @@
 
 import math
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from rich.console import Console
 from tyro.conf import Positional, arg
 
 from led_fast import __version__
-from led_fast.cli.evaluate import check_content, write_report
+from led_fast.cli.data import check_content, name_skipped, open_target
 from led_fast.cli.options import check_seed
-from led_fast.data import DataSource, open_source
+from led_fast.cli.report import write_report
 from led_fast.errors import InputError
-from led_fast.training import PRESETS, Ops, RunDirectory, TrainConfig, join_world, steps_in, train
+from led_fast.models import IMAGE_PRESETS
+from led_fast.training import (
+    PRESETS,
+    ObjectiveName,
+    Ops,
+    Recipe,
+    RunDirectory,
+    Source,
+    TrainConfig,
+    World,
+    join_world,
+    steps_in,
+    train,
+)
 from led_fast.training.run import read_json, write_json
 
 # None where an option was not given: a resumed run then takes what it was started with.
+Target = Annotated[Positional[str], arg(metavar="|".join(["ring", "grid", "FILE", *IMAGE_PRESETS]))]
+Images = Annotated[str | None, arg(metavar="DIR", help_behavior_hint="")]
 Preset = Annotated[str | None, arg(metavar="|".join(PRESETS), help_behavior_hint="(default: default)")]
+Objective = Annotated[ObjectiveName | None, arg(metavar="led|gan", help_behavior_hint="(default: led)")]
+Samples = Annotated[int | None, arg(metavar="S", help_behavior_hint="(default: the preset's)")]
 Seed = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 0)")]
 Steps = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the preset's)")]
 Minutes = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
@@ -25,83 +43,118 @@ Operators = Annotated[Ops | None, arg(metavar="fast|reference", help_behavior_hi
 
 
 def train_command(
-    data: Annotated[Positional[str], arg(metavar="ring|grid|FILE")],
+    target: Target,
     out: Annotated[Path, arg(metavar="DIR")],
+    data: Images = None,
     preset: Preset = None,
+    objective: Objective = None,
+    integral_samples: Samples = None,
     seed: Seed = None,
     steps: Steps = None,
     minutes: Minutes = None,
     ops: Operators = None,
+    strict: bool = False,
     resume: bool = False,
 ) -> int:
-    """Train a density and a sampler of it on points in the plane.
+    """Train a density, and a sampler of it, on points in the plane or on images.
 
     led-fast train ring --out runs/ring
 
     led-fast train points.csv --minutes 5 --out runs/points
 
+    led-fast train mnist32 --data MNIST --minutes 45 --out runs/mnist
+
     led-fast train ring --out runs/ring --resume
 
-    torchrun --nproc-per-node 2 -m led_fast train ring --out runs/ring
+    torchrun --nproc-per-node 2 -m led_fast train mnist32 --data MNIST --out runs/mnist
 
     Ctrl-C, or a crash, loses at most the steps since the last checkpoint; --resume goes on bit for bit.
 
     Args:
-        data: ring, grid, or a .npy or .csv file with two columns.
-        out: a new folder for the run: config, checkpoint, metrics, model, report and picture.
-        preset: networks and recipe. default: what works best here; inflated: a generator that is wider inside
-            than the data; perpendicular: a critic with the penalty of Sec. 2.2, by direction or exact; paper: 256
-            soft-ReLU features in 8 blocks, trained as printed.
+        target: points: ring, grid, or a .npy or .csv file with two columns. Or the name of an image preset,
+            whose images --data tells: mnist32 is for gray 32x32 ones, color32 and color64 for RGB; paper_… draw
+            twice the size and slice it down, as the paper does; tiny, 8x8, is for tests.
+        out: a new folder for the run: config, checkpoint, metrics, model, report and pictures.
+        data: images: a folder of MNIST's or CIFAR-10's files, or of pictures, or a .npy or .npz file.
+        preset: networks and recipe for points. default: what works best here; inflated: a generator that is
+            wider inside than the data; perpendicular: a critic with the penalty of Sec. 2.2, by direction or
+            exact; paper: 256 soft-ReLU features in 8 blocks, trained as printed.
+        objective: led: the density; gan: the same networks as a plain GAN, to compare samples with.
+        integral_samples: S of Eq. 3, samples of one estimate of the integral; 1 is the Wasserstein critic of Eq. 4.
         seed: of weights, data and noise.
         steps: how many steps.
         minutes: about how long to train, instead of steps; turned into steps once, before the first one.
         ops: fast: the kernels; reference: the same operators in plain PyTorch, to compare speed and results with.
+        strict: stop at a picture that cannot be used, instead of skipping it.
         resume: go on with the run in --out; other options are then those of that run.
     """
     if steps is not None and minutes is not None:
         raise InputError("--steps and --minutes: give one of the two")
-    for option, value in (("--steps", steps), ("--minutes", minutes)):
+    numbers = {"--steps": steps, "--minutes": minutes, "--integral-samples": integral_samples}
+    for option, value in numbers.items():
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"{option}: want a positive number, got {value}")
     check_seed(seed or 0)
-    if preset is not None and preset not in PRESETS:
-        raise InputError(f"--preset: want one of {', '.join(PRESETS)}, got {preset!r}")
-    source = open_source(data)
+    source, name = open_target(target, data, preset, strict)
     with join_world() as world:
-        first = world.rank == 0
-        console = Console(quiet=not first)
+        console = Console(quiet=world.rank > 0)
+        name_skipped(source, console)
         if resume:
-            asked = {"preset": preset, "seed": seed, "steps": steps, "minutes": minutes, "ops": ops}
-            run, config = _reopen(out, source, **asked)
+            asked: dict[str, Any] = {"seed": seed, "steps": steps, "minutes": minutes, "ops": ops}
+            asked |= {"preset": name if preset or data else None}
+            asked |= {"recipe.objective": objective, "recipe.integral_samples": integral_samples}
+            run, config = _reopen(out, source, asked)
             if run.model.is_file():
                 console.print(
                     f"{out} is finished: {config.steps} steps. led-fast evaluate {out} reports on it."
                 )
                 return 0
         else:
-            run = RunDirectory.create(out) if first else RunDirectory(out)
             config = TrainConfig.from_preset(
-                data, source.fingerprint, preset or "default", seed or 0, steps, minutes, ops or "fast"
+                source.name, source.fingerprint, name, seed or 0, steps, minutes, ops or "fast"
             )
-            if minutes is not None:
-                config = replace(config, steps=steps_in(minutes, config, source, world))
-                console.print(f"{minutes:g} minutes are {config.steps} steps on this machine")
-            if first:
-                write_json(run.config, {"version": __version__, **config.to_json()})
+            config = replace(config, recipe=_changed(config.recipe, objective, integral_samples))
+            run, config = _begin(out, config, source, world, console)
         train(run, config, source, console, world=world)
-    if first:
-        write_report(run, console)
+    if world.rank == 0:
+        write_report(run, source, console)
     return 0
 
 
-def _reopen(out: Path, source: DataSource, **asked: object) -> tuple[RunDirectory, TrainConfig]:
+def _changed(recipe: Recipe, objective: ObjectiveName | None, integral_samples: int | None) -> Recipe:
+    """A recipe with the options that were given; other integral samples are about as many a step."""
+    if objective is not None:
+        recipe = replace(recipe, objective=objective)
+    if integral_samples is not None:
+        integrals = max(1, recipe.integrals * recipe.integral_samples // integral_samples)
+        recipe = replace(recipe, integral_samples=integral_samples, integrals=integrals)
+    return recipe
+
+
+def _begin(
+    out: Path, config: TrainConfig, source: Source, world: World, console: Console
+) -> tuple[RunDirectory, TrainConfig]:
+    """Makes the folder of a new run, and turns minutes into steps."""
+    first = world.rank == 0
+    run = RunDirectory.create(out) if first else RunDirectory(out)
+    if config.minutes is not None:
+        config = replace(config, steps=steps_in(config.minutes, config, source, world))
+        console.print(f"{config.minutes:g} minutes are {config.steps} steps on this machine")
+    if first:
+        write_json(run.config, {"version": __version__, **config.to_json()})
+    return run, config
+
+
+def _reopen(out: Path, source: Source, asked: dict[str, Any]) -> tuple[RunDirectory, TrainConfig]:
     """Opens a run to go on with; InputError where an option that was given differs from the run's."""
     run = RunDirectory.open(out)
     content = read_json(run.config)
     content.pop("version", None)
     config = TrainConfig.from_json(content, str(run.config))
     for name, value in {"data": source.name, **asked}.items():
-        if value is not None and value != getattr(config, name):
-            raise InputError(f"--resume: {out} was started with {name} {getattr(config, name)}, not {value}")
-    check_content(run, config, source)
+        was = attrgetter(name)(config)
+        if value is not None and value != was:
+            option = name.rpartition(".")[2].replace("_", "-")
+            raise InputError(f"--resume: {out} was started with {option} {was}, not {value}")
+    check_content(config, source)
     return run, config

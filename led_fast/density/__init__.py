@@ -4,6 +4,7 @@ from led_fast.density.annealed import AnnealedBracket, AnnealedEstimate, anneale
 from led_fast.density.bits import bits_per_dim
 from led_fast.density.cross_check import CrossCheck, cross_check
 from led_fast.density.diagnostics import effective_sample_size, max_weight_share, pareto_k
+from led_fast.density.latent import LatentAscent, ascend, far_latents, interpolate
 from led_fast.density.micro_batch import in_micro_batches
 from led_fast.density.mode import eval_mode
 from led_fast.density.model import DensityModel, RefinedSample
@@ -34,21 +35,25 @@ __all__ = [
     "DensityModel",
     "KLGate",
     "KernelProposal",
+    "LatentAscent",
     "NormalizerEstimate",
     "Proposal",
     "ProposalDraw",
     "QuadratureEstimate",
     "RefinedSample",
     "annealed_log_normalizer",
+    "ascend",
     "bits_per_dim",
     "critic_loss",
     "cross_check",
     "effective_sample_size",
     "estimate_log_normalizer",
     "eval_mode",
+    "far_latents",
     "floored_target",
     "forward_kl_loss",
     "in_micro_batches",
+    "interpolate",
     "kl_gate",
     "log_mean_exp",
     "max_weight_share",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 
-def in_micro_batches(critic: nn.Module, x: Tensor, size: int | None) -> Tensor:
+def in_micro_batches(critic: Callable[[Tensor], Tensor], x: Tensor, size: int | None) -> Tensor:
     """The critic of a batch, with the activations of at most `size` samples in memory at a time.
 
     Backward runs each micro-batch forward once more. A loss of the joined values, such as the log-sum-exp

@@ -4,7 +4,12 @@ from led_fast.evaluation.auroc import auroc
 from led_fast.evaluation.features import FeatureNetwork, open_features
 from led_fast.evaluation.frechet import frechet_distance
 from led_fast.evaluation.image_table import image_report_table
-from led_fast.evaluation.images import ImageEvaluation, bits_per_pixel, evaluate_images
+from led_fast.evaluation.images import (
+    ImageEvaluation,
+    bits_per_pixel,
+    evaluate_image_samples,
+    evaluate_images,
+)
 from led_fast.evaluation.modes import ModeCount, count_modes
 from led_fast.evaluation.normalizer import normalizer_report, quadrature_in_data_coordinates
 from led_fast.evaluation.quality import sample_quality
@@ -22,6 +27,7 @@ __all__ = [
     "bits_per_pixel",
     "count_modes",
     "evaluate",
+    "evaluate_image_samples",
     "evaluate_images",
     "frechet_distance",
     "image_report_table",

@@ -11,7 +11,10 @@ def image_report_table(report: dict[str, Any]) -> Table:
     table.add_column("quantity")
     table.add_column("value", justify="right")
     table.add_column("to compare", style="dim")
-    for name, value, form, comparison in [*_likelihood(report), *_quality(report), *_belief(report)]:
+    rows = _quality(report)
+    if "log_normalizer" in report:
+        rows = [*_likelihood(report), *rows, *_belief(report)]
+    for name, value, form, comparison in rows:
         table.add_row(name, "undefined" if value is None else form.format(value), comparison)
     return table
 

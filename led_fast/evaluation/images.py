@@ -35,7 +35,7 @@ class ImageEvaluation:
     Attributes:
         report: see `evaluate_images`.
         samples: the generator's, (n, C, H, W) float32.
-        log_prob: their log density under the critic, (n,), in nats.
+        log_prob: their log density under the critic, (n,), in nats; empty where there is no density.
     """
 
     report: dict[str, Any]
@@ -133,6 +133,23 @@ def evaluate_images(
         },
     }
     return ImageEvaluation(finite(report), draws.images, sample_log_prob)
+
+
+@torch.no_grad()
+def evaluate_image_samples(
+    model: DensityModel,
+    source: ImageSource,
+    seed: int,
+    features: FeatureNetwork | None = None,
+    samples: int = 10_000,
+) -> ImageEvaluation:
+    """Evaluates a generator alone, such as a plain GAN's: `quality` as in `evaluate_images`, nothing else."""
+    device = next(model.parameters()).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        images = torch.cat([model.sample(count).cpu() for count in _chunks(samples)])
+    quality = None if features is None else sample_quality(quantize(images), source, features)
+    return ImageEvaluation(finite({"quality": quality, "outliers": {}}), images, torch.empty(0))
 
 
 def bits_per_pixel(log_prob: float, dims: int, pixels: int) -> float:

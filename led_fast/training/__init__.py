@@ -1,21 +1,27 @@
 """Training runs: from a config to a model on disk, interruptible at any moment."""
 
-from led_fast.training.config import PRESETS, Ops, Recipe, TrainConfig
-from led_fast.training.model import load, load_model
+from led_fast.training.config import Ops, TrainConfig
+from led_fast.training.model import TrainedModel, load, load_model
+from led_fast.training.recipe import IMAGE_RECIPES, PRESETS, ObjectiveName, Recipe
 from led_fast.training.run import RunDirectory
 from led_fast.training.session import Interrupted, steps_in, train
+from led_fast.training.task import Source
 from led_fast.training.trainer import DivergenceError, Trainer
 from led_fast.training.world import PeerLostError, World, join_world
 
 __all__ = [
+    "IMAGE_RECIPES",
     "PRESETS",
     "DivergenceError",
     "Interrupted",
+    "ObjectiveName",
     "Ops",
     "PeerLostError",
     "Recipe",
     "RunDirectory",
+    "Source",
     "TrainConfig",
+    "TrainedModel",
     "Trainer",
     "World",
     "join_world",

@@ -9,7 +9,19 @@ from torch import Tensor, nn
 from led_fast.density import DensityModel
 from led_fast.errors import InputError
 from led_fast.flows import Affine, OneWayFlow
-from led_fast.models import toy_critic, toy_generator
+from led_fast.models import (
+    GaussianTailCritic,
+    ImageCritic,
+    ImageCriticConfig,
+    ImageGeneratorConfig,
+    ImagePreset,
+    ToyCriticConfig,
+    ToyGeneratorConfig,
+    image_critic,
+    image_generator,
+    toy_critic,
+    toy_generator,
+)
 from led_fast.training.checkpoint import load_state, save_state
 from led_fast.training.config import TrainConfig
 from led_fast.training.run import RunDirectory
@@ -79,8 +91,7 @@ def load_model(run: RunDirectory) -> TrainedModel:
         raise InputError(f"{run.path}: the run is not finished; go on with led-fast train … --resume")
     state = load_state(run.model, _KIND)
     config = TrainConfig.from_json(state["config"], str(run.model))
-    unit = torch.ones(2)
-    model = in_data_coordinates(toy_critic(config.critic), toy_generator(config.generator), 0 * unit, unit)
+    model = _untrained(config)
     try:
         model.load_state_dict(state["model"])
     except RuntimeError:
@@ -90,14 +101,37 @@ def load_model(run: RunDirectory) -> TrainedModel:
     return TrainedModel(model.eval(), config, state["seconds"])
 
 
+def plane_networks(config: TrainConfig) -> tuple[GaussianTailCritic, OneWayFlow]:
+    """The untrained critic and generator of a run on points in the plane."""
+    critic, generator = config.critic, config.generator
+    assert isinstance(critic, ToyCriticConfig) and isinstance(generator, ToyGeneratorConfig)
+    return toy_critic(critic), toy_generator(generator)
+
+
+def image_networks(config: TrainConfig) -> tuple[ImageCritic, OneWayFlow]:
+    """The untrained critic and generator of a run on images."""
+    critic, generator = config.critic, config.generator
+    assert isinstance(critic, ImageCriticConfig) and isinstance(generator, ImageGeneratorConfig)
+    channels, height, width = config.shape
+    preset = ImagePreset((channels, height, width), generator, critic)
+    return image_critic(preset), image_generator(preset)
+
+
+def _untrained(config: TrainConfig) -> DensityModel:
+    if config.is_image:
+        return DensityModel(*image_networks(config))
+    unit = torch.ones(2)
+    return in_data_coordinates(*plane_networks(config), 0 * unit, unit)
+
+
 def load(run: str | Path) -> DensityModel:
-    """Loads a finished run as a density of points in the data's own coordinates.
+    """Loads a finished run as a density in the data's own coordinates; of images, as pixels in [0, 1].
 
     Args:
         run: the folder that `led-fast train` wrote.
 
     Returns:
-        A `DensityModel` in eval mode whose `log_prob(x)`, (B, 2) -> (B,), in nats, is normalised.
+        A `DensityModel` in eval mode whose `log_prob(x)`, (B, 2) or (B, C, H, W) -> (B,), in nats, is normalised.
 
     Raises:
         InputError: the folder holds no run, an unfinished one, or a damaged model.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from led_fast.density import critic_loss, effective_sample_size, log_mean_exp, mixed_kl_loss
 from led_fast.flows import ScoredSample
-from led_fast.training.config import Recipe
+from led_fast.training.recipe import Recipe
 from led_fast.training.task import Task
 from led_fast.training.world import World
 

@@ -16,9 +16,9 @@ from led_fast.density import (
 )
 from led_fast.evaluation import count_modes, quadrature_in_data_coordinates
 from led_fast.flows import DiagonalNormal, OneWayFlow, ScoredSample
-from led_fast.models import toy_balance, toy_critic, toy_generator
+from led_fast.models import toy_balance
 from led_fast.training.config import TrainConfig
-from led_fast.training.model import in_data_coordinates
+from led_fast.training.model import in_data_coordinates, plane_networks
 from led_fast.training.schedule import geometric
 
 _SMALLEST_SPACING = 1e-3  # standard deviations; a single point, drawn again and again, has none
@@ -38,14 +38,19 @@ class PlaneTask:
     def __init__(self, config: TrainConfig, source: DataSource) -> None:
         recipe = config.recipe
         self.recipe, self.source = recipe, source
-        self.critic: nn.Module = toy_critic(config.critic)
-        self.generator = toy_generator(config.generator)
+        critic, self.generator = plane_networks(config)
+        self.critic: nn.Module = critic
+        self._classifier = critic.net
         self.balance: nn.Module | None = toy_balance()
         self.spacing = max(typical_spacing(self._draw(recipe.blurred_points)), _SMALLEST_SPACING)
         self.widths = torch.logspace(math.log10(self.spacing), 0, recipe.blur_widths)
         self.broad = DiagonalNormal(torch.zeros(2), recipe.broad_scale)
         balance = self.balance if recipe.balanced else None
         self.proposal = CoveringProposal(self.generator, self.broad, recipe.covering_share, balance)
+
+    def discriminate(self, x: Tensor) -> Tensor:
+        """The critic's network, without its tail."""
+        return self._classifier(x)
 
     def data(self, n: int, at: float) -> Tensor:
         """Draws n points, with the noise of that moment."""

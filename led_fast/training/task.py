@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.data import DataSource
+from led_fast.data.images import ImageSource
 from led_fast.density import DensityModel, ProposalDraw
 from led_fast.flows import OneWayFlow, ScoredSample
 from led_fast.training.config import TrainConfig
+from led_fast.training.image import ImageTask
 from led_fast.training.plane import PlaneTask
 
-Source = DataSource
+Source = DataSource | ImageSource
 
 
 class Task(Protocol):
@@ -32,6 +34,10 @@ class Task(Protocol):
     critic: nn.Module
     generator: OneWayFlow
     balance: nn.Module | None
+
+    def discriminate(self, x: Tensor) -> Tensor:
+        """The critic's network as the classifier of a plain GAN, without tail or support: (B, ...) -> (B,)."""
+        ...
 
     def data(self, n: int, at: float) -> Tensor:
         """Draws n training points."""
@@ -64,4 +70,4 @@ class Task(Protocol):
 
 def make_task(config: TrainConfig, source: Source) -> Task:
     """Builds the task that a config and its data make, with fresh networks."""
-    return PlaneTask(config, source)
+    return ImageTask(config, source) if isinstance(source, ImageSource) else PlaneTask(config, source)

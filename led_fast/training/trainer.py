@@ -49,6 +49,7 @@ class Trainer:
         self.config, self.recipe, self.source, self.world = config, recipe, source, world or World()
         self.task = make_task(config, source)
         self.critic, self.generator, self.balance = self.task.critic, self.task.generator, self.task.balance
+        self._function = self.task.discriminate if recipe.objective == "gan" else self.critic
         self.objective: Objective = OBJECTIVES[recipe.objective](self.task, recipe, self.world)
         critics = [self.critic] if self.balance is None else [self.critic, self.balance]
         self.critic_optimizer = Adam(
@@ -109,7 +110,7 @@ class Trainer:
         """The critic in bfloat16 where a GPU is, its value in float32."""
         device = self.task.device.type
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            return in_micro_batches(self.critic, x, self.recipe.micro_batch).float()
+            return in_micro_batches(self._function, x, self.recipe.micro_batch).float()
 
     def _descend(self, optimizer: Optimizer, clipped: nn.Module, loss: Tensor, name: str) -> None:
         optimizer.zero_grad()

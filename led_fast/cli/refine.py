@@ -1,0 +1,53 @@
+"""led-fast refine: unlikely samples of a run on images, moved uphill in density (Fig. 12)."""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from rich.console import Console
+from tyro.conf import arg
+
+from led_fast.cli.options import Run, check_new, check_seed, load_images_run
+from led_fast.density import ascend, far_latents
+from led_fast.errors import InputError
+from led_fast.figures import refinement_figure
+
+
+def refine_command(
+    run: Run,
+    out: Annotated[Path, arg(metavar="FILE")],
+    n: Annotated[int, arg(aliases=["-n"])] = 16,
+    nearest: float = 1.5,
+    farthest: float = 4.0,
+    steps: int = 100,
+    seed: int = 0,
+) -> int:
+    """Move latent values that are far from the mean uphill in the critic's value of their images.
+
+    led-fast refine runs/mnist --out refined.png
+
+    Args:
+        run: folder of a finished run on images.
+        out: a new .png file: each image before and after, with the critic's value, in nats, above it.
+        n: how many images.
+        nearest: how far away the first latent value is, in standard deviations.
+        farthest: how far away the last one is.
+        steps: of the ascent.
+        seed: of the latent values.
+    """
+    for option, value in (("-n", n), ("--steps", steps), ("--nearest", nearest)):
+        if not value > 0:
+            raise InputError(f"{option}: want a positive number, got {value}")
+    if not nearest <= farthest < 100:
+        raise InputError(f"--farthest: want a number from --nearest {nearest:g} to 100, got {farthest:g}")
+    check_seed(seed)
+    check_new(out, (".png",))
+    model, _ = load_images_run(run)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        latents = far_latents(model.generator, nearest, farthest, n)
+        moved = ascend(model.generator, model.critic, latents, steps)
+    refinement_figure(out, *moved)
+    before, after = moved.score_before.mean(), moved.score_after.mean()
+    Console().print(f"mean critic's value {before:.1f} nats before, {after:.1f} after {steps} steps")
+    return 0

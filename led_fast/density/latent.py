@@ -1,0 +1,109 @@
+"""Walks in the latent space of a generator: from sample to sample (Fig. 5), and uphill in density (Fig. 12)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from led_fast.density.mode import eval_mode
+from led_fast.flows import OneWayFlow
+
+
+class LatentAscent(NamedTuple):
+    """Samples before and after an ascent, (n, ...), and the critic's values there, (n,), in nats."""
+
+    before: Tensor
+    after: Tensor
+    score_before: Tensor
+    score_after: Tensor
+
+
+@torch.no_grad()
+def interpolate(generator: OneWayFlow, pairs: int, steps: int) -> Tensor:
+    """Samples along great circles between pairs of latent values.
+
+    The noise that layers add on the way is the same at every step of a row. A great circle, not a straight
+    line: halfway on a line between two normal draws lies a point that is shorter than nearly all draws.
+
+    Args:
+        generator: with a standard normal base.
+        pairs: number of rows.
+        steps: samples in a row, ends included, at least 2.
+
+    Returns:
+        (pairs, steps, ...).
+    """
+    if steps < 2:
+        raise ValueError(f"interpolate: steps must be at least 2, got {steps}")
+    start, end = (generator.base.rsample(pairs)[0] for _ in range(2))
+    draw = _with_fixed_noise(generator, start.device)
+    with eval_mode(generator):
+        rows = [draw(_slerp(start, end, i / (steps - 1))) for i in range(steps)]
+    return torch.stack(rows, dim=1)
+
+
+def ascend(
+    generator: OneWayFlow,
+    critic: Callable[[Tensor], Tensor],
+    latents: Tensor,
+    steps: int = 100,
+    learning_rate: float = 0.05,
+) -> LatentAscent:
+    """Moves latent values uphill in the critic's value of their samples, by Adam.
+
+    The noise that layers add on the way stays the same.
+
+    Args:
+        generator: maps latent values to samples.
+        critic: f, (n, ...) -> (n,).
+        latents: where to start, (n, ...).
+        steps: of Adam.
+        learning_rate: of Adam, in units of the base's standard deviation.
+    """
+    draw = _with_fixed_noise(generator, latents.device)
+    z = latents.clone().requires_grad_()
+    optimizer = torch.optim.Adam([z], learning_rate)
+    with eval_mode(generator, critic):
+        before = draw(latents).detach()
+        for _ in range(steps):
+            (z.grad,) = torch.autograd.grad(-critic(draw(z)).sum(), z)
+            optimizer.step()
+        with torch.no_grad():
+            after = draw(z)
+            return LatentAscent(before, after, critic(before), critic(after))
+
+
+def far_latents(generator: OneWayFlow, nearest: float, farthest: float, n: int) -> Tensor:
+    """Latent values in random directions, `nearest` to `farthest` standard deviations away: (n, ...).
+
+    A distance of r σ is r times that of a typical draw, √D σ: r = 1 is where samples come from.
+    """
+    z, _ = generator.base.rsample(n)
+    radius = torch.linspace(nearest, farthest, n, device=z.device, dtype=z.dtype)
+    scale = radius * math.sqrt(z[0].numel()) / z.flatten(1).norm(dim=1)
+    return z * scale.view(-1, *[1] * (z.dim() - 1))
+
+
+def _with_fixed_noise(generator: OneWayFlow, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """The generator as a function: the noise that its layers draw depends on the number of samples alone."""
+    devices = [device] if device.type == "cuda" else []
+    seed = int(torch.randint(2**62, ()))
+
+    def draw(z: Tensor) -> Tensor:
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            return generator(z)[0]
+
+    return draw
+
+
+def _slerp(start: Tensor, end: Tensor, at: float) -> Tensor:
+    """The point at a share of the great circle from start to end, (n, ...) each."""
+    cosine = torch.cosine_similarity(start.flatten(1), end.flatten(1)).clamp(-1, 1)
+    angle = cosine.acos().view(-1, *[1] * (start.dim() - 1))
+    sine = angle.sin().clamp(min=1e-6)
+    return ((1 - at) * angle).sin() / sine * start + (at * angle).sin() / sine * end

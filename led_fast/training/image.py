@@ -1,0 +1,79 @@
+"""Densities of images: dequantised pixels in the box [0, 1], which the generator fills and the critic ends at."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from led_fast.data.images import ImageSource
+from led_fast.density import DensityModel, ProposalDraw, estimate_log_normalizer
+from led_fast.figures import grid_figure
+from led_fast.flows import OneWayFlow, ScoredSample
+from led_fast.models import standardize
+from led_fast.training.config import TrainConfig
+from led_fast.training.model import image_networks
+
+_STANDARDIZED_BY = 5000  # images
+_NORMALIZER_SAMPLES = 2000
+_PREVIEW_SAMPLES = 64
+
+
+class ImageTask:
+    """A `Task` on dequantised images, on a GPU where there is one.
+
+    Args:
+        config: of the run.
+        source: its data.
+    """
+
+    def __init__(self, config: TrainConfig, source: ImageSource) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.recipe, self.source = config.recipe, source
+        critic, generator = image_networks(config)
+        standardize(generator, critic, source.sample(_STANDARDIZED_BY))
+        self.critic: nn.Module = critic.to(self.device)
+        self._classifier = critic.discriminate
+        self.generator = generator.to(self.device)
+        self.balance: nn.Module | None = None
+
+    def discriminate(self, x: Tensor) -> Tensor:
+        """The critic's network, without the density of independent pixels."""
+        return self._classifier(x)
+
+    def data(self, n: int, at: float) -> Tensor:
+        """Draws n training images, dequantised afresh."""
+        return self.source.sample(n, self.device)
+
+    @torch.no_grad()
+    def proposals(self, n: int, at: float) -> ProposalDraw:
+        """Draws n images of the generator, no more in memory at a time than the critic may have."""
+        size = self.recipe.micro_batch or n
+        parts = [self.generator.rsample(min(size, n - begin)) for begin in range(0, n, size)]
+        y, log_q = (torch.cat(pair) for pair in zip(*parts, strict=True))
+        return ProposalDraw(y, log_q, None)
+
+    def generated(self, n: int) -> ScoredSample:
+        """Draws n images; all gradients are those of `rsample`."""
+        y, log_q = self.generator.rsample(n)
+        return ScoredSample(y, log_q, log_q, log_q)
+
+    def target(self, f: Tensor, sample: ScoredSample, log_normalizer: float, at: float) -> Tensor:
+        """The critic itself."""
+        return f
+
+    def monitor(self, generator: OneWayFlow) -> dict[str, Any]:
+        """Nothing: no figure about images is cheap."""
+        return {}
+
+    def preview(self, generator: OneWayFlow, path: Path) -> None:
+        """Writes a PNG of the images of fixed latent values."""
+        torch.manual_seed(0)
+        grid_figure(path, generator.sample(_PREVIEW_SAMPLES), columns=8)
+
+    def model(self, critic: nn.Module, generator: OneWayFlow) -> DensityModel:
+        """The density of images; its log-normaliser by importance sampling, which `evaluate` questions."""
+        model = DensityModel(critic, generator)
+        if self.recipe.objective == "led":
+            model.set_log_normalizer(estimate_log_normalizer(critic, generator, _NORMALIZER_SAMPLES).value)
+        return model

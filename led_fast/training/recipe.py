@@ -1,0 +1,152 @@
+"""How critic and generator are trained, by preset."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+ObjectiveName = Literal["led", "gan"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of training, in standardised coordinates. Schedules go by the share of the steps that is done.
+
+    Attributes:
+        steps: default length of a run.
+        objective: "led", or "gan": the same networks as a plain GAN, which has no use for proposals, target and
+            their settings.
+        batch_size: data points a critic step.
+        integral_samples: S of Eq. 3, proposals of one estimate of the integral.
+        integrals: estimates a critic step, each from proposals of its own; the loss is their mean.
+        covering_share: share of the proposals that cover the plane instead of coming from the generator.
+        broad_share: share of a broad normal among those; the others are blurred data. All of them: App. B.3.
+        broad_scale: standard deviation of that normal.
+        blurred_points: data points that are blurred at a time.
+        blur_widths: number of widths of the blur, in a geometric series from the data's spacing to 1.
+        balanced: whether a classifier of the proposals shares the integral out between their two sources.
+        generator_batch: samples a generator step.
+        generator_steps: generator steps a critic step.
+        critic_learning_rate: of Adam, before decay.
+        generator_learning_rate: of Adam, before decay.
+        betas: of Adam.
+        critic_betas: of the critic's Adam, where they differ.
+        decay_from: share of the run after which both rates follow a half cosine.
+        decay_to: what is left of the rates at the end.
+        gradient_clip: largest norm of either network's gradient.
+        gradient_penalty: weight γ of γ/2 ‖∇f‖² at the data (R1).
+        penalty_interval: it is taken at every so many steps, that many times as heavy.
+        micro_batch: samples that the critic has in memory at a time; None: a whole step's.
+        forward_weight: weight of the forward KL in the generator's loss; the reverse KL has the rest.
+        entropy_weight: k of Eq. 5.
+        max_weight: clip of an importance weight in the forward KL, in units of the mean weight.
+        noise_start: standard deviation of the noise on the data at first; falls geometrically. 0: no noise.
+        noise_end: its last value, in units of the data's spacing.
+        noise_until: share of the run at which it has fallen.
+        floor_start: ε of the floor under the generator's target, until `floor_from`. 0: none.
+        floor_end: its value from `floor_until` on.
+        floor_from: share of the run at which it starts to fall.
+        floor_until: share of the run at which it has fallen.
+        ema: decay of the running averages of the weights, which make the model; 0 makes it of the last ones.
+    """
+
+    steps: int = 2000
+    objective: ObjectiveName = "led"
+    batch_size: int = 256
+    integral_samples: int = 384
+    integrals: int = 1
+    covering_share: float = 0.5
+    broad_share: float = 0.2
+    broad_scale: float = 1.5
+    blurred_points: int = 128
+    blur_widths: int = 5
+    balanced: bool = True
+    generator_batch: int = 256
+    generator_steps: int = 2
+    critic_learning_rate: float = 1e-3
+    generator_learning_rate: float = 3e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    critic_betas: tuple[float, float] | None = None
+    decay_from: float = 0.3
+    decay_to: float = 0.02
+    gradient_clip: float = 10.0
+    gradient_penalty: float = 0.0
+    penalty_interval: int = 1
+    micro_batch: int | None = None
+    forward_weight: float = 0.5
+    entropy_weight: float = 1.0
+    max_weight: float = 20.0
+    noise_start: float = 0.6
+    noise_end: float = 0.1
+    noise_until: float = 0.7
+    floor_start: float = 0.01
+    floor_end: float = 0.002
+    floor_from: float = 0.75
+    floor_until: float = 0.9
+    ema: float = 0.995
+
+
+PRESETS = {
+    "default": Recipe(),
+    "inflated": Recipe(),
+    "perpendicular": Recipe(),
+    "perpendicular_exact": Recipe(),
+    "paper": Recipe(
+        integral_samples=256,
+        covering_share=0.1,
+        broad_share=1.0,
+        balanced=False,
+        generator_steps=1,
+        generator_learning_rate=1e-3,
+        forward_weight=0.0,
+        noise_start=0.0,
+        floor_start=0.0,
+        ema=0.0,
+    ),
+}
+"""A recipe for every pair of networks in `led_fast.models`, by the pair's name."""
+
+
+PRESETS = {
+    "default": Recipe(),
+    "inflated": Recipe(),
+    "perpendicular": Recipe(),
+    "perpendicular_exact": Recipe(),
+    "paper": Recipe(
+        integral_samples=256,
+        covering_share=0.1,
+        broad_share=1.0,
+        balanced=False,
+        generator_steps=1,
+        generator_learning_rate=1e-3,
+        forward_weight=0.0,
+        noise_start=0.0,
+        floor_start=0.0,
+        ema=0.0,
+    ),
+}
+"""A recipe for every pair of networks in `led_fast.models`, by the pair's name."""
+
+_IMAGES = Recipe(
+    steps=5000,
+    batch_size=64,
+    integral_samples=64,
+    generator_batch=64,
+    generator_steps=1,
+    critic_learning_rate=2e-4,
+    generator_learning_rate=5e-4,
+    betas=(0.0, 0.99),
+    gradient_clip=100.0,
+    gradient_penalty=0.1,
+    penalty_interval=4,
+    forward_weight=0.0,
+    ema=0.998,
+)
+IMAGE_RECIPES = {
+    "tiny": _IMAGES,
+    "mnist32": _IMAGES,
+    "color32": _IMAGES,
+    "color64": _IMAGES,
+    "paper_mnist32": _IMAGES,
+    "paper_color32": _IMAGES,
+    "paper_color64": _IMAGES,
+}
+"""A recipe for every pair of networks in `led_fast.models.IMAGE_PRESETS`."""

@@ -1,0 +1,229 @@
+"""The command line on images: 8x8 blobs, a few steps of the `tiny` preset."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from led_fast.cli import main
+from led_fast.training import Trainer, load
+from led_fast.training.checkpoint import load_state
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def blobs(count, size=8, channels=1):
+    """Soft random shapes, (count, channels, size, size) uint8."""
+    coarse = 240 * torch.rand(count, channels, 2, 2)
+    return torch.nn.functional.interpolate(coarse, size=size, mode="bilinear").to(torch.uint8).numpy()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("data")
+    np.save(folder / "blobs.npy", blobs(300))
+    np.save(folder / "noise.npy", np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8))
+    np.save(folder / "color.npy", blobs(120, 32, 3))
+    np.save(folder / "large.npy", blobs(120, 16))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny_run(data):
+    path = data / "run"
+    assert run("train", "tiny", "--data", data / "blobs.npy", "--steps", 12, "--seed", 1, "--out", path) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def gan_run(data):
+    path = data / "gan"
+    options = ["--objective", "gan", "--steps", 3, "--out", path]
+    assert run("train", "tiny", "--data", data / "blobs.npy", *options) == 0
+    return path
+
+
+@pytest.fixture
+def refuse(capsys, monkeypatch):
+    """Runs a command that must be refused: exit code 2, one sentence on stderr, and not one training step."""
+    monkeypatch.setattr(Trainer, "step", lambda _: pytest.fail("a training step was taken"))
+
+    def refused(*arguments):
+        capsys.readouterr()
+        assert run(*arguments) == 2
+        message = capsys.readouterr().err
+        assert message.startswith("led-fast: ") and message.count("\n") == 1
+        return message
+
+    return refused
+
+
+def is_png(path):
+    return path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_train_writes_every_file(tiny_run):
+    names = {path.name for path in tiny_run.iterdir()} - {"tensorboard"}
+    assert names == {
+        "config.json",
+        "checkpoint.safetensors",
+        "metrics.jsonl",
+        "model.safetensors",
+        "report.json",
+        "density.png",
+        "samples-000012.png",
+    }
+    config = json.loads((tiny_run / "config.json").read_text())
+    assert (config["shape"], config["preset"], config["seed"]) == ([1, 8, 8], "tiny", 1)
+    report = json.loads((tiny_run / "report.json").read_text())
+    assert report["log_normalizer"].keys() >= {"value", "ci95", "ess_fraction", "pareto_k", "reliable"}
+    assert report["bits_per_dim_uniform"] == 8 and "passed" in report["kl_gate"]
+    assert is_png(tiny_run / "samples-000012.png") and is_png(tiny_run / "density.png")
+
+
+def test_a_loaded_model_is_a_density_of_images(tiny_run):
+    model = load(tiny_run)
+    images = model.sample(5)
+    assert images.shape == (5, 1, 8, 8) and images.min() >= 0 and images.max() <= 1
+    assert model.log_prob(images).isfinite().all()
+    assert (model.log_prob(images + 1) == -torch.inf).all()
+
+
+def test_evaluate_with_outliers(tiny_run, data, capsys):
+    assert run("evaluate", tiny_run, "--ood", data / "noise.npy", "--samples", 200) == 0
+    report = json.loads((tiny_run / "report.json").read_text())
+    assert (
+        report["outliers"].keys() == {"uniform noise", "noise.npy"}
+        and report["log_normalizer"]["samples"] == 200
+    )
+    assert "AUROC, test against noise.npy" in capsys.readouterr().out
+
+
+def test_sample_interpolate_and_refine(tiny_run, tmp_path, capsys):
+    for suffix in ("png", "npy"):
+        assert run("sample", tiny_run, "-n", 12, "--seed", 3, "--out", tmp_path / f"s.{suffix}") == 0
+    images = np.load(tmp_path / "s.npy")
+    assert images.shape == (12, 1, 8, 8) and images.dtype == np.uint8
+    assert run("interpolate", tiny_run, "--rows", 2, "--steps", 3, "--out", tmp_path / "i.png") == 0
+    assert run("refine", tiny_run, "-n", 4, "--steps", 20, "--out", tmp_path / "r.png") == 0
+    before, after = (
+        float(word) for word in capsys.readouterr().out.split() if word[-1].isdigit() and "." in word
+    )
+    assert after > before
+    assert all(is_png(tmp_path / name) for name in ("s.png", "i.png", "r.png"))
+
+
+def test_score_ranks_blobs_before_noise(tiny_run, data, tmp_path):
+    mixed = np.concatenate([np.load(data / "blobs.npy")[:20, 0], np.load(data / "noise.npy")[:20]])
+    np.save(tmp_path / "mixed.npy", mixed)
+    assert run("score", tiny_run, tmp_path / "mixed.npy", "--out", tmp_path / "scores.csv") == 0
+    with (tmp_path / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(int(row["rank"]) for row in rows) == list(range(1, 41))
+    assert sum(int(row["rank"]) <= 20 for row in rows[:20]) >= 18
+    values = [float(row["log_density"]) for row in rows]
+    assert values[0] == pytest.approx(-(float(rows[0]["bits_per_dim"]) - 8) * 64 * np.log(2), abs=0.01)
+
+
+def test_a_gan_has_samples_but_no_density(gan_run, data, tmp_path, refuse):
+    assert json.loads((gan_run / "report.json").read_text())["quality"] is None
+    assert run("sample", gan_run, "-n", 5, "--out", tmp_path / "s.png") == 0 and is_png(tmp_path / "s.png")
+    assert "is a plain GAN, which has no density" in refuse("score", gan_run, data / "blobs.npy")
+
+
+def test_resume_is_exact(data, tmp_path, monkeypatch, tiny_run):
+    step = Trainer.step
+
+    def interrupted(self):
+        if self.steps_done == 7:
+            raise KeyboardInterrupt
+        return step(self)
+
+    arguments = ["train", "tiny", "--data", data / "blobs.npy", "--out", tmp_path / "run"]
+    monkeypatch.setattr("led_fast.training.session.CHECKPOINT_EVERY", 5)
+    monkeypatch.setattr(Trainer, "step", interrupted)
+    assert run(*arguments, "--steps", 12, "--seed", 1) == 130
+    monkeypatch.setattr(Trainer, "step", step)
+    assert load_state(tmp_path / "run" / "checkpoint.safetensors", "checkpoint")["trainer"]["steps_done"] == 5
+    assert run(*arguments, "--resume") == 0
+    states = [
+        load_state(path / "model.safetensors", "model")["model"] for path in (tiny_run, tmp_path / "run")
+    ]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(data, tmp_path, monkeypatch, capsys):
+    written = []
+
+    def fill(_):
+        written.append(1)
+        if len(written) > 6:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("led_fast.training.session.CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr("os.fsync", fill)
+    out = tmp_path / "run"
+    assert run("train", "tiny", "--data", data / "blobs.npy", "--steps", 10, "--out", out) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    state = load_state(out / "checkpoint.safetensors", "checkpoint")
+    assert 0 < state["trainer"]["steps_done"] < 10
+    assert not [path for path in out.iterdir() if path.name.endswith(".tmp")]
+    assert not (out / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["tiny", "--out", "{new}"], "tiny: say where its images are, with --data DIR"),
+        (["ring", "--data", "{blobs}", "--out", "{new}"], "--data: goes with an image preset"),
+        (["tiny", "--data", "{blobs}", "--preset", "paper", "--out", "{new}"], "is for points in the plane"),
+        (["tiny", "--data", "{none}", "--out", "{new}"], "none"),
+        (["tiny", "--data", "{empty}", "--out", "{new}"], "holds no images"),
+        (["tiny", "--data", "{magic}", "--out", "{new}"], "train-images-idx3-ubyte"),
+        (
+            ["tiny", "--data", "{large}", "--out", "{new}"],
+            "tiny wants images of shape (1, 8, 8), got (1, 16, 16)",
+        ),
+        (["mnist32", "--data", "{color}", "--out", "{new}"], "for these, color32 or paper_color32"),
+        (["{empty}", "--out", "{new}"], "led-fast train mnist32 --data"),
+        (
+            ["tiny", "--data", "{blobs}", "--integral-samples", "0", "--out", "{new}"],
+            "--integral-samples: want",
+        ),
+        (["tiny", "--data", "{noise}", "--resume", "--out", "{run}"], "was started with data"),
+        (["mnist32", "--data", "{blobs}", "--resume", "--out", "{run}"], "mnist32 wants images of shape"),
+        (
+            ["tiny", "--data", "{blobs}", "--objective", "gan", "--resume", "--out", "{run}"],
+            "objective led, not gan",
+        ),
+        (["tiny", "--data", "{blobs}", "--integral-samples", "7", "--resume", "--out", "{run}"], "samples"),
+    ],
+)
+def test_train_refuses(data, tiny_run, tmp_path, refuse, arguments, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "magic").mkdir()
+    (tmp_path / "magic" / "train-images-idx3-ubyte").write_bytes(b"\0\0\x0d\x03" + bytes(100))
+    places = {name: tmp_path / name for name in ("new", "none", "empty", "magic")} | {"run": tiny_run}
+    places |= {name: data / f"{name}.npy" for name in ("blobs", "noise", "color", "large")}
+    assert message in refuse("train", *[argument.format(**places) for argument in arguments])
+    assert not (tmp_path / "new").exists()
+
+
+def test_other_commands_refuse(tiny_run, data, tmp_path, refuse):
+    assert "--refine: is for points" in refuse("sample", tiny_run, "--refine", "--out", tmp_path / "s.png")
+    assert "want a .png or .npy file for images" in refuse("sample", tiny_run)
+    assert "want images of shape (1, 8, 8)" in refuse("score", tiny_run, data / "large.npy")
+    assert "want a .csv file for images" in refuse(
+        "score", tiny_run, data / "blobs.npy", "--out", tmp_path / "s.npy"
+    )
+    assert "--samples: want at least 100" in refuse("evaluate", tiny_run, "--samples", 5)
+    assert "unknown features 'magic'" in refuse("evaluate", tiny_run, "--features", "magic")
+    assert "--rows: want at least 1" in refuse(
+        "interpolate", tiny_run, "--rows", 0, "--out", tmp_path / "i.png"
+    )
+    assert "--farthest: want" in refuse("refine", tiny_run, "--farthest", 1, "--out", tmp_path / "r.png")
