@@ -129,6 +129,13 @@ def test_sample_quality_compares_like_with_like():
     assert bad["distance"] > 20 * bad["distance_real"] and bad["distance_real"] == quality["distance_real"]
 
 
+def test_sample_quality_is_measured_from_the_test_images():
+    dark, bright = exact_source().split("train") // 4, 255 - exact_source(seed=1).split("train") // 4
+    source = ImageSource("shifted", ImageCollection(ImageSet(dark), ImageSet(bright[:500])))
+    quality = sample_quality(bright[500:1000], source, PIXELS)
+    assert quality["images"] == 500 and quality["distance"] < 0.01 * quality["distance_real"]
+
+
 # --- AUROC --------------------------------------------------------------------------------------------------
 
 
