@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import nn
 
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource, quantize
-from led_fast.density import DensityModel
+from led_fast.density import DensityModel, NormalizerEstimate
 from led_fast.errors import InputError
 from led_fast.evaluation import (
     FeatureNetwork,
@@ -24,6 +24,7 @@ from led_fast.evaluation import (
     sample_quality,
     score_images,
 )
+from led_fast.evaluation.image_normalizer import ImageNormalizer, estimate_image_normalizer
 from led_fast.flows import DiagonalNormal, GaussianConditional, OneWayFlow, Sigmoid, Slice
 
 SHAPE = (1, 4, 4)
@@ -54,6 +55,10 @@ class ExactCritic(nn.Module):
 
 def exact_generator(layers=None):
     return OneWayFlow(DiagonalNormal(torch.full(SHAPE, MEAN), SCALE), [*(layers or []), Sigmoid()])
+
+
+def evaluate_quickly(model, source, seed=0, temperatures=0, **options):
+    return evaluate_images(model, source, seed, temperatures=temperatures, **options)
 
 
 def exact_model(**critic):
@@ -159,7 +164,7 @@ def test_auroc_of_nothing_or_of_nan():
 
 def test_the_truth_gets_a_perfect_report():
     source = exact_source()
-    evaluation = evaluate_images(exact_model(), source, seed=0, features=PIXELS, samples=2000)
+    evaluation = evaluate_quickly(exact_model(), source, features=PIXELS, samples=2000)
     report = evaluation.report
     bits = ENTROPY / math.log(2) + 8
     error = report["bits_per_dim_standard_error"]
@@ -172,9 +177,12 @@ def test_the_truth_gets_a_perfect_report():
     assert pixel["test"] == pytest.approx(report["bits_per_dim"] - 7, abs=1e-9)
     assert pixel["samples_generator"] == pytest.approx(pixel["samples_critic"], abs=1e-5)
     normalizer = report["log_normalizer"]
-    assert normalizer["value"] == pytest.approx(3, abs=1e-3) == normalizer["used"]
-    assert normalizer["ess_fraction"] == pytest.approx(1, abs=1e-3)
-    assert normalizer["reliable"] and normalizer["reason"] == "" and normalizer["samples"] == 2000
+    assert normalizer["generator"]["value"] == pytest.approx(3, abs=1e-3) == normalizer["used"]
+    assert normalizer["generator"]["ess_fraction"] == pytest.approx(1, abs=1e-3)
+    assert (
+        normalizer["reliable"] and normalizer["reason"] == "" and normalizer["generator"]["samples"] == 2000
+    )
+    assert normalizer["pixels"]["value"] == pytest.approx(3, abs=0.05) and "annealed" not in normalizer
     assert report["generator_density"] == "exact"
     assert report["kl_generator_model"] == pytest.approx(0, abs=1e-3) and report["kl_gate"]["passed"]
     assert report["quality"]["distance"] == pytest.approx(report["quality"]["distance_real"], rel=0.5)
@@ -188,8 +196,8 @@ def test_a_known_divergence_is_reported():
     log_mean = DIMS * math.log(torch.trapezoid(_P * torch.exp(-0.7 * x), _Z).item())
     mean = DIMS * torch.trapezoid(_P * 0.7 * x, _Z).item()
     model = exact_model(offset=0.0, tilt=0.7)
-    report = evaluate_images(model, exact_source(), seed=0, samples=4000).report
-    assert report["log_normalizer"]["value"] == pytest.approx(log_mean, abs=0.05)
+    report = evaluate_quickly(model, exact_source(), samples=4000).report
+    assert report["log_normalizer"]["generator"]["value"] == pytest.approx(log_mean, abs=0.05)
     assert report["kl_generator_model"] == pytest.approx(log_mean + mean, abs=0.05)
     difference = report["bits_per_pixel"]["samples_critic"] - report["bits_per_pixel"]["samples_generator"]
     assert difference == pytest.approx(report["kl_generator_model"] / (DIMS * math.log(2)), rel=1e-6)
@@ -199,9 +207,9 @@ def test_a_known_divergence_is_reported():
 def test_the_models_own_log_normalizer_is_used_and_checked():
     model = exact_model()
     model.set_log_normalizer(1.0)  # by 2 nats too little
-    report = evaluate_images(model, exact_source(), seed=0, samples=2000).report
+    report = evaluate_quickly(model, exact_source(), samples=2000).report
     assert report["log_normalizer"]["used"] == 1 and not report["log_normalizer"]["reliable"]
-    assert "differs from the value in use by 2.00 nats" in report["log_normalizer"]["reason"]
+    assert "generator differs by +2.00 nats" in report["log_normalizer"]["reason"]
     assert report["kl_generator_model"] == pytest.approx(-2, abs=1e-3) and not report["kl_gate"]["passed"]
     assert report["bits_per_dim"] == pytest.approx(
         ENTROPY / math.log(2) + 8 - 2 / (DIMS * math.log(2)), abs=0.1
@@ -209,19 +217,76 @@ def test_the_models_own_log_normalizer_is_used_and_checked():
     assert math.isnan(exact_model().log_normalizer)
 
 
+def test_estimates_beyond_the_generators_reach():
+    # The generator draws one eighth of the mass, and its weights, all equal, cannot tell.
+    class Eighth(nn.Module):
+        base = exact_generator().base
+
+        def rsample(self, n):
+            x, log_q = exact_generator().rsample(64 * n)
+            inside = (x.flatten(1)[:, :3] > torch.sigmoid(torch.tensor(MEAN))).all(1)
+            return x[inside][:n], (log_q + 3 * math.log(2))[inside][:n]
+
+    model = DensityModel(exact_model().critic, Eighth())
+    torch.manual_seed(0)
+    normalizer = estimate_image_normalizer(model, exact_source(), samples=2000, temperatures=20, chains=500)
+    assert normalizer.generator.reliable and normalizer.annealed.reliable
+    assert normalizer.generator.value == pytest.approx(3 - 3 * math.log(2), abs=1e-3)
+    for estimate in (normalizer.pixels, normalizer.annealed):
+        assert estimate.value == pytest.approx(3, abs=0.1)
+    assert normalizer.best in (normalizer.pixels, normalizer.annealed)
+    assert "generator differs by -2.08 nats" in normalizer.objection(3.0)
+    assert "pixels differs" in normalizer.objection(normalizer.generator.value)
+
+
+def estimate(value, half_width=0.1, reliable=True):
+    ci95 = (value - half_width, value + half_width)
+    return NormalizerEstimate(
+        value, ci95, 2000, 20, 0.9, 0.001, 0.1, reliable, "" if reliable else "few weights"
+    )
+
+
+@pytest.mark.parametrize(
+    "generator, pixels, objection",
+    [
+        (estimate(1.0), estimate(-50.0, reliable=False), ""),  # one that is low says nothing
+        (estimate(1.29), estimate(1.0), ""),
+        (estimate(1.31), estimate(1.0), "generator differs by +0.31 nats"),
+        (estimate(1.0), estimate(3.9, reliable=False), ""),
+        (estimate(1.0), estimate(4.1, reliable=False), "pixels, which is unbiased, exceeds it by 3.1 nats"),
+        (estimate(1.0, reliable=False), estimate(0.0, reliable=False), "no estimate is reliable"),
+    ],
+)
+def test_what_speaks_against_a_normalizer(generator, pixels, objection):
+    assert ImageNormalizer(generator, pixels, None).objection(1.0) == objection
+
+
+def test_the_best_estimate_is_the_precise_one_unless_another_is_certainly_higher():
+    nan = dataclasses.replace(estimate(math.nan), ci95=(math.nan, math.nan))
+    precise, noisy, higher = estimate(1.0, 0.01), estimate(1.1, 0.5), estimate(2.0, 0.5)
+    assert ImageNormalizer(precise, noisy, None).best is precise
+    assert ImageNormalizer(precise, higher, None).best is higher
+    assert ImageNormalizer(nan, noisy, None).best is noisy and ImageNormalizer(noisy, nan, None).best is noisy
+
+
+def test_annealing_that_does_not_reach_the_density_is_left_out():
+    report = evaluate_quickly(
+        exact_model(offset=-math.inf), exact_source(), samples=100, temperatures=5
+    ).report
+    assert "annealed" not in report["log_normalizer"] and not report["log_normalizer"]["reliable"]
+
+
 def test_outliers():
     source = exact_source()
     same = exact_source(seed=1)
     bright = ImageSource("bright", ImageCollection(ImageSet(255 - exact_source(seed=2).split("train") // 4)))
     outliers = {"same": same, "bright": bright}
-    report = evaluate_images(exact_model(), source, seed=0, outliers=outliers, samples=1000).report[
-        "outliers"
-    ]
+    report = evaluate_quickly(exact_model(), source, outliers=outliers, samples=1000).report["outliers"]
     assert report["same"] == {"auroc": pytest.approx(0.5, abs=0.06), "images": 400}
     assert report["bright"]["auroc"] > 0.999 and report["uniform noise"]["auroc"] > 0.9
     wide = ImageSource("wide", ImageCollection(ImageSet(torch.zeros(200, 1, 4, 5, dtype=torch.uint8))))
     with pytest.raises(InputError, match=r"wide: want images of shape \(1, 4, 4\), got \(1, 4, 5\)"):
-        evaluate_images(exact_model(), source, seed=0, outliers={"wide": wide}, samples=100)
+        evaluate_quickly(exact_model(), source, outliers={"wide": wide}, samples=100)
 
 
 def test_a_generator_that_drops_coordinates_has_a_surrogate_density():
@@ -230,15 +295,13 @@ def test_a_generator_that_drops_coordinates_has_a_surrogate_density():
         [Slice(2, 1, GaussianConditional()), Sigmoid()],
     )
     model = DensityModel(exact_model().critic, flow)
-    assert (
-        evaluate_images(model, exact_source(), seed=0, samples=100).report["generator_density"] == "surrogate"
-    )
+    assert evaluate_quickly(model, exact_source(), samples=100).report["generator_density"] == "surrogate"
 
 
 def test_same_seed_same_report_and_the_global_generator_is_left_alone():
     model, source = exact_model(tilt=0.5), exact_source()
     state = torch.get_rng_state()
-    reports = [evaluate_images(model, source, seed, samples=200).report for seed in (3, 3, 4)]
+    reports = [evaluate_quickly(model, source, seed, samples=200).report for seed in (3, 3, 4)]
     assert reports[0] == reports[1] != reports[2]
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -251,14 +314,14 @@ def render(report):
 
 def test_the_table_says_what_cannot_be_believed():
     source = exact_source()
-    good = evaluate_images(exact_model(), source, seed=0, features=PIXELS, samples=1000).report
+    good = evaluate_quickly(exact_model(), source, features=PIXELS, samples=1000).report
     text = render(good)
     assert (
         "uniform density 8.00" in text and "Fréchet" in text and "pixels" in text and "UNRELIABLE" not in text
     )
     model = exact_model(tilt=40.0)
     model.set_log_normalizer(-1000.0)
-    bad = evaluate_images(model, source, seed=0, outliers={"same": source}, samples=100).report
+    bad = evaluate_quickly(model, source, outliers={"same": source}, samples=100).report
     text = render(bad)
     assert "UNRELIABLE, as log α is" in text and "FAILED" in text and "Fréchet" not in text
     bad["outliers"]["same"]["auroc"] = 0.3
@@ -266,10 +329,10 @@ def test_the_table_says_what_cannot_be_believed():
 
 
 def test_a_density_that_is_zero_everywhere_is_reported_as_undefined():
-    report = evaluate_images(exact_model(offset=-math.inf), exact_source(), seed=0, samples=100).report
-    assert report["bits_per_dim"] is None and report["log_normalizer"]["value"] is None
-    assert "every weight is zero" in report["log_normalizer"]["reason"]
-    assert "undefined" in render(report) and "FAILED" in render(report)
+    report = evaluate_quickly(exact_model(offset=-math.inf), exact_source(), samples=100).report
+    assert report["bits_per_dim"] is None and report["log_normalizer"]["used"] is None
+    text = render(report)
+    assert "every weight is zero" in text and "undefined" in text and "FAILED" in text
 
 
 def test_the_papers_bits_per_pixel():

@@ -56,16 +56,28 @@ def _quality(report: dict[str, Any]) -> list[_Row]:
 
 def _belief(report: dict[str, Any]) -> list[_Row]:
     normalizer, gate = report["log_normalizer"], report["kl_gate"]
-    low, high = normalizer["ci95"]
-    interval = "" if low is None or high is None else f"95 % interval {low:.2f} to {high:.2f}"
-    samples = normalizer["samples"]
+    estimates = (("generator", "the generator"), ("pixels", "independent pixels"), ("annealed", "annealing"))
+    rows = [
+        (f"log α by {title}", estimate["value"], "{:.2f}", _diagnostics(estimate))
+        for key, title in estimates
+        if (estimate := normalizer.get(key)) is not None
+    ]
     return [
-        ("log α", normalizer["value"], "{:.2f}", interval),
+        *rows,
         ("log α in use", normalizer["used"], "{:.2f}", ""),
-        ("effective sample size / S", normalizer["ess_fraction"], "{:.5f}", f"S = {samples}"),
-        ("largest weight's share", normalizer["max_weight_share"], "{:.5f}", f"1/S = {1 / samples:.5f}"),
-        ("Pareto k̂", normalizer["pareto_k"], "{:.2f}", "unreliable above 0.7"),
         ("log α is reliable", "yes" if normalizer["reliable"] else "NO", "{}", normalizer["reason"]),
         ("KL(generator ‖ model)", report["kl_generator_model"], "{:.2f} nats", "0"),
         ("KL gate", "passed" if gate["passed"] else "FAILED", "{}", "KL(generator ‖ model) ≥ 0"),
     ]
+
+
+def _diagnostics(estimate: dict[str, Any]) -> str:
+    if estimate["value"] is None:
+        return estimate["reason"]
+    low, high = ("-∞" if end is None else f"{end:.2f}" for end in estimate["ci95"])
+    k = "∞" if estimate["pareto_k"] is None else f"{estimate['pareto_k']:.2f}"
+    effective = estimate["ess_fraction"] * estimate["samples"]
+    return (
+        f"{low} to {high}; {effective:.0f} of {estimate['samples']} weights effective, largest "
+        f"{estimate['max_weight_share']:.1%}, k̂ {k}: {'reliable' if estimate['reliable'] else 'UNRELIABLE'}"
+    )

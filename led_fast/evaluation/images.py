@@ -9,22 +9,16 @@ import torch
 from torch import Tensor
 
 from led_fast.data.images import LEVELS, ImageSource, quantize
-from led_fast.density import (
-    DensityModel,
-    NormalizerEstimate,
-    bits_per_dim,
-    eval_mode,
-    kl_gate,
-    summarize_log_weights,
-)
+from led_fast.density import DensityModel, bits_per_dim, eval_mode, kl_gate
+from led_fast.density.normalizer import MIN_BATCHES
 from led_fast.errors import InputError
 from led_fast.evaluation.auroc import auroc
 from led_fast.evaluation.features import FeatureNetwork
+from led_fast.evaluation.image_normalizer import ImageNormalizer, estimate_image_normalizer
 from led_fast.evaluation.json_values import finite
 from led_fast.evaluation.quality import sample_quality
 from led_fast.flows import Slice
 
-_BATCHES = 20  # of importance weights
 _CHUNK = 250  # images at a time
 
 
@@ -46,12 +40,8 @@ class ImageEvaluation:
 @dataclass(frozen=True)
 class _Draws:
     images: Tensor  # (n, C, H, W)
-    log_q: Tensor  # (batches, n / batches)
-    log_n: Tensor  # the critic's, of the same shape
-
-    @property
-    def log_weights(self) -> Tensor:
-        return self.log_n - self.log_q
+    log_q: Tensor  # (n,)
+    log_n: Tensor  # the critic's, (n,)
 
 
 @torch.no_grad()
@@ -62,6 +52,8 @@ def evaluate_images(
     features: FeatureNetwork | None = None,
     outliers: Mapping[str, ImageSource] | None = None,
     samples: int = 10_000,
+    temperatures: int = 500,
+    chains: int = 400,
 ) -> ImageEvaluation:
     """Evaluates a density of images.
 
@@ -71,8 +63,9 @@ def evaluate_images(
       density, 8; `bits_per_dim_train` of as many training images.
     - `bits_per_pixel`: the unit of the paper's b/p, see `bits_per_pixel`; for test images, for samples under
       the generator and under the critic, and for the uniform density.
-    - `log_normalizer`: log α from new draws with all diagnostics, and `used`, the value in all densities here:
-      the model's own, or where it has none, an estimate from other draws.
+    - `log_normalizer`: the estimates of log α (`generator`, `pixels`, `annealed`) with their diagnostics, see
+      `estimate_image_normalizer`; `used`, the value in all densities here: the model's own, or where it has none
+      the best estimate; and whether that is `reliable`, see `ImageNormalizer.objection`.
     - `kl_generator_model`, KL(q ‖ p) in nats, and `kl_gate`; `generator_density` says whether log q is exact,
       or a surrogate because the generator drops coordinates.
     - `quality`: see `sample_quality`; None without `features`.
@@ -85,7 +78,9 @@ def evaluate_images(
         seed: of every draw made here.
         features: the network that judges the samples.
         outliers: other images by name, of the same shape.
-        samples: number of generated images and importance weights, and the most held-out images.
+        samples: number of generated images and of weights, and the most held-out images.
+        temperatures: of the annealing, see `estimate_image_normalizer`.
+        chains: of the annealing.
 
     Raises:
         InputError: outliers of another shape.
@@ -99,16 +94,17 @@ def evaluate_images(
         torch.manual_seed(seed)
         held_out, train = source.held_out(samples), source.sample(min(samples, len(source.split("test"))))
         draws = _draw(model, samples)
-        log_alpha, half_width = _log_normalizer(model, samples)
+        normalizer = estimate_image_normalizer(model, source, samples, temperatures, chains)
         log_n = {name: _log_n(model, x) for name, x in (("test", held_out), ("train", train))}
         log_n["uniform noise"] = _log_n(model, torch.rand_like(held_out))
         for name, other in outliers.items():
             log_n[name] = _log_n(model, other.held_out(samples))
+    log_alpha, half_width = _used(model, normalizer)
+    objection = normalizer.objection(log_alpha)
+    gate = kl_gate(draws.log_n - draws.log_q, log_alpha, half_width)
     dims, pixels = math.prod(source.shape), math.prod(source.shape[1:])
     log_prob = {name: value - log_alpha for name, value in log_n.items()}
-    sample_log_prob = draws.log_n.flatten() - log_alpha
-    estimate = summarize_log_weights(draws.log_weights)
-    gate = kl_gate(draws.log_weights, log_alpha, half_width)
+    sample_log_prob = draws.log_n - log_alpha
     sliced = any(isinstance(module, Slice) for module in model.generator.modules())
     report = {
         "held_out_images": len(held_out),
@@ -122,7 +118,12 @@ def evaluate_images(
             "samples_critic": bits_per_pixel(sample_log_prob.mean().item(), dims, pixels),
             "uniform": bits_per_pixel(0.0, dims, pixels),
         },
-        "log_normalizer": _normalizer(estimate, log_alpha),
+        "log_normalizer": {
+            "used": log_alpha,
+            "reliable": not objection,
+            "reason": objection,
+            **{name: asdict(estimate) for name, estimate in normalizer.estimates.items()},
+        },
         "generator_density": "surrogate" if sliced else "exact",
         "kl_generator_model": gate.kl,
         "kl_gate": gate._asdict(),
@@ -167,28 +168,14 @@ def bits_per_pixel(log_prob: float, dims: int, pixels: int) -> float:
 
 
 def _draw(model: DensityModel, samples: int) -> _Draws:
-    per_batch = -(-samples // _BATCHES)
+    batches = max(MIN_BATCHES, -(-samples // _CHUNK))
     images, log_q, log_n = [], [], []
-    for _ in range(_BATCHES):
-        for count in _chunks(per_batch):
-            y, density = model.generator.rsample(count)
-            images.append(y.cpu())
-            log_q.append(density.double().cpu())
-            log_n.append(model.unnormalized_log_prob(y).double().cpu())
-    shape = (_BATCHES, per_batch)
-    return _Draws(torch.cat(images), torch.cat(log_q).view(shape), torch.cat(log_n).view(shape))
-
-
-def _chunks(count: int) -> list[int]:
-    return [min(_CHUNK, count - start) for start in range(0, count, _CHUNK)]
-
-
-def _log_normalizer(model: DensityModel, samples: int) -> tuple[float, float]:
-    """The log α in use, and the half-width of its confidence interval."""
-    if not bool(model.log_normalizer.isnan()):
-        return model.log_normalizer.item(), 0.0
-    estimate = summarize_log_weights(_draw(model, samples).log_weights)
-    return estimate.value, estimate.ci95[1] - estimate.value
+    for _ in range(batches):
+        y, density = model.generator.rsample(-(-samples // batches))
+        images.append(y.cpu())
+        log_q.append(density.double().cpu())
+        log_n.append(model.unnormalized_log_prob(y).double().cpu())
+    return _Draws(torch.cat(images), torch.cat(log_q), torch.cat(log_n))
 
 
 def _log_n(model: DensityModel, images: Tensor) -> Tensor:
@@ -197,17 +184,11 @@ def _log_n(model: DensityModel, images: Tensor) -> Tensor:
     return torch.cat([model.unnormalized_log_prob(chunk.to(device)).double().cpu() for chunk in chunks])
 
 
-def _normalizer(estimate: NormalizerEstimate, used: float) -> dict[str, Any]:
-    """The new estimate, called reliable only if the value in use lies within twice its interval."""
-    low, high = estimate.ci95
-    distance = abs(estimate.value - used)
-    agrees = distance <= high - low
-    objection = "" if agrees else f"differs from the value in use by {distance:.2f} nats"
-    return asdict(estimate) | {
-        "used": used,
-        "reliable": estimate.reliable and agrees,
-        "reason": "; ".join(filter(None, (estimate.reason, objection))),
-    }
+def _used(model: DensityModel, normalizer: ImageNormalizer) -> tuple[float, float]:
+    """The log α in use, and the half-width of its confidence interval."""
+    if not bool(model.log_normalizer.isnan()):
+        return model.log_normalizer.item(), 0.0
+    return normalizer.best.value, normalizer.best.ci95[1] - normalizer.best.value
 
 
 def _standard_error(values: Tensor) -> float:

@@ -1,0 +1,119 @@
+"""Log α of a critic of images, by estimates that do not share their blind spots."""
+
+import contextlib
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from led_fast.data.images import ImageSource
+from led_fast.density import (
+    AnnealedEstimate,
+    DensityModel,
+    NormalizerEstimate,
+    annealed_log_normalizer,
+    estimate_log_normalizer,
+)
+from led_fast.density.normalizer import MIN_BATCHES
+from led_fast.flows import DiagonalNormal, OneWayFlow, Sigmoid
+
+_FITTED = 5000  # images
+_LEAST_SCALE = 0.5  # of a pixel's logit
+_EXCESS = 3.0  # nats: an unbiased estimate exceeds α by more with a probability of 5 % at most (Markov)
+_TOLERANCE = 0.1  # nats: two standard errors at the least effective sample size that is called reliable
+_CHUNK = 250  # images at a time
+
+
+@dataclass(frozen=True)
+class ImageNormalizer:
+    """Three estimates of log α; each is low rather than high: where they differ, the high ones are right.
+
+    Attributes:
+        generator: by importance sampling from the generator.
+        pixels: by importance sampling from independent pixels, see `pixel_proposal`.
+        annealed: by annealed importance sampling from independent pixels; None where it was not asked for or did not
+            reach the critic's density.
+    """
+
+    generator: NormalizerEstimate
+    pixels: NormalizerEstimate
+    annealed: AnnealedEstimate | None
+
+    @property
+    def estimates(self) -> dict[str, NormalizerEstimate]:
+        """The estimates that there are, by name."""
+        found = {"generator": self.generator, "pixels": self.pixels, "annealed": self.annealed}
+        return {name: estimate for name, estimate in found.items() if estimate is not None}
+
+    @property
+    def best(self) -> NormalizerEstimate:
+        """The one whose interval begins highest."""
+        return max(self.estimates.values(), key=lambda e: (_lowest(e.ci95[0]), _lowest(e.value)))
+
+    def objection(self, used: float) -> str:
+        """What speaks against a value of log α; empty where nothing does.
+
+        Some estimate must be reliable by its own diagnostics; every reliable one must have the value within 0.1
+        nats of twice its interval; and none, reliable or not, may exceed it by more than 3 nats.
+        """
+        objections = []
+        if not any(estimate.reliable for estimate in self.estimates.values()):
+            objections.append("no estimate is reliable")
+        for name, estimate in self.estimates.items():
+            low, high = estimate.ci95
+            difference = estimate.value - used
+            if estimate.reliable and abs(difference) > high - low + _TOLERANCE:
+                objections.append(f"{name} differs by {difference:+.2f} nats")
+            elif difference > _EXCESS:
+                objections.append(f"{name}, which is unbiased, exceeds it by {difference:.1f} nats")
+        return "; ".join(objections)
+
+
+def estimate_image_normalizer(
+    model: DensityModel,
+    source: ImageSource,
+    samples: int = 10_000,
+    temperatures: int = 500,
+    chains: int = 400,
+) -> ImageNormalizer:
+    """Estimates log α of a model's critic in three ways.
+
+    The generator's weights seldom suffice at a thousand dimensions and more: log q would have to follow the
+    critic within a nat or so. Annealing needs a critic that is differentiable, and some `temperatures` x `chains`
+    evaluations of its gradient.
+
+    Args:
+        model: of images in [0, 1].
+        source: its data, to which the pixels are fitted.
+        samples: of each of the two proposals.
+        temperatures: of the annealing; 0: none.
+        chains: of the annealing.
+    """
+    pixels = pixel_proposal(source.sample(_FITTED)).to(next(model.parameters()).device)
+    batches = max(MIN_BATCHES, -(-samples // _CHUNK))
+    by_generator, by_pixels = (
+        estimate_log_normalizer(model.critic, proposal, samples, batches)
+        for proposal in (model.generator, pixels)
+    )
+    annealed = None
+    if temperatures:
+        with contextlib.suppress(RuntimeError):  # the critic's density was not reached
+            bracket = annealed_log_normalizer(model.critic, pixels, temperatures=temperatures, chains=chains)
+            annealed = bracket.forward
+    return ImageNormalizer(by_generator, by_pixels, annealed)
+
+
+def _lowest(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
+
+
+def pixel_proposal(images: Tensor) -> OneWayFlow:
+    """Independent pixels whose logits are normal, with the mean and the standard deviation of those of images.
+
+    Args:
+        images: (n, C, H, W) in (0, 1).
+    """
+    logits = torch.logit(images.double())
+    scale = logits.std(0).clamp(min=_LEAST_SCALE)
+    return OneWayFlow(DiagonalNormal(logits.mean(0).float(), scale.float()), [Sigmoid()])
