@@ -3,6 +3,7 @@
 from led_fast.evaluation.auroc import auroc
 from led_fast.evaluation.features import FeatureNetwork, open_features
 from led_fast.evaluation.frechet import frechet_distance
+from led_fast.evaluation.image_normalizer import ImageNormalizer, estimate_image_normalizer
 from led_fast.evaluation.image_table import image_report_table
 from led_fast.evaluation.images import (
     ImageEvaluation,
@@ -21,11 +22,13 @@ __all__ = [
     "Evaluation",
     "FeatureNetwork",
     "ImageEvaluation",
+    "ImageNormalizer",
     "ImageScore",
     "ModeCount",
     "auroc",
     "bits_per_pixel",
     "count_modes",
+    "estimate_image_normalizer",
     "evaluate",
     "evaluate_image_samples",
     "evaluate_images",
