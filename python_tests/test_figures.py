@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from led_fast.data import grid, ring
-from led_fast.figures import density_figure
+from led_fast.figures import density_figure, sample_figure
 
 
 @pytest.mark.parametrize("make", [ring, grid])
@@ -21,3 +21,10 @@ def test_density_figure_of_unknown_truth(tmp_path):
     density_figure(tmp_path / "a.png", lambda x: -x.square().sum(1), None, data, drawn)
     image = matplotlib.image.imread(tmp_path / "a.png")
     assert image.shape[0] == image.shape[1] and image[..., :3].std() > 0.1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n", [1, 2, 50])
+def test_sample_figure_of_few_points(tmp_path, n):
+    sample_figure(tmp_path / "a.png", torch.randn(n, 2).double(), lambda x: -x.square().sum(1))
+    assert matplotlib.image.imread(tmp_path / "a.png")[..., :3].std() > 0.05

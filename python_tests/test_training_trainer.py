@@ -71,7 +71,13 @@ def test_every_preset_takes_steps_that_move_every_weight(preset):
     before = copy.deepcopy(trainer.state_dict())
     for _ in range(3):
         metrics = trainer.step()
-    assert set(metrics) == {"critic_loss", "generator_loss", "ess_fraction", "log_normalizer"}
+    assert set(metrics) == {
+        "critic_loss",
+        "generator_loss",
+        "kl_generator_model",
+        "ess_fraction",
+        "log_normalizer",
+    }
     assert 0 < metrics["ess_fraction"] <= 1
     for network in (trainer.critic, trainer.generator):
         for name, parameter in network.named_parameters():

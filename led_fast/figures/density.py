@@ -91,9 +91,9 @@ def sample_figure(path: Path, points: Tensor, log_density: LogDensity) -> None:
 
 
 def _window(points: Tensor) -> Window:
-    """A window around points, a quarter wider than they are."""
+    """A window around points, a quarter wider than they are; one unit along an axis that they do not spread over."""
     low, high = points.double().min(0).values, points.double().max(0).values
-    pad = (high - low) / 8
+    pad = torch.where(high > low, (high - low) / 8, 0.5)
     (left, bottom), (right, top) = (low - pad).tolist(), (high + pad).tolist()
     return left, right, bottom, top
 

@@ -67,7 +67,7 @@ class LikelihoodObjective:
         return loss, metrics
 
     def generator_loss(self, critic: Critic, at: float) -> Loss:
-        """Mixed KL divergences between generator and critic; the metric is KL(q ‖ p) in nats."""
+        """Mixed KL divergences between generator and critic; a metric of its own is KL(q ‖ p) in nats."""
         recipe, world = self.recipe, self.world
         sample = self.task.generated(world.share(recipe.generator_batch, "generator_batch"))
         f = critic(sample.y)
@@ -77,7 +77,7 @@ class LikelihoodObjective:
             world.gather(target), joint, recipe.forward_weight, recipe.entropy_weight, recipe.max_weight
         )
         kl = (joint.log_q - world.gather(f)).mean().item() + self.log_normalizer
-        return loss, {"generator_loss": kl}
+        return loss, {"generator_loss": loss.item(), "kl_generator_model": kl}
 
 
 class GANObjective:

@@ -20,6 +20,7 @@ _PLAIN_LINES = 20  # over a whole run
 _SHOWN = {
     "critic {critic_loss:.3f}": "critic_loss",
     "generator {generator_loss:.3f}": "generator_loss",
+    "KL(q ‖ p) {kl_generator_model:.3f}": "kl_generator_model",
     "ESS/S {ess_fraction:.2f}": "ess_fraction",
     "log α {log_normalizer:.3f}": "log_normalizer",
     "modes {modes}/{modes_total}": "modes",
