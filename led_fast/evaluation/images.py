@@ -148,7 +148,8 @@ def evaluate_image_samples(
     device = next(model.parameters()).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        images = torch.cat([model.sample(count).cpu() for count in _chunks(samples)])
+        counts = [min(_CHUNK, samples - start) for start in range(0, samples, _CHUNK)]
+        images = torch.cat([model.sample(count).cpu() for count in counts])
     quality = None if features is None else sample_quality(quantize(images), source, features)
     return ImageEvaluation(finite({"quality": quality, "outliers": {}}), images, torch.empty(0))
 
