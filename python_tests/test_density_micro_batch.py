@@ -60,6 +60,8 @@ def test_squared_gradient_and_its_own_gradient():
     x = torch.randn(4, 2, 3, dtype=torch.float64)
     value = squared_gradient(critic, x)
     torch.testing.assert_close(value, 4 * critic(x) * matrix.square().sum())
+    in_millimetres = squared_gradient(lambda y: critic(y / 1000), 1000 * x, unit=1000.0)
+    torch.testing.assert_close(in_millimetres, value)
     assert torch.autograd.gradcheck(
         lambda m: squared_gradient(lambda y: (m * y).sum((1, 2)).square(), x), matrix
     )

@@ -8,12 +8,17 @@ import torch
 from torch import Tensor
 
 
-def squared_gradient(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """`‖∇f(x)‖²` of each sample, differentiable in the critic: (B, ...) -> (B,).
+def squared_gradient(critic: Callable[[Tensor], Tensor], x: Tensor, unit: Tensor | float = 1.0) -> Tensor:
+    """`‖unit ∇f(x)‖²` of each sample, differentiable in the critic: (B, ...) -> (B,).
 
     Half its mean over data points is the R1 penalty of Mescheder et al. 2018, "Which Training Methods for
     GANs do actually Converge?".
+
+    Args:
+        critic: f, (B, ...) -> (B,).
+        x: (B, ...).
+        unit: broadcasts to x; the length in each coordinate over which a change of f counts.
     """
     x = x.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
-    return gradient.flatten(1).square().sum(dim=1)
+    return (unit * gradient).flatten(1).square().sum(dim=1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.data.images import ImageSource
-from led_fast.density import DensityModel, ProposalDraw, estimate_log_normalizer
+from led_fast.density import DensityModel, ProposalDraw, estimate_log_normalizer, squared_gradient
 from led_fast.figures import grid_figure
 from led_fast.flows import OneWayFlow, ScoredSample
 from led_fast.models import standardize
@@ -32,14 +32,18 @@ class ImageTask:
         self.recipe, self.source = config.recipe, source
         critic, generator = image_networks(config)
         standardize(generator, critic, source.sample(_STANDARDIZED_BY))
-        self.critic: nn.Module = critic.to(self.device)
-        self._classifier = critic.discriminate
+        self._critic = critic.to(self.device)
+        self.critic: nn.Module = self._critic
         self.generator = generator.to(self.device)
         self.balance: nn.Module | None = None
 
     def discriminate(self, x: Tensor) -> Tensor:
         """The critic's network, without the density of independent pixels."""
-        return self._classifier(x)
+        return self._critic.discriminate(x)
+
+    def squared_gradient(self, x: Tensor) -> Tensor:
+        """By the standardised logits of the pixels, the coordinates in which all of them have unit variance."""
+        return squared_gradient(self._critic.discriminate, x, x * (1 - x) * self._critic.scale)
 
     def data(self, n: int, at: float) -> Tensor:
         """Draws n training images, dequantised afresh."""

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from led_fast.density import critic_loss, effective_sample_size, log_mean_exp, mixed_kl_loss
-from led_fast.flows import ScoredSample
+from led_fast.flows import ScoredSample, flow_log_prob
 from led_fast.training.recipe import Recipe
 from led_fast.training.task import Task
 from led_fast.training.world import World
@@ -23,10 +23,10 @@ class Objective(Protocol):
     """The two losses of a step, each of the joint batch of all processes.
 
     Attributes:
-        log_normalizer: running average of log α; 0 where there is none.
+        log_normalizer: running average of log α; None where there is none yet.
     """
 
-    log_normalizer: float
+    log_normalizer: float | None
 
     def critic_loss(self, critic: Critic, x: Tensor, at: float) -> Loss:
         """The loss of data x and fresh proposals; `at` is the share of the run that is done."""
@@ -42,7 +42,7 @@ class LikelihoodObjective:
 
     def __init__(self, task: Task, recipe: Recipe, world: World) -> None:
         self.task, self.recipe, self.world = task, recipe, world
-        self.log_normalizer = 0.0  # for the floor under the generator's target
+        self.log_normalizer: float | None = None  # for the floor under the generator's target
 
     def critic_loss(self, critic: Critic, x: Tensor, at: float) -> Loss:
         """Negative log-likelihood in nats, and the balance's loss."""
@@ -55,8 +55,8 @@ class LikelihoodObjective:
 
         log_weights = (f_proposal - log_q).detach()
         log_normalizer = log_mean_exp(log_weights).item()
-        momentum = _NORMALIZER_MOMENTUM if at > 0 else 0.0
-        self.log_normalizer = momentum * self.log_normalizer + (1 - momentum) * log_normalizer
+        before = log_normalizer if self.log_normalizer is None else self.log_normalizer
+        self.log_normalizer = _NORMALIZER_MOMENTUM * before + (1 - _NORMALIZER_MOMENTUM) * log_normalizer
         metrics = {
             "critic_loss": loss.item(),
             "ess_fraction": effective_sample_size(log_weights) / len(log_weights),
@@ -67,16 +67,29 @@ class LikelihoodObjective:
         return loss, metrics
 
     def generator_loss(self, critic: Critic, at: float) -> Loss:
-        """Mixed KL divergences between generator and critic; a metric of its own is KL(q ‖ p) in nats."""
+        """The likelihood of data, mixed with KL divergences to the critic; metrics in nats."""
+        recipe = self.recipe
+        weight = 1.0 if at < recipe.warm_up else recipe.likelihood_weight
+        if weight == 0:
+            return self._divergence(critic, at)
+        x = self.task.data(self.world.share(recipe.batch_size, "batch_size"), at)
+        likelihood = -self.world.gather(flow_log_prob(self.task.generator, x)).mean()
+        metrics = {"generator_nll": likelihood.item()}
+        if weight == 1:
+            return likelihood, metrics
+        divergence, more = self._divergence(critic, at)
+        return weight * likelihood + (1 - weight) * divergence, metrics | more
+
+    def _divergence(self, critic: Critic, at: float) -> Loss:
         recipe, world = self.recipe, self.world
         sample = self.task.generated(world.share(recipe.generator_batch, "generator_batch"))
-        f = critic(sample.y)
-        target = self.task.target(f, sample, self.log_normalizer, at)
+        f, log_normalizer = critic(sample.y), self.log_normalizer or 0.0
+        target = self.task.target(f, sample, log_normalizer, at)
         joint = ScoredSample(sample.y, *map(world.gather, sample[1:]))
         loss = mixed_kl_loss(
             world.gather(target), joint, recipe.forward_weight, recipe.entropy_weight, recipe.max_weight
         )
-        kl = (joint.log_q - world.gather(f)).mean().item() + self.log_normalizer
+        kl = (joint.log_q - world.gather(f)).mean().item() + log_normalizer
         return loss, {"generator_loss": loss.item(), "kl_generator_model": kl}
 
 
@@ -86,9 +99,8 @@ class GANObjective:
     The non-saturating losses of Goodfellow et al. 2014, "Generative Adversarial Nets".
     """
 
-    log_normalizer = 0.0
-
     def __init__(self, task: Task, recipe: Recipe, world: World) -> None:
+        self.log_normalizer: float | None = None
         self.task, self.recipe, self.world = task, recipe, world
 
     def critic_loss(self, critic: Critic, x: Tensor, at: float) -> Loss:

@@ -13,6 +13,7 @@ from led_fast.density import (
     KernelProposal,
     ProposalDraw,
     floored_target,
+    squared_gradient,
 )
 from led_fast.evaluation import count_modes, quadrature_in_data_coordinates
 from led_fast.flows import DiagonalNormal, OneWayFlow, ScoredSample
@@ -51,6 +52,10 @@ class PlaneTask:
     def discriminate(self, x: Tensor) -> Tensor:
         """The critic's network, without its tail."""
         return self._classifier(x)
+
+    def squared_gradient(self, x: Tensor) -> Tensor:
+        """Of the critic's network, without its tail."""
+        return squared_gradient(self._classifier, x)
 
     def data(self, n: int, at: float) -> Tensor:
         """Draws n points, with the noise of that moment."""

@@ -1,6 +1,6 @@
 """How critic and generator are trained, by preset."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 ObjectiveName = Literal["led", "gan"]
@@ -35,6 +35,10 @@ class Recipe:
         gradient_penalty: weight γ of γ/2 ‖∇f‖² at the data (R1).
         penalty_interval: it is taken at every so many steps, that many times as heavy.
         micro_batch: samples that the critic has in memory at a time; None: a whole step's.
+        likelihood_weight: weight, in the generator's loss, of its own -log q at the data; what follows has the
+            rest. For generators that can be inverted.
+        warm_up: share of the steps at first in which the generator learns by that alone, and the critic rests.
+        warm_up_learning_rate: of the generator in that time, where it differs.
         forward_weight: weight of the forward KL in the generator's loss; the reverse KL has the rest.
         entropy_weight: k of Eq. 5.
         max_weight: clip of an importance weight in the forward KL, in units of the mean weight.
@@ -71,6 +75,9 @@ class Recipe:
     gradient_penalty: float = 0.0
     penalty_interval: int = 1
     micro_batch: int | None = None
+    likelihood_weight: float = 0.0
+    warm_up: float = 0.0
+    warm_up_learning_rate: float | None = None
     forward_weight: float = 0.5
     entropy_weight: float = 1.0
     max_weight: float = 20.0
@@ -126,27 +133,44 @@ PRESETS = {
 """A recipe for every pair of networks in `led_fast.models`, by the pair's name."""
 
 _IMAGES = Recipe(
-    steps=5000,
+    steps=8000,
     batch_size=64,
-    integral_samples=64,
+    integral_samples=1,
+    integrals=64,
     generator_batch=64,
     generator_steps=1,
     critic_learning_rate=2e-4,
     generator_learning_rate=5e-4,
-    betas=(0.0, 0.99),
-    gradient_clip=100.0,
-    gradient_penalty=0.1,
+    betas=(0.5, 0.99),
+    decay_from=0.6,
+    gradient_clip=200.0,
+    gradient_penalty=0.2,
     penalty_interval=4,
+    likelihood_weight=0.5,
+    warm_up=0.6,
+    warm_up_learning_rate=1e-3,
     forward_weight=0.0,
     ema=0.998,
 )
+_PAPER_IMAGES = replace(
+    _IMAGES,
+    integral_samples=64,
+    integrals=1,
+    critic_learning_rate=1e-3,
+    generator_learning_rate=1e-3,
+    gradient_penalty=0.0,
+    likelihood_weight=0.0,  # what a generator drops cannot be inverted
+    warm_up=0.0,
+    ema=0.0,
+)
+
 IMAGE_RECIPES = {
     "tiny": _IMAGES,
     "mnist32": _IMAGES,
     "color32": _IMAGES,
     "color64": _IMAGES,
-    "paper_mnist32": _IMAGES,
-    "paper_color32": _IMAGES,
-    "paper_color64": _IMAGES,
+    "paper_mnist32": _PAPER_IMAGES,
+    "paper_color32": _PAPER_IMAGES,
+    "paper_color64": _PAPER_IMAGES,
 }
 """A recipe for every pair of networks in `led_fast.models.IMAGE_PRESETS`."""

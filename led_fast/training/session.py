@@ -25,6 +25,7 @@ CHECKPOINT_EVERY = 50  # steps
 _KIND = "checkpoint"
 _UNTIMED_STEPS, _TIMED_STEPS = 10, 40
 _TIMED_SECONDS = 20.0
+_STRIDE = 7  # has no divisor in common with the timed steps: any few in a row are spread over the run
 
 
 class Interrupted(Exception):
@@ -148,14 +149,18 @@ def _advice(trainer: Trainer, run: RunDirectory, error: DivergenceError) -> str:
 
 
 def steps_in(minutes: float, config: TrainConfig, source: Source, world: World | None = None) -> int:
-    """How many steps fit in some minutes, by the time that a few steps of a throw-away trainer take."""
+    """How many steps fit in some minutes, by the time that a few steps of a throw-away trainer take.
+
+    They come from all over the run, whose stages differ in cost.
+    """
     with isolated_randomness(), use_reference(config.ops == "reference"):
-        trainer = Trainer(replace(config, steps=_UNTIMED_STEPS + _TIMED_STEPS), source, world)
-        for _ in range(_UNTIMED_STEPS):
+        trainer = Trainer(replace(config, steps=_TIMED_STEPS), source, world)
+        began, elapsed, timed = 0.0, 0.0, -_UNTIMED_STEPS
+        while timed < _TIMED_STEPS and elapsed < _TIMED_SECONDS:
+            if timed == 0:
+                began = time.perf_counter()
+            trainer.steps_done = timed * _STRIDE % _TIMED_STEPS
             trainer.step()
-        began, elapsed, steps = time.perf_counter(), 0.0, 0
-        while steps < _TIMED_STEPS and elapsed < _TIMED_SECONDS:
-            trainer.step()
-            steps += 1
-            elapsed = trainer.world.agree(time.perf_counter() - began)
-    return max(1, round(60 * minutes * steps / elapsed))
+            timed += 1
+            elapsed = trainer.world.agree(time.perf_counter() - began) if timed > 0 else 0.0
+    return max(1, round(60 * minutes * timed / elapsed))

@@ -39,6 +39,10 @@ class Task(Protocol):
         """The critic's network as the classifier of a plain GAN, without tail or support: (B, ...) -> (B,)."""
         ...
 
+    def squared_gradient(self, x: Tensor) -> Tensor:
+        """Squared norm of the gradient of the critic's network at data x, in units that suit the data: (n,)."""
+        ...
+
     def data(self, n: int, at: float) -> Tensor:
         """Draws n training points."""
         ...

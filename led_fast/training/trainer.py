@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from led_fast.density import in_micro_batches, squared_gradient
+from led_fast.density import in_micro_batches
 from led_fast.training.config import TrainConfig
 from led_fast.training.objective import OBJECTIVES, Objective
 from led_fast.training.random_state import random_state, set_random_state
@@ -80,8 +80,10 @@ class Trainer:
         recipe, at = self.recipe, self.steps_done / self.config.steps
         decay = cosine_decay(at, recipe.decay_from, recipe.decay_to)
         _set_learning_rate(self.critic_optimizer, decay * recipe.critic_learning_rate)
-        _set_learning_rate(self.generator_optimizer, decay * recipe.generator_learning_rate)
-        metrics = self._step_critic(at)
+        warming_up = recipe.objective == "led" and at < recipe.warm_up
+        rate = (recipe.warm_up_learning_rate if warming_up else None) or recipe.generator_learning_rate
+        _set_learning_rate(self.generator_optimizer, decay * rate)
+        metrics = {} if warming_up else self._step_critic(at)
         for _ in range(recipe.generator_steps):
             metrics |= self._step_generator(at)
         self._update_averages()
@@ -93,7 +95,8 @@ class Trainer:
         x = self.task.data(self.world.share(recipe.batch_size, "batch_size"), at)
         loss, metrics = self.objective.critic_loss(self._evaluate, x, at)
         if recipe.gradient_penalty and self.steps_done % recipe.penalty_interval == 0:
-            squared = self.world.gather(squared_gradient(self._evaluate, x)).mean()
+            with self._autocast():
+                squared = self.world.gather(self.task.squared_gradient(x)).mean()
             loss = loss + 0.5 * recipe.gradient_penalty * recipe.penalty_interval * squared
             metrics["squared_gradient"] = squared.item()
         self._descend(self.critic_optimizer, self.critic, loss, "critic")
@@ -107,10 +110,13 @@ class Trainer:
         return metrics
 
     def _evaluate(self, x: Tensor) -> Tensor:
-        """The critic in bfloat16 where a GPU is, its value in float32."""
-        device = self.task.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        with self._autocast():
             return in_micro_batches(self._function, x, self.recipe.micro_batch).float()
+
+    def _autocast(self) -> torch.autocast:
+        """The critic's layers in bfloat16 where a GPU is."""
+        device = self.task.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
 
     def _descend(self, optimizer: Optimizer, clipped: nn.Module, loss: Tensor, name: str) -> None:
         optimizer.zero_grad()

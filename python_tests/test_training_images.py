@@ -1,0 +1,113 @@
+"""The trainer on images: what its stages, objectives and sizes do."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from led_fast.data.images import ImageCollection, ImageSet, ImageSource
+from led_fast.flows import flow_log_prob
+from led_fast.training import IMAGE_RECIPES, TrainConfig, Trainer
+from led_fast.training.progress import ProgressDisplay
+
+
+@pytest.fixture(scope="module")
+def source():
+    torch.manual_seed(0)
+    coarse = 240 * torch.rand(200, 1, 2, 2)
+    images = torch.nn.functional.interpolate(coarse, size=8, mode="bilinear").to(torch.uint8)
+    return ImageSource("blobs", ImageCollection(ImageSet(images)))
+
+
+def trainer_of(source, steps=4, seed=0, **changes):
+    config = TrainConfig.from_preset("blobs", source.fingerprint, "tiny", seed, steps)
+    return Trainer(replace(config, recipe=replace(config.recipe, **changes)), source)
+
+
+def moved(trainer, name, before):
+    return [not torch.equal(p, before[name][key]) for key, p in getattr(trainer, name).named_parameters()]
+
+
+def test_the_critic_rests_while_the_generator_warms_up(source):
+    trainer = trainer_of(source, steps=4, warm_up=0.5, likelihood_weight=0.5, penalty_interval=1)
+    before = copy.deepcopy(trainer.state_dict())
+    metrics = [trainer.step() for _ in range(2)]
+    assert all(set(row) == {"generator_nll"} for row in metrics)
+    assert not any(moved(trainer, "critic", before)) and all(moved(trainer, "generator", before))
+    assert set(trainer.step()) >= {"critic_loss", "generator_loss", "generator_nll", "squared_gradient"}
+    assert sum(moved(trainer, "critic", before)) > 3
+
+
+def test_warming_up_fits_the_data(source):
+    trainer = trainer_of(source, steps=80, warm_up=1.0, ema=0.0)
+    x = source.held_out(20)
+    likelihoods = []
+    for _ in range(2):
+        likelihoods.append(flow_log_prob(trainer.average_generator, x).mean().item())
+        for _ in range(40):
+            trainer.step()
+    likelihoods.append(flow_log_prob(trainer.average_generator, x).mean().item())
+    assert likelihoods[0] + 5 < likelihoods[1] < likelihoods[2]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"integral_samples": 1, "integrals": 64},
+        {"integral_samples": 64, "integrals": 1},
+        {"integral_samples": 256, "integrals": 1, "micro_batch": 50},
+        {"objective": "gan"},
+    ],
+)
+def test_every_objective_takes_steps_that_move_every_weight(source, changes):
+    trainer = trainer_of(source, steps=2, warm_up=0.0, **changes)
+    before = copy.deepcopy(trainer.state_dict())
+    for _ in range(2):
+        metrics = trainer.step()
+    assert all(torch.tensor(value).isfinite() for value in metrics.values())
+    assert all(moved(trainer, "generator", before))
+    # A constant added to f changes no density; a classifier is the network alone.
+    idle = {"led": {"net.net.2.bias"}, "gan": {"mean", "log_precision"}}[trainer.recipe.objective]
+    for key, parameter in trainer.critic.named_parameters():
+        assert key in idle or not torch.equal(parameter, before["critic"][key]), key
+
+
+def test_bounded_memory_changes_no_gradient(source):
+    drawn = trainer_of(source).task.proposals(256, 0.0)
+    gradients = []
+    for micro_batch in (None, 50):
+        trainer = trainer_of(source, warm_up=0.0, integral_samples=256, integrals=1, micro_batch=micro_batch)
+        assert len(trainer.task.proposals(256, 0.0).y) == 256
+        trainer.task.proposals = lambda n, at: drawn
+        torch.manual_seed(1)
+        trainer._step_critic(0.5)
+        gradients.append([p.grad for p in trainer.critic.parameters()])
+    for whole, parts in zip(*gradients, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)
+
+
+def test_the_penalty_is_in_standardised_logits(source):
+    trainer = trainer_of(source)
+    critic, x = trainer.critic, source.sample(5)
+    t = ((torch.logit(x, eps=1e-6) - critic.location) / critic.scale).requires_grad_()
+    value = critic.discriminate(torch.sigmoid(critic.location + critic.scale * t))
+    (gradient,) = torch.autograd.grad(value.sum(), t)
+    torch.testing.assert_close(
+        trainer.task.squared_gradient(x), gradient.flatten(1).square().sum(1), rtol=1e-3, atol=1e-6
+    )
+
+
+def test_every_preset_has_a_recipe_that_its_generator_can_follow():
+    assert all(recipe.likelihood_weight == 0 for name, recipe in IMAGE_RECIPES.items() if "paper" in name)
+
+
+def test_the_time_left_is_that_of_a_stage(capsys):
+    from rich.console import Console
+
+    display = ProgressDisplay("run", 0, 100, Console(), warm_up=50)
+    for step in (10, 50, 60):
+        display.update(step, {"critic_loss": 1.0})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("of the warm-up") and lines[1].endswith("left unknown: a new stage")
+    assert "left 0:0" in lines[2] and "warm-up" not in lines[2]
