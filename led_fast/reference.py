@@ -69,12 +69,3 @@ def perpendicular_norm(
         u = conv2d_input(x.shape, weight, t, stride, padding, dilation, groups)
     xx, tt, uu = (v.flatten(1).square().sum(1) for v in (x, t, u))
     return (xx - tt * tt / uu).clamp_min(0).sqrt()
-
-
-def staircase(
-    t: Tensor, centers: Tensor, heights: Tensor, steepness: Tensor, slope: Tensor
-) -> tuple[Tensor, Tensor]:
-    """`slope t + Σ_k a_k tanh(b_k (t - c_k))` for t of shape (..., F), and the log of its derivative."""
-    tanh = torch.tanh(steepness * (t[..., None] - centers))
-    y = slope * t + (heights * tanh).sum(-1)
-    return y, (slope + (heights * steepness * (1 - tanh.square())).sum(-1)).log()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from flow_oracles import gaussian_mixture
 
-from led_fast.density import DensityModel, quadrature_log_normalizer
+from led_fast.density import DensityModel, QuadratureEstimate, quadrature_log_normalizer
 from led_fast.density.model import _systematic
 from led_fast.flows import BatchNorm, Linear, OneWayFlow, StandardNormal
 from led_fast.models import toy_critic, toy_generator
@@ -94,7 +94,7 @@ def test_sampling_leaves_modes_and_statistics_alone():
 def test_state_dict_carries_the_normalizer():
     torch.manual_seed(0)
     model = DensityModel(toy_critic(), toy_generator())
-    model.set_log_normalizer(-3.25)
+    model.set_log_normalizer(QuadratureEstimate(-3.25, 1e-5, 1e-7, 1000))
     other = DensityModel(toy_critic(), toy_generator())
     other.load_state_dict(model.state_dict())
     x = torch.randn(4, 2)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from led_fast.density.diagnostics import effective_sample_size
 from led_fast.density.mode import eval_mode
+from led_fast.density.quadrature import QuadratureEstimate
 from led_fast.flows import OneWayFlow
 
 
@@ -28,12 +29,14 @@ class DensityModel(nn.Module):
     """
 
     log_normalizer: Tensor
+    _quadrature: Tensor
 
     def __init__(self, critic: nn.Module, generator: OneWayFlow) -> None:
         super().__init__()
         self.critic = critic
         self.generator = generator
         self.register_buffer("log_normalizer", torch.tensor(float("nan"), dtype=torch.float64))
+        self.register_buffer("_quadrature", torch.zeros(len(QuadratureEstimate._fields), dtype=torch.float64))
 
     def unnormalized_log_prob(self, x: Tensor) -> Tensor:
         """The critic's f(x) = log N(x): (B, ...) -> (B,), in nats."""
@@ -51,9 +54,17 @@ class DensityModel(nn.Module):
             )
         return self.critic(x) - self.log_normalizer.to(x.dtype)
 
-    def set_log_normalizer(self, value: float) -> None:
-        """Sets log α, from `estimate_log_normalizer` or `quadrature_log_normalizer`."""
-        self.log_normalizer.fill_(value)
+    def set_log_normalizer(self, value: float | QuadratureEstimate) -> None:
+        """Sets log α, from `estimate_log_normalizer` or `quadrature_log_normalizer`; a quadrature is kept whole."""
+        quadrature = value if isinstance(value, QuadratureEstimate) else (value, 0.0, 0.0, 0)
+        self.log_normalizer.fill_(quadrature[0])
+        self._quadrature.copy_(torch.tensor(quadrature, dtype=torch.float64))
+
+    @property
+    def quadrature(self) -> QuadratureEstimate | None:
+        """The quadrature that log α is from; None where it is from elsewhere."""
+        value, error, edge_share, evaluations = self._quadrature.tolist()
+        return QuadratureEstimate(value, error, edge_share, int(evaluations)) if evaluations else None
 
     def sample(self, n: int, refine: bool = False) -> Tensor:
         """Draws n samples of the generator, or with `refine` of the density itself: (n, ...)."""

@@ -63,7 +63,7 @@ def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
         refined = model.refined_sample(QUALITY_SAMPLES)
         drawn, log_weights = _weigh_generator(model)
         broad, annealed = estimate_broadly(model.critic, source), anneal(model.critic, source, refined.x)
-    quadrature = quadrature_in_data_coordinates(model.critic, source.shift, source.scale)
+    quadrature = model.quadrature or quadrature_in_data_coordinates(model.critic, source.shift, source.scale)
     log_prob = model.log_prob(held_out).double()
     gate = kl_gate(log_weights, quadrature.value, quadrature.error)
     report = {

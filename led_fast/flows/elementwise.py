@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from led_fast import reference
 from led_fast.flows.contract import check_features, check_positive, sum_event
 from led_fast.flows.score import forward_with_score
-from led_fast.ops import reference_in_use
 
 
 class Staircase(nn.Module):
@@ -42,63 +38,17 @@ class Staircase(nn.Module):
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t', Σ log dt'/dt over the features)."""
         check_features("Staircase", t, len(self.centers))
-        function = reference.staircase if reference_in_use() else _StaircaseFunction.apply
-        out, log_derivative = function(t.movedim(1, -1), *self.steps_in_use())
-        return out.movedim(-1, 1), sum_event(log_derivative)
+        t = t.movedim(1, -1)
+        centers, heights, steepness, slope = self.steps_in_use()
+        tanh = torch.tanh(steepness * (t[..., None] - centers))
+        out = slope * t + (heights * tanh).sum(-1)
+        derivative = slope + (heights * steepness * (1 - tanh.square())).sum(-1)
+        return out.movedim(-1, 1), sum_event(derivative.log())
 
     def steps_in_use(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Centers, heights and steepnesses (F, K), slopes (F,)."""
         steepness = self.log_steepness.clamp(max=self.MAX_LOG_STEEPNESS).exp()
         return self.centers, self.log_heights.exp(), steepness, self.log_slope.exp()
-
-
-class _StaircaseFunction(torch.autograd.Function):
-    """(t, c, a, b, slope) -> (staircase of t, log of its derivative), elementwise on t of shape (..., F).
-
-    Derived by hand because a generator's step on a CPU is bound by the number of small operations: the
-    gradients of all parameters are one batched product of (output gradients) x (tanh, sech², tanh·sech²). It
-    saves its inputs alone and differentiates through its backward, so second derivatives are right.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(
-        t: Tensor, centers: Tensor, heights: Tensor, steepness: Tensor, slope: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        tanh = torch.tanh(steepness * (t[..., None] - centers))
-        out = (heights * tanh).sum(-1).addcmul_(slope, t)
-        derivative = slope + (heights * steepness * (1 - tanh.square())).sum(-1)
-        return out, derivative.log_()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad_out: Tensor, grad_log: Tensor) -> tuple[Tensor, ...]:
-        t, centers, heights, steepness, slope = ctx.saved_tensors
-        tanh, derivative, second = staircase_derivatives(t, centers, heights, steepness, slope)
-        grad_derivative = grad_log / derivative
-        grad_t = grad_out * derivative + grad_derivative * second
-
-        sech2 = 1 - tanh.square()
-        outer = torch.stack([grad_out, grad_derivative, grad_out * t, grad_derivative * t], dim=-1)
-        inner = torch.cat([tanh, sech2, tanh * sech2], dim=-1)
-        moments = outer.flatten(0, -3).permute(1, 2, 0) @ inner.flatten(0, -3).transpose(0, 1)  # (F, 4, 3 K)
-        by_out, by_derivative, by_out_t, by_derivative_t = moments.unbind(dim=1)
-        k = centers.shape[1]
-        out_tanh, out_sech2 = by_out[:, :k], by_out[:, k : 2 * k]
-        d_sech2, d_tanh_sech2 = by_derivative[:, k : 2 * k], by_derivative[:, 2 * k :]
-        # Σ grad_out (t - c) sech² and Σ grad_derivative (t - c) tanh sech².
-        out_offset = by_out_t[:, k : 2 * k] - centers * out_sech2
-        d_offset = by_derivative_t[:, 2 * k :] - centers * d_tanh_sech2
-
-        grad_heights = out_tanh + steepness * d_sech2
-        grad_steepness = heights * (out_offset + d_sech2 - 2 * steepness * d_offset)
-        grad_centers = heights * steepness * (2 * steepness * d_tanh_sech2 - out_sech2)
-        grad_slope = (grad_out * t + grad_derivative).flatten(0, -2).sum(0)
-        return grad_t, grad_centers, grad_heights, grad_steepness, grad_slope
 
 
 def staircase_derivatives(

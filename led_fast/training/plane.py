@@ -95,7 +95,7 @@ class PlaneTask:
         """The density of data points, its log-normaliser by quadrature."""
         model = in_data_coordinates(critic, generator, self.source.shift, self.source.scale)
         quadrature = quadrature_in_data_coordinates(model.critic, self.source.shift, self.source.scale)
-        model.set_log_normalizer(quadrature.value)
+        model.set_log_normalizer(quadrature)
         return model
 
     def _noise(self, at: float) -> float:
