@@ -10,10 +10,12 @@ from tyro.conf import FlagCreatePairsOff
 from led_fast.cli.evaluate import evaluate_command
 from led_fast.cli.interpolate import interpolate_command
 from led_fast.cli.refine import refine_command
+from led_fast.cli.reproduce import reproduce_command
 from led_fast.cli.sample import sample_command
 from led_fast.cli.score import score_command
 from led_fast.cli.train import train_command
 from led_fast.errors import InputError
+from led_fast.reproduce import Stopped
 from led_fast.training import DivergenceError, Interrupted, PeerLostError
 
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -23,6 +25,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "score": score_command,
     "interpolate": interpolate_command,
     "refine": refine_command,
+    "reproduce": reproduce_command,
 }
 
 
@@ -50,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code, message = 1, str(error)
     except Interrupted as stop:
         code, message = 128 + stop.signal, f"{stop}; --resume goes on from there"
+    except Stopped as stop:
+        code, message = 128 + stop.signal, f"{stop}; the same command goes on from there"
     except KeyboardInterrupt:
         code, message = 130, "interrupted"
     print(f"led-fast: {message}", file=sys.stderr)

@@ -12,16 +12,12 @@ from matplotlib.ticker import MultipleLocator
 from torch import Tensor
 
 from led_fast.data import GaussianMixture
+from led_fast.figures.style import BLUE, COLORMAP, STYLE, Window, scatter, window_around
 
-# Colour-blind safe: a perceptually uniform map for densities, Okabe and Ito's blue for lines and points.
-_COLORMAP = "magma"
-_BLUE = "#0072B2"
-_DEPTH = 20.0  # nats below the highest density that the colours reach
+DEPTH = 20.0  # nats below the highest density that the colours reach
 _PIXELS = 400
-_STYLE: Any = {"font.size": 9, "axes.titlesize": 10, "axes.linewidth": 0.6, "legend.frameon": False}
 
 LogDensity = Callable[[Tensor], Tensor]
-Window = tuple[float, float, float, float]  # left, right, bottom, top
 
 
 def density_figure(
@@ -40,12 +36,12 @@ def density_figure(
         data: points of the training distribution, (n, 2).
         samples: two sets of draws by title, (n, 2) each.
     """
-    window = _window(data if truth is None else truth.centers)
+    window = window_around(data if truth is None else truth.centers)
     columns = 2 if truth is None else 3
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.6 * columns, 7.2), dpi=160, layout="constrained")
         densities, points = figure.subplots(2, columns)
-        learned = _on_pixels(log_density, window)
+        learned = on_pixels(log_density, window)
         top = learned.max().item()
         if truth is None:
             learned_axes, data_axes = densities
@@ -53,24 +49,24 @@ def density_figure(
         else:
             truth_axes, learned_axes, section_axes = densities
             data_axes, *sample_axes = points
-            exact = _on_pixels(truth.log_prob, window)
+            exact = on_pixels(truth.log_prob, window)
             top = exact.max().item()
-            _heat_map(truth_axes, exact, window, top, r"true density, $\log p^*(x)$ / nats")
+            heat_map(truth_axes, exact, window, top, r"true density, $\log p^*(x)$ / nats")
             _sections(section_axes, log_density, truth)
-        image = _heat_map(learned_axes, learned, window, top, r"learned density, $\log p_\theta(x)$ / nats")
+        image = heat_map(learned_axes, learned, window, top, r"learned density, $\log p_\theta(x)$ / nats")
         scale = learned_axes.inset_axes((1.03, 0, 0.04, 1))
         figure.colorbar(image, cax=scale, extend="min", ticks=MultipleLocator(5)).ax.tick_params(labelsize=7)
-        _scatter(data_axes, data, window, "data")
+        scatter(data_axes, data, window, "data")
         for axes, (title, drawn) in zip(sample_axes, samples.items(), strict=True):
-            _scatter(axes, drawn, window, title)
+            scatter(axes, drawn, window, title)
         figure.savefig(path)
 
 
 def sample_figure(path: Path, points: Tensor, log_density: LogDensity) -> None:
     """Writes a PNG of points (n, 2), coloured by their log density in nats, the densest in front."""
-    values = _in_chunks(log_density, points)
+    values = in_chunks(log_density, points)
     order = values.argsort()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.4, 4.6), dpi=160, layout="constrained")
         axes = figure.subplots()
         top = values.max().item()
@@ -80,38 +76,32 @@ def sample_figure(path: Path, points: Tensor, log_density: LogDensity) -> None:
             c=values[order].numpy(),
             s=3,
             cmap="viridis",
-            vmin=top - _DEPTH,
+            vmin=top - DEPTH,
             vmax=top,
             lw=0,
         )
-        window = _window(points)
+        window = window_around(points)
         axes.set(title=f"{len(points)} samples", xlim=window[:2], ylim=window[2:], box_aspect=1)
         figure.colorbar(dots, label=r"$\log p_\theta(x)$ / nats", extend="min", shrink=0.8)
         figure.savefig(path)
 
 
-def _window(points: Tensor) -> Window:
-    """A window around points, a quarter wider than they are; one unit along an axis that they do not spread over."""
-    low, high = points.double().min(0).values, points.double().max(0).values
-    pad = torch.where(high > low, (high - low) / 8, 0.5)
-    (left, bottom), (right, top) = (low - pad).tolist(), (high + pad).tolist()
-    return left, right, bottom, top
-
-
 @torch.no_grad()
-def _in_chunks(log_density: LogDensity, points: Tensor) -> Tensor:
+def in_chunks(log_density: LogDensity, points: Tensor) -> Tensor:
+    """Values at points (n, 2), some at a time; (n,) float64."""
     return torch.cat([log_density(chunk).double() for chunk in points.float().split(16384)])
 
 
-def _on_pixels(log_density: LogDensity, window: Window) -> Tensor:
-    """Values at the pixel centres of a window, rows from bottom to top."""
+def on_pixels(log_density: LogDensity, window: Window, side: int = _PIXELS) -> Tensor:
+    """Values at the centres of side x side pixels of a window, rows from bottom to top."""
     left, right, bottom, top = window
-    center = (torch.arange(_PIXELS, dtype=torch.float64) + 0.5) / _PIXELS
+    center = (torch.arange(side, dtype=torch.float64) + 0.5) / side
     y, x = torch.meshgrid(bottom + (top - bottom) * center, left + (right - left) * center, indexing="ij")
-    return _in_chunks(log_density, torch.stack([x, y], dim=-1).reshape(-1, 2)).reshape(_PIXELS, _PIXELS)
+    return in_chunks(log_density, torch.stack([x, y], dim=-1).reshape(-1, 2)).reshape(side, side)
 
 
-def _heat_map(axes: Axes, values: Tensor, window: Window, top: float, title: str) -> Any:
+def heat_map(axes: Axes, values: Tensor, window: Window, top: float, title: str) -> Any:
+    """Draws values at the pixels of a window, `top` nats the brightest; returns matplotlib's image."""
     axes.set(title=title, box_aspect=1)
     return axes.imshow(
         values.numpy(),
@@ -119,8 +109,8 @@ def _heat_map(axes: Axes, values: Tensor, window: Window, top: float, title: str
         extent=window,
         aspect="auto",
         interpolation="none",
-        cmap=_COLORMAP,
-        vmin=top - _DEPTH,
+        cmap=COLORMAP,
+        vmin=top - DEPTH,
         vmax=top,
     )
 
@@ -131,17 +121,12 @@ def _sections(axes: Axes, log_density: LogDensity, truth: GaussianMixture) -> No
     line = torch.stack([offset * truth.std, torch.zeros_like(offset)], dim=1)
     for i, center in enumerate(truth.centers):
         label = f"learned, {len(truth.centers)} modes" if i == 0 else None
-        values = _in_chunks(log_density, center + line).numpy()
-        axes.plot(offset.numpy(), values, color=_BLUE, lw=0.6, alpha=0.6, label=label)
+        values = in_chunks(log_density, center + line).numpy()
+        axes.plot(offset.numpy(), values, color=BLUE, lw=0.6, alpha=0.6, label=label)
     exact = truth.log_prob(truth.centers[0] + line).numpy()
     axes.plot(offset.numpy(), exact, color="black", linestyle=(0, (4, 3)), linewidth=1.2, label="true")
     axes.set(
-        xlim=(-8, 8), xticks=range(-8, 9, 2), ylim=(exact.max() - 1.5 * _DEPTH, exact.max() + 2), box_aspect=1
+        xlim=(-8, 8), xticks=range(-8, 9, 2), ylim=(exact.max() - 1.5 * DEPTH, exact.max() + 2), box_aspect=1
     )
     axes.set(title="sections through the modes / nats", xlabel="distance from the centre / σ")
     axes.legend(loc="lower center")
-
-
-def _scatter(axes: Axes, points: Tensor, window: Window, title: str) -> None:
-    axes.plot(*points.numpy().T, ".", color=_BLUE, markersize=3, alpha=0.6, markeredgewidth=0)
-    axes.set(title=title, xlim=window[:2], ylim=window[2:], box_aspect=1)

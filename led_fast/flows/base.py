@@ -98,7 +98,8 @@ class MixtureBase(nn.Module):
 
     def rsample(self, n: int) -> tuple[Tensor, Tensor]:
         """Draws n samples: (z of shape (n, D), their log density of shape (n,))."""
-        component = torch.multinomial(self.logits.detach().softmax(0), n, replacement=True)
+        weights = self.logits.detach().softmax(0)
+        component = torch.multinomial(weights, max(n, 1), replacement=True)[:n]  # it refuses to draw none
         noise = torch.randn(n, self.means.shape[1], device=self.means.device, dtype=self.means.dtype)
         z = self.means[component] + self.log_scales[component].exp() * noise
         return z, self.log_prob(z)

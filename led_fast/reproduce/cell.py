@@ -1,0 +1,89 @@
+"""A cell: one piece of an experiment with a folder and a result of its own."""
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from led_fast import __version__
+from led_fast.errors import InputError
+from led_fast.training.run import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Work that is done once and kept.
+
+    Attributes:
+        name: of its folder.
+        work: a function of a module, so that another process finds it: `work(folder, **settings)` returns the
+            result as JSON values. Called again after it was stopped, it may go on from what its folder holds.
+        settings: JSON values. A folder that holds the result of other settings is refused.
+    """
+
+    name: str
+    work: Callable[..., dict[str, Any]]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished cell: its folder and the content of its `result.json`."""
+
+    cell: Cell
+    folder: Path
+    content: dict[str, Any]
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What the cell's work returned."""
+        return self.content["result"]
+
+
+def folder_of(cell: Cell, out: Path) -> Path:
+    """Where a cell works: `out/cells/<name>`."""
+    return out / "cells" / cell.name
+
+
+def finished(cell: Cell, out: Path) -> Finished | None:
+    """The cell's result, None where it has none yet; InputError where it is one of other settings."""
+    path = folder_of(cell, out) / "result.json"
+    if not path.exists():
+        return None
+    content = read_json(path)
+    if content.get("settings") != json.loads(json.dumps(cell.settings)):  # in JSON tuples are lists
+        raise InputError(f"{path}: was made with other settings or another version; choose a new --out")
+    return Finished(cell, path.parent, content)
+
+
+def run_cell(cell: Cell, out: Path, command: str) -> None:
+    """Does a cell's work and writes its `result.json`, which marks it as finished.
+
+    Args:
+        cell: what to do.
+        out: folder of the experiments.
+        command: that a reader can repeat it with.
+    """
+    folder = folder_of(cell, out)
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    result = cell.work(folder, **cell.settings)
+    head = {"cell": cell.name, "command": command, **provenance(), "seconds": time.monotonic() - began}
+    write_json(folder / "result.json", {**head, "settings": cell.settings, "result": result})
+
+
+def provenance() -> dict[str, str]:
+    """Versions and kind of machine, for every result."""
+    return {"version": __version__, "torch": torch.__version__, "machine": _processor()}
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()

@@ -1,0 +1,105 @@
+"""Cells that train LED, or a GAN of its networks, on the ring or the grid and evaluate it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from led_fast import __version__
+from led_fast.data import open_source
+from led_fast.density import DensityModel
+from led_fast.evaluation import evaluate
+from led_fast.evaluation.report import QUALITY_SAMPLES
+from led_fast.reproduce.cell import Cell
+from led_fast.reproduce.kde import KernelDensity, fit_kernel_density
+from led_fast.reproduce.quality import DRAWN, density_quality, mixture_source, sample_quality
+from led_fast.training import DivergenceError, RunDirectory, TrainConfig, load_model, train
+from led_fast.training.run import write_json
+
+KDE_DRAWS = 5000
+_VALIDATION = 1000
+
+
+def led_cell(name: str, config: TrainConfig) -> Cell:
+    """A cell that trains by a config and keeps the model and its samples."""
+    return Cell(name, train_led, {"config": config.to_json()})
+
+
+def train_led(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Trains, or goes on with, the run in a folder; evaluates it.
+
+    Returns:
+        The report of `led_fast.evaluation.evaluate` with `steps` and, under `kde`, what a kernel density
+        estimate on 5,000 of its generator's draws reaches. Where training diverged: `diverged`, why.
+    """
+    settings = TrainConfig.from_json(config, folder.name)
+    try:
+        model = _train(folder, settings)
+    except DivergenceError as error:
+        return {"diverged": str(error)}
+    source = open_source(settings.data)
+    evaluation = evaluate(model, source, seed=settings.seed)
+    np.save(folder / "samples.npy", evaluation.samples.float().numpy())
+    np.save(folder / "refined.npy", evaluation.refined.float().numpy())
+    return {"steps": settings.steps, **evaluation.report, "kde": _judge_kernel_density(folder, settings)}
+
+
+def gan_cell(name: str, config: TrainConfig) -> Cell:
+    """A cell that trains the same networks on the same noisy data as a plain GAN.
+
+    With LED's own two fast steps of the generator it runs away; these are the settings of a GAN.
+    """
+    recipe = replace(
+        config.recipe,
+        objective="gan",
+        generator_steps=1,
+        generator_learning_rate=config.recipe.critic_learning_rate,
+        betas=(0.5, 0.99),
+    )
+    return Cell(name, train_gan, {"config": replace(config, recipe=recipe).to_json()})
+
+
+def train_gan(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Trains, or goes on with, the run in a folder; returns the quality of its generator's samples."""
+    settings = TrainConfig.from_json(config, folder.name)
+    try:
+        model = _train(folder, settings)
+    except DivergenceError as error:
+        return {"diverged": str(error)}
+    _, truth = mixture_source(settings.data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        samples = model.sample(DRAWN)
+    np.save(folder / "samples.npy", samples[:QUALITY_SAMPLES].float().numpy())
+    return {"steps": settings.steps, **sample_quality(samples, truth)}
+
+
+def _train(folder: Path, config: TrainConfig) -> DensityModel:
+    """The model of a run, which is begun or gone on with where it is not finished."""
+    run = RunDirectory(folder)
+    write_json(run.config, {"version": __version__, **config.to_json()})
+    if not run.model.is_file():
+        train(run, config, open_source(config.data), Console(quiet=True))
+    return load_model(run).model
+
+
+def kernel_density_of(folder: Path) -> KernelDensity:
+    """A kernel density estimate on fresh draws of the generator of a finished run."""
+    model, config, _ = load_model(RunDirectory(folder))
+    source = open_source(config.data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        points = model.sample(KDE_DRAWS).float()
+        return fit_kernel_density(points, source.sample(_VALIDATION), source.scale.mean().item())
+
+
+def _judge_kernel_density(folder: Path, config: TrainConfig) -> dict[str, Any]:
+    _, truth = mixture_source(config.data)
+    density = kernel_density_of(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        quality = sample_quality(density.sample(DRAWN), truth)
+        return {"width": density.width, **quality, **density_quality(density.log_prob, truth)}

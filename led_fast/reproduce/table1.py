@@ -1,0 +1,145 @@
+"""Table 1: modes, sample quality and divergences on the ring and the grid, beside four baselines."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from led_fast.figures.points import Panel, points_figure
+from led_fast.reproduce import flow
+from led_fast.reproduce.cell import Cell, Finished
+from led_fast.reproduce.content import results_by_variant
+from led_fast.reproduce.experiment import Experiment
+from led_fast.reproduce.led import gan_cell, led_cell
+from led_fast.reproduce.literature import TABLE1
+from led_fast.reproduce.quality import DRAWN, density_quality, mixture_source, sample_quality
+from led_fast.reproduce.text import MISSING, diverged_note, markdown_table, spread
+from led_fast.training import TrainConfig
+
+DATA = ("ring", "grid")
+_STEPS = {"default": 2000, "paper": 300, "gan": 2000, "flow": 2000}
+_QUICK_STEPS = 40
+_FLOW: dict[str, float] = {"learning_rate": 3e-3, "transforms": 5, "width": 64, "bins": 16}
+_METHODS = {
+    "oracle": "true samples",
+    "default": "**LED, `default`**",
+    "paper": "LED, `paper`",
+    "gan": "GAN of the same networks",
+    "flow": "neural spline flow",
+    "kde": "KDE on LED's samples",
+}
+_Value = Callable[[dict[str, Any]], float | None]
+_COLUMNS: dict[str, tuple[_Value, int]] = {
+    "modes": (lambda r: r.get("modes"), 1),
+    "% within 3σ": (lambda r: r.get("high_quality_percent"), 1),
+    "% refined": (lambda r: r.get("high_quality_percent_refined"), 1),
+    "% bridge": (lambda r: r.get("bridge_percent"), 2),
+    "KL(p* ‖ p_θ)": (lambda r: r.get("kl_data_model"), 4),
+    "KL(q ‖ p_θ)": (lambda r: r.get("kl_generator_model"), 3),
+    "NLL": (lambda r: r.get("held_out_nll"), 3),
+    "ESS/S": (lambda r: r.get("log_normalizer", {}).get("ess_fraction"), 3),
+}
+_KEY = (
+    "A mode counts with one of 2,500 samples within 3σ of its center; % within 3σ is the share of samples that near to "
+    "any mode (true samples: 98.9 %, more is under-dispersion); refined samples are importance-resampled from the "
+    "generator's; % bridge is the share of 20,000 samples beyond 3σ of every mode (true: 1.11 %). KL(p* ‖ p_θ) is from "
+    "the truth to the density, KL(q ‖ p_θ) from the generator to it; NLL is that of fresh points, in nats, and at best "
+    "the entropy. Mean ± standard deviation over {seeds} seeds."
+)
+
+
+def cells(seeds: int, quick: bool) -> list[Cell]:
+    """Truth, LED twice, a GAN and, where zuko is installed, a flow: for both data sets and every seed."""
+    steps = dict.fromkeys(_STEPS, _QUICK_STEPS) if quick else _STEPS
+    made = []
+    for seed in range(seeds):
+        for data in DATA:
+            common: dict[str, Any] = {"data": data, "seed": seed}
+            made.append(Cell(f"{data}-oracle-{seed}", judge_truth, common))
+            for preset in ("default", "paper"):
+                config = TrainConfig.from_preset(data, data, preset, seed, steps[preset])
+                made.append(led_cell(f"{data}-{preset}-{seed}", config))
+            gan = TrainConfig.from_preset(data, data, seed=seed, steps=steps["gan"])
+            made.append(gan_cell(f"{data}-gan-{seed}", gan))
+            if flow.available():
+                settings = {**common, "steps": steps["flow"], **_FLOW}
+                made.append(Cell(f"{data}-flow-{seed}", flow.train_flow, settings))
+    return made
+
+
+def judge_truth(folder: Path, data: str, seed: int) -> dict[str, Any]:
+    """The oracle's row: what true samples and the true density reach."""
+    _, truth = mixture_source(data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        samples = truth.sample(DRAWN)
+        np.save(folder / "samples.npy", samples[:2500].float().numpy())
+        return {**sample_quality(samples, truth), **density_quality(truth.log_prob, truth)}
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """A table a data set: ours, then what others reported."""
+    variants = results_by_variant(content)
+    parts = [_KEY.format(seeds=len(variants["ring-default"]))]
+    for data in DATA:
+        reports = {method: variants.get(f"{data}-{method}", []) for method in _METHODS}
+        reports["kde"] = [report["kde"] for report in reports["default"] if "kde" in report]
+        _, truth = mixture_source(data)
+        rows = [[_label(method, reports[method]), *_row(reports[method])] for method in _METHODS]
+        head = f"### {data}, {len(truth.centers)} modes, entropy {truth.entropy:.4f} nats\n"
+        parts.append(f"{head}\n{markdown_table(['', *_COLUMNS], rows)}")
+        others = [
+            [o.method, _number(o.modes), _number(o.high_quality_percent), o.source] for o in TABLE1[data]
+        ]
+        header = ["reported elsewhere", "modes", "% within 3σ", "source"]
+        parts.append(markdown_table(header, others))
+    return "\n".join(part if part.endswith("\n") else part + "\n" for part in parts)
+
+
+def draw(path: Path, results: Sequence[Finished], note: str) -> None:
+    """Samples of every method, first seed."""
+    folders = {result.cell.name: result.folder for result in results}
+    rows = []
+    for data in DATA:
+        _, truth = mixture_source(data)
+        shown = [
+            ("true samples", "oracle", "samples"),
+            ("LED, default", "default", "samples"),
+            ("LED, default, refined", "default", "refined"),
+            ("LED, paper", "paper", "samples"),
+            ("GAN", "gan", "samples"),
+            ("spline flow", "flow", "samples"),
+        ]
+        panels = [
+            Panel(title, _load(folders.get(f"{data}-{method}-0"), name)) for title, method, name in shown
+        ]
+        rows.append((truth.centers, panels))
+    points_figure(path, rows, DATA, note=note)
+
+
+def _load(folder: Path | None, name: str) -> Tensor | None:
+    path = folder and folder / f"{name}.npy"
+    return torch.from_numpy(np.load(path)) if path and path.exists() else None
+
+
+def _label(method: str, reports: list[dict[str, Any]]) -> str:
+    label = _METHODS[method]
+    if method == "flow" and not reports:
+        return f"{label}: not run, needs `pip install zuko`"
+    steps = {report["steps"] for report in reports if "steps" in report}
+    label = f"{label}, {steps.pop():,} steps" if len(steps) == 1 else label
+    return label + diverged_note(reports)
+
+
+def _row(reports: list[dict[str, Any]]) -> list[str]:
+    return [spread([value(report) for report in reports], digits) for value, digits in _COLUMNS.values()]
+
+
+def _number(value: float | None) -> str:
+    return MISSING if value is None else f"{value:g}"
+
+
+TABLE_1 = Experiment("Table 1: the ring and the grid", 5, cells, markdown, draw)
