@@ -32,6 +32,7 @@ LAYERS = {
     "conv_wraps": lambda: CircularConv2d(4, (7, 5)),
     "coupling": lambda: Coupling(Network(1, 3), 4, 1),
     "coupling_last": lambda: Coupling(Network(3, 1), 4, 3, given_first=False),
+    "coupling_whitens": lambda: Coupling(Network(3, 1), 4, 3, given_first=False, whiten=True),
 }
 
 
@@ -83,6 +84,11 @@ def test_coupling_is_what_it_says(given_first):
     moved = changed * (0.5 * torch.tanh(raw / 0.5)).exp() + mean
     expected = torch.cat([given, moved] if given_first else [moved, given], dim=1)
     torch.testing.assert_close(layer(t)[0], expected)
+    layer.whiten = True
+    back = (moved - mean) / (0.5 * torch.tanh(raw / 0.5)).exp()
+    torch.testing.assert_close(back, changed)
+    whitened = layer(expected)[0]
+    torch.testing.assert_close(whitened, t)
 
 
 def test_pairs_are_neighbours():

@@ -36,6 +36,7 @@ LAYERS = {
     "conv_wraps": lambda: CircularConv2d(4, (7, 5)),
     "coupling": lambda: Coupling(nn.Conv2d(1, 6, 3, padding=1), 4, 1),
     "coupling_last": lambda: Coupling(nn.Conv2d(3, 2, 3, padding=1), 4, 3, given_first=False),
+    "coupling_whitens": lambda: Coupling(nn.Conv2d(3, 2, 3, padding=1), 4, 3, given_first=False, whiten=True),
     "linear": lambda: Linear(96),
     "soft_relu": lambda: SoftReLU(u0=0.3),
     "staircase": lambda: Staircase(4, steps=5),

@@ -12,6 +12,9 @@ from led_fast.flows.score import forward_with_score
 class Coupling(nn.Module):
     """`t2' = e^{s(t1)} t2 + m(t1)` and `t1' = t1`, ladj = Σ s (Dinh et al. 2016, "Real NVP").
 
+    Or, to take mean and scale away instead of giving them, `t2' = e^{-s(t1)} (t2 - m(t1))`, ladj = -Σ s: the
+    network then predicts t2 from t1.
+
     The Jacobian is triangular whatever the network computes, so a deep one adds expressive power at no cost
     in the bookkeeping. The paper's generator has no such layer.
 
@@ -20,6 +23,7 @@ class Coupling(nn.Module):
         features: number F of features (channels) of t.
         given: number F1 of features that stay; F2 = F - F1 are changed.
         given_first: whether t1 are the first features or the last.
+        whiten: whether mean and scale are taken away.
         bound: largest |s|; s is squashed into it smoothly.
 
     Shape:
@@ -27,7 +31,13 @@ class Coupling(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, features: int, given: int, given_first: bool = True, bound: float = 4.0
+        self,
+        network: nn.Module,
+        features: int,
+        given: int,
+        given_first: bool = True,
+        whiten: bool = False,
+        bound: float = 4.0,
     ) -> None:
         super().__init__()
         check_positive("Coupling", features=features, bound=bound)
@@ -37,13 +47,14 @@ class Coupling(nn.Module):
         self.features = features
         self.given = given
         self.given_first = given_first
+        self.whiten = whiten
         self.bound = bound
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns (t', Σ s)."""
+        """Returns (t', ±Σ s)."""
         given, changed = self.split(t)
-        mean, log_scale = self.affine(given)
-        return self.join(given, log_scale.exp() * changed + mean), sum_event(log_scale)
+        shift, log_scale = self.affine(given)
+        return self.join(given, log_scale.exp() * changed + shift), sum_event(log_scale)
 
     def split(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t1, t2): what stays and what changes."""
@@ -57,9 +68,10 @@ class Coupling(nn.Module):
         return torch.cat([given, changed] if self.given_first else [changed, given], dim=1)
 
     def affine(self, given: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns (m, s), s within the bound."""
-        mean, log_scale = self.network(given).chunk(2, dim=1)
-        return mean, self.bound * torch.tanh(log_scale / self.bound)
+        """Shift and log scale of what changes, (b, a) in `t2' = e^a t2 + b`."""
+        mean, raw = self.network(given).chunk(2, dim=1)
+        log_scale = self.bound * torch.tanh(raw / self.bound)
+        return (-mean * (-log_scale).exp(), -log_scale) if self.whiten else (mean, log_scale)
 
 
 @forward_with_score.register
@@ -68,8 +80,8 @@ def _(layer: Coupling, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor
     with torch.enable_grad():
         given, changed = layer.split(t)
         given = given if given.requires_grad else given.detach().requires_grad_()
-        mean, log_scale = layer.affine(given)
-        changed, ladj = log_scale.exp() * changed + mean, sum_event(log_scale)
+        shift, log_scale = layer.affine(given)
+        changed, ladj = log_scale.exp() * changed + shift, sum_event(log_scale)
         of_changed = of_changed * (-log_scale.detach()).exp()
         # J^{-T} of a triangular J: what t2' owes to t1 is taken off the score of t1, in one backward pass.
         owed = ladj + sum_event(of_changed * changed)

@@ -10,7 +10,7 @@ from torch import Tensor
 from led_fast.flows import Affine, OneWayFlow
 from led_fast.models.image_critic import ImageCritic, ImageCriticConfig
 from led_fast.models.image_generator import ImageGeneratorConfig, build_generator
-from led_fast.models.image_networks import Shape
+from led_fast.models.image_networks import Bend, Shape
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,15 @@ def standardize(generator: OneWayFlow, critic: ImageCritic, images: Tensor) -> N
     if affine is None:
         raise TypeError("standardize: wanted a generator from image_generator, which ends in an Affine")
     logits = critic._logits(images)
-    affine.shift.copy_(logits.mean(dim=0))
-    affine.scale.copy_(logits.std(dim=0).clamp(min=1.0))
-    critic.location.copy_(affine.shift)
-    critic.scale.copy_(affine.scale)
+    location, scale = logits.mean(dim=0), logits.std(dim=0).clamp(min=1.0)
+    affine.shift.copy_(location)
+    affine.scale.copy_(scale)
+    critic.location.copy_(location)
+    critic.scale.copy_(scale)
+    for module in generator.modules():
+        if isinstance(module, Bend):
+            module.steepness.copy_(0.5 * scale)
+            module.shift.copy_(0.5 * location)
 
 
 def _preset(preset: str | ImagePreset) -> ImagePreset:

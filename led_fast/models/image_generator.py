@@ -112,7 +112,7 @@ def _start(config: ImageGeneratorConfig, drawn: Shape) -> tuple[list[nn.Module],
         Unflatten(latents, config.grid, config.grid),
         Inflate(cell - latents),
         Coupling(Decoder(*network), cell, latents),
-        Coupling(Encoder(*network), cell, cell - latents, given_first=False),
+        Coupling(Encoder(*network), cell, cell - latents, given_first=False, whiten=True),
         Coupling(Inpainter(*network), cell, cell - latents, given_first=False),
     ]
     return layers, factor

@@ -75,7 +75,8 @@ class Encoder(nn.Module):
         channels, size, _ = shape
         grid = size // factor
         self.factor, self.latents = factor, latents
-        widths = [channels, *(width * size // (2 * s) for s in _doublings(size)[-2::-1])]
+        self.bend = Bend(shape)
+        widths = [2 * channels, *(width * size // (2 * s) for s in _doublings(size)[-2::-1])]
         layers: list[nn.Module] = []
         for outer, inner in pairwise(widths):
             layers += [nn.Conv2d(outer, inner, 4, stride=2, padding=1), _norm(inner), nn.LeakyReLU(0.2)]
@@ -88,7 +89,7 @@ class Encoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Returns [mean ‖ log scale] for the latent values."""
-        return self.net(with_holes(pixels, self.factor, self.latents))
+        return self.net(self.bend(with_holes(pixels, self.factor, self.latents)))
 
 
 class Inpainter(nn.Module):
@@ -105,8 +106,9 @@ class Inpainter(nn.Module):
         channels, size, _ = shape
         grid = size // factor
         self.factor, self.latents = factor, latents
+        self.bend = Bend(shape)
         self.net = nn.Sequential(
-            nn.Conv2d(channels, 2 * width, 2 * factor, stride=factor, padding=factor // 2),
+            nn.Conv2d(2 * channels, 2 * width, 2 * factor, stride=factor, padding=factor // 2),
             nn.LeakyReLU(0.2),
             _small(nn.Conv2d(2 * width, 2 * latents, 3, padding=1)),
         )
@@ -114,7 +116,26 @@ class Inpainter(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Returns [mean ‖ log scale] for the latent values."""
-        return self.net(with_holes(pixels, self.factor, self.latents)) + self.bias
+        return self.net(self.bend(with_holes(pixels, self.factor, self.latents))) + self.bias
+
+
+class Bend(nn.Module):
+    """Adds to an image a bounded version of itself, with a threshold and steepness learned at each pixel.
+
+    A pixel's noise is as large as its signal where it is nearly always the same; this tells the two apart.
+
+    Shape:
+        (B, C, H, W) -> (B, 2 C, H, W).
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.steepness = nn.Parameter(torch.ones(shape))
+        self.shift = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Returns [image ‖ tanh of it]."""
+        return torch.cat([image, torch.tanh(self.steepness * image + self.shift)], dim=1)
 
 
 class NeighborConditional(nn.Module):
