@@ -22,9 +22,13 @@ from led_fast.models import (
 SHAPE = (1, 8, 8)
 GENERATORS = {
     "coupled": ImageGeneratorConfig(latent=4, grid=2, coupling_width=4, steps=2),
-    "plain": ImageGeneratorConfig(latent=10, coupling_width=0, norm="act"),
-    "two blocks": ImageGeneratorConfig(latent=8, grid=2, coupling_width=4, blocks=2, activation="soft_relu"),
-    "running": ImageGeneratorConfig(latent=10, coupling_width=0, norm="running", activation="soft_relu"),
+    "plain": ImageGeneratorConfig(latent=10, coupling_width=0, block_scales=None, norm="act"),
+    "two blocks": ImageGeneratorConfig(
+        latent=8, grid=2, coupling_width=4, blocks=2, block_scales=None, activation="soft_relu"
+    ),
+    "running": ImageGeneratorConfig(
+        latent=10, coupling_width=0, block_scales=None, norm="running", activation="soft_relu"
+    ),
 }
 
 
@@ -93,7 +97,12 @@ def test_log_q_is_the_whole_jacobians(name, monkeypatch):
 def test_joint_density_of_an_oversize_generator(conditional, monkeypatch):
     flow = trained_like(
         ImageGeneratorConfig(
-            latent=10, coupling_width=0, activation="soft_relu", oversize=True, conditional=conditional
+            latent=10,
+            coupling_width=0,
+            block_scales=None,
+            activation="soft_relu",
+            oversize=True,
+            conditional=conditional,
         )
     )
     log_r = []
@@ -109,7 +118,7 @@ def test_joint_density_of_an_oversize_generator(conditional, monkeypatch):
 
 
 def test_learned_conditional_of_pixels_integrates_to_one():
-    flow = trained_like(ImageGeneratorConfig(latent=10, coupling_width=0, oversize=True))
+    flow = trained_like(ImageGeneratorConfig(latent=10, coupling_width=0, block_scales=None, oversize=True))
     conditional = next(layer.conditional for layer in flow.layers if isinstance(layer, Slice))
     kept = torch.randn(1, 1, 1, 1, dtype=torch.float64)
     grid = torch.linspace(-12, 12, 4001, dtype=torch.float64).view(-1, 1, 1, 1)
@@ -234,3 +243,28 @@ def test_copies_and_state_dicts():
 def test_bad_arguments(act, message):
     with pytest.raises(ValueError, match=message):
         act()
+
+
+def test_the_networks_of_the_couplings_see_the_image_that_the_flow_makes():
+    """A decoder that draws a picture as its mean makes the flow produce that picture, latent places apart."""
+    generator = image_generator(
+        ImagePreset((2, 32, 32), ImageGeneratorConfig(coupling_width=8, blocks=0, latent=32, grid=4))
+    )
+    picture = torch.randn(2, 32, 32)
+    decoder = generator.layers[2].network
+    with torch.no_grad():
+        for parameter in generator.parameters():
+            parameter.zero_()
+        decoder.bias[:2] = picture
+        decoder.bias[2:] = -20.0
+    seen = []
+    generator.layers[3].network.bend.register_forward_hook(lambda m, args, out: seen.append(args[0]))
+    drawn = torch.logit(generator.sample(1)[0].double()).float()
+    latent = torch.zeros(128, dtype=torch.bool)
+    latent[:2] = True
+    holes = latent.view(-1, 1, 1).expand(-1, 4, 4)[None].float()
+    for _ in range(3):
+        holes = torch.nn.functional.pixel_shuffle(holes, 2)
+    kept = holes[0] == 0
+    torch.testing.assert_close(drawn[kept], picture[kept], atol=0.1, rtol=0)
+    torch.testing.assert_close(seen[0][0][kept], picture[kept], atol=0.1, rtol=0)

@@ -25,6 +25,7 @@ class ImagePreset:
 _PAPER = ImageGeneratorConfig(
     latent=100,
     coupling_width=0,
+    block_scales=None,
     activation="soft_relu",
     norm="batch",
     oversize=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,6 +41,7 @@ class ImageGeneratorConfig:
         coupling_width: channels of the networks in the couplings, by which the latent values draw all others
             (not in the paper); 0: none.
         blocks: number of {circular convolution, norm, activation} at each scale.
+        block_scales: number of scales, counted from the image's own, that have blocks; None: all.
         kernel_size: of the circular convolutions.
         activation: "staircase" or the paper's "soft_relu".
         steps: steps of each staircase.
@@ -55,6 +57,7 @@ class ImageGeneratorConfig:
     grid: int = 4
     coupling_width: int = 24
     blocks: int = 1
+    block_scales: int | None = 1
     kernel_size: int = 3
     activation: Literal["staircase", "soft_relu"] = "staircase"
     steps: int = 4
@@ -76,9 +79,10 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
         raise ValueError(f"image_generator: grid must be 1, 2, 4 or 8, got {config.grid}")
     drawn = (channels, 2 * height, 2 * width) if config.oversize else shape
     layers, factor = _start(config, drawn)
+    finest = math.inf if config.block_scales is None else 2**config.block_scales
     while factor >= 1:
         scale_channels = channels * factor**2
-        for _ in range(config.blocks):
+        for _ in range(config.blocks if factor < finest else 0):
             layers += [_convolution(config, scale_channels), *_norm(config, scale_channels)]
             layers.append(_activation(config, scale_channels))
         if factor > 1:

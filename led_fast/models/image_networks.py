@@ -1,7 +1,7 @@
 """The networks inside an image generator's couplings and slices: free in form, for no Jacobian is taken of them.
 
-The couplings work on cells: `pixel_unshuffle(image, factor)`, C·factor² values at each point of a coarse grid.
-The first `latents` values of a cell are the latent ones, the others are called pixels.
+The couplings work on cells: C·factor² values at each point of a coarse grid, of which pixel shuffles by two make
+the image. The first `latents` values of a cell are the latent ones, the others are called pixels.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Decoder(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """Returns [mean ‖ log scale] of the pixels."""
         parts = (self.net(latent) + self.bias).chunk(2, dim=1)
-        return torch.cat([F.pixel_unshuffle(part, self.factor)[:, self.latents :] for part in parts], dim=1)
+        return torch.cat([to_cells(part, self.factor)[:, self.latents :] for part in parts], dim=1)
 
 
 class Encoder(nn.Module):
@@ -79,7 +79,8 @@ class Encoder(nn.Module):
         widths = [2 * channels, *(width * size // (2 * s) for s in _doublings(size)[-2::-1])]
         layers: list[nn.Module] = []
         for outer, inner in pairwise(widths):
-            layers += [nn.Conv2d(outer, inner, 4, stride=2, padding=1), _norm(inner), nn.LeakyReLU(0.2)]
+            norm = [_norm(inner)] if layers else []
+            layers += [nn.Conv2d(outer, inner, 4, stride=2, padding=1), *norm, nn.LeakyReLU(0.2)]
         self.net = nn.Sequential(
             *layers,
             nn.Flatten(),
@@ -134,8 +135,8 @@ class Bend(nn.Module):
         self.shift = nn.Parameter(torch.zeros(shape))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Returns [image ‖ tanh of it]."""
-        return torch.cat([image, torch.tanh(self.steepness * image + self.shift)], dim=1)
+        """Returns [0.3 image ‖ tanh of it]."""
+        return torch.cat([0.3 * image, torch.tanh(self.steepness * image + self.shift)], dim=1)
 
 
 class NeighborConditional(nn.Module):
@@ -166,9 +167,19 @@ class NeighborConditional(nn.Module):
         return sum_event(-0.5 * standardised.square() - log_scale - 0.5 * math.log(2 * math.pi))
 
 
+def to_cells(image: Tensor, factor: int) -> Tensor:
+    """The cells of an image; `factor` is a power of two. Repeated, for one shuffle by 4 is another order."""
+    while factor > 1:
+        image, factor = F.pixel_unshuffle(image, 2), factor // 2
+    return image
+
+
 def with_holes(pixels: Tensor, factor: int, latents: int) -> Tensor:
     """The image of cells whose latent values are not known: zeros in their places."""
-    return F.pixel_shuffle(F.pad(pixels, (0, 0, 0, 0, latents, 0)), factor)
+    image = F.pad(pixels, (0, 0, 0, 0, latents, 0))
+    while factor > 1:
+        image, factor = F.pixel_shuffle(image, 2), factor // 2
+    return image
 
 
 def _doublings(size: int) -> list[int]:
