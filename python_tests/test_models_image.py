@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,15 +21,13 @@ from led_fast.models import (
 )
 
 SHAPE = (1, 8, 8)
+PLAIN = ImageGeneratorConfig(latent=10, coupling_width=0, block_scales=None)
+COUPLED = ImageGeneratorConfig(latent=4, grid=2, coupling_width=4, steps=2)
 GENERATORS = {
-    "coupled": ImageGeneratorConfig(latent=4, grid=2, coupling_width=4, steps=2),
-    "plain": ImageGeneratorConfig(latent=10, coupling_width=0, block_scales=None, norm="act"),
-    "two blocks": ImageGeneratorConfig(
-        latent=8, grid=2, coupling_width=4, blocks=2, block_scales=None, activation="soft_relu"
-    ),
-    "running": ImageGeneratorConfig(
-        latent=10, coupling_width=0, block_scales=None, norm="running", activation="soft_relu"
-    ),
+    "coupled": COUPLED,
+    "plain": replace(PLAIN, norm="act"),
+    "two blocks": replace(COUPLED, latent=8, blocks=2, block_scales=None, activation="soft_relu"),
+    "running": replace(PLAIN, norm="running", activation="soft_relu"),
 }
 
 
@@ -95,16 +94,7 @@ def test_log_q_is_the_whole_jacobians(name, monkeypatch):
 
 @pytest.mark.parametrize("conditional", ["gaussian", "learned"])
 def test_joint_density_of_an_oversize_generator(conditional, monkeypatch):
-    flow = trained_like(
-        ImageGeneratorConfig(
-            latent=10,
-            coupling_width=0,
-            block_scales=None,
-            activation="soft_relu",
-            oversize=True,
-            conditional=conditional,
-        )
-    )
+    flow = trained_like(replace(PLAIN, activation="soft_relu", oversize=True, conditional=conditional))
     log_r = []
     for layer in flow.layers:
         if isinstance(layer, Slice):
@@ -118,7 +108,7 @@ def test_joint_density_of_an_oversize_generator(conditional, monkeypatch):
 
 
 def test_learned_conditional_of_pixels_integrates_to_one():
-    flow = trained_like(ImageGeneratorConfig(latent=10, coupling_width=0, block_scales=None, oversize=True))
+    flow = trained_like(replace(PLAIN, oversize=True))
     conditional = next(layer.conditional for layer in flow.layers if isinstance(layer, Slice))
     kept = torch.randn(1, 1, 1, 1, dtype=torch.float64)
     grid = torch.linspace(-12, 12, 4001, dtype=torch.float64).view(-1, 1, 1, 1)
@@ -127,7 +117,7 @@ def test_learned_conditional_of_pixels_integrates_to_one():
 
 
 def test_score_of_a_coupled_generator_is_the_gradient_of_the_whole_jacobians():
-    flow = trained_like(GENERATORS["coupled"])
+    flow = trained_like(COUPLED)
     u = torch.randn(64, dtype=torch.float64)
     t, score = u[None, :4], -u[None, :4]
     for layer in flow.layers:
@@ -143,7 +133,7 @@ def test_score_of_a_coupled_generator_is_the_gradient_of_the_whole_jacobians():
 
 
 def test_score_carrying_draw_agrees_with_the_plain_one():
-    flow = trained_like(GENERATORS["coupled"])
+    flow = trained_like(COUPLED)
     torch.manual_seed(1)
     y, log_q = flow.rsample(4)
     torch.manual_seed(1)
