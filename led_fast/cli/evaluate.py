@@ -12,7 +12,7 @@ from led_fast.cli.report import write_image_report, write_plane_report
 from led_fast.data.images import ImageSource
 from led_fast.errors import InputError
 from led_fast.evaluation import open_features
-from led_fast.training import RunDirectory, load_model
+from led_fast.training import RunDirectory, image_device, load_model
 
 _FEWEST_SAMPLES = 100
 
@@ -48,6 +48,6 @@ def evaluate_command(run: Run, features: Features = None, ood: Outliers = (), sa
     if samples < _FEWEST_SAMPLES:
         raise InputError(f"--samples: want at least {_FEWEST_SAMPLES}, got {samples}")
     outliers = {path.name: open_images_for(trained.config, path) for path in ood}
-    network = None if features is None else open_features(features, source)
+    network = None if features is None else open_features(features, source, image_device())
     write_image_report(folder, trained, source, Console(), network, outliers, samples)
     return 0

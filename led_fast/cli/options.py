@@ -7,7 +7,7 @@ from tyro.conf import Positional, arg
 
 from led_fast.density import DensityModel
 from led_fast.errors import InputError
-from led_fast.training import RunDirectory, TrainConfig, load_model
+from led_fast.training import RunDirectory, TrainConfig, image_device, load_model
 
 Run = Annotated[Positional[Path], arg(metavar="RUN")]
 Output = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: CSV on standard output)")]
@@ -34,4 +34,4 @@ def load_images_run(path: Path) -> tuple[DensityModel, TrainConfig]:
     model, config, _ = load_model(RunDirectory.open(path))
     if not config.is_image:
         raise InputError(f"{path}: is a run on points in the plane; this command is for images")
-    return model, config
+    return model.to(image_device()), config

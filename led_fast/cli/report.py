@@ -18,7 +18,7 @@ from led_fast.evaluation import (
     report_table,
 )
 from led_fast.figures import density_figure, grid_figure, sorted_figure
-from led_fast.training import RunDirectory, Source, TrainedModel, load_model
+from led_fast.training import RunDirectory, Source, TrainedModel, image_device, load_model
 from led_fast.training.run import write_json
 
 _FIRST_SAMPLES = 2000  # of images, in the report at the end of training
@@ -61,7 +61,7 @@ def write_image_report(
 
     Of a plain GAN, which has no density, its samples alone.
     """
-    model, config = trained.model, trained.config
+    model, config = trained.model.to(image_device()), trained.config
     if config.recipe.objective == "gan":
         evaluation = evaluate_image_samples(model, source, config.seed, features, samples)
         grid_figure(run.figure, evaluation.samples[:_SHOWN])

@@ -14,7 +14,7 @@ from led_fast.data.images import quantize
 from led_fast.density import DensityModel
 from led_fast.errors import InputError
 from led_fast.figures import grid_figure, sample_figure, sorted_figure
-from led_fast.training import RunDirectory, load_model
+from led_fast.training import RunDirectory, image_device, load_model
 
 Count = Annotated[
     int | None, arg(aliases=["-n"], metavar="INT", help_behavior_hint="(default: 1000, or 100 images)")
@@ -42,6 +42,8 @@ def sample_command(run: Run, n: Count = None, refine: bool = False, seed: int = 
     check_seed(seed)
     check_new(out, (".npy", ".csv", ".png"))
     model, config, _ = load_model(RunDirectory.open(run))
+    if config.is_image:
+        model = model.to(image_device())
     if config.is_image and refine:
         raise InputError("--refine: is for points; led-fast refine moves images uphill in density")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -60,7 +62,7 @@ def _write_images(model: DensityModel, images: Tensor, out: Path | None) -> None
     if out is None or out.suffix == ".csv":
         raise InputError("--out: want a .png or .npy file for images")
     if out.suffix == ".npy":
-        np.save(out, quantize(images).numpy())
+        np.save(out, quantize(images).cpu().numpy())
     elif model.log_normalizer.isnan():
         grid_figure(out, images)
     else:

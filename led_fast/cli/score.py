@@ -16,7 +16,7 @@ from led_fast.data.images import read_images
 from led_fast.density import DensityModel
 from led_fast.errors import InputError
 from led_fast.evaluation import score_images
-from led_fast.training import RunDirectory, TrainConfig, load_model
+from led_fast.training import RunDirectory, TrainConfig, image_device, load_model
 
 _SCORE_BATCH = 16_384
 
@@ -62,7 +62,8 @@ def _score_images(run: Path, model: DensityModel, config: TrainConfig, data: Pat
     if out is not None and out.suffix != ".csv":
         raise InputError(f"--out {out}: want a .csv file for images, whose names are text")
     channels, height, width = config.shape
-    scores = score_images(model.log_prob, read_images(data, size=height), (channels, height, width))
+    images, device = read_images(data, size=height), image_device()
+    scores = score_images(model.to(device).log_prob, images, (channels, height, width), device=device)
     with nullcontext(sys.stdout) if out is None else out.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["name", "log_density", "bits_per_dim", "rank"])

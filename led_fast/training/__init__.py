@@ -1,6 +1,7 @@
 """Training runs: from a config to a model on disk, interruptible at any moment."""
 
 from led_fast.training.config import Ops, TrainConfig
+from led_fast.training.image import image_device
 from led_fast.training.model import TrainedModel, load, load_model
 from led_fast.training.recipe import IMAGE_RECIPES, PRESETS, ObjectiveName, Recipe
 from led_fast.training.run import RunDirectory
@@ -24,6 +25,7 @@ __all__ = [
     "TrainedModel",
     "Trainer",
     "World",
+    "image_device",
     "join_world",
     "load",
     "load_model",

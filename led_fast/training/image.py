@@ -19,16 +19,22 @@ _NORMALIZER_SAMPLES = 2000
 _PREVIEW_SAMPLES = 64
 
 
+def image_device() -> torch.device:
+    """Where networks of images compute: on the GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 class ImageTask:
     """A `Task` on dequantised images, on a GPU where there is one.
 
     Args:
         config: of the run.
         source: its data.
+        generator_batch: samples that this process takes in a generator step.
     """
 
-    def __init__(self, config: TrainConfig, source: ImageSource) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(self, config: TrainConfig, source: ImageSource, generator_batch: int) -> None:
+        self.device = image_device()
         self.recipe, self.source = config.recipe, source
         critic, generator = image_networks(config)
         standardize(generator, critic, source.sample(_STANDARDIZED_BY))
@@ -36,6 +42,8 @@ class ImageTask:
         self.critic: nn.Module = self._critic
         self.generator = generator.to(self.device)
         self.balance: nn.Module | None = None
+        self._generator_batch = generator_batch
+        self._drawn: ScoredSample | None = None
 
     def discriminate(self, x: Tensor) -> Tensor:
         """The critic's network, without the density of independent pixels."""
@@ -49,16 +57,21 @@ class ImageTask:
         """Draws n training images, dequantised afresh."""
         return self.source.sample(n, self.device)
 
-    @torch.no_grad()
     def proposals(self, n: int, at: float) -> ProposalDraw:
-        """Draws n images of the generator, no more in memory at a time than the critic may have."""
-        size = self.recipe.micro_batch or n
-        parts = [self.generator.rsample(min(size, n - begin)) for begin in range(0, n, size)]
-        y, log_q = (torch.cat(pair) for pair in zip(*parts, strict=True))
-        return ProposalDraw(y, log_q, None)
+        """Draws n images of the generator; its next step takes the same ones, if it takes as many."""
+        if n == self._generator_batch:
+            self._drawn = self._draw(n)
+            return ProposalDraw(self._drawn.y.detach(), self._drawn.log_q.detach(), None)
+        with torch.no_grad():  # no more in memory at a time than the critic may have
+            parts = [self._draw(len(part)) for part in torch.empty(n).split(self.recipe.micro_batch or n)]
+        return ProposalDraw(torch.cat([p.y for p in parts]), torch.cat([p.log_q for p in parts]), None)
 
     def generated(self, n: int) -> ScoredSample:
         """Draws n images; all gradients are those of `rsample`."""
+        drawn, self._drawn = self._drawn, None
+        return self._draw(n) if drawn is None else drawn
+
+    def _draw(self, n: int) -> ScoredSample:
         y, log_q = self.generator.rsample(n)
         return ScoredSample(y, log_q, log_q, log_q)
 

@@ -13,6 +13,7 @@ from led_fast.flows import OneWayFlow, ScoredSample
 from led_fast.training.config import TrainConfig
 from led_fast.training.image import ImageTask
 from led_fast.training.plane import PlaneTask
+from led_fast.training.world import World
 
 Source = DataSource | ImageSource
 
@@ -72,6 +73,8 @@ class Task(Protocol):
         ...
 
 
-def make_task(config: TrainConfig, source: Source) -> Task:
+def make_task(config: TrainConfig, source: Source, world: World) -> Task:
     """Builds the task that a config and its data make, with fresh networks."""
-    return ImageTask(config, source) if isinstance(source, ImageSource) else PlaneTask(config, source)
+    if not isinstance(source, ImageSource):
+        return PlaneTask(config, source)
+    return ImageTask(config, source, world.share(config.recipe.generator_batch, "generator_batch"))

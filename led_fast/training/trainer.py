@@ -47,7 +47,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         recipe = config.recipe
         self.config, self.recipe, self.source, self.world = config, recipe, source, world or World()
-        self.task = make_task(config, source)
+        self.task = make_task(config, source, self.world)
         self.critic, self.generator, self.balance = self.task.critic, self.task.generator, self.task.balance
         self._function = self.task.discriminate if recipe.objective == "gan" else self.critic
         self.objective: Objective = OBJECTIVES[recipe.objective](self.task, recipe, self.world)
