@@ -109,16 +109,24 @@ def test_sample_and_score(ring_run, tmp_path, capsys):
     np.testing.assert_allclose(np.loadtxt(tmp_path / "scores.csv", skiprows=1), expected, rtol=1e-5)
 
 
-def test_a_users_own_file_trains_evaluates_and_scores(tmp_path, capsys):
+def write_rows(path, rows):
+    if path.suffix == ".npy":
+        np.save(path, rows)
+    else:
+        np.savetxt(path, rows, delimiter=",", header="a,b", comments="")
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.npy"])
+def test_a_users_own_file_trains_evaluates_and_scores(tmp_path, capsys, name):
     rows = np.random.default_rng(0).normal([5, -300], [0.1, 40], (500, 2))
-    np.savetxt(tmp_path / "rows.csv", rows, delimiter=",", header="a,b", comments="")
-    assert run("train", tmp_path / "rows.csv", "--steps", 3, "--out", tmp_path / "run") == 0
+    write_rows(tmp_path / name, rows)
+    assert run("train", tmp_path / name, "--steps", 3, "--out", tmp_path / "run") == 0
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["modes"] is None and np.isfinite(report["held_out_nll"])
     assert run("evaluate", tmp_path / "run") == 0
-    assert run("score", tmp_path / "run", tmp_path / "rows.csv", "--out", tmp_path / "scores.npy") == 0
+    assert run("score", tmp_path / "run", tmp_path / name, "--out", tmp_path / "scores.npy") == 0
     assert np.isfinite(np.load(tmp_path / "scores.npy")).all()
-    np.savetxt(tmp_path / "rows.csv", rows + 1, delimiter=",")
+    write_rows(tmp_path / name, rows + 1)
     assert run("evaluate", tmp_path / "run") == 2
     assert "is no longer the data" in capsys.readouterr().err
 
