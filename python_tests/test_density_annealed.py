@@ -97,12 +97,12 @@ def test_too_few_temperatures_leave_a_wide_bracket():
         annealed_log_normalizer(
             lambda x: mixture.log_prob(x) + LOG_ALPHA, flow, mixture.sample(400), temperatures, chains=400
         )
-        for temperatures in (5, 150)
+        for temperatures in (5, 300)
     )
     assert few.gap > 1 and not few.forward.reliable and not few.reverse.reliable
-    assert abs(more.gap) < 0.4
-    assert more.forward.value == pytest.approx(LOG_ALPHA, abs=0.3)
-    assert more.reverse.value == pytest.approx(LOG_ALPHA, abs=0.3)
+    assert abs(more.gap) < 0.3 * few.gap
+    for estimate in (more.forward, more.reverse):
+        assert abs(estimate.value - LOG_ALPHA) < 4 * estimate.standard_error < 0.5
 
 
 def test_a_box_critic_of_images_annealed_in_and_out_of_the_box():
@@ -135,6 +135,17 @@ def test_images_in_eval_mode_without_touching_the_critic():
     assert math.isfinite(forward.value) and critic[0].training
     assert all(torch.equal(value, before[name]) for name, value in critic.state_dict().items())
     assert all(parameter.grad is None for parameter in critic.parameters())
+
+
+def test_coordinates_of_any_scale_anneal_alike():
+    scale = torch.logspace(-3, 3, 6, dtype=torch.float64)
+    values = []
+    for unit in (torch.ones(6, dtype=torch.float64), scale):
+        torch.manual_seed(0)
+        flow = OneWayFlow(DiagonalNormal(torch.zeros(6).double(), unit), [])
+        critic = lambda x, unit=unit: quartic(x / unit) - unit.log().sum()  # noqa: E731
+        values.append(annealed_log_normalizer(critic, flow, temperatures=30, chains=100).forward)
+    assert values[0].value == pytest.approx(values[1].value) and values[0].ess_fraction > 0.3
 
 
 def test_same_seed_same_bracket():

@@ -20,6 +20,7 @@ _MOST_WARM_UP_TEMPERATURES = 5000
 _WANTED_ACCEPTANCE = 0.6  # near the best of Langevin proposals, .574 (Roberts and Rosenthal 1998)
 _ADAPTATION_RATE = 0.5
 _STEP_RANGE = 10.0
+_SCALE_DRAWS = 1000
 
 
 class ChainState(NamedTuple):
@@ -55,9 +56,9 @@ class AnnealingPath:
     def __init__(self, critic: Callable[[Tensor], Tensor], proposal: OneWayFlow) -> None:
         self.critic, self.proposal = critic, proposal
         with torch.no_grad():
-            z, _ = proposal.base.rsample(2)
+            z, _ = proposal.base.rsample(_SCALE_DRAWS)
             once, again = proposal(z)[0], proposal(z)[0]
-        self._dtype = z.dtype
+        self._scale = z.std(dim=0)  # of each coordinate of the base, in whose units the steps are
         if once.numel() != z.numel() or not torch.equal(once, again):
             raise ValueError("AnnealingPath: proposal must be a bijective flow, without Inflate and Slice")
 
@@ -68,7 +69,7 @@ class AnnealingPath:
     def start_from(self, samples: Tensor) -> ChainState:
         """Chains at given points y = g(z); TypeError where a layer of the flow cannot be inverted."""
         with torch.no_grad():
-            return self.at(inverse(self.proposal, samples)[0].to(self._dtype))
+            return self.at(inverse(self.proposal, samples)[0].to(self._scale.dtype))
 
     @torch.enable_grad()
     def at(self, z: Tensor) -> ChainState:
@@ -94,7 +95,7 @@ class AnnealingPath:
         # A chain's own share of the step, log-uniform from all to a tenth: at one temperature some chains may cross
         # a plateau and others sit in narrow modes.
         share = _STEP_RANGE ** -torch.rand_like(state.log_base)
-        step = step_size * share.view(-1, *[1] * (momentum.dim() - 1))
+        step = step_size * share.view(-1, *[1] * (momentum.dim() - 1)) * self._scale
         energy = 0.5 * _squared_norm(momentum) - _mix(state.log_base, state.log_target, beta)
         new, gradient = state, _mix(state.base_gradient, state.target_gradient, beta)
         for i in range(leapfrogs):
@@ -117,7 +118,7 @@ class AnnealingSchedule:
 
     Attributes:
         betas: K + 1 inverse temperatures, from 0 to 1.
-        step_sizes: of the leapfrog at each of the K - 1 between them.
+        step_sizes: of the leapfrog at each of the K - 1 between them, in standard deviations of the base.
         leapfrogs: steps of one transition.
         length: thermodynamic length, about `∫ sd_β(log target - log base) dβ`. Where the chains keep up, the
             log-weights' variance is some length² / K.
