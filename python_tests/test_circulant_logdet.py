@@ -345,10 +345,10 @@ def test_the_input_is_not_written_to():
         (
             torch.zeros(3, 3, 3, 3, dtype=torch.int64),
             (4, 4),
-            TypeError,
+            ValueError,
             "weight must be float64, .* got torch.int64",
         ),
-        (torch.zeros(3, 3, 3, 3, dtype=torch.complex64), (4, 4), TypeError, "got torch.complex64"),
+        (torch.zeros(3, 3, 3, 3, dtype=torch.complex64), (4, 4), ValueError, "got torch.complex64"),
         ([1.0], (4, 4), TypeError, "weight must be a tensor, got list"),
         (
             torch.zeros(3, 3, 3, 3),

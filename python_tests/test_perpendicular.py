@@ -433,9 +433,9 @@ def test_empty_batch():
 X, W = torch.zeros(2, 4, 8, 8), torch.zeros(6, 4, 3, 3)
 BAD = {
     "x must be a tensor": (TypeError, dict(x=[1.0])),
-    "x must be float64": (TypeError, dict(x=X.int())),
-    "weight must be float64": (TypeError, dict(weight=W.long())),
-    "t must be float64": (TypeError, dict(t=torch.zeros(2, 6, 6, 6, dtype=torch.int32))),
+    "x must be float64": (ValueError, dict(x=X.int())),
+    "weight must be float64": (ValueError, dict(weight=W.long())),
+    "t must be float64": (ValueError, dict(t=torch.zeros(2, 6, 6, 6, dtype=torch.int32))),
     "x must have shape": (ValueError, dict(x=X[0])),
     "weight must have 4 dimensions": (ValueError, dict(weight=W[..., 0])),
     "weight must have x's dtype": (ValueError, dict(weight=W.double())),

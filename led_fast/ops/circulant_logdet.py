@@ -35,9 +35,9 @@ def circulant_logdet(weight: Tensor, grid: Sequence[int]) -> Tensor:
         on the number of threads.
 
     Raises:
-        TypeError: `weight` is no floating-point tensor, or `grid` is not of integers.
-        ValueError: `weight` has fewer than 4 dimensions, unequal channels or an empty kernel, or `grid` is
-            not two positive integers.
+        TypeError: `weight` is no tensor, or `grid` is not of integers.
+        ValueError: `weight` is not of a floating-point dtype, has fewer than 4 dimensions, unequal channels or
+            an empty kernel, or `grid` is not two positive integers.
     """
     rows, columns = _check(weight, grid)
     if weight.dtype in (torch.float16, torch.bfloat16):

@@ -53,9 +53,9 @@ def perpendicular_norm(
         gradients are 0. Differentiable any number of times.
 
     Raises:
-        TypeError: An argument is no floating-point tensor, or stride, padding, dilation or groups are no
-            integers.
-        ValueError: Shapes, dtypes or devices do not agree, or a number is out of range.
+        TypeError: x, weight or t is no tensor, or stride, padding, dilation or groups are no integers.
+        ValueError: A dtype is not of floating point; shapes, dtypes or devices do not agree; or a number is out
+            of range.
     """
     geometry = _check("perpendicular_norm", x, weight, t, stride, padding, dilation, groups)
     with _without_autocast(x):

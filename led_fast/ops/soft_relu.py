@@ -37,9 +37,9 @@ def soft_relu(
         in its own element and sample only. Differentiable any number of times.
 
     Raises:
-        TypeError: `x` is no floating-point tensor.
-        ValueError: `x` has no batch dimension, or not `alpha > beta > 0`, or a parameter is not finite, or
-            `alpha / beta` exceeds 1e30 (the slope would leave float32's range).
+        TypeError: `x` is no tensor.
+        ValueError: `x` is not of a floating-point dtype or has no batch dimension, or not `alpha > beta > 0`, or
+            a parameter is not finite, or `alpha / beta` exceeds 1e30 (the slope would leave float32's range).
     """
     check_floating("soft_relu", "x", x)
     if x.dim() == 0:
