@@ -171,6 +171,7 @@ def test_the_truth_gets_a_perfect_report():
     assert 0 < error < 0.02 and report["held_out_images"] == 400
     assert report["bits_per_dim"] == pytest.approx(bits, abs=5 * error)
     assert report["bits_per_dim_train"] == pytest.approx(bits, abs=5 * error)
+    assert report["bits_per_dim_generator"] == pytest.approx(report["bits_per_dim"], abs=1e-4)
     assert report["bits_per_dim_uniform"] == 8
     pixel = report["bits_per_pixel"]
     assert pixel["uniform"] == 1
@@ -295,7 +296,10 @@ def test_a_generator_that_drops_coordinates_has_a_surrogate_density():
         [Slice(2, 1, GaussianConditional()), Sigmoid()],
     )
     model = DensityModel(exact_model().critic, flow)
-    assert evaluate_quickly(model, exact_source(), samples=100).report["generator_density"] == "surrogate"
+    report = evaluate_quickly(model, exact_source(), samples=100).report
+    assert report["generator_density"] == "surrogate" and report["bits_per_dim_generator"] is None
+    text = render(report)
+    assert "a surrogate" in text and "under the generator" not in text
 
 
 def test_same_seed_same_report_and_the_global_generator_is_left_alone():

@@ -31,8 +31,11 @@ def _likelihood(report: dict[str, Any]) -> list[_Row]:
         comparisons.append("UNRELIABLE, as log α is")
     bits, bits_train = report["bits_per_dim"], report["bits_per_dim_train"]
     surrogate = "" if report["generator_density"] == "exact" else "a surrogate: coordinates are dropped"
+    rows: list[_Row] = [("bits per dimension, test", bits, "{:.3f}", "; ".join(comparisons))]
+    if (by_generator := report["bits_per_dim_generator"]) is not None:
+        rows.append(("  under the generator", by_generator, "{:.3f}", "exact: its density needs no log α"))
     return [
-        ("bits per dimension, test", bits, "{:.3f}", "; ".join(comparisons)),
+        *rows,
         ("bits per dimension, training", bits_train, "{:.3f}", "the same, unless overfitted"),
         ("paper's b/p, test", pixel["test"], "{:.3f}", f"uniform density {pixel['uniform']:.2f}"),
         ("paper's b/p, samples, generator", pixel["samples_generator"], "{:.3f}", surrogate),

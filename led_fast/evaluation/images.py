@@ -17,7 +17,7 @@ from led_fast.evaluation.features import FeatureNetwork
 from led_fast.evaluation.image_normalizer import ImageNormalizer, estimate_image_normalizer
 from led_fast.evaluation.json_values import finite
 from led_fast.evaluation.quality import sample_quality
-from led_fast.flows import Slice
+from led_fast.flows import Slice, flow_log_prob
 
 _CHUNK = 250  # images at a time
 
@@ -60,7 +60,8 @@ def evaluate_images(
     The report holds:
 
     - `bits_per_dim` of `held_out_images` test images with its standard error, beside that of the uniform
-      density, 8; `bits_per_dim_train` of as many training images.
+      density, 8; `bits_per_dim_train` of as many training images; `bits_per_dim_generator` of the test images
+      under the generator's own density, which needs no log α (None where the generator cannot be inverted).
     - `bits_per_pixel`: the unit of the paper's b/p, see `bits_per_pixel`; for test images, for samples under
       the generator and under the critic, and for the uniform density.
     - `log_normalizer`: the estimates of log α (`generator`, `pixels`, `annealed`) with their diagnostics, see
@@ -95,6 +96,7 @@ def evaluate_images(
         held_out, train = source.held_out(samples), source.sample(min(samples, len(source.split("test"))))
         draws = _draw(model, samples)
         normalizer = estimate_image_normalizer(model, source, samples, temperatures, chains)
+        log_q = _log_q(model, held_out)
         log_n = {name: _log_n(model, x) for name, x in (("test", held_out), ("train", train))}
         log_n["uniform noise"] = _log_n(model, torch.rand_like(held_out))
         for name, other in outliers.items():
@@ -111,6 +113,7 @@ def evaluate_images(
         "bits_per_dim": bits_per_dim(log_prob["test"].mean().item(), dims, LEVELS),
         "bits_per_dim_standard_error": _standard_error(log_prob["test"]) / (dims * math.log(2)),
         "bits_per_dim_train": bits_per_dim(log_prob["train"].mean().item(), dims, LEVELS),
+        "bits_per_dim_generator": None if log_q is None else bits_per_dim(log_q.mean().item(), dims, LEVELS),
         "bits_per_dim_uniform": bits_per_dim(0.0, dims, LEVELS),
         "bits_per_pixel": {
             "test": bits_per_pixel(log_prob["test"].mean().item(), dims, pixels),
@@ -183,6 +186,15 @@ def _log_n(model: DensityModel, images: Tensor) -> Tensor:
     device = next(model.parameters()).device
     chunks = images.split(_CHUNK)
     return torch.cat([model.unnormalized_log_prob(chunk.to(device)).double().cpu() for chunk in chunks])
+
+
+def _log_q(model: DensityModel, images: Tensor) -> Tensor | None:
+    """The generator's log density of images, None where its layers cannot be inverted."""
+    device = next(model.parameters()).device
+    try:
+        return torch.cat([flow_log_prob(model.generator, x.to(device)).cpu() for x in images.split(_CHUNK)])
+    except TypeError:
+        return None
 
 
 def _used(model: DensityModel, normalizer: ImageNormalizer) -> tuple[float, float]:
