@@ -1,63 +1,15 @@
 """The perpendicular norm against the dense matrix of the layer, and what can go wrong with an operator."""
 
-import copy
-import pickle
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from perpendicular_cases import CASES, REAL, case, cases, dense_matrix, dense_perpendicular
 from torch.nn import functional as F
 
 import led_fast
 from led_fast import perpendicular, perpendicular_norm, reference
-from led_fast.nn import PerpendicularConv2d, PerpendicularLinear, PerpendicularSequential
-
-REAL = [torch.float64, torch.float32]
-
-
-def geometry(stride=1, padding=0, dilation=1, groups=1) -> dict:
-    return dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
-
-
-def case(
-    channels: int, size: tuple[int, int], outs: int, kernel: tuple[int, int], batch: int = 3, **arguments
-):
-    """x, weight and geometry of a convolution, in float64."""
-    g = geometry(**arguments)
-    x = torch.randn(batch, channels, *size, dtype=torch.float64)
-    return x, torch.randn(outs, channels // g["groups"], *kernel, dtype=torch.float64), g
-
-
-def dense_matrix(shape: torch.Size, weight: Tensor, g: dict) -> Tensor:
-    """W of `t = W x` on flattened samples of the given shape."""
-    n = shape[1:].numel()
-    return F.conv2d(torch.eye(n, dtype=weight.dtype).view(n, *shape[1:]), weight, **g).flatten(1).T
-
-
-def dense_perpendicular(x: Tensor, matrix: Tensor) -> Tensor:
-    x = x.flatten(1)
-    u = x @ matrix.T @ matrix
-    return x - (u * x).sum(1, keepdim=True) / u.square().sum(1, keepdim=True) * u
-
-
-# Every path: few channels (fused), kernels of DCGAN (many and few tiles), the library
-CASES = {
-    "image": lambda: case(3, (13, 11), 5, (4, 4), stride=2, padding=1),
-    "dcgan, many tiles": lambda: case(8, (14, 15), 6, (4, 4), stride=2, padding=1),
-    "dcgan, few tiles": lambda: case(8, (4, 5), 6, (4, 4), 1, stride=2, padding=1),
-    "dcgan, few tiles and large": lambda: case(128, (5, 4), 132, (4, 4), 2, stride=2, padding=1),
-    "dcgan, no padding": lambda: case(13, (16, 18), 3, (4, 4), stride=2),
-    "dcgan, wide padding": lambda: case(5, (12, 13), 3, (4, 4), stride=2, padding=(3, 2)),
-    "library": lambda: case(8, (9, 7), 6, (3, 3), padding=1),
-    "grouped": lambda: case(6, (9, 8), 4, (3, 2), stride=(1, 2), padding=1, groups=2),
-    "depthwise": lambda: case(4, (7, 6), 8, (3, 3), padding=1, groups=4),
-    "dilated": lambda: case(2, (11, 12), 3, (3, 2), stride=(3, 2), padding=(2, 0), dilation=2),
-    "one pixel": lambda: case(3, (1, 1), 2, (1, 1)),
-    "many taps": lambda: case(2, (9, 12), 2, (7, 8)),
-}
-cases = pytest.mark.parametrize("name", CASES)
+from led_fast.nn import PerpendicularConv2d
 
 
 @pytest.mark.parametrize("kernel", range(1, 6))
@@ -183,14 +135,6 @@ def test_first_gradient_is_that_of_the_differentiable_form(name, dtype):
         )
 
 
-def test_gradient_penalty():
-    layer = PerpendicularConv2d(3, 8, 4, stride=2, padding=1)
-    x = torch.randn(2, 3, 8, 8, requires_grad=True)
-    (gradient,) = torch.autograd.grad(layer(x)[1].sum(), x, create_graph=True)
-    gradient.flatten(1).norm(dim=1).sum().backward()
-    assert layer.weight.grad.isfinite().all() and layer.weight.grad.abs().sum() > 0
-
-
 ZERO_CASES = {
     "x": lambda x, w, g: (torch.zeros_like(x), w),
     "weight": lambda x, w, g: (x, torch.zeros_like(w)),
@@ -220,70 +164,6 @@ def test_x_inside_the_row_space(dtype):
     norm = perpendicular_norm(x, weight)
     assert norm.item() <= 4 * torch.finfo(dtype).eps * x.norm().item()
     assert all(v.isfinite().all() for v in torch.autograd.grad(norm.sum(), (x, weight)))
-
-
-# ---- the exact mode --------------------------------------------------------------------------------------
-
-
-def test_direction_is_exact_for_orthonormal_rows():
-    rows = torch.linalg.qr(torch.randn(12, 5, dtype=torch.float64)).Q.T
-    x = torch.randn(4, 12, dtype=torch.float64)
-    torch.testing.assert_close(perpendicular(x, 3 * rows), perpendicular(x, 3 * rows, mode="exact"))
-    kernel = rows.view(5, 3, 2, 2)
-    x = torch.randn(4, 3, 6, 6, dtype=torch.float64)  # patches that do not overlap
-    direction, exact = (perpendicular(x, kernel, stride=2, mode=mode) for mode in ("direction", "exact"))
-    torch.testing.assert_close(direction, exact, atol=1e-9, rtol=1e-9)
-
-
-@pytest.mark.parametrize("name", ["image", "grouped", "dilated"])
-def test_exact_equals_the_projection(name):
-    x, weight, g = CASES[name]()
-    matrix = dense_matrix(x.shape, weight, g)
-    wanted = x.flatten(1) - (torch.linalg.pinv(matrix) @ (matrix @ x.flatten(1).T)).T
-    torch.testing.assert_close(
-        perpendicular(x, weight, **g, mode="exact").flatten(1), wanted, atol=1e-8, rtol=1e-8
-    )
-
-
-@pytest.mark.parametrize("outs", [3, 7, 9])  # fewer rows than columns, as many, more
-def test_exact_linear_equals_the_projection(outs):
-    x, weight = torch.randn(4, 7, dtype=torch.float64), torch.randn(outs, 7, dtype=torch.float64)
-    wanted = x - x @ torch.linalg.pinv(weight) @ weight if outs < 7 else torch.zeros_like(x)
-    torch.testing.assert_close(perpendicular(x, weight, mode="exact"), wanted, atol=1e-6, rtol=1e-6)
-    weight[1] = weight[0]  # dependent rows
-    wanted = x - x @ torch.linalg.pinv(weight) @ weight
-    torch.testing.assert_close(perpendicular(x, weight, mode="exact"), wanted, atol=1e-6, rtol=1e-6)
-
-
-def test_exact_gradients():
-    x, weight, g = case(2, (6, 6), 3, (2, 2), batch=2, stride=2)
-    x, weight = x.requires_grad_(), weight.requires_grad_()
-    function = lambda x, w: perpendicular(x, w, **g, mode="exact")  # noqa: E731
-    assert torch.autograd.gradcheck(function, (x, weight), fast_mode=True, atol=1e-4)
-    assert torch.autograd.gradgradcheck(function, (x, weight), fast_mode=True, atol=1e-4)
-    inputs = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in [(3, 7), (4, 7)]]
-    assert torch.autograd.gradcheck(lambda x, w: perpendicular(x, w, mode="exact"), inputs)
-
-
-def test_exact_of_zeros_is_finite():
-    for x, weight in [
-        (torch.zeros(2, 2, 4, 4), torch.randn(1, 2, 2, 2)),
-        (torch.ones(2, 2, 4, 4), torch.zeros(1, 2, 2, 2)),
-    ]:
-        x, weight = x.requires_grad_(), weight.requires_grad_()
-        rest = perpendicular(x, weight, mode="exact")
-        torch.testing.assert_close(rest, x)
-        assert all(v.isfinite().all() for v in torch.autograd.grad(rest.sum(), (x, weight)))
-    torch.testing.assert_close(
-        perpendicular(torch.ones(2, 3), torch.zeros(1, 3), mode="exact"), torch.ones(2, 3)
-    )
-
-
-def test_exact_says_when_it_does_not_converge(monkeypatch):
-    monkeypatch.setattr("led_fast.ops.row_space.MAX_ITERATIONS", 2)
-    x, weight, g = CASES["image"]()
-    with pytest.raises(RuntimeError, match=r"residual of .* in 2 steps"):
-        perpendicular(x, weight, **g, mode="exact")
 
 
 # ---- hazards ---------------------------------------------------------------------------------------------
@@ -460,68 +340,6 @@ def test_bad_arguments(function, message):
     error, arguments = BAD[message]
     with pytest.raises(error, match=rf"{function.__name__}: .*{message}"):
         function(**{"x": X, "weight": W, **arguments})
-
-
-def test_bad_arguments_of_layers():
-    with pytest.raises(ValueError, match="padding_mode must be 'zeros', got 'circular'"):
-        PerpendicularConv2d(3, 4, 3, padding_mode="circular")
-    with pytest.raises(ValueError, match="padding must be an integer or a pair"):
-        PerpendicularConv2d(3, 4, 3, padding="same")
-    for layer in (
-        lambda: PerpendicularConv2d(3, 4, 3, mode="fast"),
-        lambda: PerpendicularLinear(3, 4, mode="fast"),
-    ):
-        with pytest.raises(ValueError, match="mode must be one of"):
-            layer()
-    with pytest.raises(ValueError, match="perpendicular: mode must be one of"):
-        perpendicular(X, W, mode="fast")
-
-
-# ---- layers ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("mode", ["direction", "exact"])
-@pytest.mark.parametrize("bias", [True, False])
-def test_layers_compute_what_torch_computes(mode, bias):
-    torch.manual_seed(0)
-    ours = PerpendicularConv2d(4, 6, (3, 4), stride=2, padding=(1, 0), groups=2, bias=bias, mode=mode)
-    plain = torch.nn.Conv2d(4, 6, (3, 4), stride=2, padding=(1, 0), groups=2, bias=bias)
-    plain.load_state_dict(ours.state_dict())
-    x = torch.randn(3, 4, 9, 8)
-    t, norm = ours(x)
-    torch.testing.assert_close(t, plain(x))
-    rest = perpendicular(x, ours.weight, stride=2, padding=(1, 0), groups=2, mode=mode)
-    torch.testing.assert_close(norm, rest.flatten(1).norm(dim=1))
-
-    ours, plain = PerpendicularLinear(7, 3, bias, mode), torch.nn.Linear(7, 3, bias)
-    plain.load_state_dict(ours.state_dict())
-    x = torch.randn(4, 7)
-    t, norm = ours(x)
-    torch.testing.assert_close(t, plain(x))
-    torch.testing.assert_close(norm, perpendicular(x, ours.weight, mode=mode).norm(dim=1))
-
-
-@pytest.mark.parametrize(
-    "layer", [PerpendicularConv2d(3, 4, 3, mode="exact"), PerpendicularLinear(3, 4)], ids=repr
-)
-def test_layers_are_copied_and_pickled(layer):
-    x = torch.randn(2, 3, *([5, 5] if isinstance(layer, PerpendicularConv2d) else []))
-    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        assert repr(other) == repr(layer)
-        for a, b in zip(other(x), layer(x), strict=True):
-            assert torch.equal(a, b)
-
-
-def test_sequential_adds_up():
-    first, second = PerpendicularConv2d(3, 4, 3), PerpendicularLinear(36, 2)
-    layers = (first, torch.nn.ReLU(), torch.nn.Flatten(), second)
-    x = torch.randn(2, 3, 5, 5)
-    h, norm = first(x)
-    y, other = second(h.relu().flatten(1))
-    for squared in (False, True):
-        out, total = PerpendicularSequential(*layers, squared=squared)(x)
-        torch.testing.assert_close(out, y)
-        torch.testing.assert_close(total, norm**2 + other**2 if squared else norm + other)
 
 
 def test_is_exported():
