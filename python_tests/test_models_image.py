@@ -178,7 +178,7 @@ def test_standardize_takes_the_moments_of_each_pixels_logit():
 
 
 def test_critic_integrates_to_what_its_net_says_on_one_pixel_and_is_zero_outside():
-    critic = image_critic(ImagePreset(SHAPE, critic=ImageCriticConfig(width=4))).double()
+    critic = image_critic(ImagePreset(SHAPE, critic=ImageCriticConfig(width=4, base="pixels"))).double()
     randomize(critic, 0.3)
     x = torch.rand(5, *SHAPE, dtype=torch.float64)
     x[0, 0, 3, 3], x[1, 0, 0, 0], x[2, 0, 0, 0], x[3, 0, 7, 7] = 1.2, -1e-3, 0.0, 1.0
@@ -197,8 +197,36 @@ def test_critic_integrates_to_what_its_net_says_on_one_pixel_and_is_zero_outside
 
 
 def _pixel_log_density(critic, x, place):
-    normal = torch.distributions.Normal(critic.mean[place], (-0.5 * critic.log_precision[place]).exp())
+    normal = torch.distributions.Normal(
+        critic.base.mean[place], (-0.5 * critic.base.log_precision[place]).exp()
+    )
     return normal.log_prob(torch.logit(x)) - (x * (1 - x)).log()
+
+
+def test_a_critic_that_has_adopted_its_generator_starts_with_even_weights():
+    generator, critic = image_generator("tiny").double(), image_critic("tiny").double()
+    randomize(generator, 0.05)
+    critic.adopt(generator)
+    y, log_q = generator.rsample(16)
+    log_weights = critic(y) - log_q
+    torch.testing.assert_close(log_weights, torch.zeros_like(log_weights), atol=1e-6, rtol=0)
+    # What the generator learns from here on is not the critic's.
+    before = critic(y.detach())
+    randomize(generator, 0.05)
+    assert torch.equal(critic(y.detach()), before)
+    assert not any(name.startswith("base") for name, _ in critic.named_parameters())
+    critic.requires_grad_(False)
+    (by_image,) = torch.autograd.grad(critic(y).sum(), y)
+    assert by_image.abs().sum() > 0
+
+
+def test_an_adopted_base_is_saved_with_the_critic():
+    generator, critic, other = image_generator("tiny"), image_critic("tiny"), image_critic("tiny")
+    critic.adopt(randomize(generator, 0.05))
+    other.load_state_dict(critic.state_dict())
+    x = torch.rand(3, *SHAPE)
+    for same in (other, copy.deepcopy(critic), pickle.loads(pickle.dumps(critic))):
+        assert torch.equal(same(x), critic(x))
 
 
 def test_copies_and_state_dicts():
@@ -227,6 +255,10 @@ def test_copies_and_state_dicts():
             "multiple of 4",
         ),
         (lambda: image_generator(ImagePreset(SHAPE, ImageGeneratorConfig(latent=64))), r"lie in \(0, 64\)"),
+        (
+            lambda: image_critic("paper_mnist32").adopt(image_generator("tiny")),
+            "wanted a critic with base='generator'",
+        ),
         (lambda: image_critic("tiny")(torch.rand(2, 3, 8, 8)), r"\(B, 1, 8, 8\), got \(2, 3, 8, 8\)"),
     ],
 )

@@ -31,15 +31,17 @@ _PAPER = ImageGeneratorConfig(
     oversize=True,
     conditional="gaussian",
 )
-_PAPER_CRITIC = ImageCriticConfig(width=64, penalty="direction")
+_PAPER_CRITIC = ImageCriticConfig(width=64, penalty="direction", base="pixels")
 
 IMAGE_PRESETS: dict[str, ImagePreset] = {
     "tiny": ImagePreset(
-        (1, 8, 8), ImageGeneratorConfig(latent=4, grid=2, coupling_width=8), ImageCriticConfig(width=8)
+        (1, 8, 8),
+        ImageGeneratorConfig(latent=4, grid=2, coupling_width=8),
+        ImageCriticConfig(width=8),
     ),
     "mnist32": ImagePreset((1, 32, 32)),
-    "color32": ImagePreset((3, 32, 32)),
-    "color64": ImagePreset((3, 64, 64), ImageGeneratorConfig(latent=64, grid=8)),
+    "color32": ImagePreset((3, 32, 32), ImageGeneratorConfig(latent=64)),
+    "color64": ImagePreset((3, 64, 64), ImageGeneratorConfig(latent=128, grid=8)),
     "paper_mnist32": ImagePreset((1, 32, 32), _PAPER, _PAPER_CRITIC),
     "paper_color32": ImagePreset((3, 32, 32), _PAPER, _PAPER_CRITIC),
     "paper_color64": ImagePreset((3, 64, 64), replace(_PAPER, grid=8), _PAPER_CRITIC),
@@ -55,7 +57,8 @@ def image_generator(preset: str | ImagePreset = "mnist32") -> OneWayFlow:
 def image_critic(preset: str | ImagePreset = "mnist32") -> ImageCritic:
     """Builds the critic of a preset (a key of `IMAGE_PRESETS`, or one's own): f(x), (B, C, H, W) -> (B,)."""
     chosen = _preset(preset)
-    return ImageCritic(chosen.critic, chosen.shape)
+    base = build_generator(chosen.generator, chosen.shape) if chosen.critic.base == "generator" else None
+    return ImageCritic(chosen.critic, chosen.shape, base)
 
 
 @torch.no_grad()
@@ -70,7 +73,7 @@ def standardize(generator: OneWayFlow, critic: ImageCritic, images: Tensor) -> N
     affine = next((layer for layer in reversed(generator.layers) if isinstance(layer, Affine)), None)
     if affine is None:
         raise TypeError("standardize: wanted a generator from image_generator, which ends in an Affine")
-    logits = critic._logits(images)
+    logits = critic.logits(images)
     location, scale = logits.mean(dim=0), logits.std(dim=0).clamp(min=1.0)
     affine.shift.copy_(location)
     affine.scale.copy_(scale)
@@ -80,6 +83,8 @@ def standardize(generator: OneWayFlow, critic: ImageCritic, images: Tensor) -> N
         if isinstance(module, Bend):
             module.steepness.copy_(0.5 * scale)
             module.shift.copy_(0.5 * location)
+    if critic.config.base == "generator":
+        critic.adopt(generator)
 
 
 def _preset(preset: str | ImagePreset) -> ImagePreset:

@@ -10,7 +10,7 @@ from led_fast.data.images import ImageSource
 from led_fast.density import DensityModel, ProposalDraw, estimate_log_normalizer, squared_gradient
 from led_fast.figures import grid_figure
 from led_fast.flows import OneWayFlow, ScoredSample
-from led_fast.models import standardize
+from led_fast.models import ImageCritic, standardize
 from led_fast.training.config import TrainConfig
 from led_fast.training.model import image_networks
 
@@ -78,6 +78,12 @@ class ImageTask:
     def target(self, f: Tensor, sample: ScoredSample, log_normalizer: float, at: float) -> Tensor:
         """The critic itself."""
         return f
+
+    def end_warm_up(self, critic: nn.Module, generator: OneWayFlow) -> None:
+        """A critic that tilts a generator takes this one."""
+        assert isinstance(critic, ImageCritic)
+        if critic.config.base == "generator":
+            critic.adopt(generator)
 
     def monitor(self, generator: OneWayFlow) -> dict[str, Any]:
         """Nothing: no figure about images is cheap."""

@@ -81,6 +81,8 @@ class Trainer:
         decay = cosine_decay(at, recipe.decay_from, recipe.decay_to)
         _set_learning_rate(self.critic_optimizer, decay * recipe.critic_learning_rate)
         warming_up = recipe.objective == "led" and at < recipe.warm_up
+        if not warming_up and 0 <= (self.steps_done - 1) / self.config.steps < recipe.warm_up:
+            self._end_warm_up()
         rate = (recipe.warm_up_learning_rate if warming_up else None) or recipe.generator_learning_rate
         _set_learning_rate(self.generator_optimizer, decay * rate)
         metrics = {} if warming_up else self._step_critic(at)
@@ -89,6 +91,12 @@ class Trainer:
         self._update_averages()
         self.steps_done += 1
         return metrics
+
+    def _end_warm_up(self) -> None:
+        """The averages of the first stage are where the second starts."""
+        self.generator.load_state_dict(self.average_generator.state_dict())
+        for critic in (self.critic, self.average_critic):
+            self.task.end_warm_up(critic, self.generator)
 
     def _step_critic(self, at: float) -> dict[str, float]:
         recipe = self.recipe
