@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 import led_fast
 from led_fast import reference
+from led_fast.ops import _layer_map
+from led_fast.ops.perpendicular import _fused_is_faster
 
 GEOMETRY = dict(stride=2, padding=1)
 # The convolutions of the critics of 32x32 and 64x64 images: channels, outs, height and width of the input.
@@ -89,3 +91,33 @@ def test_perpendicular(compare, compiled, threads, what, image, channels, outs, 
         },
         contenders,
     )
+
+
+# Around the borders of the choices in led_fast/ops/perpendicular.py: few channels, many channels, other kernels.
+CROSSOVER = [(c, 64, size, 4, 2) for c in (1, 3, 4, 5, 8) for size in (8, 32)]
+CROSSOVER += [(c, 2 * c, size, 4, 2) for c in (16, 64, 256) for size in (4, 8, 16)]
+CROSSOVER += [(c, 32, 16, kernel, 1) for c in (2, 4, 8) for kernel in (3, 5)]
+
+
+@pytest.mark.parametrize("threads", [1], indirect=True)
+@pytest.mark.parametrize("batch", [1, 16])
+@pytest.mark.parametrize("channels, outs, size, kernel, stride", CROSSOVER)
+def test_choice_of_the_kernel(compare, threads, channels, outs, size, kernel, stride, batch):
+    """What the operator takes ("led_fast") beside each of the ways that it has to choose from."""
+    torch.manual_seed(0)
+    x, weight = torch.randn(batch, channels, size, size), 0.05 * torch.randn(outs, channels, kernel, kernel)
+    geometry = [stride] * 2, [1, 1], [1, 1], 1
+    t = F.conv2d(x, weight, None, *geometry)
+
+    def library() -> Tensor:
+        u = _layer_map.transpose(t, weight, x.shape, geometry)
+        return torch.ops.led_fast.perpendicular_norm_to(x, u)[0]
+
+    contenders = {
+        "led_fast": lambda: led_fast.perpendicular_norm(x, weight, t, stride, 1),
+        "fused kernel": lambda: torch.ops.led_fast.perpendicular_norm(x, weight, t, *geometry, False)[0],
+        "library": library,
+    }
+    layer = f"{channels}->{outs}@{size}, {kernel}x{kernel}/{stride}"
+    row = compare("perpendicular_crossover", {"layer": layer, "batch": batch}, contenders)
+    row.figures["takes the fused kernel"] = float(_fused_is_faster(x, weight, geometry))

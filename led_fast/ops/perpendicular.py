@@ -195,7 +195,10 @@ def _is_dcgan(weight: Tensor, geometry: Geometry) -> bool:
 
 
 def _fused_is_faster(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
-    """Whether the fused kernel beats the library's transposed convolution (bench/test_perpendicular.py)."""
+    """Whether the fused kernel beats the library's transposed convolution.
+
+    Measured around the borders: bench/results/perpendicular_crossover_cpu.json (bench/test_perpendicular.py).
+    """
     if weight.shape[2] * weight.shape[3] > (24 if x.dtype == torch.float64 else 48):
         return False
     return weight.shape[1] <= 4 or (_is_dcgan(weight, geometry) and x.device.type == "cpu")
