@@ -291,6 +291,15 @@ def test_singular_symbols_give_minus_infinity_and_spare_the_others():
     torch.testing.assert_close(high_pass.grad.flatten(), expected)
 
 
+def test_a_singular_frequency_adds_nothing_to_the_gradient():
+    weight = torch.zeros(2, 2, 1, 2, dtype=torch.float64)
+    weight[0, 0, 0] = torch.tensor([1.0, -1.0])  # singular at frequency 0, where the other channel is not
+    weight[1, 1, 0] = torch.tensor([1.0, 0.5])
+    regular = lambda w, grid: 2 * torch.linalg.slogdet(reference.circulant_symbols(w, grid)[:, 1:])[1]  # noqa: E731
+    wanted = gradient(regular, weight, (1, 5))
+    torch.testing.assert_close(gradient(led_fast.circulant_logdet, weight, (1, 5)), wanted)
+
+
 def test_second_derivative_at_singular_symbols_is_finite():
     weight = torch.tensor([[[[1.0, -1.0]]]], dtype=torch.float64, requires_grad=True)
     (grad,) = torch.autograd.grad(led_fast.circulant_logdet(weight, (1, 5)), weight, create_graph=True)
