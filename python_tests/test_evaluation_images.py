@@ -24,8 +24,20 @@ from led_fast.evaluation import (
     sample_quality,
     score_images,
 )
-from led_fast.evaluation.image_normalizer import ImageNormalizer, estimate_image_normalizer
-from led_fast.flows import DiagonalNormal, GaussianConditional, OneWayFlow, Sigmoid, Slice
+from led_fast.evaluation.image_normalizer import ImageNormalizer, estimate_image_normalizer, latent_bijection
+from led_fast.flows import (
+    DiagonalNormal,
+    GaussianConditional,
+    Inflate,
+    Linear,
+    OneWayFlow,
+    PixelShuffle,
+    Sigmoid,
+    Slice,
+    StandardNormal,
+    Unflatten,
+    flow_log_prob,
+)
 
 SHAPE = (1, 4, 4)
 DIMS = 16
@@ -221,7 +233,7 @@ def test_the_models_own_log_normalizer_is_used_and_checked():
 def test_estimates_beyond_the_generators_reach():
     # The generator draws one eighth of the mass, and its weights, all equal, cannot tell.
     class Eighth(nn.Module):
-        base = exact_generator().base
+        base, layers = exact_generator().base, ()
 
         def rsample(self, n):
             x, log_q = exact_generator().rsample(64 * n)
@@ -238,6 +250,43 @@ def test_estimates_beyond_the_generators_reach():
     assert normalizer.best in (normalizer.pixels, normalizer.annealed)
     assert "generator differs by -2.08 nats" in normalizer.objection(3.0)
     assert "pixels differs" in normalizer.objection(normalizer.generator.value)
+
+
+@pytest.mark.parametrize("leading", [[], [Unflatten(4, 2, 2)], [Unflatten(3, 2, 2), Inflate(1)]])
+def test_a_generator_as_a_bijection_of_its_noise(leading):
+    torch.manual_seed(0)
+    shape = (3 * 4,) if len(leading) == 2 else (4, 2, 2) if not leading else (16,)
+    generator = OneWayFlow(StandardNormal(*shape), [*leading, PixelShuffle(2), Sigmoid()])
+    flow = latent_bijection(generator)
+    z, _ = flow.base.rsample(5)
+    assert torch.equal(flow(z)[0], flow(z)[0]) and z.shape == (5, 4, 2, 2)
+    y, log_q = flow.rsample(5)
+    torch.testing.assert_close(log_q, flow_log_prob(generator, y))
+
+
+def test_generators_that_are_no_bijection():
+    late = [Sigmoid(), Inflate(1)]
+    assert latent_bijection(OneWayFlow(StandardNormal(1, 4, 4), late)) is None
+    assert latent_bijection(OneWayFlow(StandardNormal(2, 4, 4), [Slice(2, 1, GaussianConditional())])) is None
+    assert latent_bijection(exact_generator()) is None  # no standard normal to add to
+
+
+def test_annealing_starts_from_the_generator():
+    torch.manual_seed(0)
+    mixing = Linear(16)
+    with torch.no_grad():
+        mixing.weight.add_(1.0)  # correlations that independent pixels know nothing of
+    generator = OneWayFlow(StandardNormal(16), [mixing, Unflatten(*SHAPE), Sigmoid()])
+
+    class Tilted(nn.Module):
+        def forward(self, x):
+            return flow_log_prob(generator, x) + 3 + 0.5 * x.flatten(1).sum(1)
+
+    model = DensityModel(Tilted(), generator)
+    expected = 3 + torch.logsumexp(0.5 * generator.sample(200_000).flatten(1).sum(1), 0) - math.log(200_000)
+    normalizer = estimate_image_normalizer(model, exact_source(), samples=100, temperatures=40, chains=200)
+    assert normalizer.annealed.value == pytest.approx(expected.item(), abs=0.15)
+    assert normalizer.annealed.ess_fraction > 0.5 > normalizer.pixels.ess_fraction
 
 
 def estimate(value, half_width=0.1, reliable=True):

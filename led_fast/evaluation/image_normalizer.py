@@ -16,7 +16,7 @@ from led_fast.density import (
     estimate_log_normalizer,
 )
 from led_fast.density.normalizer import MIN_BATCHES
-from led_fast.flows import DiagonalNormal, OneWayFlow, Sigmoid
+from led_fast.flows import DiagonalNormal, Inflate, OneWayFlow, Sigmoid, Slice, StandardNormal, Unflatten
 
 _FITTED = 5000  # images
 _LEAST_SCALE = 0.5  # of a pixel's logit
@@ -32,8 +32,8 @@ class ImageNormalizer:
     Attributes:
         generator: by importance sampling from the generator.
         pixels: by importance sampling from independent pixels, see `pixel_proposal`.
-        annealed: by annealed importance sampling from independent pixels; None where it was not asked for or did not
-            reach the critic's density.
+        annealed: by annealed importance sampling, see `estimate_image_normalizer`; None where it was not asked for
+            or did not reach the critic's density.
     """
 
     generator: NormalizerEstimate
@@ -74,14 +74,15 @@ def estimate_image_normalizer(
     model: DensityModel,
     source: ImageSource,
     samples: int = 10_000,
-    temperatures: int = 500,
-    chains: int = 400,
+    temperatures: int = 200,
+    chains: int = 100,
 ) -> ImageNormalizer:
     """Estimates log α of a model's critic in three ways.
 
-    The generator's weights seldom suffice at a thousand dimensions and more: log q would have to follow the
-    critic within a nat or so. Annealing needs a critic that is differentiable, and some `temperatures` x `chains`
-    evaluations of its gradient.
+    The weights of the generator's samples seldom suffice at a thousand dimensions and more: log q would have to
+    follow the critic within a nat or so. Annealing moves the samples towards the critic's density, in the latent
+    coordinates of the generator (see `latent_bijection`), or where it has none, from independent pixels. It needs
+    `temperatures` x `chains` evaluations of the gradient of generator and critic.
 
     Args:
         model: of images in [0, 1].
@@ -99,13 +100,32 @@ def estimate_image_normalizer(
     annealed = None
     if temperatures:
         with contextlib.suppress(RuntimeError):  # the critic's density was not reached
-            bracket = annealed_log_normalizer(model.critic, pixels, temperatures=temperatures, chains=chains)
-            annealed = bracket.forward
+            base = latent_bijection(model.generator) or pixels
+            annealed = annealed_log_normalizer(
+                model.critic, base, temperatures=temperatures, chains=chains
+            ).forward
     return ImageNormalizer(by_generator, by_pixels, annealed)
 
 
 def _lowest(value: float) -> float:
     return -math.inf if math.isnan(value) else value
+
+
+def latent_bijection(generator: OneWayFlow) -> OneWayFlow | None:
+    """The same distribution as a bijection of all its noise, where a generator begins by drawing all of it.
+
+    None where it draws noise later, or drops coordinates.
+    """
+    base, layers = generator.base, list(generator.layers)
+    first = next(
+        (i for i, layer in enumerate(layers) if not isinstance(layer, Inflate | Unflatten)), len(layers)
+    )
+    rest = layers[first:]
+    if not isinstance(base, StandardNormal) or any(isinstance(layer, Inflate | Slice) for layer in rest):
+        return None
+    with torch.no_grad():
+        noise, _ = OneWayFlow(base, layers[:first]).rsample(1)
+    return OneWayFlow(StandardNormal(*noise.shape[1:]).to(noise.device), rest)
 
 
 def pixel_proposal(images: Tensor) -> OneWayFlow:

@@ -52,8 +52,8 @@ def evaluate_images(
     features: FeatureNetwork | None = None,
     outliers: Mapping[str, ImageSource] | None = None,
     samples: int = 10_000,
-    temperatures: int = 500,
-    chains: int = 400,
+    temperatures: int = 200,
+    chains: int = 100,
 ) -> ImageEvaluation:
     """Evaluates a density of images.
 

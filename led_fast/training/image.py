@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.data.images import ImageSource
-from led_fast.density import DensityModel, ProposalDraw, estimate_log_normalizer, squared_gradient
+from led_fast.density import DensityModel, ProposalDraw, squared_gradient
+from led_fast.evaluation import estimate_image_normalizer
 from led_fast.figures import grid_figure
 from led_fast.flows import OneWayFlow, ScoredSample
 from led_fast.models import ImageCritic, standardize
@@ -95,8 +96,9 @@ class ImageTask:
         grid_figure(path, generator.sample(_PREVIEW_SAMPLES), columns=8)
 
     def model(self, critic: nn.Module, generator: OneWayFlow) -> DensityModel:
-        """The density of images; its log-normaliser by importance sampling, which `evaluate` questions."""
+        """The density of images; its log-normaliser is the best of three estimates, which `evaluate` repeats."""
         model = DensityModel(critic, generator)
         if self.recipe.objective == "led":
-            model.set_log_normalizer(estimate_log_normalizer(critic, generator, _NORMALIZER_SAMPLES).value)
+            normalizer = estimate_image_normalizer(model, self.source, _NORMALIZER_SAMPLES)
+            model.set_log_normalizer(normalizer.best.value)
         return model
