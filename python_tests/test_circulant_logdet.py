@@ -333,6 +333,12 @@ def test_extreme_float64_scales():
     torch.testing.assert_close(led_fast.circulant_logdet(weight, (3, 3)), wanted)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_symbols_that_overflow_give_no_number(dtype):
+    weight = random_weight(3, 3, 3, 3, dtype=dtype).sign() * torch.finfo(dtype).max
+    assert not led_fast.circulant_logdet(weight, (4, 4)).isfinite()
+
+
 def test_the_input_is_not_written_to():
     weight = random_weight(5, 5, 3, 3)
     before = weight.clone()

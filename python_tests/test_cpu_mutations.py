@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cpu_mutants import MUTANTS
 from simt import build
 
 pytestmark = [
@@ -16,28 +17,12 @@ pytestmark = [
     ),
 ]
 
-# operator, file, text that stands there once, what it becomes
-MUTANTS = [
-    ("soft_relu", "soft_relu/math.h", "p.sharpness_log2), log1p =", "p.sharpness_log2 + p.u0), log1p ="),
-    ("soft_relu", "soft_relu/math.h", "- p.t0)", "+ p.t0)"),
-    ("soft_relu", "soft_relu/math.h", "log1p * p.inverse_alpha + (", "log1p * p.inverse_alpha - ("),
-    ("soft_relu", "soft_relu/math.h", "e * p.slope_ratio + 1", "e * p.slope_ratio - 1"),
-    ("soft_relu", "soft_relu/math.h", "e + p.slope_ratio", "e - p.slope_ratio"),
-    ("soft_relu", "soft_relu/math.h", "return v >= 0 ?", "return v < 0 ?"),
-    ("soft_relu", "soft_relu/math.h", "(e + 1) * numerator", "(e - 1) * numerator"),
-    ("soft_relu", "soft_relu/math.h", "(1 - p.slope_ratio)) * reciprocal", "(1 + p.slope_ratio)) * reciprocal"),
-    ("soft_relu", "soft_relu/math.h", "sharpness(Real(alpha - beta))", "sharpness(Real(alpha + beta))"),
-    ("soft_relu", "soft_relu/math.h", "-85 : -705", "-850 : -7050"),
-    ("soft_relu", "soft_relu/cpu.cpp", "numerators.log() - log1p_total", "numerators.log() + log1p_total"),
-    ("soft_relu", "soft_relu/cpu.cpp", "log_slope -= log1ps[i]", "log_slope += log1ps[i]"),
-    ("soft_relu", "soft_relu/cpu.cpp", "factors++ == p.safe_factors", "factors++ == 1000"),
-    ("soft_relu", "soft_relu/cpu.cpp", "terms.slope + terms.log_slope", "terms.slope - terms.log_slope"),
-    ("soft_relu", "soft_relu/cpu.cpp", "for (T& e : elements) e = infinity<T>();", "for (T& e : elements) e = T{};"),
-    ("soft_relu", "common/elementary.h", "0x7fff + ((u >> 16) & 1)", "0x7fff"),
-    ("soft_relu", "common/elementary.h", "0xfff + ((magnitude >> 13) & 1)", "0xfff"),
-    ("soft_relu", "common/elementary.h", "magnitude < 0x38800000 ? subnormal", "magnitude < 0x38800000 ? 0u"),
-    ("soft_relu", "common/elementary.h", "+ x * 0;", ";"),
-]  # fmt: skip
+CASES = [
+    (operator, file, right, wrong)
+    for operator, files in MUTANTS.items()
+    for file, mutants in files.items()
+    for right, wrong in mutants
+]
 
 
 class MutableBuild:
@@ -73,14 +58,16 @@ def mutable(tmp_path_factory: pytest.TempPathFactory) -> MutableBuild:
     return MutableBuild(tmp_path_factory.mktemp("mutants"))
 
 
-@pytest.mark.parametrize("operator", sorted({operator for operator, *_ in MUTANTS}))
+@pytest.mark.parametrize("operator", MUTANTS)
 def test_the_right_sources_pass(mutable, operator) -> None:
     done = mutable.test(operator)
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize(
-    ("operator", "file", "right", "wrong"), MUTANTS, ids=[f"{m[0]}: {m[2]}" for m in MUTANTS]
+    ("operator", "file", "right", "wrong"),
+    CASES,
+    ids=[f"{operator}: {right}" for operator, _, right, _ in CASES],
 )
 def test_a_wrong_formula_fails(mutable, operator, file, right, wrong) -> None:
     path = mutable.sources / file

@@ -1,0 +1,90 @@
+"""Wrong formulas of the CPU kernels. Each must fail the tests of its operator (test_cpu_mutations.py)."""
+
+# operator -> file -> (text that stands there once, what it becomes)
+MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
+    "soft_relu": {
+        "soft_relu/math.h": [
+            ("p.sharpness_log2), log1p =", "p.sharpness_log2 + p.u0), log1p ="),
+            ("- p.t0)", "+ p.t0)"),
+            ("log1p * p.inverse_alpha + (", "log1p * p.inverse_alpha - ("),
+            ("e * p.slope_ratio + 1", "e * p.slope_ratio - 1"),
+            ("e + p.slope_ratio", "e - p.slope_ratio"),
+            ("return v >= 0 ?", "return v < 0 ?"),
+            ("(e + 1) * numerator", "(e - 1) * numerator"),
+            ("(1 - p.slope_ratio)) * reciprocal", "(1 + p.slope_ratio)) * reciprocal"),
+            ("sharpness(Real(alpha - beta))", "sharpness(Real(alpha + beta))"),
+            ("-85 : -705", "-850 : -7050"),
+        ],
+        "soft_relu/cpu.cpp": [
+            ("numerators.log() - log1p_total", "numerators.log() + log1p_total"),
+            ("log_slope -= log1ps[i]", "log_slope += log1ps[i]"),
+            ("factors++ == p.safe_factors", "factors++ == 1000"),
+            ("terms.slope + terms.log_slope", "terms.slope - terms.log_slope"),
+            ("for (T& e : elements) e = infinity<T>();", "for (T& e : elements) e = T{};"),
+        ],
+        "common/elementary.h": [
+            ("0x7fff + ((u >> 16) & 1)", "0x7fff"),
+            ("0xfff + ((magnitude >> 13) & 1)", "0xfff"),
+            ("magnitude < 0x38800000 ? subnormal", "magnitude < 0x38800000 ? 0u"),
+            ("+ x * 0;", ";"),
+        ],
+    },
+    "circulant_logdet": {
+        "circulant_logdet/math.h": [
+            ("row == 0 || 2 * row == rows ? 1 : 2}", "row == 0 ? 1 : 2}"),
+            ("index / half * (columns / 2)", "index / half * (columns - 1)"),
+            ("1 + 4 * strip + offset % width", "4 * strip + offset % width"),
+            ("2 * tap - (taps - 1)", "2 * tap - taps"),
+        ],
+        "circulant_logdet/spectrum.h": [
+            ("listed ? f.weight : 0", "f.weight"),
+            ("weight[t] - weight[count - 1 - t]", "weight[t] + weight[count - 1 - t]"),
+            (
+                "if (cosines > sines) folded[sines] = weight[sines];",
+                "if (cosines > sines) folded[sines] = 0;",
+            ),
+            ("(t < cosines ? weight : -weight)", "weight"),
+            (
+                "(0.5 * double(square_exponent[l]) + double(scale_exponent[l]))",
+                "(0.5 * double(square_exponent[l]))",
+            ),
+        ],
+        "circulant_logdet/eliminate.cpp": [
+            ("scale / square", "1 / square"),
+            ("sum[r][c].re -= z.im", "sum[r][c].re += z.im"),
+            ("if (inverse) restore_columns(m, exchanges);", ""),
+            (
+                "Mask<S> open = load<S>(m.magnitude(k)) < enough;",
+                "Mask<S> open = load<S>(m.magnitude(k)) < 0;",
+            ),
+        ],
+        "circulant_logdet/cpu.cpp": [
+            ("frequency <= Tail::lanes", "frequency <= Tail::lanes + 1"),
+        ],
+    },
+    "perpendicular": {
+        "perpendicular/math.h": [
+            ("uu > 0 ? ux / uu : 0", "ux / uu"),
+            ("+ left * left * l.uu", "+ left * l.uu"),
+            ("+ right * right * r.uu", ""),
+        ],
+        "perpendicular/measure.h": [
+            ("at(tail.x) - at(tail.u) * a", "at(tail.x)"),
+            (
+                "left = at(x + i) - at(u + i) * a, residual +=",
+                "left = at(x + i) + at(u + i) * a, residual +=",
+            ),
+        ],
+        "perpendicular/direct.h": [
+            ("ky * g.dilation_h * plane.width", "ky * plane.width"),
+            (
+                "i * g.stride_h * plane.width + j * g.stride_w",
+                "i * g.stride_w * plane.width + j * g.stride_h",
+            ),
+            ("plane += g.padding_h * p.width + g.padding_w;", "plane += g.padding_h * p.width;"),
+        ],
+        "perpendicular/karatsuba.h": [
+            ("of{first, first + second, second}", "of{first, first - second, second}"),
+        ],
+    },
+}
