@@ -28,6 +28,7 @@ from led_fast.reference import circulant_symbols
 
 _EDGE = 1e-6  # logits end here: float32 knows no value between 1 - 6e-8 and 1
 _NEWTON_STEPS = 60
+_TABLE = 2048
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8}  # one more Newton step squares it
 
 
@@ -141,37 +142,53 @@ def _(layer: SoftReLU, out: Tensor) -> tuple[Tensor, Tensor]:
         sigma = torch.sigmoid((layer.alpha - layer.beta) * (t - layer.u0))
         return layer(t)[0], ratio + (1 - ratio) * sigma
 
-    return _solve(layer, out, value_and_slope, least_slope=out.new_tensor(ratio))
+    with torch.no_grad():
+        reach = (layer(torch.zeros_like(out))[0] - out) / -ratio  # no slope is less than the ratio
+    return _solve(layer, out, value_and_slope, reach.clamp(max=0), reach.clamp(min=0), 0.5 * reach)
 
 
 @inverse.register
 def _(layer: Staircase, out: Tensor) -> tuple[Tensor, Tensor]:
+    centers, heights, steepness, slope = (part.detach() for part in layer.steps_in_use())
+
     def value_and_slope(t: Tensor) -> tuple[Tensor, Tensor]:
         last = t.movedim(1, -1)
-        tanh, slope, _ = staircase_derivatives(last, *steps)
-        value = (heights * tanh).sum(-1) + steps[3] * last
-        return value.movedim(-1, 1), slope.movedim(-1, 1)
+        tanh, derivative, _ = staircase_derivatives(last, centers, heights, steepness, slope)
+        value = (heights * tanh).sum(-1) + slope * last
+        return value.movedim(-1, 1), derivative.movedim(-1, 1)
 
-    steps = [part.detach() for part in layer.steps_in_use()]
-    heights = steps[1]
-    return _solve(layer, out, value_and_slope, least_slope=per_feature(steps[3], out))
+    with torch.no_grad():
+        # A table of each feature's staircase brackets its inverse closely.
+        targets = out.transpose(0, 1).flatten(1).contiguous()
+        ends = torch.stack([targets.amin(1) - heights.sum(1), targets.amax(1) + heights.sum(1)]) / slope
+        shares = torch.linspace(0, 1, _TABLE, dtype=out.dtype, device=out.device)
+        places = torch.lerp(ends[0], ends[1], shares[:, None])
+        table = value_and_slope(places)[0].mT.contiguous()
+        index = torch.searchsorted(table, targets).clamp(1, _TABLE - 1)
+        low, high, below, above = (
+            rows.gather(1, at).view(out.shape[1], len(out), *out.shape[2:]).transpose(0, 1)
+            for rows in (places.mT, table)
+            for at in (index - 1, index)
+        )
+        start = low + (high - low) * ((out - below) / (above - below)).clamp(0, 1)
+    return _solve(layer, out, value_and_slope, low, high, start)
 
 
 def _solve(
     layer: nn.Module,
     out: Tensor,
     value_and_slope: Callable[[Tensor], tuple[Tensor, Tensor]],
-    least_slope: Tensor,
+    low: Tensor,
+    high: Tensor,
+    t: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Inverts an increasing function of each element by Newton's method, bisecting where that leaves its bracket.
+    """Inverts an increasing function of each element, between `low` and `high`, by Newton's method from t on.
 
-    Gradients come from one more Newton step with the layer itself, by the implicit function theorem.
+    It bisects where that leaves the bracket. Gradients come from one more Newton step, with the layer itself,
+    by the implicit function theorem.
     """
     with torch.no_grad():
         target = out.detach()
-        t = torch.zeros_like(target)
-        error = value_and_slope(t)[0] - target
-        low, high = (-error / least_slope).clamp(max=0), (-error / least_slope).clamp(min=0)
         for _ in range(_NEWTON_STEPS):
             value, slope = value_and_slope(t)
             error = value - target
