@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from led_fast import __version__
 from led_fast.cli import main
 from led_fast.density import quadrature_log_normalizer
 from led_fast.errors import InputError
@@ -46,8 +47,16 @@ def test_cells_are_done_once_in_order_and_on_one_thread(tmp_path, jobs):
 
 def test_other_settings_are_refused(tmp_path):
     run_cells(squares(2), tmp_path, "command", 1, QUIET)
-    with pytest.raises(InputError, match=r"square-2/result.json: was made with other settings"):
+    with pytest.raises(InputError, match=r"square-2: was begun with other settings"):
         run_cells([Cell("square-2", square, {"x": 3})], tmp_path, "command", 1, QUIET)
+
+
+def test_what_a_stopped_cell_left_serves_no_other_settings(tmp_path):
+    (cell,) = squares(None)
+    with pytest.raises(ArithmeticError):
+        run_cells([cell], tmp_path, "command", 1, QUIET)
+    with pytest.raises(InputError, match=r"square-None: was begun with other settings"):
+        run_cells([Cell(cell.name, square, {"x": 3})], tmp_path, "command", 1, QUIET)
 
 
 def test_a_failed_cell_keeps_the_others(tmp_path):
@@ -118,10 +127,12 @@ def test_a_diverged_training_is_a_result(tmp_path, monkeypatch):
 
 def test_the_content_has_every_cell(tmp_path):
     results = run_cells(squares(2, 3), tmp_path, "led-fast x", 1, QUIET)
+    results[0].content["version"] = "0.0.1"  # made before an update
     write_content(tmp_path / "x.json", "x", "led-fast x", True, results)
     content = read_content(tmp_path / "x.json")
     assert content["quick"] is True and content["command"] == "led-fast x"
     assert content["cells"]["square-3"]["settings"] == {"x": 3}
+    assert [cell["version"] for cell in content["cells"].values()] == ["0.0.1", __version__]
     assert [r["square"] for r in results_by_variant(content)["square"]] == [4, 9]
     assert content == json.loads((tmp_path / "x.json").read_text())
 

@@ -14,6 +14,8 @@ from led_fast import __version__
 from led_fast.errors import InputError
 from led_fast.training.run import read_json, write_json
 
+_SETTINGS = "settings.json"  # written first: what a stopped cell left behind may serve no other settings
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -23,7 +25,7 @@ class Cell:
         name: of its folder.
         work: a function of a module, so that another process finds it: `work(folder, **settings)` returns the
             result as JSON values. Called again after it was stopped, it may go on from what its folder holds.
-        settings: JSON values. A folder that holds the result of other settings is refused.
+        settings: JSON values. A folder in which work with other settings was begun is refused.
     """
 
     name: str
@@ -51,14 +53,15 @@ def folder_of(cell: Cell, out: Path) -> Path:
 
 
 def finished(cell: Cell, out: Path) -> Finished | None:
-    """The cell's result, None where it has none yet; InputError where it is one of other settings."""
-    path = folder_of(cell, out) / "result.json"
-    if not path.exists():
-        return None
-    content = read_json(path)
-    if content.get("settings") != json.loads(json.dumps(cell.settings)):  # in JSON tuples are lists
-        raise InputError(f"{path}: was made with other settings or another version; choose a new --out")
-    return Finished(cell, path.parent, content)
+    """The cell's result, None where it has none yet; InputError where it was begun with other settings."""
+    folder = folder_of(cell, out)
+    begun, result = folder / _SETTINGS, folder / "result.json"
+    content = read_json(result) if result.exists() else None
+    if content is not None or begun.exists():
+        settings = content.get("settings") if content is not None else read_json(begun)
+        if settings != json.loads(json.dumps(cell.settings)):  # in JSON tuples are lists
+            raise InputError(f"{folder}: was begun with other settings or another version; choose a new --out")
+    return None if content is None else Finished(cell, folder, content)
 
 
 def run_cell(cell: Cell, out: Path, command: str) -> None:
@@ -71,6 +74,7 @@ def run_cell(cell: Cell, out: Path, command: str) -> None:
     """
     folder = folder_of(cell, out)
     folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / _SETTINGS, cell.settings)
     began = time.monotonic()
     result = cell.work(folder, **cell.settings)
     head = {"cell": cell.name, "command": command, **provenance(), "seconds": time.monotonic() - began}

@@ -6,20 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from led_fast.reproduce.cell import Finished, provenance
+from led_fast.reproduce.cell import Finished
 from led_fast.training.checkpoint import write_atomically
 from led_fast.training.run import read_json
+
+_KEPT = ("version", "torch", "machine", "seconds", "settings", "result")  # of a cell's own file
 
 
 def write_content(
     path: Path, experiment: str, command: str, quick: bool, results: Sequence[Finished]
 ) -> None:
-    """Writes the head and one line a cell."""
-    head = {"experiment": experiment, "command": command, "quick": quick, **provenance()}
+    """Writes the head and one line a cell, with the versions and the machine that each was made with."""
+    head = {"experiment": experiment, "command": command, "quick": quick}
     lines = [f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in head.items()]
     cells = [
         f"  {json.dumps(r.cell.name)}: "
-        + json.dumps({key: r.content[key] for key in ("seconds", "settings", "result")}, allow_nan=False)
+        + json.dumps({key: r.content[key] for key in _KEPT}, allow_nan=False)
         for r in results
     ]
     body = ",\n".join(cells)
