@@ -77,6 +77,14 @@ def test_pareto_k_of_light_tails():
     assert pareto_k(torch.randn(1000) + 700) < 0.7  # log-normal: every moment is finite
 
 
+@pytest.mark.parametrize("top", range(100, 121))
+def test_tied_weights_have_a_tail_index(top):
+    """Two values of weights: a grid of the fit then goes through 0, where its likelihood is 0/0."""
+    log_weights = torch.zeros(2000)
+    log_weights[:top] = math.log(2)
+    assert pareto_k(log_weights) < 0.5
+
+
 def test_student_quantile():
     for degrees in (19, 24, 99):
         assert _student_t_975(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), abs=1e-4)
@@ -150,6 +158,9 @@ def test_kl_gate():
     assert gate.passed and gate.kl == pytest.approx(math.log(1.2) + 0.5 / 1.44 - 0.5, abs=2 * gate.ci95)
     assert not kl_gate(log_weights, -0.1).passed  # a claimed log α that is too low
     assert kl_gate(log_weights, -0.1, log_normalizer_ci95=0.2).passed
+    log_weights[0] = -math.inf  # q draws where N is zero
+    assert kl_gate(log_weights, 0.0) == (math.inf, math.inf, True)
+    assert not kl_gate(log_weights, math.inf).passed and not kl_gate(log_weights, math.nan).passed
 
 
 def test_bits_per_dim():

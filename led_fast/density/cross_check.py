@@ -10,6 +10,7 @@ from led_fast.density.normalizer import NormalizerEstimate
 from led_fast.density.quadrature import QuadratureEstimate
 
 MAX_EDGE_SHARE = 1e-3  # of the mass, in the outermost cells of a quadrature
+MAX_QUADRATURE_ERROR = 0.01  # nats; one that did not converge judges nothing
 _STANDARD_ERRORS = 3.0  # beyond which two estimates differ
 _MARKOV = 3.0  # nats; an unbiased estimate exceeds α by their exponential with a probability of 5 % at most
 
@@ -32,7 +33,7 @@ def cross_check(
     A generator that drops a mode misses the mode's share of α, and no diagnostic of its weights sees that. So it is
     reliable only where its own diagnostics do not object, and
 
-    - quadrature agrees with it and has seen the whole mass; nothing else counts then;
+    - quadrature agrees with it, has converged and seen the whole mass; nothing else counts then;
     - or, without quadrature, a reliable estimate from a broad proposal or by annealing from one agrees with it
       within 3 standard errors, and no reliable one contradicts it. An unbiased estimate far above it, by more
       than 3 nats, contradicts it whether reliable or not: the mean of its weights is α, and a mean is seldom
@@ -72,6 +73,8 @@ def _judge_by_quadrature(generator: NormalizerEstimate, quadrature: QuadratureEs
     objections = []
     if not distance <= high - low + quadrature.error:
         objections.append(f"differs from quadrature by {distance:.3f} nats")
+    if not quadrature.error <= MAX_QUADRATURE_ERROR:
+        objections.append(f"quadrature has an error of {quadrature.error:.2g} nats")
     if quadrature.edge_share > MAX_EDGE_SHARE:
         share = 100 * quadrature.edge_share
         objections.append(f"{share:.1f} % of the mass lies at the edge of the quadrature's box")

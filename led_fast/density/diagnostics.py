@@ -69,6 +69,7 @@ def fit_generalized_pareto(excess: Tensor) -> tuple[float, float]:
     index = torch.arange(1, grid + 1, dtype=excess.dtype, device=excess.device)
     quartile = excess[int(n / 4 + 0.5) - 1]
     theta = 1 / excess[-1] + (1 - (grid / (index - 0.5)).sqrt()) / (3 * quartile)
+    theta = theta[theta.abs() * excess[-1] > 1e-12]  # at 0 the shape is 0 and the scale 0/0; ties can hit it
     shape = torch.log1p(-theta[:, None] * excess).mean(dim=1)
     log_likelihood = n * ((-theta / shape).log() - shape - 1)
     theta_mean = (log_likelihood.softmax(0) * theta).sum()
