@@ -33,6 +33,9 @@ NORMALIZER_KEYS = {
 }
 
 
+STEP = Trainer.step
+
+
 def run(*arguments):
     return main([str(argument) for argument in arguments])
 
@@ -57,6 +60,22 @@ def refuse(capsys, monkeypatch):
         return message
 
     return refused
+
+
+def test_a_gan_of_points_has_samples_but_no_density(tmp_path, capsys, refuse):
+    path, points = tmp_path / "gan", tmp_path / "points.npy"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", STEP)
+        assert run("train", "ring", "--objective", "gan", "--steps", 2, "--out", path) == 0
+    assert "a plain GAN has no density" in capsys.readouterr().out and not (path / "report.json").exists()
+    assert run("sample", path, "-n", 5, "--out", points) == 0 and np.load(points).shape == (5, 2)
+    for command in (
+        ["evaluate", path],
+        ["score", path, points],
+        ["sample", path, "--refine"],
+        ["sample", path, "--out", tmp_path / "a.png"],
+    ):
+        assert "is a plain GAN, which has no density" in refuse(*command)
 
 
 def contents(folder):

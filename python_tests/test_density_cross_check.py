@@ -112,7 +112,9 @@ def test_quadrature_is_the_judge():
     assert "differs from quadrature by 1.000" in cross_check(good, good, None, off).reason
     assert "differs" in cross_check(good, good, None, exact._replace(value=math.nan)).reason
     for error in (0.3, math.nan):
-        assert "quadrature has an error of" in cross_check(good, good, None, exact._replace(error=error)).reason
+        assert (
+            "quadrature has an error of" in cross_check(good, good, None, exact._replace(error=error)).reason
+        )
     assert "10.0 % of the mass" in cross_check(good, good, None, exact._replace(edge_share=0.1)).reason
     assert cross_check(poor, good, None, exact).reason.startswith(
         "effective sample size 2 < 400; differs from"

@@ -65,6 +65,17 @@ def test_a_failed_cell_keeps_the_others(tmp_path):
     assert [r.result["square"] for r in run_cells(squares(2), tmp_path, "command", 1, QUIET)] == [4]
 
 
+def read_what_is_missing(folder):
+    return {"text": (folder / "missing").read_text()}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_error_of_the_disk_is_no_traceback(tmp_path, capfd, jobs):
+    with pytest.raises((InputError, OSError)):
+        run_cells([Cell("read", read_what_is_missing, {})], tmp_path, "command", jobs, QUIET)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def small_run(seed=0):
     return led_cell(f"ring-{seed}", TrainConfig.from_preset("ring", "ring", seed=seed, steps=4))
 
@@ -149,3 +160,9 @@ def test_bad_input_is_refused(tmp_path, capsys, arguments, message):
     assert main(["reproduce", *arguments, "--out", str(tmp_path / "new")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_a_file_is_no_folder_for_results(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["reproduce", "figure6", "--out", str(tmp_path / "file")]) == 2
+    assert "File exists" in capsys.readouterr().err

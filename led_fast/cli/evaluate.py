@@ -7,7 +7,7 @@ from rich.console import Console
 from tyro.conf import arg
 
 from led_fast.cli.data import open_data, open_images_for
-from led_fast.cli.options import Run
+from led_fast.cli.options import Run, check_density
 from led_fast.cli.report import write_image_report, write_plane_report
 from led_fast.data.images import ImageSource
 from led_fast.errors import InputError
@@ -43,6 +43,7 @@ def evaluate_command(run: Run, features: Features = None, ood: Outliers = (), sa
     if not isinstance(source, ImageSource):
         if features is not None or ood:
             raise InputError(f"{run}: is a run on points in the plane; --features and --ood are for images")
+        check_density(run, trained.config)
         write_plane_report(folder, trained, source, Console())
         return 0
     if samples < _FEWEST_SAMPLES:

@@ -29,6 +29,12 @@ def check_new(out: Path | None, suffixes: tuple[str, ...]) -> None:
         raise InputError(f"--out {out}: exists already, and nothing is overwritten")
 
 
+def check_density(run: Path, config: TrainConfig) -> None:
+    """InputError where a run is of a plain GAN, whose critic is a classifier."""
+    if config.recipe.objective == "gan":
+        raise InputError(f"{run}: is a plain GAN, which has no density; led-fast sample draws from it")
+
+
 def load_images_run(path: Path) -> tuple[DensityModel, TrainConfig]:
     """Loads a finished run on images; InputError where it is one on points."""
     model, config, _ = load_model(RunDirectory.open(path))

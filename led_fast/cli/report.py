@@ -30,6 +30,8 @@ def write_report(run: RunDirectory, source: Source, console: Console) -> None:
     trained = load_model(run)
     if isinstance(source, ImageSource):
         write_image_report(run, trained, source, console, samples=_FIRST_SAMPLES)
+    elif trained.config.recipe.objective == "gan":
+        console.print(f"a plain GAN has no density to report on; led-fast sample {run.path} draws from it")
     else:
         write_plane_report(run, trained, source, console)
 

@@ -55,6 +55,7 @@ def reproduce_command(
     command = f"led-fast reproduce {experiment}"
     command += (f" --seeds {seeds}" if chosen.seeds else "") + (" --quick" if quick else "")
     jobs = 1 if chosen.alone else jobs or os.cpu_count() or 1
+    out.mkdir(parents=True, exist_ok=True)
     results = run_cells(chosen.cells(seeds, quick), out, command, jobs, console)
 
     files = {suffix: out / f"{experiment}.{suffix}" for suffix in ("json", "md", "png")}

@@ -9,7 +9,7 @@ from torch import Tensor
 from tyro.conf import arg
 
 from led_fast.cli.columns import write_columns
-from led_fast.cli.options import Output, Run, check_new, check_seed
+from led_fast.cli.options import Output, Run, check_density, check_new, check_seed
 from led_fast.data.images import quantize
 from led_fast.density import DensityModel
 from led_fast.errors import InputError
@@ -42,6 +42,8 @@ def sample_command(run: Run, n: Count = None, refine: bool = False, seed: int = 
     check_seed(seed)
     check_new(out, (".npy", ".csv", ".png"))
     model, config, _ = load_model(RunDirectory.open(run))
+    if not config.is_image and (refine or (out is not None and out.suffix == ".png")):
+        check_density(run, config)
     if config.is_image:
         model = model.to(image_device())
     if config.is_image and refine:

@@ -10,7 +10,7 @@ import torch
 from tyro.conf import Positional, arg
 
 from led_fast.cli.columns import write_columns
-from led_fast.cli.options import Output, Run, check_new
+from led_fast.cli.options import Output, Run, check_density, check_new
 from led_fast.data import read_rows
 from led_fast.data.images import read_images
 from led_fast.density import DensityModel
@@ -39,8 +39,9 @@ def score_command(
     """
     check_new(out, (".csv", ".npy"))
     model, config, _ = load_model(RunDirectory.open(run))
+    check_density(run, config)
     if config.is_image:
-        _score_images(run, model, config, data, out)
+        _score_images(model, config, data, out)
     else:
         _score_points(model, data, out)
     return 0
@@ -56,9 +57,7 @@ def _score_points(model: DensityModel, file: Path, out: Path | None) -> None:
     write_columns(scores[:, None].double().numpy(), ["log_density"], out)
 
 
-def _score_images(run: Path, model: DensityModel, config: TrainConfig, data: Path, out: Path | None) -> None:
-    if model.log_normalizer.isnan():
-        raise InputError(f"{run}: is a plain GAN, which has no density to score by")
+def _score_images(model: DensityModel, config: TrainConfig, data: Path, out: Path | None) -> None:
     if out is not None and out.suffix != ".csv":
         raise InputError(f"--out {out}: want a .csv file for images, whose names are text")
     channels, height, width = config.shape

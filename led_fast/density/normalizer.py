@@ -143,7 +143,9 @@ def kl_gate(log_weights: Tensor, log_normalizer: float, log_normalizer_ci95: flo
     """
     log_weights = log_weights.flatten().double()
     kl = log_normalizer - float(log_weights.mean())
-    if kl == math.inf and log_normalizer < math.inf:  # q draws where N is zero, which two normalised densities may
+    if (
+        kl == math.inf and log_normalizer < math.inf
+    ):  # q draws where N is zero, which two normalised densities may
         return KLGate(kl, math.inf, True)
     sampling = 1.96 * float(log_weights.std()) / math.sqrt(len(log_weights))
     ci95 = math.hypot(sampling, log_normalizer_ci95)

@@ -60,7 +60,9 @@ def finished(cell: Cell, out: Path) -> Finished | None:
     if content is not None or begun.exists():
         settings = content.get("settings") if content is not None else read_json(begun)
         if settings != json.loads(json.dumps(cell.settings)):  # in JSON tuples are lists
-            raise InputError(f"{folder}: was begun with other settings or another version; choose a new --out")
+            raise InputError(
+                f"{folder}: was begun with other settings or another version; choose a new --out"
+            )
     return None if content is None else Finished(cell, folder, content)
 
 

@@ -20,8 +20,7 @@ def write_content(
     head = {"experiment": experiment, "command": command, "quick": quick}
     lines = [f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in head.items()]
     cells = [
-        f"  {json.dumps(r.cell.name)}: "
-        + json.dumps({key: r.content[key] for key in _KEPT}, allow_nan=False)
+        f"  {json.dumps(r.cell.name)}: " + json.dumps({key: r.content[key] for key in _KEPT}, allow_nan=False)
         for r in results
     ]
     body = ",\n".join(cells)

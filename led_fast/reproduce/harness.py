@@ -13,11 +13,13 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from led_fast.errors import InputError
 from led_fast.reproduce.cell import Cell, Finished, finished, run_cell
 from led_fast.training import Interrupted
 from led_fast.training.interrupt import StopSignal
 
 _LOOK_EVERY = 0.3  # seconds between two looks at whether a signal came
+_BAD_INPUT = 2  # a process's exit code
 
 
 class Stopped(Exception):
@@ -46,7 +48,8 @@ def run_cells(cells: Sequence[Cell], out: Path, command: str, jobs: int, console
         The results, in the order of `cells`.
 
     Raises:
-        InputError: `out` holds a cell of the same name with other settings.
+        InputError: `out` holds a cell of the same name with other settings; or a file is damaged or cannot be
+            written.
         Stopped: SIGINT or SIGTERM came; training runs saved a checkpoint first.
     """
     pending = [cell for cell in cells if finished(cell, out) is None]
@@ -93,7 +96,8 @@ def _run_in_processes(
                     cell, process = running.pop(sentinel)
                     process.join()
                     if process.exitcode and stop.received is None:
-                        raise RuntimeError(f"{cell.name} failed; its own message stands above")
+                        kind = InputError if process.exitcode == _BAD_INPUT else RuntimeError
+                        raise kind(f"{cell.name} failed; its own message stands above")
                     tick(cell.name)
                 if stop.received is not None:
                     raise Interrupted(stop.received, 0)
@@ -111,6 +115,9 @@ def _run_in_child(cell: Cell, out: Path, command: str) -> None:
         run_cell(cell, out, command)
     except Interrupted as stop:
         sys.exit(128 + stop.signal)
+    except (InputError, OSError) as error:
+        print(f"led-fast: {error}", file=sys.stderr)
+        sys.exit(_BAD_INPUT)
 
 
 @contextmanager

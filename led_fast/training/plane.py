@@ -95,10 +95,11 @@ class PlaneTask:
         """Nothing: `density.png` is drawn at the end."""
 
     def model(self, critic: nn.Module, generator: OneWayFlow) -> DensityModel:
-        """The density of data points, its log-normaliser by quadrature."""
+        """The density of data points, its log-normaliser by quadrature; a plain GAN has none."""
         model = in_data_coordinates(critic, generator, self.source.shift, self.source.scale)
-        quadrature = quadrature_in_data_coordinates(model.critic, self.source.shift, self.source.scale)
-        model.set_log_normalizer(quadrature)
+        if self.recipe.objective == "led":
+            quadrature = quadrature_in_data_coordinates(model.critic, self.source.shift, self.source.scale)
+            model.set_log_normalizer(quadrature)
         return model
 
     def _noise(self, at: float) -> float:
