@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from led_fast.data import grid, ring
-from led_fast.density import annealed_log_normalizer, quadrature_log_normalizer
+from led_fast.density import AnnealingError, annealed_log_normalizer, quadrature_log_normalizer
 from led_fast.density.annealed import anneal_forward, anneal_reverse
 from led_fast.density.annealing import AnnealingPath, AnnealingSchedule, tune_annealing
 from led_fast.flows import Affine, DiagonalNormal, Inflate, OneWayFlow, Sigmoid, StandardNormal
@@ -201,12 +201,12 @@ class WithoutInverse(nn.Module):
         ),
         (
             lambda: annealed_log_normalizer(lambda z: 0 * z.sum(1) - math.inf, normal_flow()),
-            RuntimeError,
+            AnnealingError,
             "nearer to the target",
         ),
         (
             lambda: annealed_log_normalizer(lambda z: 0 * z.sum(1) + math.nan, normal_flow()),
-            RuntimeError,
+            AnnealingError,
             "nearer to the target",
         ),
     ],
@@ -214,6 +214,12 @@ class WithoutInverse(nn.Module):
 def test_bad_arguments(act, error, message):
     with pytest.raises(error, match=message):
         act()
+
+
+def test_weights_that_are_nan_have_no_error_bar():
+    path = AnnealingPath(lambda z: 0 * z.sum(1) + math.nan, normal_flow())
+    estimate = anneal_forward(path, AnnealingSchedule([0.0, 0.5, 1.0], [1.0], 1, math.nan), 40)
+    assert math.isnan(estimate.value) and math.isnan(estimate.standard_error) and not estimate.reliable
 
 
 def test_quadrature_agrees_on_the_plane():

@@ -16,6 +16,7 @@ from led_fast.evaluation import (
     report_table,
 )
 from led_fast.evaluation.json_values import finite
+from led_fast.evaluation.normalizer import anneal
 
 
 class MixtureCritic(nn.Module):
@@ -135,6 +136,16 @@ def test_unknown_truth_leaves_its_rows_out():
     text = console.export_text()
     assert "held-out NLL" in text and "modes" not in text
     assert all(name in text for name in ("by quadrature", "by a broad proposal", "from below", "from above"))
+
+
+def test_annealing_that_fails_is_left_out_and_other_errors_are_not_hidden():
+    def broken(_):
+        raise RuntimeError("not the warm-up's fault")
+
+    source = MixtureSource("ring", ring())
+    assert anneal(lambda x: 0 * x.sum(1) - math.inf, source, source.sample(600)) is None
+    with pytest.raises(RuntimeError, match="not the warm-up's fault"):
+        anneal(broken, source, source.sample(600))
 
 
 def test_same_seed_same_report():

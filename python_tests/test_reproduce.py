@@ -154,6 +154,22 @@ def test_speed_times_both_kinds_of_operators(tmp_path, monkeypatch):
     assert seen == 2 * [False, False, True, True] and min(result.values()) > 0
 
 
+def test_figure8_has_every_seed():
+    good = [report(modes, quality) for modes, quality in ((7, 97.0), (8, 99.0))]
+    cells = {"shape-1b-2f-0": good[0], "shape-1b-2f-1": good[1], "shape-1b-2f-2": {"diverged": "x"}}
+    text = figure8.markdown(content_of(**cells))
+    assert "| 1 block | 7.5 ± 0.7/8, 98.0 ± 1.4 % (1 of 3 diverged) |" in text
+    assert "| 1 block | 7/8, 97.0 % |" in figure8.markdown(content_of(**{"shape-1b-2f-0": good[0]}))
+
+
+def test_figure7_of_diverged_runs_alone_has_no_panels(tmp_path):
+    cells = figure7.cells(1, quick=False)
+    figure7.draw(
+        tmp_path / "x.png", [Finished(c, tmp_path, {"result": {"diverged": "x"}}) for c in cells], ""
+    )
+    assert not (tmp_path / "x.png").exists()
+
+
 def test_figure8_orders_its_panels(tmp_path, monkeypatch):
     panels = []
     monkeypatch.setattr(

@@ -34,7 +34,7 @@ def reproduce_command(
 
     led-fast reproduce figure7 --quick --out quick
 
-    Writes EXPERIMENT.json, .md and .png. Ctrl-C loses little: the same command goes on with what is not finished.
+    Writes EXPERIMENT.json, .md and, but for speed, .png. Ctrl-C loses little: the same command goes on with what is not finished.
 
     Args:
         experiment: a table or a figure; ablations: what each part of the recipe is worth; speed: fast operators
@@ -67,5 +67,6 @@ def reproduce_command(
     if chosen.draw is not None:
         chosen.draw(files["png"], results, note)
     console.print(Markdown(text))
-    console.print(f"{files['json']}, .md and .png hold the result", style="dim")
+    written = f"{files['json']}, .md and .png" if chosen.draw else f"{files['json']} and .md"
+    console.print(f"{written} hold the result", style="dim")
     return 0

@@ -1,6 +1,7 @@
 """Densities from critics: objectives, normalisers, and how far to believe them."""
 
 from led_fast.density.annealed import AnnealedBracket, AnnealedEstimate, annealed_log_normalizer
+from led_fast.density.annealing import AnnealingError
 from led_fast.density.bits import bits_per_dim
 from led_fast.density.cross_check import CrossCheck, cross_check
 from led_fast.density.diagnostics import effective_sample_size, max_weight_share, pareto_k
@@ -30,6 +31,7 @@ from led_fast.density.quadrature import QuadratureEstimate, quadrature_log_norma
 __all__ = [
     "AnnealedBracket",
     "AnnealedEstimate",
+    "AnnealingError",
     "CoveringProposal",
     "CrossCheck",
     "DensityModel",

@@ -89,7 +89,7 @@ def annealed_log_normalizer(
     Raises:
         ValueError: too few temperatures, chains or samples; or the proposal is no bijection.
         TypeError: samples are given, and the proposal has a layer that cannot be inverted.
-        RuntimeError: the warm-up did not reach the critic's density.
+        AnnealingError: the warm-up did not reach the critic's density.
     """
     if temperatures < 2 or leapfrogs < 1:
         raise ValueError(
@@ -158,8 +158,8 @@ def _summarize(log_weights: Tensor, schedule: AnnealingSchedule, accepted: list[
             "reliable": estimate.reliable and not slow,
             "reason": "; ".join(filter(None, (estimate.reason, objection))),
         },
-        # The variance of the mean weight, over its square.
-        standard_error=math.sqrt(max(0.0, (1 / estimate.ess_fraction - 1) / estimate.samples)),
+        # The variance of the mean weight, over its square; NaN stays NaN.
+        standard_error=math.sqrt(max((1 / estimate.ess_fraction - 1) / estimate.samples, 0.0)),
         temperatures=len(schedule.betas) - 1,
         leapfrogs=schedule.leapfrogs,
         acceptance=acceptance,

@@ -23,6 +23,10 @@ _STEP_RANGE = 10.0
 _SCALE_DRAWS = 1000
 
 
+class AnnealingError(RuntimeError):
+    """The warm-up did not get from the base to the target."""
+
+
 class ChainState(NamedTuple):
     """Positions of the chains, (B, ...), with the log densities of base and target there and their gradients."""
 
@@ -145,7 +149,7 @@ def tune_annealing(
         chains: of the warm-up.
 
     Raises:
-        RuntimeError: the warm-up does not reach the target: no chain is at a finite density, or the densities
+        AnnealingError: the warm-up does not reach the target: no chain is at a finite density, or the densities
             are too far apart.
     """
     state, beta, log_step = path.start(chains), 0.0, 0.0
@@ -154,7 +158,7 @@ def tune_annealing(
         ratio = torch.where(state.log_ratio.isfinite(), state.log_ratio, -math.inf)
         step = _next_step(ratio, 1 - beta)
         if step == 0 or len(betas) > _MOST_WARM_UP_TEMPERATURES:
-            raise RuntimeError(
+            raise AnnealingError(
                 f"tune_annealing: the warm-up stopped at β = {beta:.2g} after {len(betas) - 1} temperatures; "
                 "start from a base that is nearer to the target"
             )

@@ -10,6 +10,7 @@ from torch import Tensor
 from led_fast.data.images import ImageSource
 from led_fast.density import (
     AnnealedEstimate,
+    AnnealingError,
     DensityModel,
     NormalizerEstimate,
     annealed_log_normalizer,
@@ -99,7 +100,7 @@ def estimate_image_normalizer(
     )
     annealed = None
     if temperatures:
-        with contextlib.suppress(RuntimeError):  # the critic's density was not reached
+        with contextlib.suppress(AnnealingError):  # the critic's density was not reached
             base = latent_bijection(model.generator) or pixels
             annealed = annealed_log_normalizer(
                 model.critic, base, temperatures=temperatures, chains=chains

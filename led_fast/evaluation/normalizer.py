@@ -10,6 +10,7 @@ from torch import Tensor
 from led_fast.data import DataSource
 from led_fast.density import (
     AnnealedBracket,
+    AnnealingError,
     KernelProposal,
     NormalizerEstimate,
     QuadratureEstimate,
@@ -65,7 +66,7 @@ def anneal(critic: Critic, source: DataSource, refined: Tensor) -> AnnealedBrack
     start = OneWayFlow(broad, [Affine(source.scale, source.shift)])
     try:
         return annealed_log_normalizer(critic, start, refined[:_CHAINS], _TEMPERATURES, _CHAINS)
-    except RuntimeError:
+    except AnnealingError:
         return None
 
 

@@ -130,8 +130,9 @@ def markdown(content: dict[str, Any]) -> str:
 
 def draw(path: Path, results: Sequence[Finished], note: str) -> None:
     """α̂/α with bars of 1σ: a row a moment, a column an S; the first seed."""
-    columns = [_panels(result) for result in results[: len(INTEGRAL_SAMPLES)]]
-    normalizer_figure(path, list(zip(*[column for column in columns if column], strict=True)), note)
+    columns = [panels for result in results[: len(INTEGRAL_SAMPLES)] if (panels := _panels(result))]
+    if columns:  # not all of them diverged
+        normalizer_figure(path, list(zip(*columns, strict=True)), note)
 
 
 def _panels(result: Finished) -> list[NormalizerPanel]:

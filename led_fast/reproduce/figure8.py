@@ -15,7 +15,7 @@ from led_fast.reproduce.content import results_by_variant
 from led_fast.reproduce.experiment import Experiment
 from led_fast.reproduce.led import led_cell
 from led_fast.reproduce.quality import mixture_source
-from led_fast.reproduce.text import markdown_table
+from led_fast.reproduce.text import diverged_note, markdown_table, spread
 from led_fast.training import TrainConfig
 
 _DATA = "grid"
@@ -39,11 +39,11 @@ def cells(seeds: int, quick: bool) -> list[Cell]:
 
 
 def markdown(content: dict[str, Any]) -> str:
-    """Modes and % within 3σ, blocks down, features across."""
+    """Modes and % within 3σ, blocks down, features across; over all seeds."""
     variants = results_by_variant(content)
     shapes = [name.removesuffix("f").removeprefix("shape-").split("b-") for name in variants]
     blocks, features = sorted({int(b) for b, _ in shapes}), sorted({int(f) for _, f in shapes})
-    rows = [[_blocks(b), *[_quality(variants[_shape(b, f)][0]) for f in features]] for b in blocks]
+    rows = [[_blocks(b), *[_quality(variants[_shape(b, f)]) for f in features]] for b in blocks]
     return markdown_table(["", *[f"{f} features" for f in features]], rows)
 
 
@@ -60,13 +60,16 @@ def _panel(features: int, finished: Finished) -> Panel:
     if "diverged" in finished.result:
         return Panel(f"{features} features: diverged", None)
     samples = torch.from_numpy(np.load(finished.folder / "samples.npy"))
-    return Panel(f"{features} features: {_quality(finished.result)}", samples)
+    return Panel(f"{features} features: {_quality([finished.result])}", samples)
 
 
-def _quality(report: dict[str, Any]) -> str:
-    if "diverged" in report:
+def _quality(reports: Sequence[dict[str, Any]]) -> str:
+    good = [report for report in reports if "diverged" not in report]
+    if not good:
         return "diverged"
-    return f"{report['modes']}/{report['modes_total']}, {report['high_quality_percent']:.1f} %"
+    modes = spread([report["modes"] for report in good], 0 if len(good) == 1 else 1)
+    high = spread([report["high_quality_percent"] for report in good], 1)
+    return f"{modes}/{good[0]['modes_total']}, {high} %{diverged_note(reports)}"
 
 
 def _blocks(number: int) -> str:
