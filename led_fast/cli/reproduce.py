@@ -34,7 +34,8 @@ def reproduce_command(
 
     led-fast reproduce figure7 --quick --out quick
 
-    Writes EXPERIMENT.json, .md and, but for speed, .png. Ctrl-C loses little: the same command goes on with what is not finished.
+    Writes EXPERIMENT.json, .md and, but for speed, .png. Ctrl-C loses little: the same command goes on with what is
+    not finished.
 
     Args:
         experiment: a table or a figure; ablations: what each part of the recipe is worth; speed: fast operators
