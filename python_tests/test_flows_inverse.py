@@ -79,8 +79,6 @@ def test_gradients(name):
     layer, t = trained_like(name)
     out = layer(t)[0].detach()[:2]
     parameters = dict(layer.named_parameters())
-    if name == "linear":  # 9,216 weights: a direction is enough
-        pytest.skip("covered by the whole flow")
 
     def run(out, *values):
         holder = torch.func.functional_call(
