@@ -2,13 +2,15 @@
 
 import csv
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from led_fast.cli import main
-from led_fast.training import Trainer, load
+from led_fast.cli import main, report
+from led_fast.evaluation import estimate_image_normalizer, evaluate_images
+from led_fast.training import Trainer, image, load
 from led_fast.training.checkpoint import load_state
 
 
@@ -20,6 +22,16 @@ def blobs(count, size=8, channels=1):
     """Soft random shapes, (count, channels, size, size) uint8."""
     coarse = 240 * torch.rand(count, channels, 2, 2)
     return torch.nn.functional.interpolate(coarse, size=size, mode="bilinear").to(torch.uint8).numpy()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few():
+    """Few chains of the annealing, which takes longer than a short training."""
+    chains = {"temperatures": 5, "chains": 40}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image, "estimate_image_normalizer", partial(estimate_image_normalizer, **chains))
+        patch.setattr(report, "evaluate_images", partial(evaluate_images, **chains))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """led-fast reproduce: the paper's tables and figures, from training to picture."""
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated
@@ -12,27 +13,33 @@ from led_fast.errors import InputError
 from led_fast.reproduce import EXPERIMENTS
 from led_fast.reproduce.content import read_content, write_content
 from led_fast.reproduce.harness import run_cells
+from led_fast.reproduce.table2 import table2
 from led_fast.training.checkpoint import write_atomically
 
+_NAMES = (*EXPERIMENTS, "table2")
 _QUICK_NOTE = "quick run: not a result"
 
 
 def reproduce_command(
-    experiment: Annotated[Positional[str], arg(metavar="|".join(EXPERIMENTS))],
+    experiment: Annotated[Positional[str], arg(metavar="|".join(_NAMES))],
     out: Annotated[Path, arg(metavar="DIR")],
     seeds: Annotated[
         int | None, arg(metavar="INT", help_behavior_hint="(default: the experiment's, 5 for table1)")
     ] = None,
+    data: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="")] = None,
+    budget: Annotated[float, arg(metavar="MINUTES")] = 100.0,
     quick: bool = False,
     jobs: Annotated[
         int | None, arg(metavar="INT", help_behavior_hint="(default: one a processor core)")
     ] = None,
 ) -> int:
-    """Repeat one of the paper's experiments in the plane.
+    """Repeat one of the paper's experiments.
 
     led-fast reproduce table1 --out results
 
     led-fast reproduce figure7 --quick --out quick
+
+    led-fast reproduce table2 --data MNIST --budget 150 --out results
 
     Writes EXPERIMENT.json, .md and, but for speed, .png. Ctrl-C loses little: the same command goes on with what is
     not finished.
@@ -42,18 +49,25 @@ def reproduce_command(
             against plain PyTorch.
         out: a folder for the results; experiments in the same folder share trained models.
         seeds: how many random seeds, from 0 on.
+        data: for table2, where the images are.
+        budget: for table2, minutes of training, of all methods together.
         quick: a few steps, in a minute or two, to see that everything works.
         jobs: how many trainings at a time, on one thread each.
     """
     console = Console()
-    if experiment not in EXPERIMENTS:
-        raise InputError(f"want one of {', '.join(EXPERIMENTS)}, got {experiment!r}")
+    if experiment not in _NAMES:
+        raise InputError(f"want one of {', '.join(_NAMES)}, got {experiment!r}")
+    if (experiment == "table2") != (data is not None):
+        raise InputError("--data DIR: table2 wants it, and no other experiment takes it")
+    if not 0 < budget < math.inf:
+        raise InputError(f"--budget: want a positive number, got {budget}")
     for option, value in (("--seeds", seeds), ("--jobs", jobs)):
         if value is not None and value < 1:
             raise InputError(f"{option}: want a positive number, got {value}")
-    chosen = EXPERIMENTS[experiment]
+    chosen = EXPERIMENTS[experiment] if data is None else table2(data, budget)
     seeds = seeds or (min(chosen.seeds, 1) if quick else chosen.seeds)
     command = f"led-fast reproduce {experiment}"
+    command += "" if data is None else f" --data {Path(data).name} --budget {budget:g}"
     command += (f" --seeds {seeds}" if chosen.seeds else "") + (" --quick" if quick else "")
     jobs = 1 if chosen.alone else jobs or os.cpu_count() or 1
     out.mkdir(parents=True, exist_ok=True)

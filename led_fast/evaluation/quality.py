@@ -5,14 +5,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from led_fast.data.images import ImageSource
+from led_fast.data.images import ImageSource, Split
 from led_fast.evaluation.features import FeatureNetwork, extract_features
 from led_fast.evaluation.frechet import frechet_distance
 
 _SEED = 0
 
 
-def sample_quality(generated: Tensor, source: ImageSource, features: FeatureNetwork) -> dict[str, Any]:
+def sample_quality(
+    generated: Tensor, source: ImageSource, features: FeatureNetwork, split: Split = "test"
+) -> dict[str, Any]:
     """The Fréchet distance of generated images from test images, beside that of real ones.
 
     Both distances are between n images and the same n test images, so their bias from the size is the same:
@@ -23,12 +25,13 @@ def sample_quality(generated: Tensor, source: ImageSource, features: FeatureNetw
         generated: (N, C, H, W) uint8.
         source: the data.
         features: measures the distance; distances by different networks cannot be compared.
+        split: where the real images come from; what selects a model must not be `test`.
 
     Returns:
         `features`, `dimension`, `accuracy` (of a classifier, else None), `images` n, `distance`,
         `distance_real`.
     """
-    train, test = source.split("train"), source.split("test")
+    train, test = source.split("train"), source.split(split)
     n = min(len(generated), len(train), len(test))
     order = torch.Generator().manual_seed(_SEED)
     train, test = (images[torch.randperm(len(images), generator=order)[:n]] for images in (train, test))

@@ -1,0 +1,256 @@
+"""Table 2: samples and likelihoods on images, LED by the number of integral samples beside two baselines."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from led_fast import __version__
+from led_fast.data.images import ImageSource, open_images, quantize
+from led_fast.density import DensityModel
+from led_fast.errors import InputError
+from led_fast.evaluation import (
+    FeatureNetwork,
+    evaluate_image_samples,
+    evaluate_images,
+    open_features,
+    sample_quality,
+)
+from led_fast.figures import interpolation_figure
+from led_fast.models import IMAGE_PRESETS
+from led_fast.reproduce.cell import Cell, Finished
+from led_fast.reproduce.experiment import Experiment
+from led_fast.reproduce.literature import TABLE2
+from led_fast.reproduce.text import MISSING, markdown_table
+from led_fast.training import (
+    DivergenceError,
+    RunDirectory,
+    TrainConfig,
+    Trainer,
+    image_device,
+    load_model,
+    steps_in,
+    train,
+)
+from led_fast.training.model import save_model
+from led_fast.training.run import read_json, write_json
+
+_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gan": ("DC-GAN of the same networks", {"objective": "gan"}),
+    "likelihood": ("the generator alone, by maximum likelihood", {"warm_up": 1.0}),
+    "led-1": ("**LED-1**", {"integral_samples": 1, "integrals": 64}),
+    "led-64": ("**LED-64**", {"integral_samples": 64, "integrals": 1}),
+    "led-256": ("**LED-256**", {"integral_samples": 256, "integrals": 1, "micro_batch": 128}),
+}
+_MOMENTS = (0.7, 0.8, 0.9)  # shares of a run after which its model may be selected, beside the last one
+_SELECTED_BY = 2000  # images
+_QUICK_STEPS = 4
+_SIZES = {"samples": 5000, "temperatures": 200, "chains": 100}  # of the evaluation
+_QUICK_SIZES = {"samples": 200, "temperatures": 10, "chains": 40}
+_SHOWN = 12
+_HEADER = (
+    "",
+    "step selected",
+    "Fréchet distance",
+    "test b/p",
+    "sample b/p, generator / critic",
+    "test bits/dim, critic / generator",
+    "ESS/S of log α",
+)
+_PAPER_HEADER = ("FID", "test b/p", "sample b/p, generator", "sample b/p, critic")
+_KEY = (
+    "Every method trains for the same time on the same networks; the step is selected by the Fréchet distance from "
+    "validation images. b/p is the paper's: bits per pixel of the density on [-1, 1], without the offset of discrete "
+    "data (uniform: 1 a channel). bits/dim has that offset (uniform: 8). The generator's values are exact; the "
+    "critic's are as good as log α, and marked where that is not to be relied on. One image of samples a row, in the "
+    "table's order.\n"
+)
+_NO_GLOW = (
+    "Glow was not run. Our generator can be inverted; trained by maximum likelihood alone it is a flow of the same "
+    "size, and stands in Glow's place.\n"
+)
+
+
+def table2(data: str, budget: float) -> Experiment:
+    """The experiment on a user's images.
+
+    Args:
+        data: where they are; gray 32x32 (MNIST), RGB 32x32 or RGB 64x64.
+        budget: minutes of training, of all methods together.
+    """
+    source = open_images(data)
+    if source.labels is None:
+        raise InputError(
+            f"{data}: has no labels, which the features of the Fréchet distance are learned from"
+        )
+    preset = next((n for n, p in IMAGE_PRESETS.items() if p.shape == source.shape), None)
+    if preset is None:
+        raise InputError(f"{data}: no preset is for images of shape {source.shape}")
+    make = partial(cells, data=data, fingerprint=source.fingerprint, preset=preset, budget=budget)
+    return Experiment(f"Table 2: {Path(data).name}", 1, make, markdown, draw)
+
+
+def cells(seeds: int, quick: bool, data: str, fingerprint: str, preset: str, budget: float) -> list[Cell]:
+    """Every method for the same time, for every seed."""
+    minutes = budget / (len(_VARIANTS) * seeds)
+    made = []
+    for seed in range(seeds):
+        config = TrainConfig.from_preset(data, fingerprint, preset, seed, _QUICK_STEPS if quick else None)
+        for name, (_, changes) in _VARIANTS.items():
+            varied = replace(config, recipe=replace(config.recipe, **changes))
+            varied = varied if quick else replace(varied, minutes=minutes)
+            sizes = _QUICK_SIZES if quick else _SIZES
+            made.append(Cell(f"{name}-{seed}", train_images, {"config": varied.to_json(), **sizes}))
+    return made
+
+
+def train_images(
+    folder: Path, config: dict[str, Any], samples: int, temperatures: int, chains: int
+) -> dict[str, Any]:
+    """Trains, or goes on with, the run in a folder; evaluates the model that its validation images select.
+
+    Args:
+        folder: of the run; gets `samples.npy`.
+        config: of `TrainConfig`; its steps are counted anew where it names minutes.
+        samples: of the evaluation, see `evaluate_images`.
+        temperatures: likewise.
+        chains: likewise.
+
+    Returns:
+        The report of `evaluate_images` with `steps`, `selected_step` and, by step, `validation`, the Fréchet
+        distances from validation images. Where training diverged: `diverged`, why.
+    """
+    settings = TrainConfig.from_json(config, folder.name)
+    source = open_images(settings.data, size=settings.shape[-1])
+    features = open_features("classifier", source, image_device())
+    try:
+        settings = _train(RunDirectory(folder), settings, source)
+    except DivergenceError as error:
+        return {"diverged": str(error)}
+    models = {step: _load(folder, step) for step in [*_moments(settings), settings.steps]}
+    distances = {
+        step: _validation_distance(model, source, features, settings.seed) for step, model in models.items()
+    }
+    selected = min(distances, key=distances.__getitem__)
+    if settings.recipe.objective == "gan":
+        found = evaluate_image_samples(models[selected], source, settings.seed, features, samples)
+    else:
+        found = evaluate_images(
+            models[selected], source, settings.seed, features, None, samples, temperatures, chains
+        )
+    np.save(folder / "samples.npy", quantize(found.samples[:_SHOWN]).numpy())
+    return {
+        "steps": settings.steps,
+        "selected_step": selected,
+        "validation": {str(step): distance for step, distance in distances.items()},
+        **found.report,
+    }
+
+
+def _train(run: RunDirectory, config: TrainConfig, source: ImageSource) -> TrainConfig:
+    """Trains where the run is not finished, leaving models on the way; returns the config with its steps."""
+    if run.config.exists():
+        content = read_json(run.config)
+        content.pop("version")
+        config = TrainConfig.from_json(content, str(run.config))
+    else:
+        if config.minutes is not None:
+            config = replace(config, steps=steps_in(config.minutes, config, source))
+        write_json(run.config, {"version": __version__, **config.to_json()})
+    if not run.model.is_file():
+        train(run, config, source, Console(quiet=True), partial(_keep, run.path, _moments(config)))
+    return config
+
+
+def _moments(config: TrainConfig) -> list[int]:
+    return sorted({max(1, round(share * config.steps)) for share in _MOMENTS} - {config.steps})
+
+
+def _keep(folder: Path, moments: Sequence[int], trainer: Trainer) -> None:
+    """Saves the model of a moment; its log-normaliser is estimated only if it is selected."""
+    if trainer.steps_done in moments:
+        run = RunDirectory(folder / str(trainer.steps_done))
+        run.path.mkdir(exist_ok=True)
+        save_model(run, DensityModel(trainer.average_critic, trainer.average_generator), trainer.config, 0.0)
+
+
+def _load(folder: Path, step: int) -> DensityModel:
+    kept = folder / str(step)
+    return load_model(RunDirectory(kept if kept.exists() else folder)).model.to(image_device())
+
+
+def _validation_distance(
+    model: DensityModel, source: ImageSource, features: FeatureNetwork, seed: int
+) -> float:
+    images = quantize(evaluate_image_samples(model, source, seed, samples=_SELECTED_BY).samples)
+    return sample_quality(images, source, features, split="validation")["distance"]
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """Ours, then the paper's."""
+    results = {name: cell["result"] for name, cell in content["cells"].items()}
+    features = {
+        f"features of {q['features']}, {q['images']} images of each kind, real ones {q['distance_real']:.2f}"
+        for q in (result.get("quality") for result in results.values())
+        if q
+    }
+    rows = [_row(*_method(name), cell) for name, cell in content["cells"].items()]
+    parts = [
+        _KEY,
+        f"Fréchet distance: {'; '.join(sorted(features))}.\n",
+        markdown_table(_HEADER, rows),
+        _NO_GLOW,
+    ]
+    for data, reported in TABLE2.items():
+        paper = [[r.method, *(MISSING if v is None else f"{v:g}" for v in r[1:])] for r in reported]
+        parts.append(markdown_table([f"the paper, {data}", *_PAPER_HEADER], paper))
+    return "\n".join(parts)
+
+
+def _row(method: str, label: str, cell: dict[str, Any]) -> list[str]:
+    result = cell["result"]
+    if "diverged" in result:
+        return [label, "diverged", *[MISSING] * (len(_HEADER) - 2)]
+    head = [
+        label,
+        f"{result['selected_step']:,} of {result['steps']:,}",
+        f"{result['quality']['distance']:.2f}",
+    ]
+    if method == "gan":
+        return [*head, *[MISSING] * (len(_HEADER) - 3)]
+    pixel, alpha, exact = result["bits_per_pixel"], result["log_normalizer"], result["bits_per_dim_generator"]
+    if method == "likelihood":  # its critic has not learned anything
+        channels = cell["settings"]["config"]["shape"][0]
+        test = (
+            None if exact is None else channels * (exact - 7)
+        )  # on [-1, 1] the uniform density has 1, not 8
+        sample = f"{_number(pixel['samples_generator'])} / {MISSING}"
+        return [*head, _number(test), sample, f"{MISSING} / {_number(exact)}", MISSING]
+    return [
+        *head,
+        _number(pixel["test"]) + ("" if alpha["reliable"] else " (unreliable)"),
+        f"{_number(pixel['samples_generator'])} / {_number(pixel['samples_critic'])}",
+        f"{_number(result['bits_per_dim'])} / {_number(exact)}",
+        _number(alpha["generator"]["ess_fraction"], 5),
+    ]
+
+
+def _method(cell: str) -> tuple[str, str]:
+    """The name of a cell's method, and what the table calls it."""
+    name = cell.rsplit("-", 1)[0]
+    return name, _VARIANTS[name][0]
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def draw(path: Path, results: Sequence[Finished], note: str) -> None:
+    """Samples, a row a method, in the order of the table."""
+    rows = [torch.from_numpy(np.load(file)) for r in results if (file := r.folder / "samples.npy").exists()]
+    interpolation_figure(path, torch.stack(rows))

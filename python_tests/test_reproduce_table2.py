@@ -1,0 +1,98 @@
+"""led-fast reproduce table2 on 8x8 blobs, in a few steps."""
+
+import json
+from functools import partial
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+
+from led_fast.cli import main
+from led_fast.evaluation import FeatureNetwork, estimate_image_normalizer
+from led_fast.reproduce import table2
+from led_fast.training import Trainer, image
+
+
+@pytest.fixture
+def data(tmp_path):
+    torch.manual_seed(0)
+    images = torch.nn.functional.interpolate(240 * torch.rand(400, 1, 2, 2), size=8, mode="bilinear")
+    np.savez(tmp_path / "blobs.npz", images=images.to(torch.uint8).numpy(), labels=np.arange(400) % 2)
+    return tmp_path / "blobs.npz"
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Few images; features that need no training."""
+    chains = {"temperatures": 3, "chains": 40}
+    monkeypatch.setattr(image, "estimate_image_normalizer", partial(estimate_image_normalizer, **chains))
+    monkeypatch.setattr(table2, "_QUICK_SIZES", {"samples": 40, **chains})
+    monkeypatch.setattr(table2, "_SELECTED_BY", 50)
+    network = FeatureNetwork(
+        "quadrants", lambda x: x.float().unfold(2, 4, 4).unfold(3, 4, 4).mean((-1, -2)).flatten(1)
+    )
+    monkeypatch.setattr(table2, "open_features", lambda *_: network)
+
+
+def test_quick_run_of_every_method(data, tmp_path, few, monkeypatch):
+    out = tmp_path / "out"
+    command = ["reproduce", "table2", "--data", str(data), "--quick", "--jobs", "1", "--out", str(out)]
+    assert main(command) == 0
+    text = (out / "table2.md").read_text()
+    for row in (
+        "DC-GAN of the same networks",
+        "the generator alone, by maximum likelihood",
+        "**LED-1**",
+        "**LED-64**",
+        "**LED-256**",
+    ):
+        assert f"| {row}" in text
+    assert "features of quadrants, 40 images" in text and "| LED-64 | 4.3 | 0.546 | 0.992 | 8.75 |" in text
+    assert matplotlib.image.imread(out / "table2.png")[..., :3].std() > 0.05
+    cells = json.loads((out / "table2.json").read_text())["cells"]
+    result = cells["led-64-0"]["result"]
+    assert result["validation"].keys() == {"3", "4"}
+    assert result["selected_step"] == min((3, 4), key=lambda step: result["validation"][str(step)])
+    assert result["bits_per_dim_generator"] is not None and "bits_per_dim" not in cells["gan-0"]["result"]
+    monkeypatch.setattr(Trainer, "step", lambda _: pytest.fail("a training step was taken"))
+    assert main(command) == 0  # nothing is done twice
+
+
+def test_a_selected_model_is_the_one_of_its_step(data, tmp_path, few, monkeypatch):
+    distances = iter([2.0, 1.0, 3.0])
+    monkeypatch.setattr(table2, "_validation_distance", lambda *_: next(distances))
+    source = table2.open_images(data)
+    (config,) = [
+        cell.settings["config"]
+        for cell in table2.cells(
+            1, True, data=str(data), fingerprint=source.fingerprint, preset="tiny", budget=1
+        )
+        if cell.name == "led-1-0"
+    ]
+    (tmp_path / "cell").mkdir()
+    config["steps"] = 10
+    monkeypatch.setattr(table2, "_MOMENTS", (0.7, 0.9))
+    result = table2.train_images(tmp_path / "cell", config, samples=40, temperatures=2, chains=40)
+    assert result["validation"] == {"7": 2.0, "9": 1.0, "10": 3.0} and result["selected_step"] == 9
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["table2"], "--data DIR: table2 wants it"),
+        (["table1", "--data", "{data}"], "no other experiment takes it"),
+        (["table2", "--data", "{data}", "--budget", "0"], "--budget: want a positive number"),
+        (["table2", "--data", "{unlabelled}"], "has no labels"),
+        (["table2", "--data", "{odd}"], "no preset is for images of shape (1, 9, 9)"),
+    ],
+)
+def test_refused(data, tmp_path, capsys, options, message):
+    np.save(tmp_path / "unlabelled.npy", np.zeros((200, 8, 8), np.uint8))
+    np.savez(tmp_path / "odd.npz", images=np.zeros((200, 9, 9), np.uint8), labels=np.zeros(200, int))
+    places = {"data": data, "unlabelled": tmp_path / "unlabelled.npy", "odd": tmp_path / "odd.npz"}
+    assert (
+        main(["reproduce", *[option.format(**places) for option in options], "--out", str(tmp_path / "o")])
+        == 2
+    )
+    assert message in capsys.readouterr().err
