@@ -47,6 +47,14 @@ def test_the_critic_rests_while_the_generator_warms_up(source):
     assert sum(moved(trainer, "critic", before)) == 3  # all but a constant
 
 
+def test_a_gan_has_no_warm_up(source):
+    metrics = []
+    for warm_up in (0.75, 0.0):
+        trainer = trainer_of(source, steps=4, objective="gan", warm_up=warm_up)
+        metrics.append([trainer.step() for _ in range(4)])
+    assert metrics[0] == metrics[1]
+
+
 def test_warming_up_fits_the_data(source):
     trainer = trainer_of(source, steps=80, warm_up=1.0, ema=0.0)
     x = source.held_out(20)

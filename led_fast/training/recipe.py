@@ -90,6 +90,11 @@ class Recipe:
     floor_until: float = 0.9
     ema: float = 0.995
 
+    @property
+    def warm_up_in_use(self) -> float:
+        """`warm_up`; a plain GAN has none."""
+        return self.warm_up if self.objective == "led" else 0.0
+
 
 PRESETS = {
     "default": Recipe(),

@@ -37,7 +37,7 @@ class RunRecorder(ExitStack):
         title = f"{config.data}, {config.preset}, seed {config.seed}"
         self._log = self.enter_context(MetricsLog(self._run.metrics, done))
         self._tensorboard = self._open_tensorboard(done)
-        warm_up = math.ceil(config.recipe.warm_up * config.steps)
+        warm_up = math.ceil(config.recipe.warm_up_in_use * config.steps)
         self._display = self.enter_context(ProgressDisplay(title, done, config.steps, self._console, warm_up))
         return self
 

@@ -80,8 +80,8 @@ class Trainer:
         recipe, at = self.recipe, self.steps_done / self.config.steps
         decay = cosine_decay(at, recipe.decay_from, recipe.decay_to)
         _set_learning_rate(self.critic_optimizer, decay * recipe.critic_learning_rate)
-        warming_up = recipe.objective == "led" and at < recipe.warm_up
-        if not warming_up and 0 <= (self.steps_done - 1) / self.config.steps < recipe.warm_up:
+        warming_up = at < recipe.warm_up_in_use
+        if not warming_up and 0 <= (self.steps_done - 1) / self.config.steps < recipe.warm_up_in_use:
             self._end_warm_up()
         rate = (recipe.warm_up_learning_rate if warming_up else None) or recipe.generator_learning_rate
         _set_learning_rate(self.generator_optimizer, decay * rate)
