@@ -116,27 +116,6 @@ PRESETS = {
 }
 """A recipe for every pair of networks in `led_fast.models`, by the pair's name."""
 
-
-PRESETS = {
-    "default": Recipe(),
-    "inflated": Recipe(),
-    "perpendicular": Recipe(),
-    "perpendicular_exact": Recipe(),
-    "paper": Recipe(
-        integral_samples=256,
-        covering_share=0.1,
-        broad_share=1.0,
-        balanced=False,
-        generator_steps=1,
-        generator_learning_rate=1e-3,
-        forward_weight=0.0,
-        noise_start=0.0,
-        floor_start=0.0,
-        ema=0.0,
-    ),
-}
-"""A recipe for every pair of networks in `led_fast.models`, by the pair's name."""
-
 _IMAGES = Recipe(
     steps=8000,
     batch_size=64,
