@@ -248,6 +248,13 @@ def test_metrics_after_the_checkpoint_are_dropped(tmp_path):
     assert read_metrics(path) == [{"step": 10}, {"step": 20}, {"step": 30, "new": 1}]
 
 
+def test_damaged_metrics_are_named(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 10}\n' + bytes(8) + b'\n{"step": 30}\n')  # as after a power failure
+    with pytest.raises(InputError, match=r"metrics.jsonl: line 2 is not valid JSON"):
+        MetricsLog(path, last_step=20)
+
+
 def test_networks_other_than_the_presets_are_loaded_from_the_config(tmp_path):
     config = config_of(1)
     config = replace(

@@ -121,5 +121,11 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`, without a half-written last one."""
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    """The rows of a `metrics.jsonl`, without a half-written last one; InputError names a line that is damaged."""
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        try:
+            rows += [json.loads(line)] if line.endswith(b"\n") else []
+        except ValueError as error:
+            raise InputError(f"{path}: line {number} is not valid JSON ({error})") from None
+    return rows
