@@ -7,7 +7,13 @@ from rich.console import Console
 from torch import nn
 
 from led_fast.data import MixtureSource, TableSource, grid, ring
-from led_fast.density import DensityModel, NormalizerEstimate, QuadratureEstimate
+from led_fast.density import (
+    AnnealedBracket,
+    AnnealedEstimate,
+    DensityModel,
+    NormalizerEstimate,
+    QuadratureEstimate,
+)
 from led_fast.evaluation import (
     count_modes,
     evaluate,
@@ -152,6 +158,35 @@ def test_same_seed_same_report():
     source = MixtureSource("ring", ring())
     reports = [evaluate(perfect(ring()), source, seed).report for seed in (3, 3, 4)]
     assert reports[0] == reports[1] != reports[2]
+
+
+def test_every_estimate_stands_under_its_own_name():
+    truth = evaluate(perfect(ring()), MixtureSource("ring", ring()), seed=0).report
+    generator, broad = (
+        NormalizerEstimate(v, (v - 0.01, v + 0.02), 20_000, 20, 0.5, 1e-3, 0.2, True, "") for v in (1.0, 1.1)
+    )
+    annealed = AnnealedBracket(
+        *(
+            AnnealedEstimate(
+                v, (v - 0.01, v + 0.02), 600, 20, 0.5, 1e-3, 0.2, True, "", 0.01, 200, 1, 0.6, 9.0
+            )
+            for v in (1.2, 1.3)
+        )
+    )
+    report = normalizer_report(generator, broad, annealed, QuadratureEstimate(1.4, 1e-4, 0.0, 1000))
+    console = Console(record=True, width=200, file=io.StringIO())
+    console.print(report_table(truth | {"log_normalizer": report}))
+    lines = console.export_text().splitlines()
+    for name, value in {
+        "log α ": 1.0,
+        "by quadrature": 1.4,
+        "by a broad proposal": 1.1,
+        "by annealing, from below": 1.2,
+        "by annealing, from above": 1.3,
+    }.items():
+        (line,) = (line for line in lines if name in line and "reliable" not in line)
+        interval = f"95 % interval {value - 0.01:.4f} to {value + 0.02:.4f}"
+        assert f"{value:.4f}" in line and (interval in line or name == "by quadrature")
 
 
 def test_disagreement_within_the_interval_is_none():
