@@ -82,7 +82,16 @@ def test_table1_has_means_and_deviations_and_the_rows_of_others():
         "kl_data_model": 0.001,
         "kl_generator_model": 0.1,
         "held_out_nll": -4.29,
-        "log_normalizer": {"ess_fraction": 0.9},
+        "log_normalizer": {
+            "value": 3.5,
+            "quadrature": 3.0,
+            "ess_fraction": 0.9,
+            "reliable": True,
+            "broad": {"value": 3.25, "reliable": True},
+            "annealed_forward": {"value": 2.0, "reliable": False},
+            "annealed_reverse": None,
+        },
+        "kl_gate": {"passed": True},
         "kde": report(8, 90.0, kl_data_model=0.5, held_out_nll=-3.8),
     }
     cells = {
@@ -96,6 +105,9 @@ def test_table1_has_means_and_deviations_and_the_rows_of_others():
     assert (
         "| **LED, `default`**, 2,000 steps | 7.5 ± 0.7 | 98.0 ± 1.4 | 98.5 ± 0.0 | 1.00 ± 0.00 | 0.0010 ± 0.0000 |"
         " 0.100 ± 0.000 | -4.290 ± 0.000 | 0.900 ± 0.000 |"
+    ) in text
+    assert (
+        "| 0.5000 ± 0.0000 | 0.250 ± 0.000 | -1.000 ± 0.000 (flagged unreliable: 2 of 2) | — | 2 of 2 | 2 of 2 |"
     ) in text
     assert "| LED, `paper` (1 of 1 diverged) | — |" in text
     assert "| KDE on LED's samples | 8.0 ± 0.0 | 90.0 ± 0.0 | — |" in text
@@ -119,7 +131,7 @@ def test_ablations_count_diverged_runs():
     good = report(25, 97.0, log_normalizer={"value": 1.5, "quadrature": 1.0, "ess_fraction": 0.9})
     cells = {f"ablation-{name}-0": good for name in ablations.VARIANTS} | {"ablation-s1-1": {"diverged": "x"}}
     text = ablations.markdown(content_of(**cells))
-    assert "| S = 1 (1 of 2 diverged) | 25.0 | 97.0 |" in text
+    assert "| S = 1 (256 estimates a step) (1 of 2 diverged) | 25.0 | 97.0 |" in text
     assert "| 0.900 | 0.500 |" in text
 
 
@@ -181,6 +193,6 @@ def test_figure8_orders_its_panels(tmp_path, monkeypatch):
     ]
     figure8.draw(tmp_path / "x.png", finished, "")
     labels, rows = panels
-    assert labels == ["1 block", "2 blocks", "4 blocks", "8 blocks"]
+    assert labels == ["1 block", "2 blocks", "4 blocks"]
     assert [panel.title for panel in rows[0][1]] == [f"{f} features: diverged" for f in (2, 4, 8)]
     assert open_source("grid").mixture.centers.equal(rows[0][0])

@@ -50,7 +50,7 @@ def comparison_figure(path: Path, rows: Sequence[DensityRow], note: str = "") ->
                 top,
                 "kernel density of samples",
             )
-            bar = figure.colorbar(image, ax=axes_row, extend="min", ticks=MultipleLocator(5), shrink=0.9)
+            bar = figure.colorbar(image, ax=axes_row, extend="min", ticks=MultipleLocator(5), pad=0.01)
             bar.set_label(f"top {DEPTH:.0f} nats")
         add_note(figure, note)
         figure.savefig(path)

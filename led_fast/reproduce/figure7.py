@@ -26,18 +26,20 @@ DATA = "grid"
 INTEGRAL_SAMPLES = (1, 64, 256)
 SAMPLES = tuple(4**i for i in range(8))  # 1 to 16,384
 REPEATS = 20
+_PROPOSALS = 256  # a critic step: one estimate with S = 256, 256 estimates with S = 1
 _STEPS, _MOMENTS = 2000, (200, 500, 1000, 2000)
 _QUICK_STEPS, _QUICK_MOMENTS = 40, (20, 40)
 
 
 def cells(seeds: int, quick: bool) -> list[Cell]:
-    """The default recipe but for S, measured at several moments of its training."""
+    """The default recipe but for S, with 256 proposals a step for any S, measured at several moments of training."""
     steps, moments = (_QUICK_STEPS, _QUICK_MOMENTS) if quick else (_STEPS, _MOMENTS)
     made = []
     for seed in range(seeds):
         for s in INTEGRAL_SAMPLES:
             config = TrainConfig.from_preset(DATA, DATA, seed=seed, steps=steps)
-            config = replace(config, recipe=replace(config.recipe, integral_samples=s))
+            recipe = replace(config.recipe, integral_samples=s, integrals=_PROPOSALS // s)
+            config = replace(config, recipe=recipe)
             settings = {"config": config.to_json(), "moments": list(moments)}
             made.append(Cell(f"normalizer-{s}-{seed}", train_and_measure, settings))
     return made

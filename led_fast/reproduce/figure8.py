@@ -19,7 +19,7 @@ from led_fast.reproduce.text import diverged_note, markdown_table, spread
 from led_fast.training import TrainConfig
 
 _DATA = "grid"
-_FEATURES, _BLOCKS, _STEPS = (2, 4, 8), (1, 2, 4, 8), 800
+_FEATURES, _BLOCKS, _STEPS = (2, 4, 8), (1, 2, 4), 1500
 _QUICK_FEATURES, _QUICK_BLOCKS, _QUICK_STEPS = (2, 4), (1, 2), 30
 
 

@@ -11,9 +11,9 @@ from led_fast.reproduce.experiment import Experiment
 from led_fast.reproduce.text import markdown_table
 from led_fast.training import TrainConfig, Trainer
 
-_PRESETS = ("default", "inflated", "perpendicular", "perpendicular_exact", "paper")
+_PRESETS = ("default", "perpendicular", "paper")
 _DATA = ("ring", "grid")
-_STEPS, _ROUNDS = 10, 12
+_STEPS, _ROUNDS = 10, 8
 _QUICK_STEPS, _QUICK_ROUNDS = 2, 2
 
 

@@ -20,7 +20,7 @@ from led_fast.reproduce.text import MISSING, diverged_note, markdown_table, spre
 from led_fast.training import TrainConfig
 
 DATA = ("ring", "grid")
-_STEPS = {"default": 2000, "paper": 300, "gan": 2000, "flow": 2000}
+_STEPS = {"default": 2000, "paper": 200, "gan": 2000, "flow": 2000}
 _QUICK_STEPS = 40
 _FLOW: dict[str, float] = {"learning_rate": 3e-3, "transforms": 5, "width": 64, "bins": 16}
 _METHODS = {
@@ -41,6 +41,11 @@ _COLUMNS: dict[str, tuple[_Value, int]] = {
     "KL(q ‖ p_θ)": (lambda r: r.get("kl_generator_model"), 3),
     "NLL": (lambda r: r.get("held_out_nll"), 3),
     "ESS/S": (lambda r: r.get("log_normalizer", {}).get("ess_fraction"), 3),
+}
+_OTHER_ESTIMATES = {
+    "broad": "broad proposal",
+    "annealed_forward": "annealed, forward",
+    "annealed_reverse": "annealed, reverse",
 }
 _KEY = (
     "A mode counts with one of 2,500 samples within 3σ of its center; % within 3σ is the share of samples that near to "
@@ -91,12 +96,29 @@ def markdown(content: dict[str, Any]) -> str:
         rows = [[_label(method, reports[method]), *_row(reports[method])] for method in _METHODS]
         head = f"### {data}, {len(truth.centers)} modes, entropy {truth.entropy:.4f} nats\n"
         parts.append(f"{head}\n{markdown_table(['', *_COLUMNS], rows)}")
+        parts.append(_normalizers(reports["default"]))
         others = [
             [o.method, _number(o.modes), _number(o.high_quality_percent), o.source] for o in TABLE1[data]
         ]
         header = ["reported elsewhere", "modes", "% within 3σ", "source"]
         parts.append(markdown_table(header, others))
     return "\n".join(part if part.endswith("\n") else part + "\n" for part in parts)
+
+
+def _normalizers(reports: list[dict[str, Any]]) -> str:
+    """The four sampled estimates of log α of the default runs, less the quadrature's."""
+    estimates = [report["log_normalizer"] for report in reports if "log_normalizer" in report]
+    row = [spread([e["value"] - e["quadrature"] for e in estimates], 4)]
+    for name in _OTHER_ESTIMATES:
+        values = [e[name]["value"] - e["quadrature"] for e in estimates if e[name] is not None]
+        objecting = sum(e[name] is not None and not e[name]["reliable"] for e in estimates)
+        note = f" (flagged unreliable: {objecting} of {len(values)})" if objecting else ""
+        row.append(spread(values, 3) + note)
+    reliable = sum(e["reliable"] for e in estimates)
+    gates = sum(report["kl_gate"]["passed"] for report in reports if "kl_gate" in report)
+    row += [f"{reliable} of {len(estimates)}", f"{gates} of {len(estimates)}"]
+    header = ["log α less quadrature: generator", *_OTHER_ESTIMATES.values(), "reliable", "KL gate passed"]
+    return markdown_table(header, [row])
 
 
 def draw(path: Path, results: Sequence[Finished], note: str) -> None:
