@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from simt import Kernels, Suite
 
@@ -150,3 +151,21 @@ suite.wrong("frequencies beyond the warp forgotten", "f < count; f += 32", "f < 
 
 test_cases = suite.test_cases()
 test_launches = suite.test_launches()
+
+
+# The smallest matrices of a block, with one tap.
+@pytest.mark.parametrize(("dtype", "channels"), [(torch.float64, 17), (torch.float32, 33)])
+def test_traffic_is_the_least_but_for_permuted_columns_and_the_two_way_conflicts_of_the_fold(
+    dtype: torch.dtype, channels: int
+) -> None:
+    shape = (1, channels, channels, 1, 1)
+    rows = suite.traffic(well_conditioned, dtype=dtype, shape=shape, grid=(1, 2), chunk=1)
+    (inverse,) = (row for row in rows if row.space == "global" and row.units != row.ideal)
+    assert (inverse.kind, inverse.bytes) == ("write", 2 * dtype.itemsize)
+    assert inverse.units <= 1.2 * inverse.ideal  # a column of the inverse starts anywhere in a sector
+    # Only whole warps: requests are told apart by their count, which lanes that sit a step out fall behind with.
+    shared = [row for row in rows if row.space == "shared" and row.lanes == 32 * row.requests]
+    conflicts = [row for row in shared if row.units != row.ideal]
+    assert len(conflicts) == 2 and len(shared) > 2  # the fold's, of real and of imaginary parts
+    for row in conflicts:
+        assert (row.kind, row.bytes, row.units) == ("read", dtype.itemsize, 2 * row.ideal)

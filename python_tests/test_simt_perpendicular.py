@@ -60,6 +60,7 @@ GEOMETRIES = {
     "grouped": ((2, 3, 1, 2), (7, 5), (3, 3), (1, 1), (1, 1), (1, 1)),
     "sparse": ((1, 1, 4, 2), (7, 7), (1, 1), (3, 3), (0, 0), (1, 1)),
     "large": ((1, 1, 4, 12), (8, 8), (10, 10), (1, 1), (2, 2), (1, 1)),  # weights in two portions
+    "rows": ((1, 1, 3, 2), (8, 32), (4, 4), (2, 2), (1, 1), (1, 1)),  # a row of pixels a warp
 }
 
 
@@ -177,3 +178,29 @@ suite.wrong(
 
 test_cases = suite.test_cases()
 test_launches = suite.test_launches()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_traffic_of_norm_to_is_the_least(dtype: torch.dtype) -> None:
+    rows = suite.traffic(norm_to, dtype=dtype, size=2048, parallel=False)
+    elements = [row for row in rows if row.space == "global" and row.lanes == 32 * row.requests]
+    assert sum(row.lanes for row in elements) == 2 * 9 * 2048  # each of x and u is read once
+    for row in rows:
+        assert row.units == row.ideal, f"more {row.space} traffic than needed: {row}"
+
+
+def test_moments_of_pieces_are_merged_with_three_times_the_least_sectors() -> None:
+    """A lane reads the three moments of its piece one after the other: little, beside the pieces themselves."""
+    rows = suite.traffic(norm_to_many_pieces, size=32 * 2048)
+    (merged,) = (row for row in rows if row.units != row.ideal)
+    assert (merged.space, merged.kind, merged.bytes) == ("global", "read", 8)
+    assert (merged.requests, merged.units, merged.ideal) == (3, 3 * 24, 3 * 8)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_traffic_of_norm_is_the_least_but_for_cells_that_cross_a_sector(dtype: torch.dtype) -> None:
+    """Neighbouring pixels read neighbouring cells of t, which start anywhere in a sector."""
+    rows = suite.traffic(norm, dtype=dtype, name="rows", keep_u=True)
+    (cells,) = (row for row in rows if row.units != row.ideal)
+    assert (cells.space, cells.kind, cells.bytes) == ("global", "read", dtype.itemsize)
+    assert (cells.requests, cells.units - cells.ideal) == (168, 36)
