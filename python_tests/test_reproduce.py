@@ -16,7 +16,7 @@ from led_fast.density import DensityModel, quadrature_log_normalizer
 from led_fast.evaluation import normalizer
 from led_fast.flows import OneWayFlow, StandardNormal
 from led_fast.ops import reference_in_use
-from led_fast.reproduce import ablations, figure1, figure7, figure8, led, speed, table1
+from led_fast.reproduce import ablations, figure1, figure7, figure8, led, penalty, speed, table1
 from led_fast.reproduce.cell import Cell, Finished
 from led_fast.reproduce.text import markdown_table, spread
 from led_fast.training import Trainer
@@ -35,6 +35,8 @@ def few(monkeypatch):
     monkeypatch.setattr(figure7, "_QUICK_STEPS", 4)
     monkeypatch.setattr(figure7, "_QUICK_MOMENTS", (2, 4))
     monkeypatch.setattr(figure7, "SAMPLES", (1, 64, 1024))
+    monkeypatch.setattr(penalty, "_QUICK_STEPS", 2)
+    monkeypatch.setattr(penalty, "_POINTS", 50)
     monkeypatch.setattr(speed, "_PRESETS", ("default", "paper"))
     monkeypatch.setattr(speed, "_QUICK_STEPS", 1)
     monkeypatch.setattr(led, "KDE_DRAWS", 100)
@@ -54,11 +56,19 @@ def test_every_experiment_in_a_few_steps(tmp_path, few, experiment):
     assert content["quick"] and content["command"].startswith(f"led-fast reproduce {experiment}")
     text = (tmp_path / f"{experiment}.md").read_text()
     assert "quick run: not a result" in text and "nan" not in text
-    if experiment != "speed":
+    if reproduce.EXPERIMENTS[experiment].draw is not None:
         assert matplotlib.image.imread(tmp_path / f"{experiment}.png")[..., :3].std() > 0.05
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*/result.json")}
     assert main(command) == 0  # nothing is done twice
     assert before and before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_margins_of_a_density_that_is_known():
+    normal = StandardNormal(2)
+    x, near, far = torch.zeros(40, 2), torch.full((40, 2), 1.0), torch.full((300, 2), 2.0)
+    result = penalty._margins(normal.log_prob, x, {"near": near, "far": far, "same": x})
+    assert result["near_margin"] == pytest.approx(1) and result["far_margin"] == pytest.approx(4)
+    assert result["far_auroc"] == 1 and result["same_margin"] == 0 and result["same_auroc"] == 0.5
 
 
 def test_spread_and_table():

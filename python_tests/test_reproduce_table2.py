@@ -81,7 +81,7 @@ def test_a_selected_model_is_the_one_of_its_step(data, tmp_path, few, monkeypatc
     "options, message",
     [
         (["table2"], "--data DIR: table2 wants it"),
-        (["table1", "--data", "{data}"], "no other experiment takes it"),
+        (["table1", "--data", "{data}"], "only table2 and penalty take it"),
         (["table2", "--data", "{data}", "--budget", "0"], "--budget: want a positive number"),
         (["table2", "--data", "{unlabelled}"], "has no labels"),
         (["table2", "--data", "{odd}"], "no preset is for images of shape (1, 9, 9)"),

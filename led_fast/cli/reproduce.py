@@ -13,6 +13,7 @@ from led_fast.errors import InputError
 from led_fast.reproduce import EXPERIMENTS
 from led_fast.reproduce.content import read_content, write_content
 from led_fast.reproduce.harness import run_cells
+from led_fast.reproduce.penalty import perpendicular_penalty
 from led_fast.reproduce.table2 import table2
 from led_fast.training.checkpoint import write_atomically
 
@@ -45,11 +46,11 @@ def reproduce_command(
     not finished.
 
     Args:
-        experiment: a table or a figure; ablations: what each part of the recipe is worth; speed: fast operators
-            against plain PyTorch.
+        experiment: a table or a figure; ablations: what each part of the recipe is worth; penalty: how much lower
+            the density is off the data with the perpendicular penalty; speed: fast operators against plain PyTorch.
         out: a folder for the results; experiments in the same folder share trained models.
         seeds: how many random seeds, from 0 on.
-        data: for table2, where the images are.
+        data: where the images are, for table2 and, to have it on 32x32 images too, for penalty.
         budget: for table2, minutes of training, of all methods together.
         quick: a few steps, in a minute or two, to see that everything works.
         jobs: how many trainings at a time, on one thread each.
@@ -57,17 +58,23 @@ def reproduce_command(
     console = Console()
     if experiment not in _NAMES:
         raise InputError(f"want one of {', '.join(_NAMES)}, got {experiment!r}")
-    if (experiment == "table2") != (data is not None):
-        raise InputError("--data DIR: table2 wants it, and no other experiment takes it")
+    if experiment == "table2" and data is None:
+        raise InputError("--data DIR: table2 wants it")
+    if data is not None and experiment not in ("table2", "penalty"):
+        raise InputError("--data DIR: only table2 and penalty take it")
     if not 0 < budget < math.inf:
         raise InputError(f"--budget: want a positive number, got {budget}")
     for option, value in (("--seeds", seeds), ("--jobs", jobs)):
         if value is not None and value < 1:
             raise InputError(f"{option}: want a positive number, got {value}")
-    chosen = EXPERIMENTS[experiment] if data is None else table2(data, budget)
+    if data is None:
+        chosen = EXPERIMENTS[experiment]
+    else:
+        chosen = perpendicular_penalty(data) if experiment == "penalty" else table2(data, budget)
     seeds = seeds or (min(chosen.seeds, 1) if quick else chosen.seeds)
     command = f"led-fast reproduce {experiment}"
-    command += "" if data is None else f" --data {Path(data).name} --budget {budget:g}"
+    command += "" if data is None else f" --data {Path(data).name}"
+    command += f" --budget {budget:g}" if experiment == "table2" else ""
     command += (f" --seeds {seeds}" if chosen.seeds else "") + (" --quick" if quick else "")
     jobs = 1 if chosen.alone else jobs or os.cpu_count() or 1
     out.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from led_fast.reproduce.figure6 import FIGURE_6
 from led_fast.reproduce.figure7 import FIGURE_7
 from led_fast.reproduce.figure8 import FIGURE_8
 from led_fast.reproduce.harness import Stopped
+from led_fast.reproduce.penalty import perpendicular_penalty
 from led_fast.reproduce.speed import SPEED
 from led_fast.reproduce.table1 import TABLE_1
 
@@ -17,6 +18,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "figure7": FIGURE_7,
     "figure8": FIGURE_8,
     "ablations": ABLATIONS,
+    "penalty": perpendicular_penalty(),
     "speed": SPEED,
 }
 

@@ -16,7 +16,7 @@ from led_fast.evaluation.report import QUALITY_SAMPLES
 from led_fast.reproduce.cell import Cell
 from led_fast.reproduce.kde import KernelDensity, fit_kernel_density
 from led_fast.reproduce.quality import DRAWN, density_quality, mixture_source, sample_quality
-from led_fast.training import DivergenceError, RunDirectory, TrainConfig, load_model, train
+from led_fast.training import DivergenceError, RunDirectory, Source, TrainConfig, load_model, train
 from led_fast.training.run import write_json
 
 KDE_DRAWS = 5000
@@ -37,7 +37,7 @@ def train_led(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     """
     settings = TrainConfig.from_json(config, folder.name)
     try:
-        model = _train(folder, settings)
+        model = train_model(folder, settings, open_source(settings.data))
     except DivergenceError as error:
         return {"diverged": str(error)}
     source = open_source(settings.data)
@@ -66,7 +66,7 @@ def train_gan(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     """Trains, or goes on with, the run in a folder; returns the quality of its generator's samples."""
     settings = TrainConfig.from_json(config, folder.name)
     try:
-        model = _train(folder, settings)
+        model = train_model(folder, settings, open_source(settings.data))
     except DivergenceError as error:
         return {"diverged": str(error)}
     _, truth = mixture_source(settings.data)
@@ -77,12 +77,12 @@ def train_gan(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     return {"steps": settings.steps, **sample_quality(samples, truth)}
 
 
-def _train(folder: Path, config: TrainConfig) -> DensityModel:
-    """The model of a run, which is begun or gone on with where it is not finished."""
+def train_model(folder: Path, config: TrainConfig, source: Source) -> DensityModel:
+    """The model of a run on `source`, which is begun or gone on with where it is not finished."""
     run = RunDirectory(folder)
     write_json(run.config, {"version": __version__, **config.to_json()})
     if not run.model.is_file():
-        train(run, config, open_source(config.data), Console(quiet=True))
+        train(run, config, source, Console(quiet=True))
     return load_model(run).model
 
 
