@@ -180,13 +180,19 @@ def test_standardize_takes_the_moments_of_each_pixels_logit():
 def test_critic_integrates_to_what_its_net_says_on_one_pixel_and_is_zero_outside():
     critic = image_critic(ImagePreset(SHAPE, critic=ImageCriticConfig(width=4, base="pixels"))).double()
     randomize(critic, 0.3)
+    critic.location.uniform_(-1, 1)
+    critic.scale.uniform_(0.5, 2)
     x = torch.rand(5, *SHAPE, dtype=torch.float64)
     x[0, 0, 3, 3], x[1, 0, 0, 0], x[2, 0, 0, 0], x[3, 0, 7, 7] = 1.2, -1e-3, 0.0, 1.0
     value = critic(x)
     assert torch.equal(value.isinf(), torch.tensor([True, True, False, False, False]))
-    # With the net at zero the critic is a normalised density of independent pixels: integrate one of them.
+    # With the net at zero the critic is a normalised density of independent pixels.
     torch.nn.init.zeros_(critic.net.net[-1].weight)
     torch.nn.init.zeros_(critic.net.net[-1].bias)
+    places = [(0, row, column) for row in range(8) for column in range(8)]
+    image = torch.rand(1, *SHAPE, dtype=torch.float64)
+    every = sum(_pixel_log_density(critic, image[0][place], place) for place in places)
+    torch.testing.assert_close(critic(image)[0], every)
     base = torch.full((1, *SHAPE), 0.5, dtype=torch.float64)
     logits = torch.linspace(-13, 13, 8001, dtype=torch.float64)
     images = base.repeat(len(logits), 1, 1, 1)
@@ -197,9 +203,9 @@ def test_critic_integrates_to_what_its_net_says_on_one_pixel_and_is_zero_outside
 
 
 def _pixel_log_density(critic, x, place):
-    normal = torch.distributions.Normal(
-        critic.base.mean[place], (-0.5 * critic.base.log_precision[place]).exp()
-    )
+    deviation = (-0.5 * critic.base.log_precision[place]).exp()
+    location, scale = critic.location[place], critic.scale[place]
+    normal = torch.distributions.Normal(location + scale * critic.base.mean[place], scale * deviation)
     return normal.log_prob(torch.logit(x)) - (x * (1 - x)).log()
 
 

@@ -55,6 +55,18 @@ def test_a_gan_has_no_warm_up(source):
     assert metrics[0] == metrics[1]
 
 
+def test_the_penalty_is_on_gradients_by_standardised_logits(source):
+    task = trainer_of(source).task
+    critic = task.critic.double()
+    torch.nn.init.normal_(critic.net.net[-1].weight)
+    x = source.sample(5).double()
+    t = ((torch.logit(x) - critic.location) / critic.scale).requires_grad_()
+    value = critic.discriminate(torch.sigmoid(critic.location + critic.scale * t))
+    (gradient,) = torch.autograd.grad(value.sum(), t)
+    torch.testing.assert_close(task.squared_gradient(x), gradient.flatten(1).square().sum(1))
+    assert gradient.abs().max() > 1e-3
+
+
 def test_warming_up_fits_the_data(source):
     trainer = trainer_of(source, steps=80, warm_up=1.0, ema=0.0)
     x = source.held_out(20)
