@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from led_fast.cli import main, report
 from led_fast.evaluation import estimate_image_normalizer, evaluate_images
@@ -110,10 +111,10 @@ def test_evaluate_with_outliers(tiny_run, data, capsys):
     assert run("evaluate", tiny_run, "--ood", data / "noise.npy", "--samples", 200) == 0
     report = json.loads((tiny_run / "report.json").read_text())
     assert (
-        report["outliers"].keys() == {"uniform noise", "noise.npy"}
+        report["outliers"].keys() == {"uniform noise", str(data / "noise.npy")}
         and report["log_normalizer"]["generator"]["samples"] == 200
     )
-    assert "AUROC, test against noise.npy" in capsys.readouterr().out
+    assert "AUROC, test against" in capsys.readouterr().out
 
 
 def test_sample_interpolate_and_refine(tiny_run, tmp_path, capsys):
@@ -145,7 +146,53 @@ def test_score_ranks_blobs_before_noise(tiny_run, data, tmp_path):
 def test_a_gan_has_samples_but_no_density(gan_run, data, tmp_path, refuse):
     assert json.loads((gan_run / "report.json").read_text())["quality"] is None
     assert run("sample", gan_run, "-n", 5, "--out", tmp_path / "s.png") == 0 and is_png(tmp_path / "s.png")
-    assert "is a plain GAN, which has no density" in refuse("score", gan_run, data / "blobs.npy")
+    out, no_density = tmp_path / "r.png", "is a plain GAN, which has no density"
+    assert no_density in refuse("score", gan_run, data / "blobs.npy")
+    assert no_density in refuse("evaluate", gan_run, "--ood", data / "noise.npy")
+    assert no_density in refuse("refine", gan_run, "--out", out) and not out.exists()
+
+
+@pytest.fixture(params=["reliable", "unreliable", "unchecked"])
+def verdict(request, tiny_run):
+    """The last report's verdict on log α, and the report as it was afterwards."""
+    path = tiny_run / "report.json"
+    was = path.read_text()
+    report = json.loads(was)
+    report["log_normalizer"] |= {"reliable": request.param == "reliable", "reason": "two estimates differ"}
+    path.write_text(json.dumps(report))
+    if request.param == "unchecked":
+        path.unlink()
+    yield request.param
+    path.write_text(was)
+
+
+def test_doubts_go_with_the_numbers(verdict, tiny_run, data, tmp_path, capsys, monkeypatch):
+    notes = []
+    monkeypatch.setattr("led_fast.cli.sample.sorted_figure", lambda *_, note: notes.append(note))
+    assert run("score", tiny_run, data / "noise.npy") == 0
+    assert run("sample", tiny_run, "-n", 2, "--out", tmp_path / "s.png") == 0
+    said = {"reliable": "", "unreliable": "two estimates differ", "unchecked": "never checked"}[verdict]
+    for text in (capsys.readouterr().err, *notes):
+        assert said in text and bool(said) == bool(text)
+
+
+def test_score_names_what_it_skips(tiny_run, tmp_path, capsys):
+    for name in "ab":
+        Image.fromarray(blobs(1)[0, 0]).save(tmp_path / f"{name}.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    assert run("score", tiny_run, tmp_path) == 0
+    shown = capsys.readouterr()
+    assert shown.out.count("\n") == 3 and "broken.png" in shown.err and "1 pictures" in shown.err
+
+
+def test_a_full_disk_leaves_no_half_written_results(tiny_run, data, tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    assert run("sample", tiny_run, "-n", 2, "--out", tmp_path / "s.npy") == 2
+    assert run("score", tiny_run, data / "noise.npy", "--out", tmp_path / "s.csv") == 2
+    assert not list(tmp_path.iterdir())
 
 
 def test_resume_is_exact(data, tmp_path, monkeypatch, tiny_run):
@@ -235,6 +282,9 @@ def test_other_commands_refuse(tiny_run, data, tmp_path, refuse):
     )
     assert "--samples: want at least 100" in refuse("evaluate", tiny_run, "--samples", 5)
     assert "unknown features 'magic'" in refuse("evaluate", tiny_run, "--features", "magic")
+    assert "there is no folder" in refuse(
+        "score", tiny_run, data / "blobs.npy", "--out", tmp_path / "no" / "s.csv"
+    )
     assert "--rows: want at least 1" in refuse(
         "interpolate", tiny_run, "--rows", 0, "--out", tmp_path / "i.png"
     )

@@ -40,6 +40,16 @@ def test_grid(tmp_path, channels, size):
     assert tiles(tmp_path / "a.png", 3, 2) == [(int(256 * v),) * 3 for v in values] + [None]
 
 
+def test_a_note_stands_above_all(tmp_path):
+    images, log_prob = plain_images([0.1, 0.9, 0.5]), torch.tensor([1.0, 3.0, 2.0])
+    sorted_figure(tmp_path / "plain.png", images, log_prob)
+    sorted_figure(tmp_path / "noted.png", images, log_prob, note="by a log α that is not reliable, " * 4)
+    plain, noted = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("plain", "noted"))
+    head = len(noted) - len(plain)
+    assert head >= 32 and (noted[head:] == plain).all()  # more words than a line holds
+    assert all((noted[i : i + 16, :, 0] > noted[i : i + 16, :, 1]).any() for i in range(0, head, 16))
+
+
 def test_colours_and_whole_numbers(tmp_path):
     image = torch.tensor([10, 20, 30], dtype=torch.uint8)[None, :, None, None].expand(1, 3, 8, 8)
     grid_figure(tmp_path / "a.png", image)

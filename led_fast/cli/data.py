@@ -1,5 +1,6 @@
 """Which data a command is about: points in the plane, or images for an image preset."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -72,10 +73,9 @@ def _open_images(path: str, preset: str, strict: bool = False) -> ImageSource:
     return source
 
 
-def name_skipped(source: Source, console: Console) -> None:
-    """Names the pictures that could not be used."""
-    if not isinstance(source, ImageSource) or not source.skipped:
-        return
-    for problem in source.problems[:_NAMED]:
-        console.print(f"skipped {problem}", highlight=False, soft_wrap=True)
-    console.print(f"{source.skipped} pictures of no use were skipped; with --strict they stop the run")
+def name_skipped(problems: Sequence[str], console: Console) -> None:
+    """Names the pictures that could not be used, or the first few of them."""
+    for problem in problems[:_NAMED]:
+        console.print(f"skipped {problem}", highlight=False, soft_wrap=True, markup=False)
+    if problems:
+        console.print(f"{len(problems)} pictures of no use were skipped", highlight=False)

@@ -6,7 +6,7 @@ from typing import Annotated
 from rich.console import Console
 from tyro.conf import arg
 
-from led_fast.cli.data import open_data, open_images_for
+from led_fast.cli.data import name_skipped, open_data, open_images_for
 from led_fast.cli.options import Run, check_density
 from led_fast.cli.report import write_image_report, write_plane_report
 from led_fast.data.images import ImageSource
@@ -48,7 +48,12 @@ def evaluate_command(run: Run, features: Features = None, ood: Outliers = (), sa
         return 0
     if samples < _FEWEST_SAMPLES:
         raise InputError(f"--samples: want at least {_FEWEST_SAMPLES}, got {samples}")
-    outliers = {path.name: open_images_for(trained.config, path) for path in ood}
+    if ood:
+        check_density(run, trained.config)
+    console = Console()
+    outliers = {str(path): open_images_for(trained.config, path) for path in ood}
+    for images in outliers.values():
+        name_skipped(images.problems, console)
     network = None if features is None else open_features(features, source, image_device())
-    write_image_report(folder, trained, source, Console(), network, outliers, samples)
+    write_image_report(folder, trained, source, console, network, outliers, samples)
     return 0

@@ -20,13 +20,15 @@ def check_seed(seed: int) -> None:
 
 
 def check_new(out: Path | None, suffixes: tuple[str, ...]) -> None:
-    """InputError where an output file exists, or has a suffix that the command cannot write."""
+    """InputError where an output file exists, has no folder, or a suffix that the command cannot write."""
     if out is None:
         return
     if out.suffix not in suffixes:
         raise InputError(f"--out {out}: want a file that ends in {', '.join(suffixes)}")
     if out.exists():
         raise InputError(f"--out {out}: exists already, and nothing is overwritten")
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.parent}")
 
 
 def check_density(run: Path, config: TrainConfig) -> None:

@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 from tyro.conf import arg
 
-from led_fast.cli.options import Run, check_new, check_seed, load_images_run
+from led_fast.cli.options import Run, check_density, check_new, check_seed, load_images_run
 from led_fast.density import ascend, far_latents
 from led_fast.errors import InputError
 from led_fast.figures import refinement_figure
@@ -30,7 +30,7 @@ def refine_command(
         run: folder of a finished run on images.
         out: a new .png file: each image before and after, with the critic's value, in nats, above it.
         n: how many images.
-        nearest: how far away the first latent value is, in standard deviations.
+        nearest: how far from the mean the first latent value is; 1 is as far as those of typical samples.
         farthest: how far away the last one is.
         steps: of the ascent.
         seed: of the latent values.
@@ -42,7 +42,8 @@ def refine_command(
         raise InputError(f"--farthest: want a number from --nearest {nearest:g} to 100, got {farthest:g}")
     check_seed(seed)
     check_new(out, (".png",))
-    model, _ = load_images_run(run)
+    model, config = load_images_run(run)
+    check_density(run, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         latents = far_latents(model.generator, nearest, farthest, n)

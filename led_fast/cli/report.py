@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from led_fast import __version__
+from led_fast.cli.doubt import doubt
 from led_fast.data import DataSource
 from led_fast.data.images import ImageSource
 from led_fast.evaluation import (
@@ -69,7 +70,8 @@ def write_image_report(
         grid_figure(run.figure, evaluation.samples[:_SHOWN])
     else:
         evaluation = evaluate_images(model, source, config.seed, features, outliers, samples)
-        sorted_figure(run.figure, evaluation.samples[:_SHOWN], evaluation.log_prob[:_SHOWN])
+        note = doubt(evaluation.report["log_normalizer"])
+        sorted_figure(run.figure, evaluation.samples[:_SHOWN], evaluation.log_prob[:_SHOWN], note=note)
     _write(run, trained, evaluation.report, image_report_table(evaluation.report), console)
 
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 from torch import Tensor
 from tyro.conf import arg
 
-from led_fast.cli.columns import write_columns
+from led_fast.cli.columns import write_array, write_columns
+from led_fast.cli.doubt import doubt_about
 from led_fast.cli.options import Output, Run, check_density, check_new, check_seed
 from led_fast.data.images import quantize
 from led_fast.density import DensityModel
@@ -28,7 +28,8 @@ def sample_command(run: Run, n: Count = None, refine: bool = False, seed: int = 
 
     led-fast sample runs/mnist --out samples.png
 
-    A .png of images shows the densest first, with the log density, in nats, above each.
+    A .png of images shows the densest first, with the log density, in nats, above each, and says so where the last
+    report calls log α unreliable.
 
     Args:
         run: folder of a finished run.
@@ -41,18 +42,21 @@ def sample_command(run: Run, n: Count = None, refine: bool = False, seed: int = 
         raise InputError(f"-n: want a positive number, got {n}")
     check_seed(seed)
     check_new(out, (".npy", ".csv", ".png"))
-    model, config, _ = load_model(RunDirectory.open(run))
+    folder = RunDirectory.open(run)
+    model, config, _ = load_model(folder)
     if not config.is_image and (refine or (out is not None and out.suffix == ".png")):
         check_density(run, config)
     if config.is_image:
+        if refine:
+            raise InputError("--refine: is for points; led-fast refine moves images uphill in density")
+        if out is None or out.suffix == ".csv":
+            raise InputError("--out: want a .png or .npy file for images")
         model = model.to(image_device())
-    if config.is_image and refine:
-        raise InputError("--refine: is for points; led-fast refine moves images uphill in density")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         drawn = model.sample(n or (100 if config.is_image else 1000), refine=refine)
-    if config.is_image:
-        _write_images(model, drawn, out)
+    if config.is_image and out is not None:
+        _write_images(folder, model, drawn, out)
     elif out is not None and out.suffix == ".png":
         sample_figure(out, drawn, model.log_prob)
     else:
@@ -60,13 +64,11 @@ def sample_command(run: Run, n: Count = None, refine: bool = False, seed: int = 
     return 0
 
 
-def _write_images(model: DensityModel, images: Tensor, out: Path | None) -> None:
-    if out is None or out.suffix == ".csv":
-        raise InputError("--out: want a .png or .npy file for images")
+def _write_images(run: RunDirectory, model: DensityModel, images: Tensor, out: Path) -> None:
     if out.suffix == ".npy":
-        np.save(out, quantize(images).cpu().numpy())
+        write_array(out, quantize(images).cpu().numpy())
     elif model.log_normalizer.isnan():
         grid_figure(out, images)
     else:
         with torch.no_grad():
-            sorted_figure(out, images, model.log_prob(images))
+            sorted_figure(out, images, model.log_prob(images), note=doubt_about(run))

@@ -1,15 +1,17 @@
 """led-fast score: log densities of a user's points or images."""
 
 import csv
-import sys
-from contextlib import nullcontext
+import io
 from pathlib import Path
 from typing import Annotated
 
 import torch
+from rich.console import Console
 from tyro.conf import Positional, arg
 
-from led_fast.cli.columns import write_columns
+from led_fast.cli.columns import write_columns, write_text
+from led_fast.cli.data import name_skipped
+from led_fast.cli.doubt import doubt_about, warn
 from led_fast.cli.options import Output, Run, check_density, check_new
 from led_fast.data import read_rows
 from led_fast.data.images import read_images
@@ -30,7 +32,8 @@ def score_command(
 
     led-fast score runs/mnist FOLDER --out scores.csv
 
-    Images also get bits per dimension, and their rank: 1 is the densest, the last is the strangest.
+    Images also get bits per dimension, and their rank: 1 is the densest, the last is the strangest. Where the last
+    report calls log α unreliable, so does a warning: it moves all values alike, and no rank.
 
     Args:
         run: folder of a finished run.
@@ -38,10 +41,12 @@ def score_command(
         out: a new .csv file, or for points .npy.
     """
     check_new(out, (".csv", ".npy"))
-    model, config, _ = load_model(RunDirectory.open(run))
+    folder = RunDirectory.open(run)
+    model, config, _ = load_model(folder)
     check_density(run, config)
     if config.is_image:
         _score_images(model, config, data, out)
+        warn(doubt_about(folder))
     else:
         _score_points(model, data, out)
     return 0
@@ -62,9 +67,14 @@ def _score_images(model: DensityModel, config: TrainConfig, data: Path, out: Pat
         raise InputError(f"--out {out}: want a .csv file for images, whose names are text")
     channels, height, width = config.shape
     images, device = read_images(data, size=height), image_device()
+    name_skipped(images.skipped, Console(stderr=True))
+    shape = tuple(images.train.images.shape[1:])
+    if shape != config.shape:
+        raise InputError(f"{data}: want images of shape {config.shape}, got {shape}")
     scores = score_images(model.to(device).log_prob, images, (channels, height, width), device=device)
-    with nullcontext(sys.stdout) if out is None else out.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["name", "log_density", "bits_per_dim", "rank"])
-        for score in scores:
-            table.writerow([score.name, f"{score.log_prob:.3f}", f"{score.bits_per_dim:.5f}", score.rank])
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["name", "log_density", "bits_per_dim", "rank"])
+    for score in scores:
+        table.writerow([score.name, f"{score.log_prob:.3f}", f"{score.bits_per_dim:.5f}", score.rank])
+    write_text(text.getvalue(), out)

@@ -13,6 +13,7 @@ from led_fast import __version__
 from led_fast.cli.data import check_content, name_skipped, open_target
 from led_fast.cli.options import check_seed
 from led_fast.cli.report import write_report
+from led_fast.data.images import ImageSource
 from led_fast.errors import InputError
 from led_fast.models import IMAGE_PRESETS
 from led_fast.training import (
@@ -68,6 +69,9 @@ def train_command(
 
     torchrun --nproc-per-node 2 -m led_fast train mnist32 --data MNIST --out runs/mnist
 
+    On images, unless the preset is paper_…, the generator first learns alone, by maximum likelihood of the data, for
+    three quarters of the steps; then the critic tilts the density that it has learned. The paper does not do so.
+
     Ctrl-C, or a crash, loses at most the steps since the last checkpoint; --resume goes on bit for bit.
 
     Args:
@@ -98,7 +102,8 @@ def train_command(
     source, name = open_target(target, data, preset, strict)
     with join_world() as world:
         console = Console(quiet=world.rank > 0)
-        name_skipped(source, console)
+        if isinstance(source, ImageSource):
+            name_skipped(source.problems, console)
         if resume:
             asked: dict[str, Any] = {"seed": seed, "steps": steps, "minutes": minutes, "ops": ops}
             asked |= {"preset": name if preset or data else None}

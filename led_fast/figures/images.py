@@ -27,7 +27,7 @@ def grid_figure(path: Path, images: Tensor, columns: int = 10) -> None:
     _mosaic(images.split(columns)).save(path)
 
 
-def sorted_figure(path: Path, images: Tensor, log_prob: Tensor, columns: int = 10) -> None:
+def sorted_figure(path: Path, images: Tensor, log_prob: Tensor, columns: int = 10, note: str = "") -> None:
     """Writes a PNG of images from the densest to the least dense, the log density in nats above each.
 
     Args:
@@ -35,10 +35,11 @@ def sorted_figure(path: Path, images: Tensor, log_prob: Tensor, columns: int = 1
         images: as for `grid_figure`.
         log_prob: their log densities, (n,).
         columns: images a row.
+        note: text above all of them.
     """
     order = log_prob.argsort(descending=True, stable=True)
     captions = [[f"{value:.0f}" for value in row.tolist()] for row in log_prob[order].split(columns)]
-    _mosaic(images[order.to(images.device)].split(columns), captions).save(path)
+    _mosaic(images[order.to(images.device)].split(columns), captions, note).save(path)
 
 
 def interpolation_figure(path: Path, strips: Tensor) -> None:
@@ -73,17 +74,25 @@ def refinement_figure(
     _mosaic(rows, captions).save(path)
 
 
-def _mosaic(rows: Sequence[Tensor], captions: Sequence[Sequence[str]] | None = None) -> Image.Image:
+def _mosaic(
+    rows: Sequence[Tensor], captions: Sequence[Sequence[str]] | None = None, note: str = ""
+) -> Image.Image:
     """Rows of magnified images on white, with a line of text above each if there are captions."""
     height, width = rows[0].shape[-2:]
     scale = max(1, -(-(_CAPTIONED_TILE if captions else _TILE) // width))
     top = _CAPTION if captions else 0
     step_x, step_y = scale * width + _GAP, scale * height + _GAP + top
-    canvas = Image.new("RGB", (max(map(len, rows)) * step_x + _GAP, len(rows) * step_y + _GAP), "white")
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(_FONT_SIZE)
+    font = ImageFont.load_default(_FONT_SIZE)
+    full_width = max(map(len, rows)) * step_x + _GAP
+    lines = _wrapped(note, full_width, font)
+    head = len(lines) * _CAPTION
+    canvas = Image.new("RGB", (full_width, head + len(rows) * step_y + _GAP), "white")
+    draw = ImageDraw.Draw(canvas)
+    for i, line in enumerate(lines):
+        draw.text((_GAP, i * _CAPTION + _CAPTION // 2), line, fill="red", font=font, anchor="lm")
     for row, images in enumerate(rows):
         for column, image in enumerate(images):
-            x, y = _GAP + column * step_x, _GAP + row * step_y
+            x, y = _GAP + column * step_x, head + _GAP + row * step_y
             canvas.paste(
                 _tile(image).resize((scale * width, scale * height), Image.Resampling.NEAREST), (x, y + top)
             )
@@ -91,6 +100,18 @@ def _mosaic(rows: Sequence[Tensor], captions: Sequence[Sequence[str]] | None = N
                 center = (x + scale * width // 2, y + top // 2)
                 draw.text(center, captions[row][column], fill="black", font=font, anchor="mm")
     return canvas
+
+
+def _wrapped(note: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """The words of a note in lines that fit."""
+    lines: list[str] = []
+    for word in note.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width - 2 * _GAP:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _tile(image: Tensor) -> Image.Image:

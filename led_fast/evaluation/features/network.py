@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from led_fast.errors import InputError
+
 _BATCH = 250
 
 
@@ -29,14 +31,21 @@ def extract_features(features: FeatureNetwork, images: Tensor) -> Tensor:
     """The features of images, (N, C, H, W) uint8 -> (N, d) float64, on the CPU.
 
     Raises:
-        ValueError: the network returns another shape, or features that are not finite.
+        InputError: the network fails on them, returns another shape, or features that are not finite.
     """
-    out = torch.cat([features.network(batch).double().cpu() for batch in images.split(_BATCH)])
+    try:
+        out = torch.cat([features.network(batch).double().cpu() for batch in images.split(_BATCH)])
+    except (RuntimeError, AttributeError) as error:  # a user's own network may do anything
+        reason = str(error).strip().rpartition("\n")[2]
+        shape = tuple(images.shape[1:])
+        raise InputError(
+            f"{features.name}: cannot be applied to images of shape {shape} ({reason})"
+        ) from None
     if out.dim() != 2 or len(out) != len(images):
-        raise ValueError(
+        raise InputError(
             f"{features.name}: want features of shape ({len(images)}, d) from {len(images)} images, got "
             f"{tuple(out.shape)}"
         )
     if not bool(out.isfinite().all()):
-        raise ValueError(f"{features.name}: features are not all finite")
+        raise InputError(f"{features.name}: features are not all finite")
     return out
