@@ -155,3 +155,11 @@ def test_features_of_another_shape_or_not_finite():
         extract_features(FeatureNetwork("odd", lambda x: x), images)
     with pytest.raises(ValueError, match="odd: features are not all finite"):
         extract_features(FeatureNetwork("odd", lambda x: x.flatten(1) / 0), images)
+
+
+def test_features_that_fail_on_these_images():
+    images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+    wide = torch.nn.Linear(9, 2)
+    for network in (lambda x: wide(x.float()), lambda x: (x.float(), x.float())):
+        with pytest.raises(InputError, match=r"odd: cannot be applied to images of shape \(1, 8, 8\) \("):
+            extract_features(FeatureNetwork("odd", network), images)
