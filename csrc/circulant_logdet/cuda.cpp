@@ -29,8 +29,8 @@ std::tuple<Tensor, std::optional<Tensor>> logdet_cuda(const Tensor& weight, int6
         check_launch(led_fast_circulant_logdet(
                          w, logdet, gradient, phases.mutable_data_ptr(), static_cast<double*>(logs.mutable_data_ptr()),
                          inverses ? inverses->mutable_data_ptr() : nullptr, p.batch, int(p.channels), p.taps.rows,
-                         p.taps.columns, p.grid.rows, p.grid.columns, chunk,
-                         weight.scalar_type() == ScalarType::Double ? kFloat64 : kFloat32, current_stream(weight)),
+                         p.taps.columns, p.grid.rows, p.grid.columns, chunk, dtype_code(weight, "circulant_logdet"),
+                         current_stream(weight)),
                      "circulant_logdet");
       });
 }

@@ -3,6 +3,7 @@
 // inverse symbols of a chunk of frequencies are kept in memory until a second kernel has folded them into taps. No
 // atomics: every run gives the same bits.
 #include "circulant_logdet/launch.h"
+#include "common/dtype.h"
 #include "common/gpu.h"
 #include "common/reduce.cuh"
 
@@ -387,15 +388,10 @@ extern "C" cudaError_t led_fast_circulant_logdet(const void* weight, void* logde
                                                  int64_t columns, int64_t chunk, int dtype, cudaStream_t stream) {
   if (batch == 0 || channels == 0) return cudaSuccess;
   const Shape shape{batch, channels, {kernel_rows, kernel_columns}, {rows, columns}, 0, 0};
-  const auto run = [&](auto* type) {
+  return dispatch_real(dtype, [&](auto* type) {
     using Real = std::remove_pointer_t<decltype(type)>;
     return compute(static_cast<const Real*>(weight), static_cast<Real*>(logdet), static_cast<Real*>(gradient),
                    static_cast<Complex<Real>*>(phases), logs, static_cast<Complex<Real>*>(inverses), chunk, shape,
                    stream);
-  };
-  switch (dtype) {
-    case kFloat64: return run(static_cast<double*>(nullptr));
-    case kFloat32: return run(static_cast<float*>(nullptr));
-    default: return cudaErrorInvalidValue;
-  }
+  });
 }

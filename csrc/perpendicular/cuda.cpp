@@ -8,14 +8,6 @@ namespace {
 
 using torch::stable::accelerator::DeviceGuard;
 
-int dtype_code(ScalarType dtype) {
-  switch (dtype) {
-    case ScalarType::Double: return kFloat64;
-    case ScalarType::Float: return kFloat32;
-    default: STD_TORCH_CHECK(false, "perpendicular_norm: float32 or float64 expected");
-  }
-}
-
 Tensor workspace_for(const Tensor& x, int64_t pieces) {
   const int64_t size = 3 * x.size(0) * pieces, stride = 1;
   return empty_strided(x, &size, &stride, 1, ScalarType::Double);
@@ -28,19 +20,19 @@ std::tuple<Tensor, Tensor, Tensor> norm_cuda(const Tensor& x, const Tensor& weig
   const Geometry g = geometry_of(x, weight, t, stride, padding, dilation, groups);
   STD_TORCH_CHECK(g.group_in() <= kMaxChannels && g.group_in() * g.taps() <= kMaxWeights,
                   "perpendicular_norm: at most ", kMaxChannels, " channels a group on CUDA, got ", g.group_in());
-  return norm_op(x, weight, t, g, keep_u,
-                 [&](const Tensor& xc, const Tensor& wc, const Tensor& tc, Tensor& norm, Tensor& coefficient, void* u) {
-                   Tensor workspace = workspace_for(x, pieces_of(g.pixels(), groups));
-                   check_launch(
-                       led_fast_perpendicular_norm(
-                           xc.const_data_ptr(), wc.const_data_ptr(), tc.const_data_ptr(),
-                           static_cast<double*>(workspace.mutable_data_ptr()), norm.mutable_data_ptr(),
-                           coefficient.mutable_data_ptr(), u, g.batch, groups, int(g.group_in()), int(g.group_out()),
-                           int(g.height), int(g.width), int(g.out_height), int(g.out_width), int(g.kernel_h),
-                           int(g.kernel_w), int(g.stride_h), int(g.stride_w), int(g.padding_h), int(g.padding_w),
-                           int(g.dilation_h), int(g.dilation_w), dtype_code(x.scalar_type()), current_stream(x)),
-                       "perpendicular_norm");
-                 });
+  return norm_op(
+      x, weight, t, g, keep_u,
+      [&](const Tensor& xc, const Tensor& wc, const Tensor& tc, Tensor& norm, Tensor& coefficient, void* u) {
+        Tensor workspace = workspace_for(x, pieces_of(g.pixels(), groups));
+        check_launch(led_fast_perpendicular_norm(
+                         xc.const_data_ptr(), wc.const_data_ptr(), tc.const_data_ptr(),
+                         static_cast<double*>(workspace.mutable_data_ptr()), norm.mutable_data_ptr(),
+                         coefficient.mutable_data_ptr(), u, g.batch, groups, int(g.group_in()), int(g.group_out()),
+                         int(g.height), int(g.width), int(g.out_height), int(g.out_width), int(g.kernel_h),
+                         int(g.kernel_w), int(g.stride_h), int(g.stride_w), int(g.padding_h), int(g.padding_w),
+                         int(g.dilation_h), int(g.dilation_w), dtype_code(x, "perpendicular_norm"), current_stream(x)),
+                     "perpendicular_norm");
+      });
 }
 
 std::tuple<Tensor, Tensor> norm_to_cuda(const Tensor& x, const Tensor& u) {
@@ -50,7 +42,7 @@ std::tuple<Tensor, Tensor> norm_to_cuda(const Tensor& x, const Tensor& u) {
     check_launch(led_fast_perpendicular_norm_to(xc.const_data_ptr(), uc.const_data_ptr(),
                                                 static_cast<double*>(workspace.mutable_data_ptr()),
                                                 norm.mutable_data_ptr(), coefficient.mutable_data_ptr(), x.size(0),
-                                                size, dtype_code(x.scalar_type()), current_stream(x)),
+                                                size, dtype_code(x, "perpendicular_norm_to"), current_stream(x)),
                  "perpendicular_norm_to");
   });
 }

@@ -1,6 +1,7 @@
 // ||x - û ûᵀ x|| on the GPU. A block takes the moments of a piece of a sample, whose elements stay in registers between
 // the sums and the residual; a second kernel merges the pieces of each sample in order, so that every run gives the
 // same bits. For few channels of x, u = conv_transpose(t, weight) is made on the fly, a pixel a thread.
+#include "common/dtype.h"
 #include "common/gpu.h"
 #include "common/reduce.cuh"
 #include "perpendicular/launch.h"
@@ -185,18 +186,10 @@ cudaError_t transpose(const Problem<T>& p, int channels, int64_t samples, int sh
   }
 }
 
-// Calls f with a null pointer of the dtype's type.
-template <typename F> cudaError_t dispatch(int dtype, F f) {
-  switch (dtype) {
-    case kFloat64: return f(static_cast<double*>(nullptr));
-    case kFloat32: return f(static_cast<float*>(nullptr));
-    default: return cudaErrorInvalidValue;
-  }
-}
-
 }  // namespace
 }  // namespace led::perpendicular
 
+using namespace led;
 using namespace led::perpendicular;
 
 extern "C" cudaError_t led_fast_perpendicular_norm_to(const void* x, const void* u, double* workspace, void* norm,
@@ -205,7 +198,7 @@ extern "C" cudaError_t led_fast_perpendicular_norm_to(const void* x, const void*
   const int64_t pieces = pieces_to(size);
   if (samples == 0) return cudaSuccess;
   if (!fits_grid(samples * pieces)) return cudaErrorInvalidValue;
-  return dispatch(dtype, [&](auto* type) {
+  return dispatch_real(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     const cudaError_t error = pieces == 0 ? cudaSuccess : measure<T>(x, u, workspace, samples, size, stream);
     return error != cudaSuccess ? error : merge_pieces<T>(workspace, norm, coefficient, samples, pieces, stream);
@@ -225,7 +218,7 @@ extern "C" cudaError_t led_fast_perpendicular_norm(const void* x, const void* we
     return cudaErrorInvalidValue;
   if (weights > kMaxWeights || !fits_grid(samples * all_pieces)) return cudaErrorInvalidValue;
   const int at_once = outs < kMaxWeights / weights ? outs : kMaxWeights / weights;
-  return dispatch(dtype, [&](auto* type) {
+  return dispatch_real(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     const Problem<T> p{static_cast<const T*>(x),
                        static_cast<const T*>(weight),

@@ -1,12 +1,10 @@
-// What the torch side and the kernels of the perpendicular norm agree on: launchers, dtype codes, workspace.
+// What the torch side and the kernels of the perpendicular norm agree on: launchers and workspace.
 #pragma once
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
 
 namespace led::perpendicular {
-
-enum Dtype : int { kFloat64, kFloat32 };
 
 constexpr int kThreads = 256;
 constexpr int kMaxChannels = 4;    // of x in a group, that led_fast_perpendicular_norm takes

@@ -8,16 +8,6 @@ namespace {
 
 using torch::stable::accelerator::DeviceGuard;
 
-int dtype_code(ScalarType dtype) {
-  switch (dtype) {
-    case ScalarType::Double: return kFloat64;
-    case ScalarType::Float: return kFloat32;
-    case ScalarType::BFloat16: return kBFloat16;
-    case ScalarType::Half: return kFloat16;
-    default: STD_TORCH_CHECK(false, "soft_relu: unsupported dtype");
-  }
-}
-
 std::tuple<Tensor, Tensor> forward_cuda(const Tensor& x, double alpha, double beta, double u0, double t0) {
   const DeviceGuard guard(x.get_device_index());
   return forward_op(x, [&](const Tensor& dense, Tensor& y, Tensor& log_abs_det, const Shape& s) {
@@ -27,7 +17,7 @@ std::tuple<Tensor, Tensor> forward_cuda(const Tensor& x, double alpha, double be
     check_launch(
         led_fast_soft_relu_forward(dense.const_data_ptr(), y.mutable_data_ptr(), log_abs_det.mutable_data_ptr(),
                                    workspace ? static_cast<double*>(workspace->mutable_data_ptr()) : nullptr, s.rows,
-                                   s.row_size, alpha, beta, u0, t0, dtype_code(x.scalar_type()), current_stream(x)),
+                                   s.row_size, alpha, beta, u0, t0, dtype_code(x, "soft_relu"), current_stream(x)),
         "soft_relu");
   });
 }
@@ -39,7 +29,7 @@ Tensor backward_cuda(const Tensor& x, std::optional<Tensor> grad_y, std::optiona
       x, grad_y, grad_log, [&](const Tensor& dense, const void* gy, const void* gl, Tensor& gx, const Shape& s) {
         check_launch(
             led_fast_soft_relu_backward(dense.const_data_ptr(), gy, gl, gx.mutable_data_ptr(), s.rows, s.row_size,
-                                        alpha, beta, u0, dtype_code(x.scalar_type()), current_stream(x)),
+                                        alpha, beta, u0, dtype_code(x, "soft_relu_backward"), current_stream(x)),
             "soft_relu_backward");
       });
 }

@@ -1,5 +1,6 @@
 // soft-ReLU on the GPU: one pass, 16 bytes an access. A short sample belongs to a warp, a longer one to a block, and a
 // long one to several blocks, whose sums a second kernel adds in order, so that every run gives the same bits.
+#include "common/dtype.h"
 #include "common/gpu.h"
 #include "common/reduce.cuh"
 #include "soft_relu/launch.h"
@@ -159,11 +160,9 @@ cudaError_t backward(const T* x, const T* grad_y, const accumulate_t<T>* grad_lo
 // Calls f with a null pointer of the dtype's type.
 template <typename F> cudaError_t dispatch(int dtype, F f) {
   switch (dtype) {
-    case kFloat64: return f(static_cast<double*>(nullptr));
-    case kFloat32: return f(static_cast<float*>(nullptr));
     case kBFloat16: return f(static_cast<__nv_bfloat16*>(nullptr));
     case kFloat16: return f(static_cast<__half*>(nullptr));
-    default: return cudaErrorInvalidValue;
+    default: return dispatch_real(dtype, f);
   }
 }
 

@@ -1,12 +1,10 @@
-// What the torch side and the kernels of soft-ReLU agree on: launchers, dtype codes, workspace.
+// What the torch side and the kernels of soft-ReLU agree on: launchers and workspace.
 #pragma once
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
 
 namespace led::soft_relu {
-
-enum Dtype : int { kFloat64, kFloat32, kBFloat16, kFloat16 };
 
 // A sample of more elements is shared by several blocks, which leave one sum each in the workspace.
 constexpr int64_t kPieceSize = 8192;
