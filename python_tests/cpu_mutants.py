@@ -44,6 +44,8 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
                 "if (cosines > sines) folded[sines] = 0;",
             ),
             ("(t < cosines ? weight : -weight)", "weight"),
+            ("if (singular[l]) weights[l] = 0;", ""),
+            ("invalid[l] += q * 0;", ""),
             (
                 "(0.5 * double(square_exponent[l]) + double(scale_exponent[l]))",
                 "(0.5 * double(square_exponent[l]))",
