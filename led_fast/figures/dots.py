@@ -18,12 +18,14 @@ class DotColumn(NamedTuple):
         values: for each variant, one number a seed; None where there is none.
         scale: of the axis, "linear" or "log".
         target: the best value that it can have, None where there is none.
+        most: larger values are drawn as arrows there, so that one does not squeeze all others; None: no limit.
     """
 
     title: str
     values: Sequence[Sequence[float | None]]
     scale: str = "linear"
     target: float | None = None
+    most: float | None = None
 
 
 def dots_figure(path: Path, variants: Sequence[str], columns: Sequence[DotColumn], note: str = "") -> None:
@@ -37,8 +39,12 @@ def dots_figure(path: Path, variants: Sequence[str], columns: Sequence[DotColumn
             if column.target is not None:
                 axes.axvline(column.target, color=VERMILION, lw=0.8, linestyle="--")
             for i, values in enumerate(column.values):
-                present = [value for value in values if value is not None]
-                axes.plot(present, [i] * len(present), "o", color=BLUE, markersize=4, alpha=0.6, lw=0)
+                for value in values:
+                    if value is not None:
+                        beyond = column.most is not None and value > column.most
+                        marker = ">" if beyond else "o"
+                        x = column.most if beyond else value
+                        axes.plot(x, i, marker, color=BLUE, markersize=4, alpha=0.6, lw=0)
             for i in range(len(variants)):
                 axes.axhline(i, color=GREY, lw=0.3, alpha=0.5, zorder=0)
             axes.set(title=column.title, xscale=column.scale)

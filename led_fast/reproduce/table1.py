@@ -16,7 +16,7 @@ from led_fast.reproduce.experiment import Experiment
 from led_fast.reproduce.led import gan_cell, led_cell
 from led_fast.reproduce.literature import TABLE1
 from led_fast.reproduce.quality import DRAWN, density_quality, mixture_source, sample_quality
-from led_fast.reproduce.text import MISSING, diverged_note, markdown_table, spread
+from led_fast.reproduce.text import MISSING, diverged_note, markdown_table, over_seeds, spread
 from led_fast.training import TrainConfig
 
 DATA = ("ring", "grid")
@@ -52,7 +52,7 @@ _KEY = (
     "any mode (true samples: 98.9 %, more is under-dispersion); refined samples are importance-resampled from the "
     "generator's; % bridge is the share of 20,000 samples beyond 3σ of every mode (true: 1.11 %). KL(p* ‖ p_θ) is from "
     "the truth to the density, KL(q ‖ p_θ) from the generator to it; NLL is that of fresh points, in nats, and at best "
-    "the entropy. Mean ± standard deviation over {seeds} seeds."
+    "the entropy. Numbers: {seeds}."
 )
 
 
@@ -88,7 +88,7 @@ def judge_truth(folder: Path, data: str, seed: int) -> dict[str, Any]:
 def markdown(content: dict[str, Any]) -> str:
     """A table a data set: ours, then what others reported."""
     variants = results_by_variant(content)
-    parts = [_KEY.format(seeds=len(variants["ring-default"]))]
+    parts = [_KEY.format(seeds=over_seeds(len(variants["ring-default"])))]
     for data in DATA:
         reports = {method: variants.get(f"{data}-{method}", []) for method in _METHODS}
         reports["kde"] = [report["kde"] for report in reports["default"] if "kde" in report]

@@ -17,6 +17,11 @@ def spread(values: Sequence[float | None], digits: int) -> str:
     return f"{mean(present):.{digits}f} ± {stdev(present):.{digits}f}"
 
 
+def over_seeds(count: int) -> str:
+    """What the numbers of a table are, by the number of seeds."""
+    return "one seed" if count == 1 else f"mean ± standard deviation over {count} seeds"
+
+
 def diverged_note(reports: Sequence[dict[str, Any]]) -> str:
     """How many runs of a row diverged, where any did; the row's means are over the others."""
     diverged = sum("diverged" in report for report in reports)
