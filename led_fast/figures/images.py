@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -13,7 +14,7 @@ _TILE = 64  # pixels, at least, of a magnified image without a caption
 _CAPTIONED_TILE = 96
 _GAP = 2
 _CAPTION = 16  # pixels above a tile
-_FONT_SIZE = 12
+_FONT_SIZE = 11
 
 
 def grid_figure(path: Path, images: Tensor, columns: int = 10) -> None:
@@ -82,7 +83,7 @@ def _mosaic(
     scale = max(1, -(-(_CAPTIONED_TILE if captions else _TILE) // width))
     top = _CAPTION if captions else 0
     step_x, step_y = scale * width + _GAP, scale * height + _GAP + top
-    font = ImageFont.load_default(_FONT_SIZE)
+    font = ImageFont.truetype(findfont("DejaVu Sans"), _FONT_SIZE)  # Pillow's own has no Greek
     full_width = max(map(len, rows)) * step_x + _GAP
     lines = _wrapped(note, full_width, font)
     head = len(lines) * _CAPTION

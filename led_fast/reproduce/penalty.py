@@ -21,7 +21,7 @@ from led_fast.reproduce.text import diverged_note, markdown_table, spread
 from led_fast.training import DivergenceError, TrainConfig
 
 _STEPS, _QUICK_STEPS = 700, 20
-_IMAGE_STEPS, _QUICK_IMAGE_STEPS = 600, 4
+_IMAGE_STEPS, _QUICK_IMAGE_STEPS = 400, 4
 _POINTS = 2000
 _BOX = 3.0  # half width of uniform noise in the plane, in standard deviations of the data
 _SHIFT = 0.5  # of shifted points along either axis, in the same unit
