@@ -103,8 +103,7 @@ class Trainer:
         x = self.task.data(self.world.share(recipe.batch_size, "batch_size"), at)
         loss, metrics = self.objective.critic_loss(self._evaluate, x, at)
         if recipe.gradient_penalty and self.steps_done % recipe.penalty_interval == 0:
-            with self._autocast():
-                squared = self.world.gather(self.task.squared_gradient(x)).mean()
+            squared = self.world.gather(self.task.squared_gradient(x)).mean()
             loss = loss + 0.5 * recipe.gradient_penalty * recipe.penalty_interval * squared
             metrics["squared_gradient"] = squared.item()
         self._descend(self.critic_optimizer, self.critic, loss, "critic")
@@ -118,13 +117,7 @@ class Trainer:
         return metrics
 
     def _evaluate(self, x: Tensor) -> Tensor:
-        with self._autocast():
-            return in_micro_batches(self._function, x, self.recipe.micro_batch).float()
-
-    def _autocast(self) -> torch.autocast:
-        """The critic's layers in bfloat16 where a GPU is."""
-        device = self.task.device.type
-        return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
+        return in_micro_batches(self._function, x, self.recipe.micro_batch)
 
     def _descend(self, optimizer: Optimizer, clipped: nn.Module, loss: Tensor, name: str) -> None:
         optimizer.zero_grad()
