@@ -1,8 +1,11 @@
+"""The command line in the plane: what it writes and prints, and how it refuses what it cannot do."""
+
 import json
 
 import numpy as np
 import pytest
 import torch
+from command_line import run
 
 from led_fast import __version__
 from led_fast.cli import main
@@ -36,30 +39,11 @@ NORMALIZER_KEYS = {
 STEP = Trainer.step
 
 
-def run(*arguments):
-    return main([str(argument) for argument in arguments])
-
-
 @pytest.fixture(scope="module")
 def ring_run(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "ring"
     assert run("train", "ring", "--steps", 4, "--seed", 1, "--out", path) == 0
     return path
-
-
-@pytest.fixture
-def refuse(capsys, monkeypatch):
-    """Runs a command that must be refused: exit code 2, one sentence on stderr, and not one training step."""
-    monkeypatch.setattr(Trainer, "step", lambda _: pytest.fail("a training step was taken"))
-
-    def refused(*arguments):
-        capsys.readouterr()
-        assert run(*arguments) == 2
-        message = capsys.readouterr().err
-        assert message.startswith("led-fast: ") and message.count("\n") == 1
-        return message
-
-    return refused
 
 
 def test_a_gan_of_points_has_samples_but_no_density(tmp_path, capsys, refuse):

@@ -7,16 +7,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from command_line import run
 from PIL import Image
 
-from led_fast.cli import main, report
+from led_fast.cli import report
 from led_fast.evaluation import estimate_image_normalizer, evaluate_images
 from led_fast.training import Trainer, image, load
 from led_fast.training.checkpoint import load_state
-
-
-def run(*arguments):
-    return main([str(argument) for argument in arguments])
 
 
 def blobs(count, size=8, channels=1):
@@ -59,21 +56,6 @@ def gan_run(data):
     options = ["--objective", "gan", "--steps", 3, "--out", path]
     assert run("train", "tiny", "--data", data / "blobs.npy", *options) == 0
     return path
-
-
-@pytest.fixture
-def refuse(capsys, monkeypatch):
-    """Runs a command that must be refused: exit code 2, one sentence on stderr, and not one training step."""
-    monkeypatch.setattr(Trainer, "step", lambda _: pytest.fail("a training step was taken"))
-
-    def refused(*arguments):
-        capsys.readouterr()
-        assert run(*arguments) == 2
-        message = capsys.readouterr().err
-        assert message.startswith("led-fast: ") and message.count("\n") == 1
-        return message
-
-    return refused
 
 
 def is_png(path):

@@ -5,7 +5,6 @@ import io
 import json
 import math
 
-import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -16,10 +15,8 @@ from led_fast.density import DensityModel, NormalizerEstimate
 from led_fast.errors import InputError
 from led_fast.evaluation import (
     FeatureNetwork,
-    auroc,
     bits_per_pixel,
     evaluate_images,
-    frechet_distance,
     image_report_table,
     sample_quality,
     score_images,
@@ -89,50 +86,7 @@ def exact_source(seed=0, count=4000, **changes):
 PIXELS = FeatureNetwork("pixels", lambda images: images.flatten(1).float())
 
 
-# --- the Fréchet distance -----------------------------------------------------------------------------------
-
-
-def samples_with(mean, covariance, n=200):
-    """Points whose sample mean and covariance are exactly the given ones."""
-    x = torch.randn(n, len(mean), dtype=torch.float64)
-    x = x - x.mean(0)
-    x = x @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T))).T
-    return x @ torch.linalg.cholesky(covariance).T + mean
-
-
-def test_frechet_distance_of_isotropic_gaussians():
-    torch.manual_seed(0)
-    shift = torch.randn(5, dtype=torch.float64)
-    a = samples_with(torch.zeros(5, dtype=torch.float64), 4 * torch.eye(5, dtype=torch.float64))
-    b = samples_with(shift, 9 * torch.eye(5, dtype=torch.float64), n=90)
-    # ‖μ‖² + d (σ_a - σ_b)²
-    assert frechet_distance(a, b) == pytest.approx(shift.square().sum().item() + 5, rel=1e-10)
-    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-10)
-
-
-def test_frechet_distance_of_any_gaussians():
-    linalg = pytest.importorskip("scipy.linalg")
-    torch.manual_seed(0)
-    roots = torch.randn(2, 6, 6, dtype=torch.float64)
-    cov_a, cov_b = roots @ roots.mT + 0.1 * torch.eye(6)
-    mean_a, mean_b = torch.randn(2, 6, dtype=torch.float64)
-    root = linalg.sqrtm((cov_a @ cov_b).numpy())  # of the product that is not symmetric
-    expected = (mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * np.trace(root).real
-    distance = frechet_distance(samples_with(mean_a, cov_a), samples_with(mean_b, cov_b, n=70))
-    assert distance == pytest.approx(expected.item(), rel=1e-8)
-
-
-def test_frechet_distance_with_fewer_images_than_features():
-    torch.manual_seed(0)
-    a, b = torch.randn(10, 50), torch.randn(12, 50)
-    assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-8)
-    assert frechet_distance(torch.zeros(10, 1), torch.ones(10, 1)) == pytest.approx(1)
-
-
-@pytest.mark.parametrize("shapes", [((10, 3), (10, 4)), ((1, 3), (10, 3)), ((10,), (10,))])
-def test_frechet_distance_of_other_shapes(shapes):
-    with pytest.raises(ValueError, match="frechet_distance: want features"):
-        frechet_distance(torch.zeros(shapes[0]), torch.zeros(shapes[1]))
+# --- samples ----------------------------------------------------------------------------------------------
 
 
 def test_sample_quality_compares_like_with_like():
@@ -151,24 +105,6 @@ def test_sample_quality_is_measured_from_the_test_images():
     source = ImageSource("shifted", ImageCollection(ImageSet(dark), ImageSet(bright[:500])))
     quality = sample_quality(bright[500:1000], source, PIXELS)
     assert quality["images"] == 500 and quality["distance"] < 0.01 * quality["distance_real"]
-
-
-# --- AUROC --------------------------------------------------------------------------------------------------
-
-
-def test_auroc_counts_pairs():
-    torch.manual_seed(0)
-    inside, outside = torch.randint(0, 9, (60,)).double() + 2, torch.randint(0, 9, (41,)).double()
-    inside[0] = outside[0] = -math.inf
-    wins = (inside[:, None] > outside).double() + 0.5 * (inside[:, None] == outside)
-    assert auroc(inside, outside) == pytest.approx(wins.mean().item(), abs=1e-12)
-    assert auroc(outside, inside) == pytest.approx(1 - wins.mean().item(), abs=1e-12)
-
-
-def test_auroc_of_nothing_or_of_nan():
-    for bad in (torch.tensor([]), torch.tensor([math.nan])):
-        with pytest.raises(ValueError, match="auroc: want scores"):
-            auroc(torch.zeros(3), bad)
 
 
 # --- the report ---------------------------------------------------------------------------------------------
