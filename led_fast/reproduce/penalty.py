@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from led_fast.data import open_source
-from led_fast.data.images import open_images
+from led_fast.data.images import ImageSource, open_images
 from led_fast.evaluation import auroc, evaluate
 from led_fast.models import ImageCriticConfig
 from led_fast.models.dcgan_critic import Penalty
@@ -18,7 +18,7 @@ from led_fast.reproduce.content import results_by_variant
 from led_fast.reproduce.experiment import Experiment
 from led_fast.reproduce.led import train_model
 from led_fast.reproduce.text import diverged_note, markdown_table, spread
-from led_fast.training import DivergenceError, TrainConfig
+from led_fast.training import DivergenceError, Source, TrainConfig
 
 _STEPS, _QUICK_STEPS = 700, 20
 _IMAGE_STEPS, _QUICK_IMAGE_STEPS = 400, 4
@@ -54,54 +54,49 @@ def perpendicular_penalty(images: str | None = None) -> Experiment:
                 config = TrainConfig.from_preset(data, data, seed=seed, steps=steps)
                 for kind in _PENALTIES["plane"]:
                     critic = replace(config.critic, penalty=kind)
-                    made.append(_cell(data, replace(config, critic=critic), judge_plane))
+                    made.append(_cell(data, replace(config, critic=critic)))
             if images is not None and fingerprint is not None:
                 steps = _QUICK_IMAGE_STEPS if quick else _IMAGE_STEPS
                 config = TrainConfig.from_preset(images, fingerprint, "mnist32", seed=seed, steps=steps)
                 for kind in _PENALTIES["images"]:
                     critic = ImageCriticConfig(base="pixels", penalty=kind)
-                    made.append(_cell("images", replace(config, critic=critic), judge_images))
+                    made.append(_cell("images", replace(config, critic=critic)))
         return made
 
     return Experiment("Perpendicular penalty", 2, cells, markdown, None)
 
 
-def _cell(data: str, config: TrainConfig, work: Callable[..., dict[str, Any]]) -> Cell:
-    return Cell(f"penalty-{data}-{config.critic.penalty}-{config.seed}", work, {"config": config.to_json()})
+def _cell(data: str, config: TrainConfig) -> Cell:
+    name = f"penalty-{data}-{config.critic.penalty}-{config.seed}"
+    return Cell(name, train_and_judge, {"config": config.to_json()})
 
 
-def judge_plane(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Trains and evaluates on the ring or the grid; margins to noise in a box and to shifted data."""
+def train_and_judge(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Trains; returns the margins to noise and to shifted data and, in the plane, what else the report says."""
     settings = TrainConfig.from_json(config, folder.name)
-    source = open_source(settings.data)
+    source = open_images(settings.data) if settings.is_image else open_source(settings.data)
     try:
         model = train_model(folder, settings, source)
     except DivergenceError as error:
         return {"diverged": str(error)}
-    report = evaluate(model, source, seed=settings.seed).report
+    kept = {}
+    if not isinstance(source, ImageSource):
+        report = evaluate(model, source, seed=settings.seed).report
+        kept = {key: report[key] for key in ("modes", "high_quality_percent", "kl_data_model")}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         x = source.held_out(_POINTS)
-        noise = source.shift + _BOX * source.scale * (2 * torch.rand_like(x) - 1)
-    off_data = {"noise": noise, "shifted": x + _SHIFT * source.scale}
-    kept = {key: report[key] for key in ("modes", "high_quality_percent", "kl_data_model")}
-    return kept | _margins(model.log_prob, x, off_data)
+        off_data = _off_data(x, source)
+    return kept | _margins(model.unnormalized_log_prob, x, off_data)
 
 
-def judge_images(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Trains on images; margins to uniform noise and to images shifted (around their edges)."""
-    settings = TrainConfig.from_json(config, folder.name)
-    source = open_images(settings.data)
-    try:
-        model = train_model(folder, settings, source)
-    except DivergenceError as error:
-        return {"diverged": str(error)}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        x = source.held_out(_POINTS)
-        noise = torch.rand_like(x)
-    off_data = {"noise": noise, "shifted": x.roll((_PIXELS, _PIXELS), (2, 3))}
-    return _margins(model.unnormalized_log_prob, x, off_data)
+def _off_data(x: Tensor, source: Source) -> dict[str, Tensor]:
+    """Uniform noise, and the data x moved: images around their edges."""
+    uniform = torch.rand_like(x)
+    if isinstance(source, ImageSource):
+        return {"noise": uniform, "shifted": x.roll((_PIXELS, _PIXELS), (2, 3))}
+    noise = source.shift + _BOX * source.scale * (2 * uniform - 1)
+    return {"noise": noise, "shifted": x + _SHIFT * source.scale}
 
 
 @torch.no_grad()
