@@ -23,7 +23,7 @@ _FITTED = 5000  # images
 _LEAST_SCALE = 0.5  # of a pixel's logit
 _EXCESS = 3.0  # nats: an unbiased estimate exceeds α by more with a probability of 5 % at most (Markov)
 _TOLERANCE = 0.1  # nats: two standard errors at the least effective sample size that is called reliable
-_CHUNK = 250  # images at a time
+IMAGES_AT_A_TIME = 250
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def estimate_image_normalizer(
         chains: of the annealing.
     """
     pixels = pixel_proposal(source.sample(_FITTED)).to(next(model.parameters()).device)
-    batches = max(MIN_BATCHES, -(-samples // _CHUNK))
+    batches = max(MIN_BATCHES, -(-samples // IMAGES_AT_A_TIME))
     by_generator, by_pixels = (
         estimate_log_normalizer(model.critic, proposal, samples, batches)
         for proposal in (model.generator, pixels)

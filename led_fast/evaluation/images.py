@@ -13,13 +13,16 @@ from led_fast.density import DensityModel, bits_per_dim, eval_mode, kl_gate
 from led_fast.density.normalizer import MIN_BATCHES
 from led_fast.errors import InputError
 from led_fast.evaluation.auroc import auroc
+from led_fast.evaluation.divergence import standard_error
 from led_fast.evaluation.features import FeatureNetwork
-from led_fast.evaluation.image_normalizer import ImageNormalizer, estimate_image_normalizer
+from led_fast.evaluation.image_normalizer import (
+    IMAGES_AT_A_TIME,
+    ImageNormalizer,
+    estimate_image_normalizer,
+)
 from led_fast.evaluation.json_values import finite
 from led_fast.evaluation.quality import sample_quality
-from led_fast.flows import Slice, flow_log_prob
-
-_CHUNK = 250  # images at a time
+from led_fast.flows import NotInvertibleError, Slice, flow_log_prob
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def evaluate_images(
     report = {
         "held_out_images": len(held_out),
         "bits_per_dim": bits_per_dim(log_prob["test"].mean().item(), dims, LEVELS),
-        "bits_per_dim_standard_error": _standard_error(log_prob["test"]) / (dims * math.log(2)),
+        "bits_per_dim_standard_error": standard_error(log_prob["test"]) / (dims * math.log(2)),
         "bits_per_dim_train": bits_per_dim(log_prob["train"].mean().item(), dims, LEVELS),
         "bits_per_dim_generator": None if log_q is None else bits_per_dim(log_q.mean().item(), dims, LEVELS),
         "bits_per_dim_uniform": bits_per_dim(0.0, dims, LEVELS),
@@ -151,7 +154,7 @@ def evaluate_image_samples(
     device = next(model.parameters()).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        counts = [min(_CHUNK, samples - start) for start in range(0, samples, _CHUNK)]
+        counts = [min(IMAGES_AT_A_TIME, samples - start) for start in range(0, samples, IMAGES_AT_A_TIME)]
         images = torch.cat([model.sample(count).cpu() for count in counts])
     quality = None if features is None else sample_quality(quantize(images), source, features)
     return ImageEvaluation(finite({"quality": quality, "outliers": {}}), images, torch.empty(0))
@@ -172,7 +175,7 @@ def bits_per_pixel(log_prob: float, dims: int, pixels: int) -> float:
 
 
 def _draw(model: DensityModel, samples: int) -> _Draws:
-    batches = max(MIN_BATCHES, -(-samples // _CHUNK))
+    batches = max(MIN_BATCHES, -(-samples // IMAGES_AT_A_TIME))
     images, log_q, log_n = [], [], []
     for _ in range(batches):
         y, density = model.generator.rsample(-(-samples // batches))
@@ -184,7 +187,7 @@ def _draw(model: DensityModel, samples: int) -> _Draws:
 
 def _log_n(model: DensityModel, images: Tensor) -> Tensor:
     device = next(model.parameters()).device
-    chunks = images.split(_CHUNK)
+    chunks = images.split(IMAGES_AT_A_TIME)
     return torch.cat([model.unnormalized_log_prob(chunk.to(device)).double().cpu() for chunk in chunks])
 
 
@@ -192,8 +195,10 @@ def _log_q(model: DensityModel, images: Tensor) -> Tensor | None:
     """The generator's log density of images, None where its layers cannot be inverted."""
     device = next(model.parameters()).device
     try:
-        return torch.cat([flow_log_prob(model.generator, x.to(device)).cpu() for x in images.split(_CHUNK)])
-    except TypeError:
+        return torch.cat(
+            [flow_log_prob(model.generator, x.to(device)).cpu() for x in images.split(IMAGES_AT_A_TIME)]
+        )
+    except NotInvertibleError:
         return None
 
 
@@ -202,7 +207,3 @@ def _used(model: DensityModel, normalizer: ImageNormalizer) -> tuple[float, floa
     if not bool(model.log_normalizer.isnan()):
         return model.log_normalizer.item(), 0.0
     return normalizer.best.value, normalizer.best.ci95[1] - normalizer.best.value
-
-
-def _standard_error(values: Tensor) -> float:
-    return values.std().item() / math.sqrt(len(values))

@@ -18,6 +18,11 @@ class ModeCount:
     high_quality_percent: float
 
 
+def bridge_percent(samples: Tensor, mixture: GaussianMixture) -> float:
+    """Share in percent of samples (n, 2) that are not of high quality: true samples have 1.11."""
+    return 100 * (mixture.nearest(samples)[0] > HIGH_QUALITY_RADIUS).double().mean().item()
+
+
 def count_modes(samples: Tensor, mixture: GaussianMixture) -> ModeCount:
     """Counts modes and high-quality samples.
 

@@ -1,6 +1,5 @@
 """The report of a density on the plane: quality, divergences, and how far the normaliser can be believed."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +8,9 @@ from torch import Tensor
 
 from led_fast.data import DataSource
 from led_fast.density import DensityModel, kl_gate, summarize_log_weights
+from led_fast.evaluation.divergence import divergence_from, standard_error
 from led_fast.evaluation.json_values import finite
-from led_fast.evaluation.modes import HIGH_QUALITY_RADIUS, count_modes
+from led_fast.evaluation.modes import bridge_percent, count_modes
 from led_fast.evaluation.normalizer import (
     anneal,
     estimate_broadly,
@@ -72,7 +72,7 @@ def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
         **_divergence(log_prob, held_out, source),
         "kl_generator_model": gate.kl,
         "held_out_nll": -log_prob.mean().item(),
-        "held_out_nll_standard_error": _standard_error(log_prob),
+        "held_out_nll_standard_error": standard_error(log_prob),
         "held_out_points": len(held_out),
         "entropy": source.mixture.entropy if source.mixture else None,
         "log_normalizer": normalizer_report(summarize_log_weights(log_weights), broad, annealed, quadrature),
@@ -103,7 +103,6 @@ def _quality(
     raw, resampled, oracle = (
         count_modes(x[:QUALITY_SAMPLES], source.mixture) for x in (samples, refined, data)
     )
-    bridges = source.mixture.nearest(drawn)[0] > HIGH_QUALITY_RADIUS
     return {
         "modes": raw.modes,
         "modes_total": len(source.mixture.centers),
@@ -111,19 +110,11 @@ def _quality(
         "high_quality_percent": raw.high_quality_percent,
         "high_quality_percent_refined": resampled.high_quality_percent,
         "high_quality_percent_oracle": oracle.high_quality_percent,
-        "bridge_percent": 100 * bridges.double().mean().item(),
+        "bridge_percent": bridge_percent(drawn, source.mixture),
     }
 
 
 def _divergence(log_prob: Tensor, data: Tensor, source: DataSource) -> dict[str, Any]:
     if source.mixture is None:
         return {"kl_data_model": None, "kl_data_model_standard_error": None}
-    log_ratio = source.mixture.log_prob(data) - log_prob
-    return {
-        "kl_data_model": log_ratio.mean().item(),
-        "kl_data_model_standard_error": _standard_error(log_ratio),
-    }
-
-
-def _standard_error(values: Tensor) -> float:
-    return values.std().item() / math.sqrt(len(values))
+    return divergence_from(source.mixture, data, log_prob)

@@ -10,8 +10,7 @@ from torch import Tensor
 from led_fast.data.images import LEVELS, ImageCollection, dequantize
 from led_fast.density import bits_per_dim
 from led_fast.errors import InputError
-
-_CHUNK = 250
+from led_fast.evaluation.image_normalizer import IMAGES_AT_A_TIME
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def score_images(
             if tuple(part.images.shape[1:]) != shape:
                 raise InputError(f"want images of shape {shape}, got {tuple(part.images.shape[1:])}")
             names += part.names or [f"{title}[{i}]" for i in range(len(part.images))]
-            for chunk in part.images.split(_CHUNK):
+            for chunk in part.images.split(IMAGES_AT_A_TIME):
                 values.append(log_prob(dequantize(chunk).to(device)).double().cpu())
     log_probs = torch.cat(values)
     ranks = torch.empty(len(log_probs), dtype=torch.int64)

@@ -8,7 +8,7 @@ from led_fast.flows.dimension import Inflate, Slice
 from led_fast.flows.elementwise import Affine, Sigmoid, Staircase
 from led_fast.flows.flow import OneWayFlow, ScoredSample
 from led_fast.flows.image import PairNeighbors, PixelShuffle, Unflatten
-from led_fast.flows.inverse import flow_log_prob, inverse
+from led_fast.flows.inverse import NotInvertibleError, flow_log_prob, inverse
 from led_fast.flows.linear import Linear
 from led_fast.flows.norm import ActNorm, BatchNorm
 from led_fast.flows.score import elementwise_with_score, forward_with_score
@@ -26,6 +26,7 @@ __all__ = [
     "LearnedConditional",
     "Linear",
     "MixtureBase",
+    "NotInvertibleError",
     "OneWayFlow",
     "PairNeighbors",
     "PixelShuffle",

@@ -2,7 +2,7 @@
 
 Sampling never needs this. It serves two ends: to hold a generator's density against data, and to train it on
 data directly. Each rule is registered here; a layer without one, as `Slice`, which forgets what it drops, is a
-TypeError.
+`NotInvertibleError`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,14 @@ from led_fast.flows.norm import ActNorm, BatchNorm
 from led_fast.nn import CircularConv2d, SoftReLU
 from led_fast.reference import circulant_symbols
 
-_EDGE = 1e-6  # logits end here: float32 knows no value between 1 - 6e-8 and 1
+LOGIT_EDGE = 1e-6  # logits end here: float32 knows no value between 1 - 6e-8 and 1
 _NEWTON_STEPS = 60
 _TABLE = 2048
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8}  # one more Newton step squares it
+
+
+class NotInvertibleError(TypeError):
+    """A layer has no rule by which it could be run backward."""
 
 
 def flow_log_prob(flow: OneWayFlow, y: Tensor) -> Tensor:
@@ -53,7 +57,7 @@ def inverse(layer: nn.Module, out: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         (t, ladj) with ladj the one of `layer(t)`; both differentiable in `out` and the layer's parameters.
     """
-    raise TypeError(f"inverse: {type(layer).__name__} cannot be inverted")
+    raise NotInvertibleError(f"inverse: {type(layer).__name__} cannot be inverted")
 
 
 @inverse.register
@@ -130,7 +134,7 @@ def _(layer: Affine, out: Tensor) -> tuple[Tensor, Tensor]:
 
 @inverse.register
 def _(layer: Sigmoid, out: Tensor) -> tuple[Tensor, Tensor]:
-    t = torch.logit(out, eps=_EDGE)
+    t = torch.logit(out, eps=LOGIT_EDGE)
     return t, layer(t)[1]
 
 

@@ -11,10 +11,9 @@ from torch.nn import functional as F
 
 from led_fast.flows import OneWayFlow, flow_log_prob
 from led_fast.flows.contract import standard_normal_log_prob
+from led_fast.flows.inverse import LOGIT_EDGE
 from led_fast.models.dcgan_critic import DCGANCritic, Penalty
 from led_fast.models.image_networks import Shape
-
-_EDGE = 1e-6  # logits end here: float32 knows no value between 1 - 6e-8 and 1
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class ImageCritic(nn.Module):
         if tuple(x.shape[1:]) != self.shape:
             wanted = ", ".join(map(str, self.shape))
             raise ValueError(f"ImageCritic: x must have shape (B, {wanted}), got {tuple(x.shape)}")
-        return torch.logit(x, eps=_EDGE)
+        return torch.logit(x, eps=LOGIT_EDGE)
 
 
 class IndependentPixels(nn.Module):

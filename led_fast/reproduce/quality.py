@@ -1,6 +1,5 @@
 """What the baselines are judged by: the columns of `led_fast.evaluation.evaluate` that they can have."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,8 +7,8 @@ import torch
 from torch import Tensor
 
 from led_fast.data import DataSource, GaussianMixture, open_source
-from led_fast.evaluation import count_modes
-from led_fast.evaluation.modes import HIGH_QUALITY_RADIUS
+from led_fast.evaluation.divergence import divergence_from
+from led_fast.evaluation.modes import bridge_percent, count_modes
 from led_fast.evaluation.report import QUALITY_SAMPLES
 
 DRAWN = 20_000  # samples for the bridge mass
@@ -28,12 +27,11 @@ def mixture_source(data: str) -> tuple[DataSource, GaussianMixture]:
 def sample_quality(samples: Tensor, truth: GaussianMixture) -> dict[str, Any]:
     """Modes and share of high quality of the first 2,500 samples (n, 2), bridge mass of all of them."""
     count = count_modes(samples[:QUALITY_SAMPLES], truth)
-    bridges = truth.nearest(samples)[0] > HIGH_QUALITY_RADIUS
     return {
         "modes": count.modes,
         "modes_total": len(truth.centers),
         "high_quality_percent": count.high_quality_percent,
-        "bridge_percent": 100 * bridges.double().mean().item(),
+        "bridge_percent": bridge_percent(samples, truth),
     }
 
 
@@ -42,10 +40,8 @@ def density_quality(log_prob: Callable[[Tensor], Tensor], truth: GaussianMixture
     """KL(p* ‖ p) and the negative log-likelihood of fresh points under a normalised density, in nats."""
     held_out = truth.sample(HELD_OUT)
     values = log_prob(held_out).double()
-    ratio = truth.log_prob(held_out) - values
     return {
-        "kl_data_model": ratio.mean().item(),
-        "kl_data_model_standard_error": ratio.std().item() / math.sqrt(len(ratio)),
+        **divergence_from(truth, held_out, values),
         "held_out_nll": -values.mean().item(),
         "entropy": truth.entropy,
     }
