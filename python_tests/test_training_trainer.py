@@ -232,7 +232,15 @@ def test_training_leaves_the_global_random_state_alone(tmp_path):
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_second_signal_has_its_usual_effect():
+@pytest.fixture
+def interruptible():
+    """SIGINT as a shell's foreground job has it: one started in the background may have inherited to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_signal_has_its_usual_effect(interruptible):
     with pytest.raises(KeyboardInterrupt), StopSignal() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.received == signal.SIGINT
