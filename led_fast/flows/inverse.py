@@ -26,7 +26,7 @@ from led_fast.flows.norm import ActNorm, BatchNorm
 from led_fast.nn import CircularConv2d, SoftReLU
 from led_fast.reference import circulant_symbols
 
-LOGIT_EDGE = 1e-6  # logits end here: float32 knows no value between 1 - 6e-8 and 1
+_LEAST = 1e-20  # logits end here, far below what dequantised data and generators come to
 _NEWTON_STEPS = 60
 _TABLE = 2048
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8}  # one more Newton step squares it
@@ -44,6 +44,16 @@ def flow_log_prob(flow: OneWayFlow, y: Tensor) -> Tensor:
     """
     z, ladj = inverse(flow, y)
     return flow.base.log_prob(z) - ladj
+
+
+def logit(x: Tensor) -> Tensor:
+    """`log x / (1 - x)`, finite in all of [0, 1]; differentiable.
+
+    Floating-point numbers are dense at 0, but near 1 lie some 1e-7 apart. So the two ends are not alike: a bound
+    that suits 1 would cut off at 0 what the black pixels of dequantised images, and of a generator of them, take
+    values in.
+    """
+    return x.clamp(min=_LEAST).log() - (1 - x).clamp(min=0.5 * torch.finfo(x.dtype).eps).log()
 
 
 @singledispatch
@@ -134,7 +144,7 @@ def _(layer: Affine, out: Tensor) -> tuple[Tensor, Tensor]:
 
 @inverse.register
 def _(layer: Sigmoid, out: Tensor) -> tuple[Tensor, Tensor]:
-    t = torch.logit(out, eps=LOGIT_EDGE)
+    t = logit(out)
     return t, layer(t)[1]
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from led_fast.flows import OneWayFlow, flow_log_prob
 from led_fast.flows.contract import standard_normal_log_prob
-from led_fast.flows.inverse import LOGIT_EDGE
+from led_fast.flows.inverse import logit
 from led_fast.models.dcgan_critic import DCGANCritic, Penalty
 from led_fast.models.image_networks import Shape
 
@@ -77,6 +77,11 @@ class ImageCritic(nn.Module):
         inside = ((x >= 0) & (x <= 1)).flatten(1).all(dim=1)
         return torch.where(inside, self._net(x, t) + log_base, -torch.inf)
 
+    @property
+    def tilted(self) -> OneWayFlow | None:
+        """The generator whose density this critic tilts; its samples have importance weights exp(net)."""
+        return self.base.flow if isinstance(self.base, FrozenFlow) else None
+
     def adopt(self, generator: OneWayFlow) -> None:
         """Takes the generator's present density for the base, and lets the net start at 0.
 
@@ -98,11 +103,11 @@ class ImageCritic(nn.Module):
         return self.net(torch.cat([2 * x - 1, 0.3 * t], dim=1))
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits of the pixels, bounded at the box's edges."""
+        """Logits of the pixels, finite at the box's edges too."""
         if tuple(x.shape[1:]) != self.shape:
             wanted = ", ".join(map(str, self.shape))
             raise ValueError(f"ImageCritic: x must have shape (B, {wanted}), got {tuple(x.shape)}")
-        return torch.logit(x, eps=LOGIT_EDGE)
+        return logit(x)
 
 
 class IndependentPixels(nn.Module):
