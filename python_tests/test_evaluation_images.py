@@ -21,7 +21,12 @@ from led_fast.evaluation import (
     sample_quality,
     score_images,
 )
-from led_fast.evaluation.image_normalizer import ImageNormalizer, estimate_image_normalizer, latent_bijection
+from led_fast.evaluation.image_normalizer import (
+    ImageNormalizer,
+    StoredImages,
+    estimate_image_normalizer,
+    latent_bijection,
+)
 from led_fast.flows import (
     DiagonalNormal,
     GaussianConditional,
@@ -35,6 +40,7 @@ from led_fast.flows import (
     Unflatten,
     flow_log_prob,
 )
+from led_fast.models import image_critic, image_generator
 
 SHAPE = (1, 4, 4)
 DIMS = 16
@@ -225,6 +231,38 @@ def test_annealing_starts_from_the_generator():
     assert normalizer.annealed.ess_fraction > 0.5 > normalizer.pixels.ess_fraction
 
 
+def test_images_that_float32_rounds_have_the_density_of_what_is_stored():
+    torch.manual_seed(0)
+    white = OneWayFlow(DiagonalNormal(torch.full(SHAPE, 13.0), 2.0), [Sigmoid()])
+    y, log_q = white.rsample(500)
+    assert (flow_log_prob(white, y) - log_q).abs().max() > 1
+    y, log_q = StoredImages(white).rsample(500)
+    assert torch.equal(flow_log_prob(white, y), log_q)
+    sliced = OneWayFlow(StandardNormal(2, 4, 4), [Slice(2, 1, GaussianConditional())])
+    assert StoredImages(sliced).rsample(5)[1].isfinite().all()
+
+
+def test_the_density_that_is_tilted_is_a_proposal():
+    torch.manual_seed(0)
+    generator, critic = image_generator("tiny"), image_critic("tiny")
+    critic.adopt(generator)
+    with torch.no_grad():
+        critic.net.net[-1].bias.fill_(2.0)  # a tilt by e² everywhere
+        for parameter in generator.parameters():
+            parameter.add_(0.02)  # the generator has moved on
+    images = ImageSource(
+        "noise", ImageCollection(ImageSet(torch.randint(0, 256, (200, 1, 8, 8), dtype=torch.uint8)))
+    )
+    normalizer = estimate_image_normalizer(
+        DensityModel(critic, generator), images, samples=1000, temperatures=0
+    )
+    assert normalizer.base.value == pytest.approx(2, abs=1e-3) and normalizer.base.reliable
+    assert normalizer.base.ess_fraction > 0.99 > normalizer.generator.ess_fraction
+    assert normalizer.best is normalizer.base and normalizer.objection(2.0) == ""
+    plain = estimate_image_normalizer(exact_model(), exact_source(), samples=40, temperatures=0)
+    assert plain.base is None and "base" not in plain.estimates
+
+
 def estimate(value, half_width=0.1, reliable=True):
     ci95 = (value - half_width, value + half_width)
     return NormalizerEstimate(
@@ -244,15 +282,18 @@ def estimate(value, half_width=0.1, reliable=True):
     ],
 )
 def test_what_speaks_against_a_normalizer(generator, pixels, objection):
-    assert ImageNormalizer(generator, pixels, None).objection(1.0) == objection
+    assert ImageNormalizer(generator, None, pixels, None).objection(1.0) == objection
 
 
 def test_the_best_estimate_is_the_precise_one_unless_another_is_certainly_higher():
     nan = dataclasses.replace(estimate(math.nan), ci95=(math.nan, math.nan))
     precise, noisy, higher = estimate(1.0, 0.01), estimate(1.1, 0.5), estimate(2.0, 0.5)
-    assert ImageNormalizer(precise, noisy, None).best is precise
-    assert ImageNormalizer(precise, higher, None).best is higher
-    assert ImageNormalizer(nan, noisy, None).best is noisy and ImageNormalizer(noisy, nan, None).best is noisy
+    assert ImageNormalizer(precise, None, noisy, None).best is precise
+    assert ImageNormalizer(precise, None, higher, None).best is higher
+    assert (
+        ImageNormalizer(nan, None, noisy, None).best is noisy
+        and ImageNormalizer(noisy, None, nan, None).best is noisy
+    )
 
 
 def test_annealing_that_does_not_reach_the_density_is_left_out():

@@ -15,9 +15,21 @@ from led_fast.density import (
     NormalizerEstimate,
     annealed_log_normalizer,
     estimate_log_normalizer,
+    eval_mode,
 )
 from led_fast.density.normalizer import MIN_BATCHES
-from led_fast.flows import DiagonalNormal, Inflate, OneWayFlow, Sigmoid, Slice, StandardNormal, Unflatten
+from led_fast.flows import (
+    DiagonalNormal,
+    Inflate,
+    NotInvertibleError,
+    OneWayFlow,
+    Sigmoid,
+    Slice,
+    StandardNormal,
+    Unflatten,
+    flow_log_prob,
+)
+from led_fast.models import ImageCritic
 
 _FITTED = 5000  # images
 _LEAST_SCALE = 0.5  # of a pixel's logit
@@ -28,23 +40,30 @@ IMAGES_AT_A_TIME = 250
 
 @dataclass(frozen=True)
 class ImageNormalizer:
-    """Three estimates of log α; each is low rather than high: where they differ, the high ones are right.
+    """Estimates of log α; each is low rather than high: where they differ, the high ones are right.
 
     Attributes:
         generator: by importance sampling from the generator.
+        base: by importance sampling from the density that the critic tilts; None where it tilts none.
         pixels: by importance sampling from independent pixels, see `pixel_proposal`.
         annealed: by annealed importance sampling, see `estimate_image_normalizer`; None where it was not asked for
             or did not reach the critic's density.
     """
 
     generator: NormalizerEstimate
+    base: NormalizerEstimate | None
     pixels: NormalizerEstimate
     annealed: AnnealedEstimate | None
 
     @property
     def estimates(self) -> dict[str, NormalizerEstimate]:
         """The estimates that there are, by name."""
-        found = {"generator": self.generator, "pixels": self.pixels, "annealed": self.annealed}
+        found = {
+            "generator": self.generator,
+            "base": self.base,
+            "pixels": self.pixels,
+            "annealed": self.annealed,
+        }
         return {name: estimate for name, estimate in found.items() if estimate is not None}
 
     @property
@@ -78,26 +97,31 @@ def estimate_image_normalizer(
     temperatures: int = 200,
     chains: int = 100,
 ) -> ImageNormalizer:
-    """Estimates log α of a model's critic in three ways.
+    """Estimates log α of a model's critic in several ways.
 
-    The weights of the generator's samples seldom suffice at a thousand dimensions and more: log q would have to
-    follow the critic within a nat or so. Annealing moves the samples towards the critic's density, in the latent
-    coordinates of the generator (see `latent_bijection`), or where it has none, from independent pixels. It needs
-    `temperatures` x `chains` evaluations of the gradient of generator and critic.
+    Where a critic tilts a generator as it once was, that one is the best proposal: the weights are those of the
+    tilt alone. The weights of the present generator seldom suffice at a thousand dimensions and more: log q would
+    have to follow the critic within a nat or so. Annealing moves the samples towards the critic's density, in the
+    latent coordinates of the generator (see `latent_bijection`), or where it has none, from independent pixels. It
+    needs `temperatures` x `chains` evaluations of the gradient of generator and critic.
 
     Args:
         model: of images in [0, 1].
         source: its data, to which the pixels are fitted.
-        samples: of each of the two proposals.
+        samples: of each proposal.
         temperatures: of the annealing; 0: none.
         chains: of the annealing.
     """
     pixels = pixel_proposal(source.sample(_FITTED)).to(next(model.parameters()).device)
     batches = max(MIN_BATCHES, -(-samples // IMAGES_AT_A_TIME))
-    by_generator, by_pixels = (
-        estimate_log_normalizer(model.critic, proposal, samples, batches)
-        for proposal in (model.generator, pixels)
-    )
+    tilted = model.critic.tilted if isinstance(model.critic, ImageCritic) else None
+    with eval_mode(model):
+        by_generator, by_base, by_pixels = (
+            None
+            if flow is None
+            else estimate_log_normalizer(model.critic, StoredImages(flow), samples, batches)
+            for flow in (model.generator, tilted, pixels)
+        )
     annealed = None
     if temperatures:
         with contextlib.suppress(AnnealingError):  # the critic's density was not reached
@@ -105,7 +129,26 @@ def estimate_image_normalizer(
             annealed = annealed_log_normalizer(
                 model.critic, base, temperatures=temperatures, chains=chains
             ).forward
-    return ImageNormalizer(by_generator, by_pixels, annealed)
+    return ImageNormalizer(by_generator, by_base, by_pixels, annealed)
+
+
+class StoredImages:
+    """A flow as a proposal of images, with its density at what float32 has made of them.
+
+    Close to white, float32 is coarse: there the density at the number that is stored, which a critic sees, may
+    differ by nats from that at the number that was drawn. Weights of the one over the other would be a few wild
+    ones among many good ones. A flow that cannot be inverted keeps what was drawn.
+    """
+
+    def __init__(self, flow: OneWayFlow) -> None:
+        self.flow = flow
+
+    def rsample(self, n: int) -> tuple[Tensor, Tensor]:
+        """Draws n images, (n, C, H, W), with their log densities, (n,)."""
+        y, log_q = self.flow.rsample(n)
+        with contextlib.suppress(NotInvertibleError):
+            log_q = flow_log_prob(self.flow, y)
+        return y, log_q
 
 
 def _lowest(value: float) -> float:

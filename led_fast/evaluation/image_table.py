@@ -59,7 +59,12 @@ def _quality(report: dict[str, Any]) -> list[_Row]:
 
 def _belief(report: dict[str, Any]) -> list[_Row]:
     normalizer, gate = report["log_normalizer"], report["kl_gate"]
-    estimates = (("generator", "the generator"), ("pixels", "independent pixels"), ("annealed", "annealing"))
+    estimates = (
+        ("generator", "the generator"),
+        ("base", "the density that is tilted"),
+        ("pixels", "independent pixels"),
+        ("annealed", "annealing"),
+    )
     rows = [
         (f"log α by {title}", estimate["value"], "{:.2f}", _diagnostics(estimate))
         for key, title in estimates

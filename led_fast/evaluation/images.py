@@ -18,6 +18,7 @@ from led_fast.evaluation.features import FeatureNetwork
 from led_fast.evaluation.image_normalizer import (
     IMAGES_AT_A_TIME,
     ImageNormalizer,
+    StoredImages,
     estimate_image_normalizer,
 )
 from led_fast.evaluation.json_values import finite
@@ -67,9 +68,9 @@ def evaluate_images(
       under the generator's own density, which needs no log α (None where the generator cannot be inverted).
     - `bits_per_pixel`: the unit of the paper's b/p, see `bits_per_pixel`; for test images, for samples under
       the generator and under the critic, and for the uniform density.
-    - `log_normalizer`: the estimates of log α (`generator`, `pixels`, `annealed`) with their diagnostics, see
-      `estimate_image_normalizer`; `used`, the value in all densities here: the model's own, or where it has none
-      the best estimate; and whether that is `reliable`, see `ImageNormalizer.objection`.
+    - `log_normalizer`: the estimates of log α (`generator`, `base`, `pixels`, `annealed`) with their diagnostics,
+      see `estimate_image_normalizer`; `used`, the value in all densities here: the model's own, or where it has
+      none the best estimate; and whether that is `reliable`, see `ImageNormalizer.objection`.
     - `kl_generator_model`, KL(q ‖ p) in nats, and `kl_gate`; `generator_density` says whether log q is exact,
       or a surrogate because the generator drops coordinates.
     - `quality`: see `sample_quality`; None without `features`.
@@ -176,9 +177,10 @@ def bits_per_pixel(log_prob: float, dims: int, pixels: int) -> float:
 
 def _draw(model: DensityModel, samples: int) -> _Draws:
     batches = max(MIN_BATCHES, -(-samples // IMAGES_AT_A_TIME))
+    generator = StoredImages(model.generator)
     images, log_q, log_n = [], [], []
     for _ in range(batches):
-        y, density = model.generator.rsample(-(-samples // batches))
+        y, density = generator.rsample(-(-samples // batches))
         images.append(y.cpu())
         log_q.append(density.double().cpu())
         log_n.append(model.unnormalized_log_prob(y).double().cpu())
