@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource
+from led_fast.density import DensityModel
+from led_fast.evaluation import estimate_image_normalizer
 from led_fast.flows import flow_log_prob
 from led_fast.training import IMAGE_RECIPES, TrainConfig, Trainer
 from led_fast.training.progress import ProgressDisplay
@@ -47,12 +49,38 @@ def test_the_critic_rests_while_the_generator_warms_up(source):
     assert sum(moved(trainer, "critic", before)) == 3  # all but a constant
 
 
-def test_a_gan_has_no_warm_up(source):
+def test_a_gan_has_neither_warm_up_nor_calibration(source):
     metrics = []
-    for warm_up in (0.75, 0.0):
-        trainer = trainer_of(source, steps=4, objective="gan", warm_up=warm_up)
+    for stages in ({"warm_up": 0.75, "calibrate_from": 0.8}, {"warm_up": 0.0, "calibrate_from": 1.0}):
+        trainer = trainer_of(source, steps=4, objective="gan", **stages)
         metrics.append([trainer.step() for _ in range(4)])
     assert metrics[0] == metrics[1]
+
+
+def test_calibration_tilts_the_last_generator_until_its_weights_are_uneven(source):
+    stages = {"warm_up": 0.02, "calibrate_from": 0.04, "calibration_learning_rate": 5e-3}
+    trainer = trainer_of(source, steps=200, **stages)
+    for _ in range(8):
+        trainer.step()
+    average = copy.deepcopy(trainer.average_generator.state_dict())
+    rows = [trainer.step() for _ in range(190)]
+    assert rows[0]["ess_fraction"] == pytest.approx(1, abs=0.01)  # it starts anew
+    # What is above the threshold learns, what is below rests.
+    share = trainer.recipe.calibration_ess
+    trained = [row for row in rows if "critic_loss" in row]
+    assert 5 < len(trained) < len(rows) and rows[len(trained) :] == [rows[-1]] * (len(rows) - len(trained))
+    assert 0.5 * share < rows[-1]["ess_fraction"] < share
+    for flow in (trainer.generator, trainer.average_generator, trainer.critic.tilted):
+        for name, value in flow.state_dict().items():
+            torch.testing.assert_close(value, average[name], msg=name)
+    # The loss is the likelihood of data under tilted samples of the generator.
+    torch.manual_seed(0)
+    model = DensityModel(trainer.average_critic, trainer.average_generator).eval()
+    normalizer = estimate_image_normalizer(model, source, 4000, temperatures=0)
+    assert normalizer.base.reliable and normalizer.objection(normalizer.base.value) == ""
+    x = source.held_out(500)
+    gain = model.critic.discriminate(x).mean().item() - normalizer.base.value
+    assert gain > 0
 
 
 def test_the_penalty_is_on_gradients_by_standardised_logits(source):
@@ -109,7 +137,7 @@ def test_bounded_memory_changes_no_gradient(source):
         assert len(trainer.task.proposals(256, 0.0).y) == 256
         trainer.task.proposals = lambda n, at: drawn
         torch.manual_seed(1)
-        trainer._step_critic(0.5)
+        trainer._step_critic(trainer.objective, trainer.critic, 0.5)
         gradients.append([p.grad for p in trainer.critic.parameters()])
     for whole, parts in zip(*gradients, strict=True):
         torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)

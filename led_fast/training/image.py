@@ -80,7 +80,7 @@ class ImageTask:
         """The critic itself."""
         return f
 
-    def end_warm_up(self, critic: nn.Module, generator: OneWayFlow) -> None:
+    def adopt(self, critic: nn.Module, generator: OneWayFlow) -> None:
         """A critic that tilts a generator takes this one."""
         assert isinstance(critic, ImageCritic)
         if critic.config.base == "generator":
@@ -96,9 +96,11 @@ class ImageTask:
         grid_figure(path, generator.sample(_PREVIEW_SAMPLES), columns=8)
 
     def model(self, critic: nn.Module, generator: OneWayFlow) -> DensityModel:
-        """The density of images; its log-normaliser is the best of three estimates, which `evaluate` repeats."""
+        """The density of images; its log-normaliser is the best of several estimates, which `evaluate` repeats."""
         model = DensityModel(critic, generator)
         if self.recipe.objective == "led":
-            normalizer = estimate_image_normalizer(model, self.source, _NORMALIZER_SAMPLES)
+            # Samples of what it tilts do; else annealing helps, which takes a minute.
+            quick = {"temperatures": 0} if self._critic.tilted is not None else {}
+            normalizer = estimate_image_normalizer(model, self.source, _NORMALIZER_SAMPLES, **quick)
             model.set_log_normalizer(normalizer.best.value)
         return model

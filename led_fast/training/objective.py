@@ -13,7 +13,7 @@ from led_fast.training.recipe import Recipe
 from led_fast.training.task import Task
 from led_fast.training.world import World
 
-_NORMALIZER_MOMENTUM = 0.9
+_MOMENTUM = 0.9
 
 Critic = Callable[[Tensor], Tensor]
 Loss = tuple[Tensor, dict[str, float]]  # and metrics of it
@@ -56,7 +56,7 @@ class LikelihoodObjective:
         log_weights = (f_proposal - log_q).detach()
         log_normalizer = log_mean_exp(log_weights).item()
         before = log_normalizer if self.log_normalizer is None else self.log_normalizer
-        self.log_normalizer = _NORMALIZER_MOMENTUM * before + (1 - _NORMALIZER_MOMENTUM) * log_normalizer
+        self.log_normalizer = _MOMENTUM * before + (1 - _MOMENTUM) * log_normalizer
         metrics = {
             "critic_loss": loss.item(),
             "ess_fraction": effective_sample_size(log_weights) / len(log_weights),
@@ -91,6 +91,33 @@ class LikelihoodObjective:
         )
         kl = (joint.log_q - world.gather(f)).mean().item() + log_normalizer
         return loss, {"generator_loss": loss.item(), "kl_generator_model": kl}
+
+
+class CalibrationObjective:
+    """The critic by Eq. 3 while it tilts the very generator that draws the proposals.
+
+    Its density is the generator's times exp(net), and so the importance weights are those of the net alone. What
+    they leave out of the loss does not depend on the net.
+
+    Attributes:
+        ess_fraction: running average of the weights' effective share; 1 before the first step.
+    """
+
+    def __init__(self, task: Task, recipe: Recipe, world: World) -> None:
+        self.task, self.recipe, self.world = task, recipe, world
+        self.ess_fraction = 1.0
+
+    def critic_loss(self, net: Critic, x: Tensor, at: float) -> Loss:
+        """Negative log-likelihood in nats, relative to the generator's."""
+        y = self.task.generator.sample(
+            self.world.share(self.recipe.calibration_samples, "calibration_samples")
+        )
+        at_data, at_samples = net(torch.cat([x, y])).split([len(x), len(y)])
+        at_data, at_samples = map(self.world.gather, (at_data, at_samples))
+        loss = critic_loss(at_data, at_samples, torch.zeros_like(at_samples))
+        ess_fraction = effective_sample_size(at_samples.detach()) / len(at_samples)
+        self.ess_fraction = _MOMENTUM * self.ess_fraction + (1 - _MOMENTUM) * ess_fraction
+        return loss, {"critic_loss": loss.item(), "ess_fraction": ess_fraction}
 
 
 class GANObjective:

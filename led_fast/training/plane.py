@@ -78,7 +78,7 @@ class PlaneTask:
         floor = geometric(at, recipe.floor_start, recipe.floor_end, recipe.floor_from, recipe.floor_until)
         return floored_target(f, log_normalizer, self.broad.log_prob(sample.y), floor)
 
-    def end_warm_up(self, critic: nn.Module, generator: OneWayFlow) -> None:
+    def adopt(self, critic: nn.Module, generator: OneWayFlow) -> None:
         """Nothing: critics of the plane start from scratch."""
 
     def monitor(self, generator: OneWayFlow) -> dict[str, int]:

@@ -39,6 +39,12 @@ class Recipe:
             rest. For generators that can be inverted.
         warm_up: share of the steps at first in which the generator learns by that alone, and the critic rests.
         warm_up_learning_rate: of the generator in that time, where it differs.
+        calibrate_from: share of the steps after which the generator rests, and the critic, which tilts it anew, learns
+            by large integrals, until the importance weights are as uneven as `calibration_ess`: so that log α can
+            be estimated. For critics that tilt a generator.
+        calibration_samples: S in that time.
+        calibration_learning_rate: of the critic in that time.
+        calibration_ess: effective share of the weights at which the critic rests as well.
         forward_weight: weight of the forward KL in the generator's loss; the reverse KL has the rest.
         entropy_weight: k of Eq. 5.
         max_weight: clip of an importance weight in the forward KL, in units of the mean weight.
@@ -78,6 +84,10 @@ class Recipe:
     likelihood_weight: float = 0.0
     warm_up: float = 0.0
     warm_up_learning_rate: float | None = None
+    calibrate_from: float = 1.0
+    calibration_samples: int = 64
+    calibration_learning_rate: float = 2e-4
+    calibration_ess: float = 0.5
     forward_weight: float = 0.5
     entropy_weight: float = 1.0
     max_weight: float = 20.0
@@ -94,6 +104,11 @@ class Recipe:
     def warm_up_in_use(self) -> float:
         """`warm_up`; a plain GAN has none."""
         return self.warm_up if self.objective == "led" else 0.0
+
+    @property
+    def calibrate_from_in_use(self) -> float:
+        """`calibrate_from`; a plain GAN does not calibrate, nor does a generator that learns alone."""
+        return self.calibrate_from if self.objective == "led" and self.warm_up < 1 else 1.0
 
 
 PRESETS = {
@@ -131,8 +146,9 @@ _IMAGES = Recipe(
     gradient_penalty=0.02,
     penalty_interval=4,
     likelihood_weight=0.25,
-    warm_up=0.75,
+    warm_up=0.7,
     warm_up_learning_rate=1e-3,
+    calibrate_from=0.9,
     forward_weight=0.0,
     ema=0.998,
 )
@@ -145,6 +161,7 @@ _PAPER_IMAGES = replace(
     gradient_penalty=0.0,
     likelihood_weight=0.0,  # what a generator drops cannot be inverted
     warm_up=0.0,
+    calibrate_from=1.0,
     ema=0.0,
 )
 

@@ -60,8 +60,8 @@ class Task(Protocol):
         """What the generator aims at, from the critic's values f at a sample: (n,)."""
         ...
 
-    def end_warm_up(self, critic: nn.Module, generator: OneWayFlow) -> None:
-        """Lets a critic start from what a generator has learned from data alone, where it can."""
+    def adopt(self, critic: nn.Module, generator: OneWayFlow) -> None:
+        """Lets a critic start from the density of a generator, where it can."""
         ...
 
     def monitor(self, generator: OneWayFlow) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch.optim import Adam, Optimizer
 
 from led_fast.density import in_micro_batches
 from led_fast.training.config import TrainConfig
-from led_fast.training.objective import OBJECTIVES, Objective
+from led_fast.training.objective import OBJECTIVES, CalibrationObjective, Critic, Objective
 from led_fast.training.random_state import random_state, set_random_state
 from led_fast.training.schedule import cosine_decay
 from led_fast.training.task import Source, make_task
@@ -51,6 +51,7 @@ class Trainer:
         self.critic, self.generator, self.balance = self.task.critic, self.task.generator, self.task.balance
         self._function = self.task.discriminate if recipe.objective == "gan" else self.critic
         self.objective: Objective = OBJECTIVES[recipe.objective](self.task, recipe, self.world)
+        self.calibration = CalibrationObjective(self.task, recipe, self.world)
         critics = [self.critic] if self.balance is None else [self.critic, self.balance]
         self.critic_optimizer = Adam(
             [parameter for network in critics for parameter in network.parameters()],
@@ -78,30 +79,48 @@ class Trainer:
             DivergenceError: a loss or a gradient is not finite.
         """
         recipe, at = self.recipe, self.steps_done / self.config.steps
-        decay = cosine_decay(at, recipe.decay_from, recipe.decay_to)
-        _set_learning_rate(self.critic_optimizer, decay * recipe.critic_learning_rate)
-        warming_up = at < recipe.warm_up_in_use
-        if not warming_up and 0 <= (self.steps_done - 1) / self.config.steps < recipe.warm_up_in_use:
-            self._end_warm_up()
-        rate = (recipe.warm_up_learning_rate if warming_up else None) or recipe.generator_learning_rate
-        _set_learning_rate(self.generator_optimizer, decay * rate)
-        metrics = {} if warming_up else self._step_critic(at)
-        for _ in range(recipe.generator_steps):
-            metrics |= self._step_generator(at)
+        if self._enters(recipe.warm_up_in_use) or self._enters(recipe.calibrate_from_in_use):
+            self._adopt()
+        metrics = self._calibrate(at) if at >= recipe.calibrate_from_in_use else self._learn(at)
         self._update_averages()
         self.steps_done += 1
         return metrics
 
-    def _end_warm_up(self) -> None:
-        """The averages of the first stage are where the second starts."""
+    def _enters(self, begin: float) -> bool:
+        """Whether a stage begins with this step, at a share of the run that is not its start."""
+        return 0 <= (self.steps_done - 1) / self.config.steps < begin <= self.steps_done / self.config.steps
+
+    def _adopt(self) -> None:
+        """The averages of one stage are where the next one starts."""
         self.generator.load_state_dict(self.average_generator.state_dict())
         for critic in (self.critic, self.average_critic):
-            self.task.end_warm_up(critic, self.generator)
+            self.task.adopt(critic, self.generator)
 
-    def _step_critic(self, at: float) -> dict[str, float]:
+    def _learn(self, at: float) -> dict[str, float]:
+        recipe, warming_up = self.recipe, at < self.recipe.warm_up_in_use
+        decay = cosine_decay(at, recipe.decay_from, recipe.decay_to)
+        _set_learning_rate(self.critic_optimizer, decay * recipe.critic_learning_rate)
+        rate = (recipe.warm_up_learning_rate if warming_up else None) or recipe.generator_learning_rate
+        _set_learning_rate(self.generator_optimizer, decay * rate)
+        metrics = {} if warming_up else self._step_critic(self.objective, self._function, at)
+        for _ in range(recipe.generator_steps):
+            metrics |= self._step_generator(at)
+        return metrics
+
+    def _calibrate(self, at: float) -> dict[str, float]:
+        recipe = self.recipe
+        if self.calibration.ess_fraction < recipe.calibration_ess:
+            return {"ess_fraction": self.calibration.ess_fraction}
+        decay = cosine_decay(at, recipe.calibrate_from, recipe.decay_to)
+        _set_learning_rate(self.critic_optimizer, decay * recipe.calibration_learning_rate)
+        return self._step_critic(self.calibration, self.task.discriminate, at)
+
+    def _step_critic(
+        self, objective: Objective | CalibrationObjective, function: Critic, at: float
+    ) -> dict[str, float]:
         recipe = self.recipe
         x = self.task.data(self.world.share(recipe.batch_size, "batch_size"), at)
-        loss, metrics = self.objective.critic_loss(self._evaluate, x, at)
+        loss, metrics = objective.critic_loss(self._in_parts(function), x, at)
         if recipe.gradient_penalty and self.steps_done % recipe.penalty_interval == 0:
             squared = self.world.gather(self.task.squared_gradient(x)).mean()
             loss = loss + 0.5 * recipe.gradient_penalty * recipe.penalty_interval * squared
@@ -111,13 +130,13 @@ class Trainer:
 
     def _step_generator(self, at: float) -> dict[str, float]:
         self.critic.requires_grad_(False)
-        loss, metrics = self.objective.generator_loss(self._evaluate, at)
+        loss, metrics = self.objective.generator_loss(self._in_parts(self._function), at)
         self._descend(self.generator_optimizer, self.generator, loss, "generator")
         self.critic.requires_grad_(True)
         return metrics
 
-    def _evaluate(self, x: Tensor) -> Tensor:
-        return in_micro_batches(self._function, x, self.recipe.micro_batch)
+    def _in_parts(self, function: Critic) -> Critic:
+        return lambda x: in_micro_batches(function, x, self.recipe.micro_batch)
 
     def _descend(self, optimizer: Optimizer, clipped: nn.Module, loss: Tensor, name: str) -> None:
         optimizer.zero_grad()
@@ -132,8 +151,11 @@ class Trainer:
 
     @torch.no_grad()
     def _update_averages(self) -> None:
-        # Young averages forget faster, so that the initial weights do not linger.
-        decay = min(self.recipe.ema, (self.steps_done + 1) / (self.steps_done + 10))
+        # Young averages forget faster, so that the weights at the start of a stage do not linger.
+        recipe, at = self.recipe, self.steps_done / self.config.steps
+        stage = max(s for s in (0.0, recipe.warm_up_in_use, recipe.calibrate_from_in_use) if s <= at)
+        age = self.steps_done - stage * self.config.steps
+        decay = min(recipe.ema, (age + 1) / (age + 10))
         self.world.average_buffers(self.generator)
         for average, network in (
             (self.average_critic, self.critic),
@@ -150,6 +172,7 @@ class Trainer:
         return {
             "steps_done": self.steps_done,
             "log_normalizer": self.objective.log_normalizer,
+            "calibration_ess": self.calibration.ess_fraction,
             "random": self.world.gather_objects(random_state(self.task.device)),
             **{name: part.state_dict() for name, part in self._parts()},
         }
@@ -157,6 +180,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from where `state_dict` was taken, bit for bit, on the same number of processes."""
         self.steps_done, self.objective.log_normalizer = state["steps_done"], state["log_normalizer"]
+        self.calibration.ess_fraction = state["calibration_ess"]
         for name, part in self._parts():
             part.load_state_dict(state[name])
         set_random_state(state["random"][self.world.rank])
