@@ -1,6 +1,7 @@
 """The command line in the plane: what it writes and prints, and how it refuses what it cannot do."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -163,6 +164,7 @@ def test_resume_of_a_finished_run_changes_nothing(ring_run, capsys):
         (["ring", "--out", "{new}", "--seed", str(2**64)], "--seed: want a number from 0 to"),
         (["ring", "--out", "{new}", "--seed", "-1"], "--seed: want a number from 0 to"),
         (["ring", "--out", "{new}", "--steps", "1", "--minutes", "1"], "--steps and --minutes: give one"),
+        (["ring", "--out", "{new}", "--strict"], "--strict: is about pictures"),
         (["ring", "--out", "{run}"], "is not empty"),
         (["ring", "--out", "{file}"], "cannot be used as a folder"),
         (["ring", "--out", "{file}/below"], "cannot be used as a folder"),
@@ -251,6 +253,22 @@ def test_commands_for_images_refuse_a_run_on_points(ring_run, tmp_path, refuse):
         assert "is a run on points in the plane" in refuse(command, ring_run, "--out", tmp_path / "x.png")
     assert "are for images" in refuse("evaluate", ring_run, "--features", "classifier")
     assert "are for images" in refuse("evaluate", ring_run, "--ood", tmp_path)
+    assert "are for images" in refuse("evaluate", ring_run, "--samples", 200)
+
+
+def test_version(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"led-fast {__version__}\n"
+
+
+def test_score_refuses_a_run_without_log_normalizer(ring_run, tmp_path, refuse):
+    folder = tmp_path / "run"
+    shutil.copytree(ring_run, folder)
+    state = load_state(folder / "model.safetensors", "model")
+    state["model"]["log_normalizer"].fill_(float("nan"))
+    save_state(folder / "model.safetensors", "model", state)
+    write_rows(tmp_path / "points.csv", torch.zeros(3, 2))
+    assert "log α could not be estimated" in refuse("score", folder, tmp_path / "points.csv")
 
 
 def rewrite_config(path, kind, change):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
+from led_fast import __version__
 from led_fast.cli.evaluate import evaluate_command
 from led_fast.cli.interpolate import interpolate_command
 from led_fast.cli.refine import refine_command
@@ -36,11 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 where training diverged, or another process of it died; 2 for bad input; 128 + n
         where signal n stopped it.
     """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments == ["--version"]:
+        print(f"led-fast {__version__}")
+        return 0
     try:
         return tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="led-fast",
-            description="Learn a normalised density, and a sampler of it, from points or images.",
+            description="Learn a normalised density, and a sampler of it, from points or images. "
+            "led-fast --version tells the version.",
             args=arguments,
             config=(FlagCreatePairsOff,),
         )

@@ -37,6 +37,8 @@ def open_target(target: str, data: str | None, preset: str | None, strict: bool)
         return _open_images(data, target, strict), target
     if data is not None:
         raise InputError(f"--data: goes with an image preset ({', '.join(IMAGE_PRESETS)}), not with {target}")
+    if strict:
+        raise InputError(f"--strict: is about pictures that cannot be used; {target} has none")
     if preset is not None and preset not in PRESETS:
         raise InputError(f"--preset: want one of {', '.join(PRESETS)}, got {preset!r}")
     if Path(target).is_dir():

@@ -14,13 +14,14 @@ from led_fast.errors import InputError
 from led_fast.evaluation import open_features
 from led_fast.training import RunDirectory, image_device, load_model
 
-_FEWEST_SAMPLES = 100
+_SAMPLES, _FEWEST_SAMPLES = 10_000, 100
 
 Features = Annotated[str | None, arg(metavar="classifier|FILE", help_behavior_hint="(default: none)")]
+Samples = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 10000)")]
 Outliers = Annotated[tuple[Path, ...], arg(metavar="DIR", help_behavior_hint="")]
 
 
-def evaluate_command(run: Run, features: Features = None, ood: Outliers = (), samples: int = 10_000) -> int:
+def evaluate_command(run: Run, features: Features = None, ood: Outliers = (), samples: Samples = None) -> int:
     """Measure a trained density, and write report.json and a picture.
 
     led-fast evaluate runs/ring
@@ -41,11 +42,14 @@ def evaluate_command(run: Run, features: Features = None, ood: Outliers = (), sa
     trained = load_model(folder)
     source = open_data(trained.config)
     if not isinstance(source, ImageSource):
-        if features is not None or ood:
-            raise InputError(f"{run}: is a run on points in the plane; --features and --ood are for images")
+        if features is not None or ood or samples is not None:
+            raise InputError(
+                f"{run}: is a run on points in the plane; --features, --ood and --samples are for images"
+            )
         check_density(run, trained.config)
         write_plane_report(folder, trained, source, Console())
         return 0
+    samples = _SAMPLES if samples is None else samples
     if samples < _FEWEST_SAMPLES:
         raise InputError(f"--samples: want at least {_FEWEST_SAMPLES}, got {samples}")
     if ood:

@@ -44,6 +44,8 @@ def score_command(
     folder = RunDirectory.open(run)
     model, config, _ = load_model(folder)
     check_density(run, config)
+    if model.log_normalizer.isnan():
+        raise InputError(f"{run}: its log α could not be estimated, so that it has no densities to score by")
     if config.is_image:
         _score_images(model, config, data, out)
         warn(doubt_about(folder))
