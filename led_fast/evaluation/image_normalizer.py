@@ -115,13 +115,13 @@ def estimate_image_normalizer(
     pixels = pixel_proposal(source.sample(_FITTED)).to(next(model.parameters()).device)
     batches = max(MIN_BATCHES, -(-samples // IMAGES_AT_A_TIME))
     tilted = model.critic.tilted if isinstance(model.critic, ImageCritic) else None
+
+    def by(flow: OneWayFlow) -> NormalizerEstimate:
+        return estimate_log_normalizer(model.critic, StoredImages(flow), samples, batches)
+
     with eval_mode(model):
-        by_generator, by_base, by_pixels = (
-            None
-            if flow is None
-            else estimate_log_normalizer(model.critic, StoredImages(flow), samples, batches)
-            for flow in (model.generator, tilted, pixels)
-        )
+        by_generator, by_pixels = by(model.generator), by(pixels)
+        by_base = None if tilted is None else by(tilted)
     annealed = None
     if temperatures:
         with contextlib.suppress(AnnealingError):  # the critic's density was not reached
