@@ -13,8 +13,14 @@
 namespace led::circulant_logdet {
 namespace {
 
-constexpr int64_t kGroupsPerGradient = 4;  // SIMD groups of frequencies whose gradients are added up in one piece
+constexpr int64_t kGroupsPerGradient = 4;  // most SIMD groups of frequencies whose gradients one piece adds up
+constexpr int64_t kGradientPieces = 2;     // their number is a multiple, which threads share evenly
 constexpr int64_t kFoldOnce = 1 << 14;     // matrices of more entries fold their taps for every group, to save memory
+
+int64_t gradient_pieces(int64_t groups) {
+  constexpr int64_t together = kGroupsPerGradient * kGradientPieces;
+  return std::min(groups, (groups + together - 1) / together * kGradientPieces);
+}
 
 // What one thread works in: a view of size(problem) Reals, aligned to 64 bytes.
 template <class S> struct Workspace {
@@ -106,7 +112,7 @@ template <class S> class Computation {
  private:
   void compute_piece(int64_t b, int64_t piece, Workspace<S>& workspace, Workspace<Tail>& tail) {
     Real<S>* gradient = gradient_ ? &partial_[(b * pieces_ + piece) * partial_size_] : nullptr;
-    const int64_t first = piece * groups_per_piece_, last = std::min(first + groups_per_piece_, groups_);
+    const int64_t first = piece * groups_ / pieces_, last = (piece + 1) * groups_ / pieces_;
     if (!finite_[b]) {
       constexpr Real<S> nan = std::numeric_limits<Real<S>>::quiet_NaN();
       std::fill(&sums_[b * groups_ + first], &sums_[b * groups_] + last, nan);
@@ -154,8 +160,7 @@ template <class S> class Computation {
   Real<S>* const logdet_;
   Real<S>* const gradient_;
   const int64_t groups_ = (p_.grid.frequencies() + S::lanes - 1) / S::lanes;
-  const int64_t groups_per_piece_ = gradient_ ? kGroupsPerGradient : 1;
-  const int64_t pieces_ = (groups_ + groups_per_piece_ - 1) / groups_per_piece_;
+  const int64_t pieces_ = gradient_ ? gradient_pieces(groups_) : groups_;
   const int64_t padded_ = whole_vectors<S>(p_.entries());
   const int64_t partial_size_ = padded_ * p_.taps.count();
   std::vector<Real<S>> folded_;
