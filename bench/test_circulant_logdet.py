@@ -1,12 +1,11 @@
 """The circulant log-determinant against PyTorch's half- and full-spectrum compositions and sgemm."""
 
-import ctypes
 import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import torch
+from memory import needs_counters, peak_memory
 
 import led_fast
 from led_fast import reference
@@ -104,29 +103,7 @@ def test_two_threads(compare, channels, direction) -> None:
         torch.set_num_threads(before)
 
 
-def peak_memory(run: Callable[[], object]) -> int:
-    """Bytes by which the process's resident set (on a GPU: the allocator) grows above its size before."""
-    if CUDA:
-        run()
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return torch.cuda.max_memory_allocated() - before
-    run()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = resident("VmRSS")
-    run()
-    return resident("VmHWM") - before
-
-
-def resident(counter: str) -> int:
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.split(f"{counter}:")[1].split()[0])
-
-
-@pytest.mark.skipif(not CUDA and not Path("/proc/self/clear_refs").exists(), reason="needs Linux's counters")
+@needs_counters
 @pytest.mark.parametrize("threads", [1], indirect=True)
 @pytest.mark.parametrize("direction", ["forward", "forward+backward"])
 @pytest.mark.parametrize(
