@@ -231,6 +231,17 @@ def test_annealing_starts_from_the_generator():
     assert normalizer.annealed.ess_fraction > 0.5 > normalizer.pixels.ess_fraction
 
 
+class FlowDensity(nn.Module):
+    """A flow's density as a critic."""
+
+    def __init__(self, flow):
+        super().__init__()
+        self.flow, self.unused = flow, nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return flow_log_prob(self.flow, x)
+
+
 def test_images_that_float32_rounds_have_the_density_of_what_is_stored():
     torch.manual_seed(0)
     white = OneWayFlow(DiagonalNormal(torch.full(SHAPE, 13.0), 2.0), [Sigmoid()])
@@ -238,6 +249,11 @@ def test_images_that_float32_rounds_have_the_density_of_what_is_stored():
     assert (flow_log_prob(white, y) - log_q).abs().max() > 1
     y, log_q = StoredImages(white).rsample(500)
     assert torch.equal(flow_log_prob(white, y), log_q)
+    model = DensityModel(FlowDensity(white), white)
+    normalizer = estimate_image_normalizer(model, exact_source(), samples=400, temperatures=0)
+    assert normalizer.generator.ess_fraction == pytest.approx(1, abs=1e-4)
+    report = evaluate_quickly(model, exact_source(), samples=400)
+    assert report.report["kl_generator_model"] == pytest.approx(0, abs=1e-3)
     sliced = OneWayFlow(StandardNormal(2, 4, 4), [Slice(2, 1, GaussianConditional())])
     assert StoredImages(sliced).rsample(5)[1].isfinite().all()
 

@@ -25,6 +25,7 @@ from led_fast.flows import (
     flow_log_prob,
     inverse,
 )
+from led_fast.flows.inverse import logit
 from led_fast.models import image_generator
 from led_fast.nn import CircularConv2d
 
@@ -139,6 +140,25 @@ def test_black_pixels_keep_their_density():
 def test_edges_of_the_box_stay_finite():
     t, ladj = inverse(Sigmoid(), torch.tensor([[0.0, 1.0]]))
     assert t.isfinite().all() and ladj.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_logit_has_all_digits_at_both_ends(dtype):
+    torch.set_default_dtype(torch.float32)
+    x = torch.tensor(
+        [1e-19, 1e-12, 2**-32, 1e-3, 0.5, 0.9, 1 - 2**-20, 1 - 2**-24], dtype=dtype, requires_grad=True
+    )
+    exact = x.detach().double()
+    torch.testing.assert_close(logit(x).double(), exact.log() - (-exact).log1p(), rtol=1e-6, atol=1e-6)
+    (slope,) = torch.autograd.grad(logit(x).sum(), x)
+    torch.testing.assert_close(slope.double(), 1 / (exact * (1 - exact)), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_logit_is_finite_at_both_ends(dtype):
+    x = torch.tensor([0.0, 1.0], dtype=dtype, requires_grad=True)
+    assert logit(x).isfinite().all()
+    assert torch.autograd.grad(logit(x).sum(), x)[0].isfinite().all()
 
 
 def test_a_slice_cannot_be_inverted():

@@ -1,6 +1,7 @@
 """led-fast reproduce table2 on 8x8 blobs, in a few steps."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import matplotlib.image
@@ -11,7 +12,7 @@ import torch
 from led_fast.cli import main
 from led_fast.evaluation import FeatureNetwork, estimate_image_normalizer
 from led_fast.reproduce import table2
-from led_fast.training import Trainer, image
+from led_fast.training import TrainConfig, Trainer, image
 
 
 @pytest.fixture
@@ -52,8 +53,8 @@ def test_quick_run_of_every_method(data, tmp_path, few, monkeypatch):
     assert matplotlib.image.imread(out / "table2.png")[..., :3].std() > 0.05
     cells = json.loads((out / "table2.json").read_text())["cells"]
     result = cells["led-64-0"]["result"]
-    assert result["validation"].keys() == {"6", "7", "8"}
-    assert result["selected_step"] == min((6, 7, 8), key=lambda step: result["validation"][str(step)])
+    assert result["validation"].keys() == {"7", "8"}
+    assert result["selected_step"] == min((7, 8), key=lambda step: result["validation"][str(step)])
     assert result["bits_per_dim_generator"] is not None and "bits_per_dim" not in cells["gan-0"]["result"]
     monkeypatch.setattr(Trainer, "step", lambda _: pytest.fail("a training step was taken"))
     assert main(command) == 0  # nothing is done twice
@@ -97,3 +98,13 @@ def test_refused(data, tmp_path, capsys, options, message):
         == 2
     )
     assert message in capsys.readouterr().err
+
+
+def test_only_a_model_whose_critic_has_learned_and_is_not_being_calibrated_may_be_selected(data):
+    source = table2.open_images(data)
+    config = TrainConfig.from_preset(str(data), source.fingerprint, "tiny")
+    for steps in range(5, 120):  # the first critic step is the first that is taken at 70 % or more
+        first = next(s for s in range(steps) if s / steps >= 0.7)
+        found = table2._moments(replace(config, steps=steps))
+        assert all(first < step < 0.9 * steps for step in found)
+    assert table2._moments(replace(config, steps=100)) == [80]

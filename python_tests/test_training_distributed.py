@@ -21,7 +21,7 @@ from led_fast.flows import ScoredSample
 from led_fast.models import toy_critic
 from led_fast.training import World, join_world
 from led_fast.training.checkpoint import load_state
-from led_fast.training.objective import OBJECTIVES
+from led_fast.training.objective import OBJECTIVES, CalibrationObjective
 from led_fast.training.recipe import Recipe
 from led_fast.training.run import RunDirectory
 
@@ -29,9 +29,13 @@ SIZE = 2
 PROCESSES = multiprocessing.get_context("forkserver")  # imports once, for all that it starts
 PROCESSES.set_forkserver_preload(["led_fast.cli", "torch._dynamo"])  # the latter is what Adam imports
 RECIPES = {
-    "one integral": Recipe(batch_size=8, integral_samples=24, generator_batch=16, max_weight=2.0),
-    "several integrals": Recipe(batch_size=8, integral_samples=4, integrals=6, generator_batch=16),
-    "gan": Recipe(objective="gan", batch_size=8, generator_batch=16),
+    "one integral": Recipe(
+        batch_size=8, integral_samples=24, generator_batch=16, max_weight=2.0, calibration_samples=24
+    ),
+    "several integrals": Recipe(
+        batch_size=8, integral_samples=4, integrals=6, generator_batch=16, calibration_samples=24
+    ),
+    "gan": Recipe(objective="gan", batch_size=8, generator_batch=16, calibration_samples=24),
 }
 
 
@@ -103,6 +107,7 @@ def losses_and_gradients(world, recipe):
     for name, (loss, metrics) in (
         ("critic", objective.critic_loss(task.critic, x, 0.0)),
         ("generator", objective.generator_loss(task.critic, 0.0)),
+        ("calibration", CalibrationObjective(task, recipe, world).critic_loss(task.critic, x, 0.0)),
     ):
         for parameter in parameters:
             parameter.grad = None
@@ -133,7 +138,7 @@ def by_two(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("part", ["critic", "generator"])
+@pytest.mark.parametrize("part", ["critic", "generator", "calibration"])
 def test_two_processes_have_the_gradient_of_the_joint_batch(by_two, name, part):
     loss, metrics, gradients = losses_and_gradients(World(), RECIPES[name])[part]
     assert sum(gradient is not None for gradient in gradients) > 2

@@ -69,10 +69,10 @@ def train_command(
 
     torchrun --nproc-per-node 2 -m led_fast train mnist32 --data MNIST --out runs/mnist
 
-    On images, unless the preset is paper_…, the generator first learns alone, by maximum likelihood of the data, for
-    70 % of the steps. Then the critic tilts the density that it has learned, and the generator follows, until 90 %.
-    Last, the critic tilts the generator as it is now, no more than log α can be estimated for. The paper does none of
-    this but the middle.
+    On images, unless the preset is paper_… or the objective gan, the generator first learns alone, by maximum
+    likelihood of the data, for 70 % of the steps. Then the critic tilts the density that it has learned, and the
+    generator follows, until 90 %. Last, the critic tilts the generator as it is now, no more than log α can be
+    estimated for. The paper has no such stages.
 
     Ctrl-C, or a crash, loses at most the steps since the last checkpoint; --resume goes on bit for bit.
 

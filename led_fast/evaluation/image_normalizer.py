@@ -1,4 +1,4 @@
-"""Log α of a critic of images, by estimates that do not share their blind spots."""
+"""Log α of a critic of images, by several estimates, some of which do not share their blind spots."""
 
 import contextlib
 import math
@@ -44,7 +44,8 @@ class ImageNormalizer:
 
     Attributes:
         generator: by importance sampling from the generator.
-        base: by importance sampling from the density that the critic tilts; None where it tilts none.
+        base: by importance sampling from the density that the critic tilts; None where it tilts none. After a
+            calibration that density is the generator's, and the two estimates are one kind twice.
         pixels: by importance sampling from independent pixels, see `pixel_proposal`.
         annealed: by annealed importance sampling, see `estimate_image_normalizer`; None where it was not asked for
             or did not reach the critic's density.
@@ -125,9 +126,9 @@ def estimate_image_normalizer(
     annealed = None
     if temperatures:
         with contextlib.suppress(AnnealingError):  # the critic's density was not reached
-            base = latent_bijection(model.generator) or pixels
+            start = latent_bijection(model.generator) or pixels
             annealed = annealed_log_normalizer(
-                model.critic, base, temperatures=temperatures, chains=chains
+                model.critic, start, temperatures=temperatures, chains=chains
             ).forward
     return ImageNormalizer(by_generator, by_base, by_pixels, annealed)
 

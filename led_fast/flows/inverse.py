@@ -47,13 +47,14 @@ def flow_log_prob(flow: OneWayFlow, y: Tensor) -> Tensor:
 
 
 def logit(x: Tensor) -> Tensor:
-    """`log x / (1 - x)`, finite in all of [0, 1]; differentiable.
+    """`log(x / (1 - x))`, finite in all of [0, 1]; differentiable.
 
-    Floating-point numbers are dense at 0, but near 1 lie some 1e-7 apart. So the two ends are not alike: a bound
-    that suits 1 would cut off at 0 what the black pixels of dequantised images, and of a generator of them, take
-    values in.
+    Floating-point numbers are dense at 0, but those of float32 lie 6e-8 apart at 1. So the two ends are not alike:
+    a bound that suits 1 would cut off at 0 what the black pixels of dequantised images, and of a generator of
+    them, take values in.
     """
-    return x.clamp(min=_LEAST).log() - (1 - x).clamp(min=0.5 * torch.finfo(x.dtype).eps).log()
+    precision = torch.finfo(x.dtype)
+    return x.clamp(min=max(_LEAST, precision.tiny)).log() - (1 - x).clamp(min=0.5 * precision.eps).log()
 
 
 @singledispatch

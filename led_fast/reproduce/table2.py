@@ -175,10 +175,10 @@ def _moments(config: TrainConfig) -> list[int]:
     Of LED, those at which the critic has begun to learn; while it is calibrated, the generator, by whose samples
     one selects, is the last one already.
     """
-    recipe = config.recipe
-    begun = recipe.warm_up_in_use * config.steps if recipe.warm_up_in_use < 1 else 0
+    warm_up, calibration = config.recipe.warm_up_in_use, config.recipe.calibrate_from_in_use
+    begin = warm_up if warm_up < 1 else 0.0
     steps = {round(share * config.steps) for share in _MOMENTS}
-    return sorted(step for step in steps if begun < step < recipe.calibrate_from_in_use * config.steps)
+    return sorted(s for s in steps if begin <= (s - 1) / config.steps and s / config.steps < calibration)
 
 
 def _keep(folder: Path, moments: Sequence[int], trainer: Trainer) -> None:

@@ -43,6 +43,7 @@ class ImageTask:
         self.critic: nn.Module = self._critic
         self.generator = generator.to(self.device)
         self.balance: nn.Module | None = None
+        self.tilts = critic.tilted is not None
         self._generator_batch = generator_batch
         self._drawn: ScoredSample | None = None
 
@@ -99,8 +100,8 @@ class ImageTask:
         """The density of images; its log-normaliser is the best of several estimates, which `evaluate` repeats."""
         model = DensityModel(critic, generator)
         if self.recipe.objective == "led":
-            # Samples of what it tilts do; else annealing helps, which takes a minute.
-            quick = {"temperatures": 0} if self._critic.tilted is not None else {}
+            # Samples of what it tilts do, until a report sets annealing beside them; else that minute is needed here.
+            quick = {"temperatures": 0} if self.tilts else {}
             normalizer = estimate_image_normalizer(model, self.source, _NORMALIZER_SAMPLES, **quick)
             model.set_log_normalizer(normalizer.best.value)
         return model

@@ -115,7 +115,8 @@ class CalibrationObjective:
         at_data, at_samples = net(torch.cat([x, y])).split([len(x), len(y)])
         at_data, at_samples = map(self.world.gather, (at_data, at_samples))
         loss = critic_loss(at_data, at_samples, torch.zeros_like(at_samples))
-        ess_fraction = effective_sample_size(at_samples.detach()) / len(at_samples)
+        # Agreed upon, since it decides whether all processes take the next step.
+        ess_fraction = self.world.agree(effective_sample_size(at_samples.detach()) / len(at_samples))
         self.ess_fraction = _MOMENTUM * self.ess_fraction + (1 - _MOMENTUM) * ess_fraction
         return loss, {"critic_loss": loss.item(), "ess_fraction": ess_fraction}
 

@@ -42,6 +42,7 @@ class PlaneTask:
         critic, self.generator = plane_networks(config)
         self.critic: nn.Module = critic
         self._classifier = critic.net
+        self.tilts = False
         self.balance: nn.Module | None = toy_balance()
         self.spacing = max(typical_spacing(self._draw(recipe.blurred_points)), _SMALLEST_SPACING)
         self.widths = torch.logspace(math.log10(self.spacing), 0, recipe.blur_widths)

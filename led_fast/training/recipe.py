@@ -29,8 +29,9 @@ class Recipe:
         generator_learning_rate: of Adam, before decay.
         betas: of Adam.
         critic_betas: of the critic's Adam, where they differ.
-        decay_from: share of the run after which both rates follow a half cosine.
-        decay_to: what is left of the rates at the end.
+        decay_from: share of the run after which both rates follow a half cosine to its end, of which a calibration
+            cuts off the last part.
+        decay_to: what would be left of the rates at the end.
         gradient_clip: largest norm of either network's gradient.
         gradient_penalty: weight γ of γ/2 ‖∇f‖² at the data (R1).
         penalty_interval: it is taken at every so many steps, that many times as heavy.

@@ -29,12 +29,14 @@ class Task(Protocol):
         critic: f, (B, ...) -> (B,).
         generator: onto the same space.
         balance: a network of the proposals that learns along with the critic, None where there is none.
+        tilts: whether the critic tilts the density of a generator, which it adopts.
     """
 
     device: torch.device
     critic: nn.Module
     generator: OneWayFlow
     balance: nn.Module | None
+    tilts: bool
 
     def discriminate(self, x: Tensor) -> Tensor:
         """The critic's network as the classifier of a plain GAN, without tail or support: (B, ...) -> (B,)."""

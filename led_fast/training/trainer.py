@@ -41,6 +41,9 @@ class Trainer:
         config: of the run.
         source: its data.
         world: the processes that take part.
+
+    Raises:
+        ValueError: the recipe calibrates a critic that tilts no generator.
     """
 
     def __init__(self, config: TrainConfig, source: Source, world: World | None = None) -> None:
@@ -48,6 +51,10 @@ class Trainer:
         recipe = config.recipe
         self.config, self.recipe, self.source, self.world = config, recipe, source, world or World()
         self.task = make_task(config, source, self.world)
+        if recipe.calibrate_from_in_use < 1 and not self.task.tilts:
+            raise ValueError(
+                "Trainer: a recipe with calibrate_from < 1 wants a critic that tilts a generator"
+            )
         self.critic, self.generator, self.balance = self.task.critic, self.task.generator, self.task.balance
         self._function = self.task.discriminate if recipe.objective == "gan" else self.critic
         self.objective: Objective = OBJECTIVES[recipe.objective](self.task, recipe, self.world)
@@ -91,7 +98,7 @@ class Trainer:
         return 0 <= (self.steps_done - 1) / self.config.steps < begin <= self.steps_done / self.config.steps
 
     def _adopt(self) -> None:
-        """The averages of one stage are where the next one starts."""
+        """The generator goes on from its average; the critic's net, zero at first, is to tilt that one."""
         self.generator.load_state_dict(self.average_generator.state_dict())
         for critic in (self.critic, self.average_critic):
             self.task.adopt(critic, self.generator)
@@ -110,7 +117,7 @@ class Trainer:
     def _calibrate(self, at: float) -> dict[str, float]:
         recipe = self.recipe
         if self.calibration.ess_fraction < recipe.calibration_ess:
-            return {"ess_fraction": self.calibration.ess_fraction}
+            return {}
         decay = cosine_decay(at, recipe.calibrate_from, recipe.decay_to)
         _set_learning_rate(self.critic_optimizer, decay * recipe.calibration_learning_rate)
         return self._step_critic(self.calibration, self.task.discriminate, at)
