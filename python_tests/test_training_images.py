@@ -101,9 +101,9 @@ def test_calibration_is_the_likelihood_by_one_large_integral(source):
 
 
 def test_averages_begin_anew_with_a_stage(source):
-    trainer = trainer_of(source, steps=400, warm_up=0.5, calibrate_from=0.75, ema=0.9999)
+    trainer = trainer_of(source, steps=40_000, warm_up=0.5, calibrate_from=0.75, ema=0.9999)
     head = "net.net.2.weight"
-    for start in (200, 300):
+    for start in (20_000, 30_000):
         trainer.steps_done = start
         for _ in range(30):
             trainer.step()
