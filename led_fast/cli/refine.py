@@ -19,7 +19,7 @@ def refine_command(
     n: Annotated[int, arg(aliases=["-n"])] = 16,
     nearest: float = 1.5,
     farthest: float = 4.0,
-    steps: int = 100,
+    steps: int = 20,
     seed: int = 0,
 ) -> int:
     """Move latent values that are far from the mean uphill in the critic's value of their images.
@@ -32,7 +32,7 @@ def refine_command(
         n: how many images.
         nearest: how far from the mean the first latent value is; 1 is as far as those of typical samples.
         farthest: how far away the last one is.
-        steps: of the ascent.
+        steps: of the ascent. A few clean an image; many lose it, for the densest images are nearly blank.
         seed: of the latent values.
     """
     for option, value in (("-n", n), ("--steps", steps), ("--nearest", nearest)):

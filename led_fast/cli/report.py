@@ -22,7 +22,7 @@ from led_fast.figures import density_figure, grid_figure, sorted_figure
 from led_fast.training import RunDirectory, Source, TrainedModel, image_device, load_model
 from led_fast.training.run import write_json
 
-_FIRST_SAMPLES = 2000  # of images, in the report at the end of training
+_FIRST_SAMPLES = 5000  # of images, in the report at the end of training
 _SHOWN = 100
 
 

@@ -16,7 +16,7 @@ from led_fast.training.config import TrainConfig
 from led_fast.training.model import image_networks
 
 _STANDARDIZED_BY = 5000  # images
-_NORMALIZER_SAMPLES = 2000
+_NORMALIZER_SAMPLES = 5000
 _PREVIEW_SAMPLES = 64
 
 
