@@ -134,7 +134,8 @@ def test_is_computed_anew_after_every_way_to_change_the_weight(count):
         now = x.to(layer.weight.dtype)
         with torch.no_grad():
             kept = layer(now)[1]
-        assert torch.equal(kept, layer(now)[1].detach()), change
+        # With a gradient other pivots are chosen, which may change the last digits.
+        torch.testing.assert_close(kept, layer(now)[1].detach(), msg=str(change))
 
 
 def test_kept_value_of_inference_mode_can_be_trained_with(count):
