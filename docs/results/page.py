@@ -42,9 +42,9 @@ right at every moment, and 256 are hardly better.
 Note k̂ = 0.31 in the row that is 17 nats off: the weights alone cannot see what the proposal misses. So every report of
 ours sets other, independent estimates beside the first.""",
     "figure8": """\
-One normal as base instead of the default's mixture, so that all separating of the modes is the layers' work; 1,500 steps,
-one seed. Depth matters and width does not: one block leaves out four or five modes at any width, two blocks and four
-reach all 25, and the bridges between them thin out.""",
+One normal as base instead of the default's mixture, so that all separating of the modes is the layers' work; 1,500
+steps, one seed. Depth matters and width does not: one block leaves out four or five modes at any width, two blocks and
+four reach all 25, and the bridges between them thin out.""",
     "ablations": """\
 A quarter of the default's steps and one seed, so only large gaps mean anything, and the generator is not sharp yet.
 
