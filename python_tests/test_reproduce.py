@@ -6,6 +6,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import matplotlib.image
+import numpy as np
 import pytest
 import torch
 
@@ -13,13 +14,13 @@ from led_fast import reproduce
 from led_fast.cli import main
 from led_fast.data import open_source
 from led_fast.density import DensityModel, quadrature_log_normalizer
-from led_fast.evaluation import normalizer
+from led_fast.evaluation import estimate_image_normalizer, normalizer
 from led_fast.flows import OneWayFlow, StandardNormal
 from led_fast.ops import reference_in_use
 from led_fast.reproduce import ablations, figure1, figure7, figure8, led, penalty, speed, table1
 from led_fast.reproduce.cell import Cell, Finished
 from led_fast.reproduce.text import markdown_table, spread
-from led_fast.training import Trainer
+from led_fast.training import Trainer, image
 
 
 @pytest.fixture
@@ -61,6 +62,20 @@ def test_every_experiment_in_a_few_steps(tmp_path, few, experiment):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*/result.json")}
     assert main(command) == 0  # nothing is done twice
     assert before and before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_the_penalty_on_images(tmp_path, few, monkeypatch):
+    monkeypatch.setattr(
+        image, "estimate_image_normalizer", partial(estimate_image_normalizer, temperatures=2, chains=40)
+    )
+    monkeypatch.setattr(image, "_NORMALIZER_SAMPLES", 40)
+    images = np.random.default_rng(0).integers(0, 256, (200, 32, 32), dtype=np.uint8)
+    np.save(tmp_path / "noise.npy", images)
+    cells = penalty.perpendicular_penalty(str(tmp_path / "noise.npy")).cells(1, True)
+    cell = next(cell for cell in cells if cell.name.startswith("penalty-images-direction"))
+    (tmp_path / "cell").mkdir()
+    result = cell.work(tmp_path / "cell", **cell.settings)
+    assert math.isfinite(result["noise_margin"]) and math.isfinite(result["shifted_margin"])
 
 
 def test_margins_of_a_density_that_is_known():

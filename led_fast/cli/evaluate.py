@@ -17,7 +17,7 @@ from led_fast.training import RunDirectory, image_device, load_model
 _SAMPLES, _FEWEST_SAMPLES = 10_000, 100
 
 Features = Annotated[str | None, arg(metavar="classifier|FILE", help_behavior_hint="(default: none)")]
-Samples = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 10000)")]
+Samples = Annotated[int | None, arg(metavar="INT", help_behavior_hint=f"(default: {_SAMPLES})")]
 Outliers = Annotated[tuple[Path, ...], arg(metavar="DIR", help_behavior_hint="")]
 
 

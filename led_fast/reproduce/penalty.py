@@ -58,6 +58,9 @@ def perpendicular_penalty(images: str | None = None) -> Experiment:
             if images is not None and fingerprint is not None:
                 steps = _QUICK_IMAGE_STEPS if quick else _IMAGE_STEPS
                 config = TrainConfig.from_preset(images, fingerprint, "mnist32", seed=seed, steps=steps)
+                config = replace(
+                    config, recipe=replace(config.recipe, calibrate_from=1.0)
+                )  # pixels are no generator
                 for kind in _PENALTIES["images"]:
                     critic = ImageCriticConfig(base="pixels", penalty=kind)
                     made.append(_cell("images", replace(config, critic=critic)))

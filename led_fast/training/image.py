@@ -84,7 +84,7 @@ class ImageTask:
     def adopt(self, critic: nn.Module, generator: OneWayFlow) -> None:
         """A critic that tilts a generator takes this one."""
         assert isinstance(critic, ImageCritic)
-        if critic.config.base == "generator":
+        if self.tilts:
             critic.adopt(generator)
 
     def monitor(self, generator: OneWayFlow) -> dict[str, Any]:

@@ -86,16 +86,17 @@ class Trainer:
             DivergenceError: a loss or a gradient is not finite.
         """
         recipe, at = self.recipe, self.steps_done / self.config.steps
-        if self._enters(recipe.warm_up_in_use) or self._enters(recipe.calibrate_from_in_use):
+        if self.steps_done and self._stage(self.steps_done) != self._stage(self.steps_done - 1):
             self._adopt()
         metrics = self._calibrate(at) if at >= recipe.calibrate_from_in_use else self._learn(at)
         self._update_averages()
         self.steps_done += 1
         return metrics
 
-    def _enters(self, begin: float) -> bool:
-        """Whether a stage begins with this step, at a share of the run that is not its start."""
-        return 0 <= (self.steps_done - 1) / self.config.steps < begin <= self.steps_done / self.config.steps
+    def _stage(self, step: int) -> float:
+        """The stage of a step, by the share of the run at which it begins."""
+        begins = 0.0, self.recipe.warm_up_in_use, self.recipe.calibrate_from_in_use
+        return max(begin for begin in begins if begin <= step / self.config.steps)
 
     def _adopt(self) -> None:
         """The generator goes on from its average; the critic's net, zero at first, is to tilt that one."""
@@ -159,10 +160,8 @@ class Trainer:
     @torch.no_grad()
     def _update_averages(self) -> None:
         # Young averages forget faster, so that the weights at the start of a stage do not linger.
-        recipe, at = self.recipe, self.steps_done / self.config.steps
-        stage = max(s for s in (0.0, recipe.warm_up_in_use, recipe.calibrate_from_in_use) if s <= at)
-        age = self.steps_done - stage * self.config.steps
-        decay = min(recipe.ema, (age + 1) / (age + 10))
+        age = self.steps_done - self._stage(self.steps_done) * self.config.steps
+        decay = min(self.recipe.ema, (age + 1) / (age + 10))
         self.world.average_buffers(self.generator)
         for average, network in (
             (self.average_critic, self.critic),
