@@ -185,10 +185,10 @@ def test_resume_is_exact(data, tmp_path, monkeypatch, tiny_run):
             raise KeyboardInterrupt
         return step(self)
 
-    arguments = ["train", "tiny", "--data", data / "blobs.npy", "--out", tmp_path / "run"]
+    arguments = ["train", "tiny", "--out", tmp_path / "run"]
     monkeypatch.setattr("led_fast.training.session.CHECKPOINT_EVERY", 5)
     monkeypatch.setattr(Trainer, "step", interrupted)
-    assert run(*arguments, "--steps", 12, "--seed", 1) == 130
+    assert run(*arguments, "--data", data / "blobs.npy", "--steps", 12, "--seed", 1) == 130
     monkeypatch.setattr(Trainer, "step", step)
     assert load_state(tmp_path / "run" / "checkpoint.safetensors", "checkpoint")["trainer"]["steps_done"] == 5
     assert run(*arguments, "--resume") == 0
@@ -237,7 +237,9 @@ def test_a_full_disk_keeps_the_last_checkpoint(data, tmp_path, monkeypatch, caps
             "--integral-samples: want",
         ),
         (["tiny", "--data", "{noise}", "--resume", "--out", "{run}"], "was started with data"),
-        (["mnist32", "--data", "{blobs}", "--resume", "--out", "{run}"], "mnist32 wants images of shape"),
+        (["mnist32", "--resume", "--out", "{run}"], "was started with preset tiny, not mnist32"),
+        (["ring", "--resume", "--out", "{run}"], "was started with data"),
+        (["tiny", "--preset", "paper", "--resume", "--out", "{run}"], "with preset tiny, not paper"),
         (
             ["tiny", "--data", "{blobs}", "--objective", "gan", "--resume", "--out", "{run}"],
             "objective led, not gan",

@@ -46,22 +46,17 @@ def open_target(target: str, data: str | None, preset: str | None, strict: bool)
     return open_source(target), preset or "default"
 
 
-def open_data(config: TrainConfig) -> Source:
+def open_data(config: TrainConfig, strict: bool = False) -> Source:
     """Opens the data of a run again; InputError where their content has changed."""
-    source = _open_images(config.data, config.preset) if config.is_image else open_source(config.data)
-    check_content(config, source)
+    source = _open_images(config.data, config.preset, strict) if config.is_image else open_source(config.data)
+    if source.fingerprint != config.data_fingerprint:
+        raise InputError(f"{config.data}: is no longer the data that the run was trained on")
     return source
 
 
 def open_images_for(config: TrainConfig, path: Path) -> ImageSource:
     """Opens other images for a run on images, of the same shape."""
     return _open_images(str(path), config.preset)
-
-
-def check_content(config: TrainConfig, source: Source) -> None:
-    """InputError where the data are no longer those that a run was trained on."""
-    if source.fingerprint != config.data_fingerprint:
-        raise InputError(f"{config.data}: is no longer the data that the run was trained on")
 
 
 def _open_images(path: str, preset: str, strict: bool = False) -> ImageSource:

@@ -1,6 +1,7 @@
 """led-fast train: from data to a density in a folder."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -10,7 +11,7 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from led_fast import __version__
-from led_fast.cli.data import check_content, name_skipped, open_target
+from led_fast.cli.data import name_skipped, open_data, open_target
 from led_fast.cli.options import check_seed
 from led_fast.cli.report import write_report
 from led_fast.data.images import ImageSource
@@ -65,7 +66,7 @@ def train_command(
 
     led-fast train mnist32 --data MNIST --minutes 45 --out runs/mnist
 
-    led-fast train ring --out runs/ring --resume
+    led-fast train mnist32 --out runs/mnist --resume
 
     torchrun --nproc-per-node 2 -m led_fast train mnist32 --data MNIST --out runs/mnist
 
@@ -92,7 +93,7 @@ def train_command(
         minutes: about how long to train, instead of steps; turned into steps once, before the first one.
         ops: fast: the kernels; reference: the same operators in plain PyTorch, to compare speed and results with.
         strict: stop at a picture that cannot be used, instead of skipping it.
-        resume: go on with the run in --out; other options are then those of that run.
+        resume: go on with the run in --out; data and options are then those of that run.
     """
     if steps is not None and minutes is not None:
         raise InputError("--steps and --minutes: give one of the two")
@@ -101,27 +102,36 @@ def train_command(
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"{option}: want a positive number, got {value}")
     check_seed(seed or 0)
-    source, name = open_target(target, data, preset, strict)
+    if resume:
+        asked = [
+            ("preset" if target in IMAGE_PRESETS else "data", target),
+            ("data", data),
+            ("preset", preset),
+            ("seed", seed),
+            ("steps", steps),
+            ("minutes", minutes),
+            ("ops", ops),
+            ("recipe.objective", objective),
+            ("recipe.integral_samples", integral_samples),
+        ]
+        config = _reopen(out, asked)
+        source = open_data(config, strict)
+    else:
+        source, name = open_target(target, data, preset, strict)
+        config = TrainConfig.from_preset(
+            source.name, source.fingerprint, name, seed or 0, steps, minutes, ops or "fast"
+        )
+        config = replace(config, recipe=_changed(config.recipe, objective, integral_samples))
     with join_world() as world:
         console = Console(quiet=world.rank > 0)
         if isinstance(source, ImageSource):
             name_skipped(source.problems, console)
-        if resume:
-            asked: dict[str, Any] = {"seed": seed, "steps": steps, "minutes": minutes, "ops": ops}
-            asked |= {"preset": name if preset or data else None}
-            asked |= {"recipe.objective": objective, "recipe.integral_samples": integral_samples}
-            run, config = _reopen(out, source, asked)
-            if run.model.is_file():
-                console.print(
-                    f"{out} is finished: {config.steps} steps. led-fast evaluate {out} reports on it."
-                )
-                return 0
-        else:
-            config = TrainConfig.from_preset(
-                source.name, source.fingerprint, name, seed or 0, steps, minutes, ops or "fast"
-            )
-            config = replace(config, recipe=_changed(config.recipe, objective, integral_samples))
-            run, config = _begin(out, config, source, world, console)
+        run = RunDirectory(out)
+        if not resume:
+            config = _begin(out, config, source, world, console)
+        elif run.model.is_file():
+            console.print(f"{out} is finished: {config.steps} steps. led-fast evaluate {out} reports on it.")
+            return 0
         train(run, config, source, console, world=world)
     if world.rank == 0:
         write_report(run, source, console)
@@ -138,9 +148,7 @@ def _changed(recipe: Recipe, objective: ObjectiveName | None, integral_samples: 
     return recipe
 
 
-def _begin(
-    out: Path, config: TrainConfig, source: Source, world: World, console: Console
-) -> tuple[RunDirectory, TrainConfig]:
+def _begin(out: Path, config: TrainConfig, source: Source, world: World, console: Console) -> TrainConfig:
     """Makes the folder of a new run, and turns minutes into steps."""
     first = world.rank == 0
     run = RunDirectory.create(out) if first else RunDirectory(out)
@@ -149,19 +157,18 @@ def _begin(
         console.print(f"{config.minutes:g} minutes are {config.steps} steps on this machine")
     if first:
         write_json(run.config, {"version": __version__, **config.to_json()})
-    return run, config
+    return config
 
 
-def _reopen(out: Path, source: Source, asked: dict[str, Any]) -> tuple[RunDirectory, TrainConfig]:
-    """Opens a run to go on with; InputError where an option that was given differs from the run's."""
+def _reopen(out: Path, asked: Sequence[tuple[str, Any]]) -> TrainConfig:
+    """The config of a run to go on with; InputError where an option that was given differs from the run's."""
     run = RunDirectory.open(out)
     content = read_json(run.config)
     content.pop("version", None)
     config = TrainConfig.from_json(content, str(run.config))
-    for name, value in {"data": source.name, **asked}.items():
+    for name, value in asked:
         was = attrgetter(name)(config)
         if value is not None and value != was:
             option = name.rpartition(".")[2].replace("_", "-")
             raise InputError(f"--resume: {out} was started with {option} {was}, not {value}")
-    check_content(config, source)
-    return run, config
+    return config
