@@ -12,7 +12,6 @@ from led_fast.evaluation import estimate_image_normalizer
 from led_fast.flows import flow_log_prob
 from led_fast.models import ImageCriticConfig
 from led_fast.training import IMAGE_RECIPES, TrainConfig, Trainer
-from led_fast.training.progress import ProgressDisplay
 
 
 @pytest.fixture(scope="module")
@@ -194,14 +193,3 @@ def test_bounded_memory_changes_no_gradient(source):
 
 def test_every_preset_has_a_recipe_that_its_generator_can_follow():
     assert all(recipe.likelihood_weight == 0 for name, recipe in IMAGE_RECIPES.items() if "paper" in name)
-
-
-def test_the_time_left_is_that_of_a_stage(capsys):
-    from rich.console import Console
-
-    display = ProgressDisplay("run", 0, 100, Console(), warm_up=50)
-    for step in (10, 50, 60):
-        display.update(step, {"critic_loss": 1.0})
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("of the warm-up") and lines[1].endswith("left unknown: a new stage")
-    assert "left 0:0" in lines[2] and "warm-up" not in lines[2]

@@ -1,5 +1,6 @@
 """What a person sees while a run trains: a live display on a terminal, plain lines elsewhere."""
 
+import math
 import time
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -16,6 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from led_fast.training.recipe import Recipe, Stage
+
 _PLAIN_LINES = 20  # over a whole run
 _SHOWN = {
     "generator's NLL {generator_nll:.1f}": "generator_nll",
@@ -29,20 +32,18 @@ _SHOWN = {
 
 
 class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
-    """Shows the step, the latest metrics and the time left.
+    """Shows the step, the latest metrics and the time left of the stage, for each stage has a pace of its own.
 
     Args:
         title: what is being trained.
         start: steps already done when this process began.
         total: steps of the whole run.
         console: where to show it.
-        warm_up: steps of a first stage, of another pace; the time left is then that of the stage.
+        recipe: of the run, for its stages.
     """
 
-    def __init__(self, title: str, start: int, total: int, console: Console, warm_up: int = 0) -> None:
-        self._console, self._start, self._total = console, start, total
-        self._warm_up = warm_up if start < warm_up else 0
-        self._began = time.monotonic()
+    def __init__(self, title: str, start: int, total: int, console: Console, recipe: Recipe) -> None:
+        self._title, self._console, self._total, self._recipe = title, console, total, recipe
         self._next_line = start
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -53,7 +54,8 @@ class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
             TimeRemainingColumn(),
             console=console,
         )
-        self._task = self._bar.add_task(title, total=self._warm_up or total, completed=start)
+        self._task = self._bar.add_task(title)
+        self._enter(recipe.stage(start / total), start)
         self._live = Live(console=console, refresh_per_second=4)
         self._show("starting …")
 
@@ -72,9 +74,9 @@ class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
 
     def update(self, step: int, metrics: dict[str, float]) -> None:
         """Shows the state after a step."""
-        if self._warm_up and step >= self._warm_up:
-            self._start, self._began, self._warm_up = step, time.monotonic(), 0
-            self._bar.reset(self._task, total=self._total, completed=step)
+        stage = self._recipe.stage(step / self._total)
+        if stage != self._stage:
+            self._enter(stage, step)
         line = "  ".join(text for text, metric in _SHOWN.items() if metric in metrics).format(**metrics)
         self._bar.update(self._task, completed=step)
         self._show(line)
@@ -83,13 +85,20 @@ class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
             text = f"step {step}/{self._total}  {line}  {self._time_left(step)}"
             self._console.print(text, highlight=False, soft_wrap=True)
 
+    def _enter(self, stage: Stage, step: int) -> None:
+        self._stage, self._end = stage, math.ceil(stage.end * self._total)
+        self._timed_from, self._began = step, time.monotonic()
+        part = f", {stage.name}" if len(self._recipe.stages) > 1 else ""
+        self._bar.reset(self._task, total=self._end, completed=step, description=self._title + part)
+
     def _show(self, line: str) -> None:
         self._live.update(Group(self._bar, Text(f"  {line}", style="dim")))
 
     def _time_left(self, step: int) -> str:
-        end = self._warm_up or self._total
-        if step == self._start and step < end:
-            return "left unknown: a new stage"
-        seconds = (time.monotonic() - self._began) / max(step - self._start, 1) * (end - step)
-        stage = " of the warm-up" if self._warm_up else ""
-        return f"left {int(seconds) // 60}:{int(seconds) % 60:02d}{stage}"
+        """By the pace since the last line, for a calibration comes to rest some time."""
+        part = f" of the {self._stage.name}" if len(self._recipe.stages) > 1 else ""
+        if step == self._timed_from and step < self._end:
+            return f"left unknown{part}: a new stage"
+        seconds = (time.monotonic() - self._began) / max(step - self._timed_from, 1) * (self._end - step)
+        self._timed_from, self._began = step, time.monotonic()
+        return f"left {int(seconds) // 60}:{int(seconds) % 60:02d}{part}"

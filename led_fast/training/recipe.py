@@ -1,9 +1,17 @@
 """How critic and generator are trained, by preset."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 ObjectiveName = Literal["led", "gan"]
+
+
+class Stage(NamedTuple):
+    """A part of a run whose steps are of one kind, between two shares of the steps."""
+
+    name: str
+    begin: float
+    end: float
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,21 @@ class Recipe:
     def calibrate_from_in_use(self) -> float:
         """`calibrate_from`; a plain GAN does not calibrate, nor does a generator that learns alone."""
         return self.calibrate_from if self.objective == "led" and self.warm_up < 1 else 1.0
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The stages that a run has, in their order."""
+        warm_up, calibration = self.warm_up_in_use, self.calibrate_from_in_use
+        stages = [
+            Stage("warm-up", 0.0, warm_up),
+            Stage("joint training", warm_up, calibration),
+            Stage("calibration", calibration, 1.0),
+        ]
+        return [stage for stage in stages if stage.begin < stage.end]
+
+    def stage(self, at: float) -> Stage:
+        """The stage in which a run is when a share of its steps is done."""
+        return [stage for stage in self.stages if stage.begin <= at][-1]
 
 
 PRESETS = {

@@ -1,7 +1,6 @@
 """What a run leaves behind on its way: metrics, a live display, previews of its samples."""
 
 import importlib.util
-import math
 from contextlib import ExitStack
 from typing import Any
 
@@ -37,8 +36,9 @@ class RunRecorder(ExitStack):
         title = f"{config.data}, {config.preset}, seed {config.seed}"
         self._log = self.enter_context(MetricsLog(self._run.metrics, done))
         self._tensorboard = self._open_tensorboard(done)
-        warm_up = math.ceil(config.recipe.warm_up_in_use * config.steps)
-        self._display = self.enter_context(ProgressDisplay(title, done, config.steps, self._console, warm_up))
+        self._display = self.enter_context(
+            ProgressDisplay(title, done, config.steps, self._console, config.recipe)
+        )
         return self
 
     def record(self, metrics: dict[str, float], last: bool) -> None:

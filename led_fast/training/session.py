@@ -15,6 +15,7 @@ from led_fast.training.config import TrainConfig
 from led_fast.training.interrupt import StopSignal
 from led_fast.training.model import save_model
 from led_fast.training.random_state import isolated_randomness
+from led_fast.training.recipe import Stage
 from led_fast.training.recorder import RunRecorder
 from led_fast.training.run import RunDirectory
 from led_fast.training.task import Source
@@ -23,9 +24,9 @@ from led_fast.training.world import World
 
 CHECKPOINT_EVERY = 50  # steps
 _KIND = "checkpoint"
-_UNTIMED_STEPS, _TIMED_STEPS = 10, 40
-_TIMED_SECONDS = 20.0
-_STRIDE = 7  # has no divisor in common with the timed steps: any few in a row are spread over the run
+_TRIAL_STEPS = 10_000  # of a run that is never finished
+_UNTIMED_STEPS, _TIMED_STEPS = 5, 20  # of each stage
+_TIMED_SECONDS = 20.0  # in all
 
 
 class Interrupted(Exception):
@@ -149,18 +150,26 @@ def _advice(trainer: Trainer, run: RunDirectory, error: DivergenceError) -> str:
 
 
 def steps_in(minutes: float, config: TrainConfig, source: Source, world: World | None = None) -> int:
-    """How many steps fit in some minutes, by the time that a few steps of a throw-away trainer take.
+    """How many steps fit in some minutes, by the time that a few steps of each stage take a throw-away trainer.
 
-    They come from all over the run, whose stages differ in cost.
+    When a calibration comes to rest cannot be foreseen: where it does, a run is done somewhat earlier.
     """
     with isolated_randomness(), use_reference(config.ops == "reference"):
-        trainer = Trainer(replace(config, steps=_TIMED_STEPS), source, world)
-        began, elapsed, timed = 0.0, 0.0, -_UNTIMED_STEPS
-        while timed < _TIMED_STEPS and elapsed < _TIMED_SECONDS:
-            if timed == 0:
-                began = time.perf_counter()
-            trainer.steps_done = timed * _STRIDE % _TIMED_STEPS
-            trainer.step()
-            timed += 1
-            elapsed = trainer.world.agree(time.perf_counter() - began) if timed > 0 else 0.0
-    return max(1, round(60 * minutes * timed / elapsed))
+        trainer = Trainer(replace(config, steps=_TRIAL_STEPS), source, world)
+        stages = config.recipe.stages
+        limit = _TIMED_SECONDS / len(stages)
+        seconds = sum((stage.end - stage.begin) * _seconds_a_step(trainer, stage, limit) for stage in stages)
+    return max(1, round(60 * minutes / seconds))
+
+
+def _seconds_a_step(trainer: Trainer, stage: Stage, limit: float) -> float:
+    """What a step of a stage takes, by the first steps of it, until a limit of seconds."""
+    trainer.steps_done = round(stage.begin * _TRIAL_STEPS)
+    for _ in range(_UNTIMED_STEPS):
+        trainer.step()
+    began, elapsed, timed = time.perf_counter(), 0.0, 0
+    while timed < _TIMED_STEPS and elapsed < limit:
+        trainer.step()
+        timed += 1
+        elapsed = trainer.world.agree(time.perf_counter() - began)
+    return elapsed / timed

@@ -12,6 +12,7 @@ from led_fast.density import in_micro_batches
 from led_fast.training.config import TrainConfig
 from led_fast.training.objective import OBJECTIVES, CalibrationObjective, Critic, Objective
 from led_fast.training.random_state import random_state, set_random_state
+from led_fast.training.recipe import Stage
 from led_fast.training.schedule import cosine_decay
 from led_fast.training.task import Source, make_task
 from led_fast.training.world import World
@@ -93,10 +94,8 @@ class Trainer:
         self.steps_done += 1
         return metrics
 
-    def _stage(self, step: int) -> float:
-        """The stage of a step, by the share of the run at which it begins."""
-        begins = 0.0, self.recipe.warm_up_in_use, self.recipe.calibrate_from_in_use
-        return max(begin for begin in begins if begin <= step / self.config.steps)
+    def _stage(self, step: int) -> Stage:
+        return self.recipe.stage(step / self.config.steps)
 
     def _adopt(self) -> None:
         """The generator goes on from its average; the critic's net, zero at first, is to tilt that one."""
@@ -160,7 +159,7 @@ class Trainer:
     @torch.no_grad()
     def _update_averages(self) -> None:
         # Young averages forget faster, so that the weights at the start of a stage do not linger.
-        age = self.steps_done - self._stage(self.steps_done) * self.config.steps
+        age = self.steps_done - self._stage(self.steps_done).begin * self.config.steps
         decay = min(self.recipe.ema, (age + 1) / (age + 10))
         self.world.average_buffers(self.generator)
         for average, network in (
