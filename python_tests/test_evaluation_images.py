@@ -7,87 +7,38 @@ import math
 
 import pytest
 import torch
+from exact_images import (
+    DIMS,
+    ENTROPY,
+    MEAN,
+    SCALE,
+    SHAPE,
+    P,
+    Z,
+    evaluate_quickly,
+    exact_generator,
+    exact_model,
+    exact_source,
+)
 from rich.console import Console
-from torch import nn
 
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource, quantize
-from led_fast.density import DensityModel, NormalizerEstimate
+from led_fast.density import DensityModel
 from led_fast.errors import InputError
 from led_fast.evaluation import (
     FeatureNetwork,
     bits_per_pixel,
-    evaluate_images,
     image_report_table,
     sample_quality,
     score_images,
 )
-from led_fast.evaluation.image_normalizer import (
-    ImageNormalizer,
-    StoredImages,
-    estimate_image_normalizer,
-    latent_bijection,
-)
 from led_fast.flows import (
     DiagonalNormal,
     GaussianConditional,
-    Inflate,
-    Linear,
     OneWayFlow,
-    PixelShuffle,
     Sigmoid,
     Slice,
-    StandardNormal,
-    Unflatten,
-    flow_log_prob,
 )
-from led_fast.models import image_critic, image_generator
-
-SHAPE = (1, 4, 4)
-DIMS = 16
-MEAN, SCALE = -0.5, 0.8
-# Of x = σ(z), z ~ N(MEAN, SCALE²), in nats per pixel: H(z) + E[log σ'(z)], by quadrature.
-_Z = torch.linspace(MEAN - 12 * SCALE, MEAN + 12 * SCALE, 20_001, dtype=torch.float64)
-_P = torch.exp(-0.5 * ((_Z - MEAN) / SCALE) ** 2) / (SCALE * math.sqrt(2 * math.pi))
-ENTROPY = (
-    0.5 * math.log(2 * math.pi * math.e * SCALE**2)
-    + torch.trapezoid(_P * (nn.functional.logsigmoid(_Z) + nn.functional.logsigmoid(-_Z)), _Z).item()
-)
-
-
-class ExactCritic(nn.Module):
-    """The log density of the generator below, plus a constant, minus a penalty on brightness."""
-
-    def __init__(self, offset=3.0, tilt=0.0):
-        super().__init__()
-        self.offset, self.tilt = offset, tilt
-
-    def forward(self, x):
-        z = torch.logit(x.double())
-        log_p = -0.5 * ((z - MEAN) / SCALE) ** 2 - math.log(SCALE * math.sqrt(2 * math.pi))
-        log_p = log_p - torch.log(x.double() * (1 - x.double()))
-        return log_p.flatten(1).sum(1) + self.offset - self.tilt * x.double().flatten(1).sum(1)
-
-
-def exact_generator(layers=None):
-    return OneWayFlow(DiagonalNormal(torch.full(SHAPE, MEAN), SCALE), [*(layers or []), Sigmoid()])
-
-
-def evaluate_quickly(model, source, seed=0, temperatures=0, **options):
-    return evaluate_images(model, source, seed, temperatures=temperatures, **options)
-
-
-def exact_model(**critic):
-    # One parameter, so that the model is on a device.
-    model = DensityModel(ExactCritic(**critic), exact_generator())
-    model.critic.register_parameter("unused", nn.Parameter(torch.zeros(())))
-    return model
-
-
-def exact_source(seed=0, count=4000, **changes):
-    torch.manual_seed(seed)
-    images = quantize(exact_generator().sample(count))
-    return ImageSource("exact", ImageCollection(ImageSet(images, **changes)))
-
 
 PIXELS = FeatureNetwork("pixels", lambda images: images.flatten(1).float())
 
@@ -147,9 +98,9 @@ def test_the_truth_gets_a_perfect_report():
 
 def test_a_known_divergence_is_reported():
     # E exp(-tilt x), pixel by pixel, by quadrature.
-    x = torch.sigmoid(_Z)
-    log_mean = DIMS * math.log(torch.trapezoid(_P * torch.exp(-0.7 * x), _Z).item())
-    mean = DIMS * torch.trapezoid(_P * 0.7 * x, _Z).item()
+    x = torch.sigmoid(Z)
+    log_mean = DIMS * math.log(torch.trapezoid(P * torch.exp(-0.7 * x), Z).item())
+    mean = DIMS * torch.trapezoid(P * 0.7 * x, Z).item()
     model = exact_model(offset=0.0, tilt=0.7)
     report = evaluate_quickly(model, exact_source(), samples=4000).report
     assert report["log_normalizer"]["generator"]["value"] == pytest.approx(log_mean, abs=0.05)
@@ -170,146 +121,6 @@ def test_the_models_own_log_normalizer_is_used_and_checked():
         ENTROPY / math.log(2) + 8 - 2 / (DIMS * math.log(2)), abs=0.1
     )
     assert math.isnan(exact_model().log_normalizer)
-
-
-def test_estimates_beyond_the_generators_reach():
-    # The generator draws one eighth of the mass, and its weights, all equal, cannot tell.
-    class Eighth(nn.Module):
-        base, layers = exact_generator().base, ()
-
-        def rsample(self, n):
-            x, log_q = exact_generator().rsample(64 * n)
-            inside = (x.flatten(1)[:, :3] > torch.sigmoid(torch.tensor(MEAN))).all(1)
-            return x[inside][:n], (log_q + 3 * math.log(2))[inside][:n]
-
-    model = DensityModel(exact_model().critic, Eighth())
-    torch.manual_seed(0)
-    normalizer = estimate_image_normalizer(model, exact_source(), samples=2000, temperatures=20, chains=500)
-    assert normalizer.generator.reliable and normalizer.annealed.reliable
-    assert normalizer.generator.value == pytest.approx(3 - 3 * math.log(2), abs=1e-3)
-    for estimate in (normalizer.pixels, normalizer.annealed):
-        assert estimate.value == pytest.approx(3, abs=0.1)
-    assert normalizer.best in (normalizer.pixels, normalizer.annealed)
-    assert "generator differs by -2.08 nats" in normalizer.objection(3.0)
-    assert "pixels differs" in normalizer.objection(normalizer.generator.value)
-
-
-@pytest.mark.parametrize("leading", [[], [Unflatten(4, 2, 2)], [Unflatten(3, 2, 2), Inflate(1)]])
-def test_a_generator_as_a_bijection_of_its_noise(leading):
-    torch.manual_seed(0)
-    shape = (3 * 4,) if len(leading) == 2 else (4, 2, 2) if not leading else (16,)
-    generator = OneWayFlow(StandardNormal(*shape), [*leading, PixelShuffle(2), Sigmoid()])
-    flow = latent_bijection(generator)
-    z, _ = flow.base.rsample(5)
-    assert torch.equal(flow(z)[0], flow(z)[0]) and z.shape == (5, 4, 2, 2)
-    y, log_q = flow.rsample(5)
-    torch.testing.assert_close(log_q, flow_log_prob(generator, y))
-
-
-def test_generators_that_are_no_bijection():
-    late = [Sigmoid(), Inflate(1)]
-    assert latent_bijection(OneWayFlow(StandardNormal(1, 4, 4), late)) is None
-    assert latent_bijection(OneWayFlow(StandardNormal(2, 4, 4), [Slice(2, 1, GaussianConditional())])) is None
-    assert latent_bijection(exact_generator()) is None  # no standard normal to add to
-
-
-def test_annealing_starts_from_the_generator():
-    torch.manual_seed(0)
-    mixing = Linear(16)
-    with torch.no_grad():
-        mixing.weight.add_(1.0)  # correlations that independent pixels know nothing of
-    generator = OneWayFlow(StandardNormal(16), [mixing, Unflatten(*SHAPE), Sigmoid()])
-
-    class Tilted(nn.Module):
-        def forward(self, x):
-            return flow_log_prob(generator, x) + 3 + 0.5 * x.flatten(1).sum(1)
-
-    model = DensityModel(Tilted(), generator)
-    expected = 3 + torch.logsumexp(0.5 * generator.sample(200_000).flatten(1).sum(1), 0) - math.log(200_000)
-    normalizer = estimate_image_normalizer(model, exact_source(), samples=100, temperatures=40, chains=200)
-    assert normalizer.annealed.value == pytest.approx(expected.item(), abs=0.15)
-    assert normalizer.annealed.ess_fraction > 0.5 > normalizer.pixels.ess_fraction
-
-
-class FlowDensity(nn.Module):
-    """A flow's density as a critic."""
-
-    def __init__(self, flow):
-        super().__init__()
-        self.flow, self.unused = flow, nn.Parameter(torch.zeros(()))
-
-    def forward(self, x):
-        return flow_log_prob(self.flow, x)
-
-
-def test_images_that_float32_rounds_have_the_density_of_what_is_stored():
-    torch.manual_seed(0)
-    white = OneWayFlow(DiagonalNormal(torch.full(SHAPE, 13.0), 2.0), [Sigmoid()])
-    y, log_q = white.rsample(500)
-    assert (flow_log_prob(white, y) - log_q).abs().max() > 1
-    y, log_q = StoredImages(white).rsample(500)
-    assert torch.equal(flow_log_prob(white, y), log_q)
-    model = DensityModel(FlowDensity(white), white)
-    normalizer = estimate_image_normalizer(model, exact_source(), samples=400, temperatures=0)
-    assert normalizer.generator.ess_fraction == pytest.approx(1, abs=1e-4)
-    report = evaluate_quickly(model, exact_source(), samples=400)
-    assert report.report["kl_generator_model"] == pytest.approx(0, abs=1e-3)
-    sliced = OneWayFlow(StandardNormal(2, 4, 4), [Slice(2, 1, GaussianConditional())])
-    assert StoredImages(sliced).rsample(5)[1].isfinite().all()
-
-
-def test_the_density_that_is_tilted_is_a_proposal():
-    torch.manual_seed(0)
-    generator, critic = image_generator("tiny"), image_critic("tiny")
-    critic.adopt(generator)
-    with torch.no_grad():
-        critic.net.net[-1].bias.fill_(2.0)  # a tilt by e² everywhere
-        for parameter in generator.parameters():
-            parameter.add_(0.02)  # the generator has moved on
-    images = ImageSource(
-        "noise", ImageCollection(ImageSet(torch.randint(0, 256, (200, 1, 8, 8), dtype=torch.uint8)))
-    )
-    normalizer = estimate_image_normalizer(
-        DensityModel(critic, generator), images, samples=1000, temperatures=0
-    )
-    assert normalizer.base.value == pytest.approx(2, abs=1e-3) and normalizer.base.reliable
-    assert normalizer.base.ess_fraction > 0.99 > normalizer.generator.ess_fraction
-    assert normalizer.best is normalizer.base and normalizer.objection(2.0) == ""
-    plain = estimate_image_normalizer(exact_model(), exact_source(), samples=40, temperatures=0)
-    assert plain.base is None and "base" not in plain.estimates
-
-
-def estimate(value, half_width=0.1, reliable=True):
-    ci95 = (value - half_width, value + half_width)
-    return NormalizerEstimate(
-        value, ci95, 2000, 20, 0.9, 0.001, 0.1, reliable, "" if reliable else "few weights"
-    )
-
-
-@pytest.mark.parametrize(
-    "generator, pixels, objection",
-    [
-        (estimate(1.0), estimate(-50.0, reliable=False), ""),  # one that is low says nothing
-        (estimate(1.29), estimate(1.0), ""),
-        (estimate(1.31), estimate(1.0), "generator differs by +0.31 nats"),
-        (estimate(1.0), estimate(3.9, reliable=False), ""),
-        (estimate(1.0), estimate(4.1, reliable=False), "pixels, which is unbiased, exceeds it by 3.1 nats"),
-        (estimate(1.0, reliable=False), estimate(0.0, reliable=False), "no estimate is reliable"),
-    ],
-)
-def test_what_speaks_against_a_normalizer(generator, pixels, objection):
-    assert ImageNormalizer(generator, None, pixels, None).objection(1.0) == objection
-
-
-def test_the_best_estimate_is_the_precise_one_unless_another_is_certainly_higher():
-    nan = dataclasses.replace(estimate(math.nan), ci95=(math.nan, math.nan))
-    precise, noisy, higher = estimate(1.0, 0.01), estimate(1.1, 0.5), estimate(2.0, 0.5)
-    assert ImageNormalizer(precise, None, noisy, None).best is precise
-    assert ImageNormalizer(precise, None, higher, None).best is higher
-    assert (
-        ImageNormalizer(nan, None, noisy, None).best is noisy
-        and ImageNormalizer(noisy, None, nan, None).best is noisy
-    )
 
 
 def test_annealing_that_does_not_reach_the_density_is_left_out():

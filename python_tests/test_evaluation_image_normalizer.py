@@ -1,0 +1,172 @@
+"""Log α of a critic of images, against densities that are known exactly."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from exact_images import MEAN, SHAPE, evaluate_quickly, exact_generator, exact_model, exact_source
+from torch import nn
+
+from led_fast.data.images import ImageCollection, ImageSet, ImageSource
+from led_fast.density import DensityModel, NormalizerEstimate
+from led_fast.evaluation.image_normalizer import (
+    ImageNormalizer,
+    StoredImages,
+    estimate_image_normalizer,
+    latent_bijection,
+)
+from led_fast.flows import (
+    DiagonalNormal,
+    GaussianConditional,
+    Inflate,
+    Linear,
+    OneWayFlow,
+    PixelShuffle,
+    Sigmoid,
+    Slice,
+    StandardNormal,
+    Unflatten,
+    flow_log_prob,
+)
+from led_fast.models import image_critic, image_generator
+
+
+def test_estimates_beyond_the_generators_reach():
+    # The generator draws one eighth of the mass, and its weights, all equal, cannot tell.
+    class Eighth(nn.Module):
+        base, layers = exact_generator().base, ()
+
+        def rsample(self, n):
+            x, log_q = exact_generator().rsample(64 * n)
+            inside = (x.flatten(1)[:, :3] > torch.sigmoid(torch.tensor(MEAN))).all(1)
+            return x[inside][:n], (log_q + 3 * math.log(2))[inside][:n]
+
+    model = DensityModel(exact_model().critic, Eighth())
+    torch.manual_seed(0)
+    normalizer = estimate_image_normalizer(model, exact_source(), samples=2000, temperatures=20, chains=500)
+    assert normalizer.generator.reliable and normalizer.annealed.reliable
+    assert normalizer.generator.value == pytest.approx(3 - 3 * math.log(2), abs=1e-3)
+    for estimate in (normalizer.pixels, normalizer.annealed):
+        assert estimate.value == pytest.approx(3, abs=0.1)
+    assert normalizer.best in (normalizer.pixels, normalizer.annealed)
+    assert "generator differs by -2.08 nats" in normalizer.objection(3.0)
+    assert "pixels differs" in normalizer.objection(normalizer.generator.value)
+
+
+@pytest.mark.parametrize("leading", [[], [Unflatten(4, 2, 2)], [Unflatten(3, 2, 2), Inflate(1)]])
+def test_a_generator_as_a_bijection_of_its_noise(leading):
+    torch.manual_seed(0)
+    shape = (3 * 4,) if len(leading) == 2 else (4, 2, 2) if not leading else (16,)
+    generator = OneWayFlow(StandardNormal(*shape), [*leading, PixelShuffle(2), Sigmoid()])
+    flow = latent_bijection(generator)
+    z, _ = flow.base.rsample(5)
+    assert torch.equal(flow(z)[0], flow(z)[0]) and z.shape == (5, 4, 2, 2)
+    y, log_q = flow.rsample(5)
+    torch.testing.assert_close(log_q, flow_log_prob(generator, y))
+
+
+def test_generators_that_are_no_bijection():
+    late = [Sigmoid(), Inflate(1)]
+    assert latent_bijection(OneWayFlow(StandardNormal(1, 4, 4), late)) is None
+    assert latent_bijection(OneWayFlow(StandardNormal(2, 4, 4), [Slice(2, 1, GaussianConditional())])) is None
+    assert latent_bijection(exact_generator()) is None  # no standard normal to add to
+
+
+def test_annealing_starts_from_the_generator():
+    torch.manual_seed(0)
+    mixing = Linear(16)
+    with torch.no_grad():
+        mixing.weight.add_(1.0)  # correlations that independent pixels know nothing of
+    generator = OneWayFlow(StandardNormal(16), [mixing, Unflatten(*SHAPE), Sigmoid()])
+
+    class Tilted(nn.Module):
+        def forward(self, x):
+            return flow_log_prob(generator, x) + 3 + 0.5 * x.flatten(1).sum(1)
+
+    model = DensityModel(Tilted(), generator)
+    expected = 3 + torch.logsumexp(0.5 * generator.sample(200_000).flatten(1).sum(1), 0) - math.log(200_000)
+    normalizer = estimate_image_normalizer(model, exact_source(), samples=100, temperatures=40, chains=200)
+    assert normalizer.annealed.value == pytest.approx(expected.item(), abs=0.15)
+    assert normalizer.annealed.ess_fraction > 0.5 > normalizer.pixels.ess_fraction
+
+
+class FlowDensity(nn.Module):
+    """A flow's density as a critic."""
+
+    def __init__(self, flow):
+        super().__init__()
+        self.flow, self.unused = flow, nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return flow_log_prob(self.flow, x)
+
+
+def test_images_that_float32_rounds_have_the_density_of_what_is_stored():
+    torch.manual_seed(0)
+    white = OneWayFlow(DiagonalNormal(torch.full(SHAPE, 13.0), 2.0), [Sigmoid()])
+    y, log_q = white.rsample(500)
+    assert (flow_log_prob(white, y) - log_q).abs().max() > 1
+    y, log_q = StoredImages(white).rsample(500)
+    assert torch.equal(flow_log_prob(white, y), log_q)
+    model = DensityModel(FlowDensity(white), white)
+    normalizer = estimate_image_normalizer(model, exact_source(), samples=400, temperatures=0)
+    assert normalizer.generator.ess_fraction == pytest.approx(1, abs=1e-4)
+    report = evaluate_quickly(model, exact_source(), samples=400)
+    assert report.report["kl_generator_model"] == pytest.approx(0, abs=1e-3)
+    sliced = OneWayFlow(StandardNormal(2, 4, 4), [Slice(2, 1, GaussianConditional())])
+    assert StoredImages(sliced).rsample(5)[1].isfinite().all()
+
+
+def test_the_density_that_is_tilted_is_a_proposal():
+    torch.manual_seed(0)
+    generator, critic = image_generator("tiny"), image_critic("tiny")
+    critic.adopt(generator)
+    with torch.no_grad():
+        critic.net.net[-1].bias.fill_(2.0)  # a tilt by e² everywhere
+        for parameter in generator.parameters():
+            parameter.add_(0.02)  # the generator has moved on
+    images = ImageSource(
+        "noise", ImageCollection(ImageSet(torch.randint(0, 256, (200, 1, 8, 8), dtype=torch.uint8)))
+    )
+    normalizer = estimate_image_normalizer(
+        DensityModel(critic, generator), images, samples=1000, temperatures=0
+    )
+    assert normalizer.base.value == pytest.approx(2, abs=1e-3) and normalizer.base.reliable
+    assert normalizer.base.ess_fraction > 0.99 > normalizer.generator.ess_fraction
+    assert normalizer.best is normalizer.base and normalizer.objection(2.0) == ""
+    plain = estimate_image_normalizer(exact_model(), exact_source(), samples=40, temperatures=0)
+    assert plain.base is None and "base" not in plain.estimates
+
+
+def estimate(value, half_width=0.1, reliable=True):
+    ci95 = (value - half_width, value + half_width)
+    return NormalizerEstimate(
+        value, ci95, 2000, 20, 0.9, 0.001, 0.1, reliable, "" if reliable else "few weights"
+    )
+
+
+@pytest.mark.parametrize(
+    "generator, pixels, objection",
+    [
+        (estimate(1.0), estimate(-50.0, reliable=False), ""),  # one that is low says nothing
+        (estimate(1.29), estimate(1.0), ""),
+        (estimate(1.31), estimate(1.0), "generator differs by +0.31 nats"),
+        (estimate(1.0), estimate(3.9, reliable=False), ""),
+        (estimate(1.0), estimate(4.1, reliable=False), "pixels, which is unbiased, exceeds it by 3.1 nats"),
+        (estimate(1.0, reliable=False), estimate(0.0, reliable=False), "no estimate is reliable"),
+    ],
+)
+def test_what_speaks_against_a_normalizer(generator, pixels, objection):
+    assert ImageNormalizer(generator, None, pixels, None).objection(1.0) == objection
+
+
+def test_the_best_estimate_is_the_precise_one_unless_another_is_certainly_higher():
+    nan = dataclasses.replace(estimate(math.nan), ci95=(math.nan, math.nan))
+    precise, noisy, higher = estimate(1.0, 0.01), estimate(1.1, 0.5), estimate(2.0, 0.5)
+    assert ImageNormalizer(precise, None, noisy, None).best is precise
+    assert ImageNormalizer(precise, None, higher, None).best is higher
+    assert (
+        ImageNormalizer(nan, None, noisy, None).best is noisy
+        and ImageNormalizer(noisy, None, nan, None).best is noisy
+    )
