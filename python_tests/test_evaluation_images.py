@@ -123,6 +123,19 @@ def test_the_models_own_log_normalizer_is_used_and_checked():
     assert math.isnan(exact_model().log_normalizer)
 
 
+def test_the_gate_allows_for_the_noise_of_the_models_own_log_normalizer():
+    model, source = exact_model(tilt=0.01), exact_source()
+    report = evaluate_quickly(model, source, seed=1, samples=1000).report
+    mean = report["log_normalizer"]["used"] - report["kl_generator_model"]  # of the log-weights
+    estimate = report["log_normalizer"]["generator"]
+    noise = estimate["ci95"][1] - estimate["value"]  # of the mean too, for weights so even
+    for errors, passed in ((1.2, True), (2.0, False)):
+        model.set_log_normalizer(mean - errors * noise)
+        gate = evaluate_quickly(model, source, seed=1, samples=1000).report["kl_gate"]
+        assert gate["ci95"] == pytest.approx(math.sqrt(2) * noise, rel=0.2)
+        assert gate["kl"] == pytest.approx(-errors * noise, rel=1e-3) and gate["passed"] == passed
+
+
 def test_annealing_that_does_not_reach_the_density_is_left_out():
     report = evaluate_quickly(
         exact_model(offset=-math.inf), exact_source(), samples=100, temperatures=5

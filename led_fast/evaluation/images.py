@@ -205,7 +205,12 @@ def _log_q(model: DensityModel, images: Tensor) -> Tensor | None:
 
 
 def _used(model: DensityModel, normalizer: ImageNormalizer) -> tuple[float, float]:
-    """The log α in use, and the half-width of its confidence interval."""
-    if not bool(model.log_normalizer.isnan()):
-        return model.log_normalizer.item(), 0.0
-    return normalizer.best.value, normalizer.best.ci95[1] - normalizer.best.value
+    """The log α in use, and the half-width of its confidence interval.
+
+    The model's own was estimated as well: the best estimate's half-width stands in for its own, if that is reliable.
+    """
+    best = normalizer.best
+    half_width = best.ci95[1] - best.value
+    if model.log_normalizer.isnan():
+        return best.value, half_width
+    return model.log_normalizer.item(), half_width if best.reliable else 0.0
