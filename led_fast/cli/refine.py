@@ -26,6 +26,9 @@ def refine_command(
 
     led-fast refine runs/mnist --out refined.png
 
+    This latent ascent is no sampling: it ends at images that are denser than any sample. (led-fast sample --refine, for
+    points, is another thing: importance resampling.)
+
     Args:
         run: folder of a finished run on images.
         out: a new .png file: each image before and after, with the critic's value, in nats, above it.

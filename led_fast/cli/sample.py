@@ -34,7 +34,8 @@ def sample_command(run: Run, n: Count = None, refine: bool = False, seed: int = 
     Args:
         run: folder of a finished run.
         n: how many.
-        refine: resample the generator's draws by importance, so that they follow the density itself; for points.
+        refine: for points, resample the generator's draws by importance, so that they follow the density itself.
+            (led-fast refine, for images, is another thing: latent ascent.)
         seed: of the draws.
         out: a new .npy, .csv or .png file; for images .npy (uint8, of shape (n, C, H, W)) or .png.
     """
