@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from coarse import coarsen
 from command_line import run
 
 from led_fast import __version__
@@ -38,6 +39,13 @@ NORMALIZER_KEYS = {
 
 
 STEP = Trainer.step
+
+
+@pytest.fixture(scope="module", autouse=True)
+def coarse():
+    with pytest.MonkeyPatch.context() as patch:
+        coarsen(patch.setattr)
+        yield
 
 
 @pytest.fixture(scope="module")

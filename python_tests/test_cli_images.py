@@ -7,12 +7,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from coarse import coarsen
 from command_line import run
 from PIL import Image
 
 from led_fast.cli import report
-from led_fast.evaluation import estimate_image_normalizer, evaluate_images
-from led_fast.training import Trainer, image, load
+from led_fast.evaluation import evaluate_images
+from led_fast.training import Trainer, load
 from led_fast.training.checkpoint import load_state
 
 
@@ -24,11 +25,11 @@ def blobs(count, size=8, channels=1):
 
 @pytest.fixture(scope="module", autouse=True)
 def few():
-    """Few chains of the annealing, which takes longer than a short training."""
-    chains = {"temperatures": 5, "chains": 40}
+    """Few samples and chains of the annealing, which take longer than a short training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image, "estimate_image_normalizer", partial(estimate_image_normalizer, **chains))
-        patch.setattr(report, "evaluate_images", partial(evaluate_images, **chains))
+        coarsen(patch.setattr)
+        patch.setattr(report, "evaluate_images", partial(evaluate_images, temperatures=5, chains=40))
+        patch.setattr(report, "_FIRST_SAMPLES", 400)
         yield
 
 

@@ -2,30 +2,30 @@
 
 import json
 import math
-from functools import partial
 from types import SimpleNamespace
 
 import matplotlib.image
 import numpy as np
 import pytest
 import torch
+from coarse import coarsen
 
 from led_fast import reproduce
 from led_fast.cli import main
 from led_fast.data import open_source
-from led_fast.density import DensityModel, quadrature_log_normalizer
-from led_fast.evaluation import estimate_image_normalizer, normalizer
+from led_fast.density import DensityModel
 from led_fast.flows import OneWayFlow, StandardNormal
 from led_fast.ops import reference_in_use
 from led_fast.reproduce import ablations, figure1, figure7, figure8, led, penalty, speed, table1
 from led_fast.reproduce.cell import Cell, Finished
 from led_fast.reproduce.text import markdown_table, spread
-from led_fast.training import Trainer, image
+from led_fast.training import Trainer
 
 
 @pytest.fixture
 def few(monkeypatch):
-    """Fewer cells and steps than even --quick has; coarse kernel densities and quadratures."""
+    """Fewer cells and steps than even --quick has; coarse kernel densities and normalisers."""
+    coarsen(monkeypatch.setattr)
     monkeypatch.setattr(table1, "_QUICK_STEPS", 2)
     monkeypatch.setattr(figure1, "_QUICK_STEPS", 2)
     monkeypatch.setattr(ablations, "_QUICK_STEPS", 2)
@@ -42,11 +42,6 @@ def few(monkeypatch):
     monkeypatch.setattr(speed, "_QUICK_STEPS", 1)
     monkeypatch.setattr(led, "KDE_DRAWS", 100)
     monkeypatch.setattr(led, "_VALIDATION", 50)
-    # The quadrature of an untrained critic is refined up to its limit: most of the time of a short run.
-    monkeypatch.setattr(
-        normalizer, "quadrature_log_normalizer", partial(quadrature_log_normalizer, max_evaluations=50_000)
-    )
-    monkeypatch.setattr(normalizer, "_CELLS", 48)
 
 
 @pytest.mark.parametrize("experiment", reproduce.EXPERIMENTS)
@@ -64,11 +59,7 @@ def test_every_experiment_in_a_few_steps(tmp_path, few, experiment):
     assert before and before == {path: path.stat().st_mtime_ns for path in before}
 
 
-def test_the_penalty_on_images(tmp_path, few, monkeypatch):
-    monkeypatch.setattr(
-        image, "estimate_image_normalizer", partial(estimate_image_normalizer, temperatures=2, chains=40)
-    )
-    monkeypatch.setattr(image, "_NORMALIZER_SAMPLES", 40)
+def test_the_penalty_on_images(tmp_path, few):
     images = np.random.default_rng(0).integers(0, 256, (200, 32, 32), dtype=np.uint8)
     np.save(tmp_path / "noise.npy", images)
     cells = penalty.perpendicular_penalty(str(tmp_path / "noise.npy")).cells(1, True)

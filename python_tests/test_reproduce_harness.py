@@ -3,17 +3,15 @@
 import json
 import os
 import signal
-from functools import partial
 
 import pytest
 import torch
+from coarse import coarsen
 from rich.console import Console
 
 from led_fast import __version__
 from led_fast.cli import main
-from led_fast.density import quadrature_log_normalizer
 from led_fast.errors import InputError
-from led_fast.evaluation import normalizer
 from led_fast.reproduce.cell import Cell
 from led_fast.reproduce.content import read_content, results_by_variant, write_content
 from led_fast.reproduce.harness import Stopped, run_cells
@@ -81,11 +79,7 @@ def small_run(seed=0):
 
 
 def test_a_stopped_training_goes_on_to_the_same_result(tmp_path, monkeypatch):
-    # The quadrature of an untrained critic is refined up to its limit: most of the time of a short run.
-    monkeypatch.setattr(
-        normalizer, "quadrature_log_normalizer", partial(quadrature_log_normalizer, max_evaluations=50_000)
-    )
-    monkeypatch.setattr(normalizer, "_CELLS", 48)
+    coarsen(monkeypatch.setattr)
     whole = run_cells([small_run()], tmp_path / "whole", "command", 1, QUIET)
     step = Trainer.step
 

@@ -2,17 +2,17 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import matplotlib.image
 import numpy as np
 import pytest
 import torch
+from coarse import coarsen
 
 from led_fast.cli import main
-from led_fast.evaluation import FeatureNetwork, estimate_image_normalizer
+from led_fast.evaluation import FeatureNetwork
 from led_fast.reproduce import table2
-from led_fast.training import TrainConfig, Trainer, image
+from led_fast.training import TrainConfig, Trainer
 
 
 @pytest.fixture
@@ -26,9 +26,8 @@ def data(tmp_path):
 @pytest.fixture
 def few(monkeypatch):
     """Few images; features that need no training."""
-    chains = {"temperatures": 3, "chains": 40}
-    monkeypatch.setattr(image, "estimate_image_normalizer", partial(estimate_image_normalizer, **chains))
-    monkeypatch.setattr(table2, "_QUICK_SIZES", {"samples": 40, **chains})
+    coarsen(monkeypatch.setattr)
+    monkeypatch.setattr(table2, "_QUICK_SIZES", {"samples": 40, "temperatures": 3, "chains": 40})
     monkeypatch.setattr(table2, "_SELECTED_BY", 50)
     network = FeatureNetwork(
         "quadrants", lambda x: x.float().unfold(2, 4, 4).unfold(3, 4, 4).mean((-1, -2)).flatten(1)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +18,12 @@ STEPS = 80
 
 
 # `led-fast`, but without the report, which takes longer than these runs.
-PROGRAM = """
+PROGRAM = f"""
 import sys
+sys.path.append({str(Path(__file__).parent)!r})
+import coarse
 import led_fast.cli.train
+coarse.coarsen()
 led_fast.cli.train.write_report = lambda *_: None
 sys.exit(led_fast.cli.main(sys.argv[1:]))
 """

@@ -6,17 +6,16 @@ import signal
 import socket
 import sys
 import time
-from functools import partial
 
 import pytest
 import torch
+from coarse import coarsen
 from torch import nn
 
 import led_fast.cli.train
 import led_fast.training.session
 from led_fast.cli import main
-from led_fast.density import ProposalDraw, quadrature_log_normalizer
-from led_fast.evaluation import normalizer
+from led_fast.density import ProposalDraw
 from led_fast.flows import ScoredSample
 from led_fast.models import toy_critic
 from led_fast.training import World, join_world
@@ -153,9 +152,7 @@ def run_command(rank, size, port, arguments, errors):
     os.environ.update(environment(rank, port, size))
     torch.set_num_threads(1)
     led_fast.training.session.CHECKPOINT_EVERY = 4
-    # The quadrature of an untrained critic is refined up to its limit: most of the time of a short run.
-    normalizer.quadrature_log_normalizer = partial(quadrature_log_normalizer, max_evaluations=50_000)
-    normalizer._CELLS = 48
+    coarsen()
     led_fast.cli.train.write_report = lambda *_: None  # takes longer than these runs
     with errors.open("w") as sys.stderr, open(os.devnull, "w") as sys.stdout:
         sys.exit(main(arguments))

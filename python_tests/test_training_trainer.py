@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from coarse import coarsen
 from rich.console import Console
 
 from led_fast.data import open_source
@@ -30,6 +31,11 @@ from led_fast.training.run import MetricsLog, read_metrics
 from led_fast.training.schedule import cosine_decay, geometric
 
 QUIET = Console(quiet=True)
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    coarsen(monkeypatch.setattr)
 
 
 def config_of(steps, preset="default", **changes):
