@@ -12,6 +12,7 @@ from led_fast.errors import InputError
 from led_fast.ops import use_reference
 from led_fast.training.checkpoint import load_state, save_state
 from led_fast.training.config import TrainConfig
+from led_fast.training.descent import DivergenceError
 from led_fast.training.interrupt import StopSignal
 from led_fast.training.model import save_model
 from led_fast.training.random_state import isolated_randomness
@@ -19,14 +20,14 @@ from led_fast.training.recipe import Stage
 from led_fast.training.recorder import RunRecorder
 from led_fast.training.run import RunDirectory
 from led_fast.training.task import Source
-from led_fast.training.trainer import DivergenceError, Trainer
+from led_fast.training.trainer import Trainer
 from led_fast.training.world import World
 
 CHECKPOINT_EVERY = 50  # steps
 _KIND = "checkpoint"
 _TRIAL_STEPS = 10_000  # of a run that is never finished
-_UNTIMED_STEPS, _TIMED_STEPS = 5, 20  # of each stage
-_TIMED_SECONDS = 20.0  # in all
+_UNTIMED_STEPS, _TIMED_STEPS = 5, 20
+_TIMED_SECONDS = 20.0
 
 
 class Interrupted(Exception):
@@ -156,20 +157,29 @@ def steps_in(minutes: float, config: TrainConfig, source: Source, world: World |
     """
     with isolated_randomness(), use_reference(config.ops == "reference"):
         trainer = Trainer(replace(config, steps=_TRIAL_STEPS), source, world)
-        stages = config.recipe.stages
-        limit = _TIMED_SECONDS / len(stages)
-        seconds = sum((stage.end - stage.begin) * _seconds_a_step(trainer, stage, limit) for stage in stages)
+        stages, seconds = config.recipe.stages, 0.0
+        for stage in stages:
+            trainer.steps_done = round(stage.begin * _TRIAL_STEPS)
+            each = seconds_a_step(trainer.step, _TIMED_SECONDS / len(stages), trainer.world.agree)
+            seconds += (stage.end - stage.begin) * each
     return max(1, round(60 * minutes / seconds))
 
 
-def _seconds_a_step(trainer: Trainer, stage: Stage, limit: float) -> float:
-    """What a step of a stage takes, by the first steps of it, until a limit of seconds."""
-    trainer.steps_done = round(stage.begin * _TRIAL_STEPS)
+def seconds_a_step(
+    step: Callable[[], object], limit: float = _TIMED_SECONDS, agree: Callable[[float], float] = float
+) -> float:
+    """What a training step takes, by a few of them, until a limit of seconds.
+
+    Args:
+        step: takes one.
+        limit: in seconds, after which no more steps are timed.
+        agree: makes one number of those of all processes.
+    """
     for _ in range(_UNTIMED_STEPS):
-        trainer.step()
+        step()
     began, elapsed, timed = time.perf_counter(), 0.0, 0
     while timed < _TIMED_STEPS and elapsed < limit:
-        trainer.step()
+        step()
         timed += 1
-        elapsed = trainer.world.agree(time.perf_counter() - began)
+        elapsed = agree(time.perf_counter() - began)
     return elapsed / timed

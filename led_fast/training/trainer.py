@@ -1,7 +1,6 @@
 """One training step of critic and generator, of any task and objective, and the state that it changes."""
 
 import copy
-import math
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch.optim import Adam, Optimizer
 
 from led_fast.density import in_micro_batches
 from led_fast.training.config import TrainConfig
+from led_fast.training.descent import clip_gradient, follow, set_learning_rate
 from led_fast.training.objective import OBJECTIVES, CalibrationObjective, Critic, Objective
 from led_fast.training.random_state import random_state, set_random_state
 from led_fast.training.recipe import Stage
@@ -27,10 +27,6 @@ _STATEFUL = (
     "average_critic",
     "average_generator",
 )
-
-
-class DivergenceError(RuntimeError):
-    """A loss or a gradient is not finite. No weight has been touched by it."""
 
 
 class Trainer:
@@ -106,9 +102,9 @@ class Trainer:
     def _learn(self, at: float) -> dict[str, float]:
         recipe, warming_up = self.recipe, at < self.recipe.warm_up_in_use
         decay = cosine_decay(at, recipe.decay_from, recipe.decay_to)
-        _set_learning_rate(self.critic_optimizer, decay * recipe.critic_learning_rate)
+        set_learning_rate(self.critic_optimizer, decay * recipe.critic_learning_rate)
         rate = (recipe.warm_up_learning_rate if warming_up else None) or recipe.generator_learning_rate
-        _set_learning_rate(self.generator_optimizer, decay * rate)
+        set_learning_rate(self.generator_optimizer, decay * rate)
         metrics = {} if warming_up else self._step_critic(self.objective, self._function, at)
         for _ in range(recipe.generator_steps):
             metrics |= self._step_generator(at)
@@ -119,7 +115,7 @@ class Trainer:
         if self.calibration.ess_fraction < recipe.calibration_ess:
             return {}
         decay = cosine_decay(at, recipe.calibrate_from, recipe.decay_to)
-        _set_learning_rate(self.critic_optimizer, decay * recipe.calibration_learning_rate)
+        set_learning_rate(self.critic_optimizer, decay * recipe.calibration_learning_rate)
         return self._step_critic(self.calibration, self.task.discriminate, at)
 
     def _step_critic(
@@ -149,28 +145,14 @@ class Trainer:
         optimizer.zero_grad()
         loss.backward()
         self.world.sum_gradients(p for group in optimizer.param_groups for p in group["params"])
-        norm = nn.utils.clip_grad_norm_(clipped.parameters(), self.recipe.gradient_clip)
-        if not math.isfinite(loss.item() + norm.item()):
-            raise DivergenceError(
-                f"the {name}'s loss is {loss.item():.3g} and its gradient {norm.item():.3g}"
-            )
+        clip_gradient(clipped, self.recipe.gradient_clip, loss, name)
         optimizer.step()
 
-    @torch.no_grad()
     def _update_averages(self) -> None:
-        # Young averages forget faster, so that the weights at the start of a stage do not linger.
         age = self.steps_done - self._stage(self.steps_done).begin * self.config.steps
-        decay = min(self.recipe.ema, (age + 1) / (age + 10))
         self.world.average_buffers(self.generator)
-        for average, network in (
-            (self.average_critic, self.critic),
-            (self.average_generator, self.generator),
-        ):
-            for old, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-                if old.is_floating_point():
-                    old.lerp_(new, 1 - decay)
-                else:
-                    old.copy_(new)
+        follow(self.average_critic, self.critic, age, self.recipe.ema)
+        follow(self.average_generator, self.generator, age, self.recipe.ema)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, with the random numbers of every process."""
@@ -192,8 +174,3 @@ class Trainer:
 
     def _parts(self) -> list[tuple[str, Any]]:
         return [(name, getattr(self, name)) for name in _STATEFUL if getattr(self, name) is not None]
-
-
-def _set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
