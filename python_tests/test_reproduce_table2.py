@@ -1,6 +1,7 @@
 """led-fast reproduce table2 on 8x8 blobs, in a few steps."""
 
 import json
+import signal
 from dataclasses import replace
 
 import matplotlib.image
@@ -11,8 +12,9 @@ from coarse import coarsen
 
 from led_fast.cli import main
 from led_fast.evaluation import FeatureNetwork
-from led_fast.reproduce import table2
-from led_fast.training import TrainConfig, Trainer
+from led_fast.reproduce import glow_cell, selection, table2
+from led_fast.reproduce.glow import GlowConfig
+from led_fast.training import Interrupted, TrainConfig, Trainer
 
 
 @pytest.fixture
@@ -28,14 +30,16 @@ def few(monkeypatch):
     """Few images; features that need no training."""
     coarsen(monkeypatch.setattr)
     monkeypatch.setattr(table2, "_QUICK_SIZES", {"samples": 40, "temperatures": 3, "chains": 40})
-    monkeypatch.setattr(table2, "_SELECTED_BY", 50)
+    monkeypatch.setattr(selection, "_SELECTED_BY", 50)
     network = FeatureNetwork(
         "quadrants", lambda x: x.float().unfold(2, 4, 4).unfold(3, 4, 4).mean((-1, -2)).flatten(1)
     )
-    monkeypatch.setattr(table2, "open_features", lambda *_: network)
+    for module in (table2, glow_cell):
+        monkeypatch.setattr(module, "open_features", lambda *_: network)
 
 
-def test_quick_run_of_every_method(data, tmp_path, few, monkeypatch):
+def test_quick_run_of_every_method_but_glow(data, tmp_path, few, monkeypatch):
+    monkeypatch.setattr(table2.glow, "available", lambda: False)
     out = tmp_path / "out"
     command = ["reproduce", "table2", "--data", str(data), "--quick", "--jobs", "1", "--out", str(out)]
     assert main(command) == 0
@@ -48,6 +52,8 @@ def test_quick_run_of_every_method(data, tmp_path, few, monkeypatch):
         "**LED-256**",
     ):
         assert f"| {row}" in text
+    assert 'Glow was not run: `pip install "led_fast[flow]"` adds its row.' in text
+    assert "| Glow, by maximum likelihood" not in text
     assert "features of quadrants, 40 images" in text and "| LED-64 | 4.3 | 0.546 | 0.992 | 8.75 |" in text
     assert matplotlib.image.imread(out / "table2.png")[..., :3].std() > 0.05
     cells = json.loads((out / "table2.json").read_text())["cells"]
@@ -61,7 +67,7 @@ def test_quick_run_of_every_method(data, tmp_path, few, monkeypatch):
 
 def test_a_selected_model_is_the_one_of_its_step(data, tmp_path, few, monkeypatch):
     distances = iter([1.0, 3.0])
-    monkeypatch.setattr(table2, "_validation_distance", lambda *_: next(distances))
+    monkeypatch.setattr(selection, "_validation_distance", lambda *_: next(distances))
     source = table2.open_images(data)
     (config,) = [
         cell.settings["config"]
@@ -72,10 +78,85 @@ def test_a_selected_model_is_the_one_of_its_step(data, tmp_path, few, monkeypatc
     ]
     (tmp_path / "cell").mkdir()
     config["steps"] = 10
-    monkeypatch.setattr(table2, "_MOMENTS", (0.7, 0.8, 0.9))
     result = table2.train_images(tmp_path / "cell", config, samples=40, temperatures=2, chains=40)
     # At step 7 the critic has not begun to learn, at step 9 the generator has ended.
     assert result["validation"] == {"8": 1.0, "10": 3.0} and result["selected_step"] == 8
+
+
+def test_quick_run_of_glow(data, tmp_path, few, monkeypatch):
+    pytest.importorskip("normflows")
+    monkeypatch.setattr(table2, "_METHODS", {"glow": table2._METHODS["glow"]})
+    out = tmp_path / "out"
+    command = ["reproduce", "table2", "--data", str(data), "--quick", "--jobs", "1", "--out", str(out)]
+    assert main(command) == 0
+    cell = json.loads((out / "table2.json").read_text())["cells"]["glow-0"]
+    assert cell["settings"]["config"]["shape"] == [1, 8, 8] and cell["result"]["validation"].keys() == {
+        "6",
+        "7",
+        "8",
+    }
+    exact, pixel = cell["result"]["bits_per_dim_generator"], cell["result"]["bits_per_pixel"]
+    assert pixel["test"] == pytest.approx(exact - 7)
+    (row,) = [
+        line for line in (out / "table2.md").read_text().splitlines() if line.startswith("| Glow, by max")
+    ]
+    assert f"| {exact - 7:.3f} | {pixel['samples_generator']:.3f} / — | — / {exact:.3f} | — |" in row
+    assert "Glow was not run" not in (out / "table2.md").read_text()
+    assert matplotlib.image.imread(out / "table2.png")[..., :3].std() > 0.05
+
+
+def train_glow(folder, data, **changes):
+    folder.mkdir(exist_ok=True)
+    settings = {
+        "seed": 0,
+        "steps": 60,
+        "minutes": None,
+        "shape": (1, 8, 8),
+        "depth": 2,
+        "width": 8,
+        **changes,
+    }
+    config = GlowConfig(str(data), "", **settings)
+    return glow_cell.train_glow(folder, config.to_json(), samples=40)
+
+
+def test_glow_learns(data, tmp_path, few):
+    pytest.importorskip("normflows")
+    first, last = (
+        train_glow(tmp_path / str(steps), data, steps=steps)["bits_per_dim_generator"] for steps in (1, 60)
+    )
+    assert last < first - 0.5
+
+
+def test_glow_goes_on_where_it_was_stopped(data, tmp_path, few, monkeypatch):
+    pytest.importorskip("normflows")
+    whole = train_glow(tmp_path / "whole", data, steps=10)
+    step = glow_cell._Trainer.step
+
+    def interrupted(trainer):
+        step(trainer)
+        if trainer.steps_done == 8:  # one model is kept by then
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(glow_cell._Trainer, "step", interrupted)
+    with pytest.raises(Interrupted):
+        train_glow(tmp_path / "stopped", data, steps=10)
+    assert train_glow(tmp_path / "stopped", data, steps=10) == whole
+    monkeypatch.setattr(glow_cell._Trainer, "step", lambda _: pytest.fail("a training step was taken"))
+    assert train_glow(tmp_path / "stopped", data, steps=10) == whole
+
+
+def test_glows_steps_are_counted_once(data, tmp_path, few, monkeypatch):
+    pytest.importorskip("normflows")
+    seconds = iter([24.0])
+    monkeypatch.setattr(glow_cell, "seconds_a_step", lambda _: next(seconds))
+    for _ in range(2):
+        assert train_glow(tmp_path / "run", data, minutes=2)["steps"] == 5
+
+
+def test_glow_that_diverges_says_so(data, tmp_path, few):
+    pytest.importorskip("normflows")
+    assert "the flow's loss is" in train_glow(tmp_path / "run", data, learning_rate=1e6)["diverged"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from led_fast.evaluation.image_normalizer import ImageNormalizer, estimate_image
 from led_fast.evaluation.image_table import image_report_table
 from led_fast.evaluation.images import (
     ImageEvaluation,
+    ImageSampler,
     bits_per_pixel,
     evaluate_image_samples,
     evaluate_images,
@@ -23,6 +24,7 @@ __all__ = [
     "FeatureNetwork",
     "ImageEvaluation",
     "ImageNormalizer",
+    "ImageSampler",
     "ImageScore",
     "ModeCount",
     "auroc",

@@ -1,12 +1,12 @@
 """The report of a density on images: likelihood, sample quality, outliers, and how far log α can be believed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from led_fast.data.images import LEVELS, ImageSource, quantize
 from led_fast.density import DensityModel, bits_per_dim, eval_mode, kl_gate
@@ -39,6 +39,18 @@ class ImageEvaluation:
     report: dict[str, Any]
     samples: Tensor
     log_prob: Tensor
+
+
+class ImageSampler(Protocol):
+    """A model that draws images: a `DensityModel`, or any module that can."""
+
+    def sample(self, n: int) -> Tensor:
+        """Draws n images, (n, C, H, W), in [0, 1]."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As a module's; the first one says where the model computes."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -145,7 +157,7 @@ def evaluate_images(
 
 @torch.no_grad()
 def evaluate_image_samples(
-    model: DensityModel,
+    model: ImageSampler,
     source: ImageSource,
     seed: int,
     features: FeatureNetwork | None = None,

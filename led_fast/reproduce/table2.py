@@ -1,4 +1,4 @@
-"""Table 2: samples and likelihoods on images, LED by the number of integral samples beside two baselines."""
+"""Table 2: samples and likelihoods on images, LED by the number of integral samples beside three baselines."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,21 +11,19 @@ import torch
 from rich.console import Console
 
 from led_fast import __version__
-from led_fast.data.images import ImageSource, open_images, quantize
+from led_fast.data.images import ImageSource, open_images
 from led_fast.density import DensityModel
 from led_fast.errors import InputError
-from led_fast.evaluation import (
-    FeatureNetwork,
-    evaluate_image_samples,
-    evaluate_images,
-    open_features,
-    sample_quality,
-)
+from led_fast.evaluation import ImageEvaluation, evaluate_image_samples, evaluate_images, open_features
 from led_fast.figures import interpolation_figure
 from led_fast.models import IMAGE_PRESETS
+from led_fast.reproduce import glow
 from led_fast.reproduce.cell import Cell, Finished
 from led_fast.reproduce.experiment import Experiment
+from led_fast.reproduce.glow import GlowConfig
+from led_fast.reproduce.glow_cell import train_glow
 from led_fast.reproduce.literature import TABLE2
+from led_fast.reproduce.selection import evaluate_selected, moments
 from led_fast.reproduce.text import MISSING, markdown_table
 from led_fast.training import (
     DivergenceError,
@@ -40,19 +38,24 @@ from led_fast.training import (
 from led_fast.training.model import save_model
 from led_fast.training.run import read_json, write_json
 
-_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "gan": ("DC-GAN of the same networks", {"objective": "gan"}),
-    "likelihood": ("the generator alone, by maximum likelihood", {"warm_up": 1.0}),
-    "led-1": ("**LED-1**", {"integral_samples": 1, "integrals": 64}),
-    "led-64": ("**LED-64**", {"integral_samples": 64, "integrals": 1}),
-    "led-256": ("**LED-256**", {"integral_samples": 256, "integrals": 1, "micro_batch": 128}),
+_METHODS = {
+    "gan": "DC-GAN of the same networks",
+    "likelihood": "the generator alone, by maximum likelihood",
+    "glow": "Glow, by maximum likelihood",
+    "led-1": "**LED-1**",
+    "led-64": "**LED-64**",
+    "led-256": "**LED-256**",
 }
-_MOMENTS = (0.7, 0.8, 0.9)  # shares of a run after which its model may be selected, beside the last one
-_SELECTED_BY = 2000  # images
+_CHANGES: dict[str, dict[str, Any]] = {  # of the preset's recipe
+    "gan": {"objective": "gan"},
+    "likelihood": {"warm_up": 1.0},
+    "led-1": {"integral_samples": 1, "integrals": 64},
+    "led-64": {"integral_samples": 64, "integrals": 1},
+    "led-256": {"integral_samples": 256, "integrals": 1, "micro_batch": 128},
+}
 _QUICK_STEPS = 8
 _SIZES = {"samples": 5000, "temperatures": 200, "chains": 100}  # of the evaluation
 _QUICK_SIZES = {"samples": 200, "temperatures": 10, "chains": 40}
-_SHOWN = 12
 _HEADER = (
     "",
     "step selected",
@@ -64,18 +67,19 @@ _HEADER = (
 )
 _PAPER_HEADER = ("FID", "test b/p", "sample b/p, generator", "sample b/p, critic")
 _KEY = (
-    "Every method trains for the same time on the same networks; the step is selected by the Fréchet distance from "
-    "validation images. Unlike the paper's, every LED begins with a generator that has learned by maximum likelihood, "
-    "for 70 % of the steps; its critic tilts that generator's density until 90 %, and then, calibrated with 64 "
-    "integral samples, the density of the generator as it has become. b/p is the paper's: bits per pixel of the "
-    "density on [-1, 1], without the offset of discrete data (uniform: 1 a channel). bits/dim has that offset "
-    "(uniform: 8). The generator's values are exact; the critic's are as good as log α, and marked where that is not "
-    "to be relied on. One image of samples a row, in the table's order.\n"
+    "Every method trains for the same time, all but Glow on the same networks; the step is selected by the Fréchet "
+    "distance from validation images. Unlike the paper's, every LED begins with a generator that has learned by "
+    "maximum likelihood, for 70 % of the steps; its critic tilts that generator's density until 90 %, and then, "
+    "calibrated with 64 integral samples, the density of the generator as it has become. b/p is the paper's: bits per "
+    "pixel of the density on [-1, 1], without the offset of discrete data (uniform: 1 a channel). bits/dim has that "
+    "offset (uniform: 8). The generator's values, and Glow's, are exact; the critic's are as good as log α, and marked "
+    "where that is not to be relied on. One image of samples a row, in the table's order.\n"
 )
-_NO_GLOW = (
-    "Glow was not run. Our generator can be inverted; trained by maximum likelihood alone it is a flow of the same "
-    "size, and stands in Glow's place.\n"
+_GLOW = (
+    "Glow, of normflows' layers on the logits of pixels, has {levels} levels of {depth} steps, with {width} hidden "
+    "channels; it is trained with {batch_size} images a step.\n"
 )
+_NO_GLOW = 'Glow was not run: `pip install "led_fast[flow]"` adds its row.\n'
 
 
 def table2(data: str, budget: float) -> Experiment:
@@ -98,17 +102,28 @@ def table2(data: str, budget: float) -> Experiment:
 
 
 def cells(seeds: int, quick: bool, data: str, fingerprint: str, preset: str, budget: float) -> list[Cell]:
-    """Every method for the same time, for every seed."""
-    minutes = budget / (len(_VARIANTS) * seeds)
+    """Every method, Glow where normflows is installed, for the same time and every seed."""
+    methods = [method for method in _METHODS if method != "glow" or glow.available()]
+    minutes = None if quick else budget / (len(methods) * seeds)
+    sizes = _QUICK_SIZES if quick else _SIZES
     made = []
     for seed in range(seeds):
-        config = TrainConfig.from_preset(data, fingerprint, preset, seed, _QUICK_STEPS if quick else None)
-        for name, (_, changes) in _VARIANTS.items():
-            varied = replace(config, recipe=replace(config.recipe, **changes))
-            varied = varied if quick else replace(varied, minutes=minutes)
-            sizes = _QUICK_SIZES if quick else _SIZES
-            made.append(Cell(f"{name}-{seed}", train_images, {"config": varied.to_json(), **sizes}))
+        steps = _QUICK_STEPS if quick else None
+        config = TrainConfig.from_preset(data, fingerprint, preset, seed, steps, minutes)
+        for method in methods:
+            made.append(_cell(method, config, sizes))
     return made
+
+
+def _cell(method: str, config: TrainConfig, sizes: dict[str, int]) -> Cell:
+    name = f"{method}-{config.seed}"
+    if method == "glow":
+        flow = GlowConfig(
+            config.data, config.data_fingerprint, config.seed, config.steps, config.minutes, config.shape
+        )
+        return Cell(name, train_glow, {"config": flow.to_json(), "samples": sizes["samples"]})
+    varied = replace(config, recipe=replace(config.recipe, **_CHANGES[method]))
+    return Cell(name, train_images, {"config": varied.to_json(), **sizes})
 
 
 def train_images(
@@ -124,8 +139,8 @@ def train_images(
         chains: likewise.
 
     Returns:
-        The report of `evaluate_images` with `steps`, `selected_step` and, by step, `validation`, the Fréchet
-        distances from validation images. Where training diverged: `diverged`, why.
+        What `evaluate_selected` does, with the report of `evaluate_images`. Where training diverged: `diverged`,
+        why.
     """
     settings = TrainConfig.from_json(config, folder.name)
     source = open_images(settings.data, size=settings.shape[-1])
@@ -135,23 +150,13 @@ def train_images(
     except DivergenceError as error:
         return {"diverged": str(error)}
     models = {step: _load(folder, step) for step in [*_moments(settings), settings.steps]}
-    distances = {
-        step: _validation_distance(model, source, features, settings.seed) for step, model in models.items()
-    }
-    selected = min(distances, key=distances.__getitem__)
-    if settings.recipe.objective == "gan":
-        found = evaluate_image_samples(models[selected], source, settings.seed, features, samples)
-    else:
-        found = evaluate_images(
-            models[selected], source, settings.seed, features, None, samples, temperatures, chains
-        )
-    np.save(folder / "samples.npy", quantize(found.samples[:_SHOWN]).numpy())
-    return {
-        "steps": settings.steps,
-        "selected_step": selected,
-        "validation": {str(step): distance for step, distance in distances.items()},
-        **found.report,
-    }
+
+    def evaluate(model: DensityModel) -> ImageEvaluation:
+        if settings.recipe.objective == "gan":
+            return evaluate_image_samples(model, source, settings.seed, features, samples)
+        return evaluate_images(model, source, settings.seed, features, None, samples, temperatures, chains)
+
+    return evaluate_selected(folder, models, source, features, settings.seed, evaluate)
 
 
 def _train(run: RunDirectory, config: TrainConfig, source: ImageSource) -> TrainConfig:
@@ -176,14 +181,12 @@ def _moments(config: TrainConfig) -> list[int]:
     one selects, is the last one already.
     """
     warm_up, calibration = config.recipe.warm_up_in_use, config.recipe.calibrate_from_in_use
-    begin = warm_up if warm_up < 1 else 0.0
-    steps = {round(share * config.steps) for share in _MOMENTS}
-    return sorted(s for s in steps if begin <= (s - 1) / config.steps and s / config.steps < calibration)
+    return moments(config.steps, warm_up if warm_up < 1 else 0.0, calibration)
 
 
-def _keep(folder: Path, moments: Sequence[int], trainer: Trainer) -> None:
-    """Saves the model of a moment; its log-normaliser is estimated only if it is selected."""
-    if trainer.steps_done in moments:
+def _keep(folder: Path, steps: Sequence[int], trainer: Trainer) -> None:
+    """Saves the model of one of these steps; its log-normaliser is estimated only if it is selected."""
+    if trainer.steps_done in steps:
         run = RunDirectory(folder / str(trainer.steps_done))
         run.path.mkdir(exist_ok=True)
         save_model(run, DensityModel(trainer.average_critic, trainer.average_generator), trainer.config, 0.0)
@@ -194,13 +197,6 @@ def _load(folder: Path, step: int) -> DensityModel:
     return load_model(RunDirectory(kept if kept.exists() else folder)).model.to(image_device())
 
 
-def _validation_distance(
-    model: DensityModel, source: ImageSource, features: FeatureNetwork, seed: int
-) -> float:
-    images = quantize(evaluate_image_samples(model, source, seed, samples=_SELECTED_BY).samples)
-    return sample_quality(images, source, features, split="validation")["distance"]
-
-
 def markdown(content: dict[str, Any]) -> str:
     """Ours, then the paper's."""
     results = {name: cell["result"] for name, cell in content["cells"].items()}
@@ -209,12 +205,13 @@ def markdown(content: dict[str, Any]) -> str:
         for q in (result.get("quality") for result in results.values())
         if q
     }
-    rows = [_row(*_method(name), cell) for name, cell in content["cells"].items()]
+    rows = [_row(_method(name), cell) for name, cell in content["cells"].items()]
+    glows = [cell["settings"]["config"] for name, cell in content["cells"].items() if _method(name) == "glow"]
     parts = [
         _KEY,
         f"Fréchet distance: {'; '.join(sorted(features))}.\n",
         markdown_table(_HEADER, rows),
-        _NO_GLOW,
+        _GLOW.format(**glows[0]) if glows else _NO_GLOW,
     ]
     for data, reported in TABLE2.items():
         paper = [[r.method, *(MISSING if v is None else f"{v:g}" for v in r[1:])] for r in reported]
@@ -222,8 +219,8 @@ def markdown(content: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _row(method: str, label: str, cell: dict[str, Any]) -> list[str]:
-    result = cell["result"]
+def _row(method: str, cell: dict[str, Any]) -> list[str]:
+    label, result = _METHODS[method], cell["result"]
     if "diverged" in result:
         return [label, "diverged", *[MISSING] * (len(_HEADER) - 2)]
     head = [
@@ -233,14 +230,15 @@ def _row(method: str, label: str, cell: dict[str, Any]) -> list[str]:
     ]
     if method == "gan":
         return [*head, *[MISSING] * (len(_HEADER) - 3)]
-    pixel, alpha, exact = result["bits_per_pixel"], result["log_normalizer"], result["bits_per_dim_generator"]
-    if method == "likelihood":  # its critic has not learned anything
+    pixel, exact = result["bits_per_pixel"], result["bits_per_dim_generator"]
+    if method in ("likelihood", "glow"):  # there is no critic, or it has not learned anything
         channels = cell["settings"]["config"]["shape"][0]
         test = (
             None if exact is None else channels * (exact - 7)
         )  # on [-1, 1] the uniform density has 1, not 8
         sample = f"{_number(pixel['samples_generator'])} / {MISSING}"
         return [*head, _number(test), sample, f"{MISSING} / {_number(exact)}", MISSING]
+    alpha = result["log_normalizer"]
     mark = "" if alpha["reliable"] else " (unreliable)"
     return [
         *head,
@@ -251,10 +249,9 @@ def _row(method: str, label: str, cell: dict[str, Any]) -> list[str]:
     ]
 
 
-def _method(cell: str) -> tuple[str, str]:
-    """The name of a cell's method, and what the table calls it."""
-    name = cell.rsplit("-", 1)[0]
-    return name, _VARIANTS[name][0]
+def _method(cell: str) -> str:
+    """The method of a cell."""
+    return cell.rsplit("-", 1)[0]
 
 
 def _number(value: float | None, digits: int = 3) -> str:

@@ -16,7 +16,6 @@ from led_fast.training.descent import DivergenceError
 from led_fast.training.interrupt import StopSignal
 from led_fast.training.model import save_model
 from led_fast.training.random_state import isolated_randomness
-from led_fast.training.recipe import Stage
 from led_fast.training.recorder import RunRecorder
 from led_fast.training.run import RunDirectory
 from led_fast.training.task import Source

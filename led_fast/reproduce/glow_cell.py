@@ -1,0 +1,163 @@
+"""A cell that trains Glow on images by maximum likelihood and judges it as the rows of Table 2 are judged."""
+
+import copy
+import math
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+
+from led_fast.data.images import LEVELS, ImageSource, open_images
+from led_fast.density import bits_per_dim
+from led_fast.evaluation import (
+    FeatureNetwork,
+    ImageEvaluation,
+    bits_per_pixel,
+    evaluate_image_samples,
+    open_features,
+)
+from led_fast.evaluation.image_normalizer import IMAGES_AT_A_TIME
+from led_fast.evaluation.json_values import finite
+from led_fast.reproduce.glow import Glow, GlowConfig
+from led_fast.reproduce.selection import evaluate_selected, moments
+from led_fast.training import DivergenceError, Interrupted, image_device
+from led_fast.training.checkpoint import load_state, save_state
+from led_fast.training.descent import clip_gradient, follow, set_learning_rate
+from led_fast.training.interrupt import StopSignal
+from led_fast.training.random_state import isolated_randomness, random_state, set_random_state
+from led_fast.training.schedule import cosine_decay
+from led_fast.training.session import CHECKPOINT_EVERY, seconds_a_step
+
+_STARTED_BY = 256  # images, which the activation norms standardise
+_GRADIENT_CLIP = 100.0
+_DECAY_FROM, _DECAY_TO = 0.3, 0.02
+_EMA = 0.995
+_CHECKPOINT, _MODEL = "Glow's checkpoint", "Glow"  # kinds of files
+
+
+def train_glow(folder: Path, config: dict[str, Any], samples: int) -> dict[str, Any]:
+    """Trains Glow, or goes on with it; evaluates the model that its validation images select.
+
+    Args:
+        folder: of the run; gets `samples.npy`.
+        config: of `GlowConfig`; its steps are counted anew where it names minutes.
+        samples: number of generated images, and the most held-out ones.
+
+    Returns:
+        What `evaluate_selected` does: `quality` of the samples; the exact density of test images, as
+        `bits_per_dim_generator` and, with that of the samples, as `bits_per_pixel`. Where training diverged:
+        `diverged`, why.
+    """
+    settings = GlowConfig(**config)
+    source = open_images(settings.data, size=settings.shape[-1])
+    features = open_features("classifier", source, image_device())
+    try:
+        with isolated_randomness():
+            models = _train(folder, settings, source)
+    except DivergenceError as error:
+        return {"diverged": str(error)}
+    evaluate = partial(_evaluate, source=source, seed=settings.seed, features=features, samples=samples)
+    return evaluate_selected(folder, models, source, features, settings.seed, evaluate)
+
+
+def _train(folder: Path, config: GlowConfig, source: ImageSource) -> dict[int, Glow]:
+    """The averaged models of a run, which is begun or gone on with where it is not finished, by their steps."""
+    checkpoint = folder / "checkpoint.safetensors"
+    if checkpoint.exists():
+        state = load_state(checkpoint, _CHECKPOINT)
+        trainer = _Trainer(replace(config, steps=state["steps"]), source)
+        trainer.load_state_dict(state["trainer"])
+    else:
+        trainer = _Trainer(replace(config, steps=_count_steps(config, source)), source)
+    steps = trainer.config.steps
+    kept = {step: folder / f"glow-{step}.safetensors" for step in [*moments(steps), steps]}
+    with StopSignal() as stop:
+        while trainer.steps_done < steps:
+            trainer.step()
+            if trainer.steps_done in kept:
+                save_state(kept[trainer.steps_done], _MODEL, trainer.average.state_dict())
+            last = trainer.steps_done == steps or stop.received
+            if last or trainer.steps_done % CHECKPOINT_EVERY == 0:
+                save_state(checkpoint, _CHECKPOINT, {"steps": steps, "trainer": trainer.state_dict()})
+            if stop.received:
+                raise Interrupted(stop.received, trainer.steps_done)
+    return {step: _load(path, config) for step, path in kept.items()}
+
+
+def _count_steps(config: GlowConfig, source: ImageSource) -> int:
+    if config.minutes is None:
+        return config.steps
+    return max(1, round(60 * config.minutes / seconds_a_step(_Trainer(config, source).step)))
+
+
+def _load(path: Path, config: GlowConfig) -> Glow:
+    glow = Glow(config)
+    glow.load_state_dict(load_state(path, _MODEL))
+    return glow.to(image_device())
+
+
+class _Trainer:
+    """Maximum likelihood, and all that its next step depends on; seeds torch's global random numbers."""
+
+    def __init__(self, config: GlowConfig, source: ImageSource) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.source, self.device = config, source, image_device()
+        self.glow = Glow(config).to(self.device)
+        with torch.no_grad():
+            self.glow.log_prob(source.sample(_STARTED_BY, self.device))
+        self.average = copy.deepcopy(self.glow)
+        # Not the fused one, which takes a state read from a file for one with the strides of its weights.
+        self.optimizer = Adam(self.glow.parameters(), foreach=True)
+        self.steps_done = 0
+
+    def step(self) -> None:
+        """One step of Adam; DivergenceError where the loss or its gradient is not finite."""
+        config, at = self.config, self.steps_done / self.config.steps
+        set_learning_rate(self.optimizer, config.learning_rate * cosine_decay(at, _DECAY_FROM, _DECAY_TO))
+        self.optimizer.zero_grad()
+        loss = -self.glow.log_prob(self.source.sample(config.batch_size, self.device)).mean()
+        loss.backward()
+        clip_gradient(self.glow, _GRADIENT_CLIP, loss, "flow")
+        self.optimizer.step()
+        follow(self.average, self.glow, self.steps_done, _EMA)
+        self.steps_done += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        modules = {name: getattr(self, name).state_dict() for name in ("glow", "average", "optimizer")}
+        return {"steps_done": self.steps_done, "random": random_state(self.device), **modules}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps_done = state["steps_done"]
+        for name in ("glow", "average", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        set_random_state(state["random"])
+
+
+@torch.no_grad()
+def _evaluate(
+    glow: Glow, source: ImageSource, seed: int, features: FeatureNetwork, samples: int
+) -> ImageEvaluation:
+    found = evaluate_image_samples(glow, source, seed, features, samples)
+    with isolated_randomness():
+        torch.manual_seed(seed)
+        held_out = source.held_out(samples)
+    dims, pixels = math.prod(source.shape), math.prod(source.shape[1:])
+    test, drawn = _mean_log_prob(glow, held_out), _mean_log_prob(glow, found.samples)
+    report = {
+        "held_out_images": len(held_out),
+        "bits_per_dim_generator": bits_per_dim(test, dims, LEVELS),
+        "bits_per_pixel": {
+            "test": bits_per_pixel(test, dims, pixels),
+            "samples_generator": bits_per_pixel(drawn, dims, pixels),
+        },
+    }
+    return replace(found, report={**found.report, **finite(report)})
+
+
+def _mean_log_prob(glow: Glow, images: Tensor) -> float:
+    parts = [glow.log_prob(part.to(image_device())) for part in images.split(IMAGES_AT_A_TIME)]
+    return torch.cat(parts).double().mean().item()

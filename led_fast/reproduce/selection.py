@@ -1,0 +1,68 @@
+"""A model of images chosen among those of several moments of its training, and judged."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from led_fast.data.images import ImageSource, quantize
+from led_fast.evaluation import (
+    FeatureNetwork,
+    ImageEvaluation,
+    ImageSampler,
+    evaluate_image_samples,
+    sample_quality,
+)
+
+_MOMENTS = (0.7, 0.8, 0.9)  # shares of a run after which its model may be selected, beside the last one
+_SELECTED_BY = 2000  # images
+_SHOWN = 12
+
+_Model = TypeVar("_Model", bound=ImageSampler)
+
+
+def moments(steps: int, begin: float = 0.0, end: float = 1.0) -> list[int]:
+    """Steps before the last whose model may be selected, of those taken from one share of a run to another."""
+    chosen = {round(share * steps) for share in _MOMENTS}
+    return sorted(s for s in chosen if begin <= (s - 1) / steps and s / steps < end)
+
+
+def evaluate_selected(
+    folder: Path,
+    models: Mapping[int, _Model],
+    source: ImageSource,
+    features: FeatureNetwork,
+    seed: int,
+    evaluate: Callable[[_Model], ImageEvaluation],
+) -> dict[str, Any]:
+    """Selects by the Fréchet distance from validation images, evaluates, writes `samples.npy`.
+
+    Args:
+        folder: for the samples.
+        models: by the step that they were taken after; the last one's is the last of the run.
+        source: the data.
+        features: measures the distance.
+        seed: of the samples that one selects by.
+        evaluate: of the selected model.
+
+    Returns:
+        The evaluation's report with `steps`, `selected_step` and, by step, `validation`, the distances.
+    """
+    distances = {step: _validation_distance(model, source, features, seed) for step, model in models.items()}
+    selected = min(distances, key=distances.__getitem__)
+    found = evaluate(models[selected])
+    np.save(folder / "samples.npy", quantize(found.samples[:_SHOWN]).numpy())
+    return {
+        "steps": max(models),
+        "selected_step": selected,
+        "validation": {str(step): distance for step, distance in distances.items()},
+        **found.report,
+    }
+
+
+def _validation_distance(
+    model: ImageSampler, source: ImageSource, features: FeatureNetwork, seed: int
+) -> float:
+    images = quantize(evaluate_image_samples(model, source, seed, samples=_SELECTED_BY).samples)
+    return sample_quality(images, source, features, split="validation")["distance"]
