@@ -56,6 +56,8 @@ def gan_run(data):
     path = data / "gan"
     options = ["--objective", "gan", "--steps", 3, "--out", path]
     assert run("train", "tiny", "--data", data / "blobs.npy", *options) == 0
+    recipe = json.loads((path / "config.json").read_text())["recipe"]
+    assert recipe["betas"] == [0.0, 0.99] and recipe["gradient_penalty"] == 0.1  # not LED's
     return path
 
 

@@ -21,8 +21,8 @@ from led_fast.models import (
 )
 
 SHAPE = (1, 8, 8)
-PLAIN = ImageGeneratorConfig(latent=10, coupling_width=0, block_scales=None)
-COUPLED = ImageGeneratorConfig(latent=4, grid=2, coupling_width=4, steps=2)
+PLAIN = ImageGeneratorConfig(latent=10, coupling_width=0, local_couplings=0, block_scales=None)
+COUPLED = ImageGeneratorConfig(latent=4, grid=2, coupling_width=4, local_width=4, steps=2)
 GENERATORS = {
     "coupled": COUPLED,
     "plain": replace(PLAIN, norm="act"),

@@ -58,7 +58,7 @@ def test_a_gan_has_neither_warm_up_nor_calibration(source):
 
 
 def test_calibration_tilts_the_last_generator_until_its_weights_are_uneven(source):
-    stages = {"warm_up": 0.02, "calibrate_from": 0.04, "calibration_learning_rate": 5e-3}
+    stages = {"warm_up": 0.02, "calibrate_from": 0.04, "calibration_learning_rate": 2e-3}
     trainer = trainer_of(source, steps=200, **stages)
     for _ in range(8):
         trainer.step()

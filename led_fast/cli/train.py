@@ -18,6 +18,7 @@ from led_fast.data.images import ImageSource
 from led_fast.errors import InputError
 from led_fast.models import IMAGE_PRESETS
 from led_fast.training import (
+    IMAGE_GAN,
     PRESETS,
     ObjectiveName,
     Ops,
@@ -121,7 +122,7 @@ def train_command(
         config = TrainConfig.from_preset(
             source.name, source.fingerprint, name, seed or 0, steps, minutes, ops or "fast"
         )
-        config = replace(config, recipe=_changed(config.recipe, objective, integral_samples))
+        config = replace(config, recipe=_changed(config, objective, integral_samples))
     with join_world() as world:
         console = Console(quiet=world.rank > 0)
         if isinstance(source, ImageSource):
@@ -138,10 +139,11 @@ def train_command(
     return 0
 
 
-def _changed(recipe: Recipe, objective: ObjectiveName | None, integral_samples: int | None) -> Recipe:
-    """A recipe with the options that were given; other integral samples are about as many a step."""
-    if objective is not None:
-        recipe = replace(recipe, objective=objective)
+def _changed(config: TrainConfig, objective: ObjectiveName | None, integral_samples: int | None) -> Recipe:
+    """The recipe with the options that were given; other integral samples are about as many a step."""
+    recipe = config.recipe
+    if objective == "gan":
+        recipe = replace(recipe, **(IMAGE_GAN if config.is_image else {"objective": "gan"}))
     if integral_samples is not None:
         integrals = max(1, recipe.integrals * recipe.integral_samples // integral_samples)
         recipe = replace(recipe, integral_samples=integral_samples, integrals=integrals)

@@ -25,6 +25,7 @@ class ImagePreset:
 _PAPER = ImageGeneratorConfig(
     latent=100,
     coupling_width=0,
+    local_couplings=0,
     block_scales=None,
     activation="soft_relu",
     norm="batch",
@@ -36,12 +37,12 @@ _PAPER_CRITIC = ImageCriticConfig(width=64, penalty="direction", base="pixels")
 IMAGE_PRESETS: dict[str, ImagePreset] = {
     "tiny": ImagePreset(
         (1, 8, 8),
-        ImageGeneratorConfig(latent=4, grid=2, coupling_width=8),
+        ImageGeneratorConfig(latent=4, grid=2, coupling_width=8, local_width=8),
         ImageCriticConfig(width=8),
     ),
     "mnist32": ImagePreset((1, 32, 32)),
-    "color32": ImagePreset((3, 32, 32), ImageGeneratorConfig(latent=64)),
-    "color64": ImagePreset((3, 64, 64), ImageGeneratorConfig(latent=128, grid=8)),
+    "color32": ImagePreset((3, 32, 32), ImageGeneratorConfig(latent=64, kernel_size=7)),
+    "color64": ImagePreset((3, 64, 64), ImageGeneratorConfig(latent=128, grid=8, kernel_size=7)),
     "paper_mnist32": ImagePreset((1, 32, 32), _PAPER, _PAPER_CRITIC),
     "paper_color32": ImagePreset((3, 32, 32), _PAPER, _PAPER_CRITIC),
     "paper_color64": ImagePreset((3, 64, 64), replace(_PAPER, grid=8), _PAPER_CRITIC),

@@ -27,7 +27,14 @@ from led_fast.flows import (
     StandardNormal,
     Unflatten,
 )
-from led_fast.models.image_networks import Decoder, Encoder, Inpainter, NeighborConditional, Shape
+from led_fast.models.image_networks import (
+    Decoder,
+    Encoder,
+    Inpainter,
+    NeighborConditional,
+    Shape,
+    local_network,
+)
 from led_fast.nn import CircularConv2d
 
 
@@ -40,6 +47,9 @@ class ImageGeneratorConfig:
         grid: height and width where the flow starts, a divisor of the image's by a power of two.
         coupling_width: channels of the networks in the couplings, by which the latent values draw all others
             (not in the paper); 0: none.
+        local_couplings: number of pairs of couplings at half of the image's size, by which pixels draw their
+            neighbours (not in the paper).
+        local_width: channels of the networks in them.
         blocks: number of {circular convolution, norm, activation} at each scale.
         block_scales: number of scales, counted from the image's own, that have blocks; None: all.
         kernel_size: of the circular convolutions.
@@ -56,6 +66,8 @@ class ImageGeneratorConfig:
     latent: int = 16
     grid: int = 4
     coupling_width: int = 24
+    local_couplings: int = 1
+    local_width: int = 32
     blocks: int = 1
     block_scales: int | None = 1
     kernel_size: int = 3
@@ -85,6 +97,8 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
         for _ in range(config.blocks if factor < finest else 0):
             layers += [_convolution(config, scale_channels), *_norm(config, scale_channels)]
             layers.append(_activation(config, scale_channels))
+        if factor == 2:
+            layers += _local_couplings(config, scale_channels)
         if factor > 1:
             layers.append(PixelShuffle(2))
         factor //= 2
@@ -120,6 +134,16 @@ def _start(config: ImageGeneratorConfig, drawn: Shape) -> tuple[list[nn.Module],
         Coupling(Inpainter(*network), cell, cell - latents, given_first=False),
     ]
     return layers, factor
+
+
+def _local_couplings(config: ImageGeneratorConfig, channels: int) -> list[nn.Module]:
+    """Couplings of halves of the channels, one by the other and back."""
+    half = channels // 2
+    return [
+        Coupling(local_network(half, config.local_width), channels, half, given_first=first)
+        for _ in range(config.local_couplings)
+        for first in (True, False)
+    ]
 
 
 def _convolution(config: ImageGeneratorConfig, channels: int) -> nn.Module:

@@ -120,6 +120,21 @@ class Inpainter(nn.Module):
         return self.net(self.bend(with_holes(pixels, self.factor, self.latents))) + self.bias
 
 
+def local_network(channels: int, width: int) -> nn.Sequential:
+    """What the values around a place say about others there, by mean and log scale.
+
+    Shape:
+        (B, channels, h, w) -> (B, 2 channels, h, w).
+    """
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.LeakyReLU(0.2),
+        _small(nn.Conv2d(width, 2 * channels, 3, padding=1)),
+    )
+
+
 class Bend(nn.Module):
     """Adds to an image a bounded version of itself, with a threshold and steepness learned at each pixel.
 

@@ -26,6 +26,7 @@ from led_fast.reproduce.literature import TABLE2
 from led_fast.reproduce.selection import evaluate_selected, moments
 from led_fast.reproduce.text import MISSING, markdown_table
 from led_fast.training import (
+    IMAGE_GAN,
     DivergenceError,
     RunDirectory,
     TrainConfig,
@@ -47,7 +48,7 @@ _METHODS = {
     "led-256": "**LED-256**",
 }
 _CHANGES: dict[str, dict[str, Any]] = {  # of the preset's recipe
-    "gan": {"objective": "gan"},
+    "gan": IMAGE_GAN,
     "likelihood": {"warm_up": 1.0},
     "led-1": {"integral_samples": 1, "integrals": 64},
     "led-64": {"integral_samples": 64, "integrals": 1},

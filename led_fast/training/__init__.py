@@ -4,7 +4,7 @@ from led_fast.training.config import Ops, TrainConfig
 from led_fast.training.descent import DivergenceError
 from led_fast.training.image import image_device
 from led_fast.training.model import TrainedModel, load, load_model
-from led_fast.training.recipe import IMAGE_RECIPES, PRESETS, ObjectiveName, Recipe
+from led_fast.training.recipe import IMAGE_GAN, IMAGE_RECIPES, PRESETS, ObjectiveName, Recipe
 from led_fast.training.run import RunDirectory
 from led_fast.training.session import Interrupted, steps_in, train
 from led_fast.training.task import Source
@@ -12,6 +12,7 @@ from led_fast.training.trainer import Trainer
 from led_fast.training.world import PeerLostError, World, join_world
 
 __all__ = [
+    "IMAGE_GAN",
     "IMAGE_RECIPES",
     "PRESETS",
     "DivergenceError",

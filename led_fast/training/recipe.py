@@ -1,7 +1,7 @@
 """How critic and generator are trained, by preset."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 ObjectiveName = Literal["led", "gan"]
 
@@ -47,7 +47,6 @@ class Recipe:
         likelihood_weight: weight, in the generator's loss, of its own -log q at the data; what follows has the
             rest. For generators that can be inverted.
         warm_up: share of the steps at first in which the generator learns by that alone, and the critic rests.
-        warm_up_learning_rate: of the generator in that time, where it differs.
         calibrate_from: share of the steps after which the generator rests, and the critic, which tilts it anew, learns
             by large integrals, until the importance weights are as uneven as `calibration_ess`: so that log α can
             be estimated. For critics that tilt a generator.
@@ -92,7 +91,6 @@ class Recipe:
     micro_batch: int | None = None
     likelihood_weight: float = 0.0
     warm_up: float = 0.0
-    warm_up_learning_rate: float | None = None
     calibrate_from: float = 1.0
     calibration_samples: int = 64
     calibration_learning_rate: float = 2e-4
@@ -162,16 +160,16 @@ _IMAGES = Recipe(
     integrals=64,
     generator_batch=64,
     generator_steps=1,
-    critic_learning_rate=5e-4,
-    generator_learning_rate=3e-4,
+    critic_learning_rate=1e-3,
+    generator_learning_rate=2e-3,
     betas=(0.5, 0.99),
+    critic_betas=(0.0, 0.99),
     decay_from=0.6,
     gradient_clip=200.0,
     gradient_penalty=0.02,
     penalty_interval=4,
     likelihood_weight=0.25,
     warm_up=0.7,
-    warm_up_learning_rate=1e-3,
     calibrate_from=0.9,
     forward_weight=0.0,
     ema=0.998,
@@ -180,8 +178,8 @@ _PAPER_IMAGES = replace(
     _IMAGES,
     integral_samples=64,
     integrals=1,
-    critic_learning_rate=1e-3,
     generator_learning_rate=1e-3,
+    critic_betas=None,
     gradient_penalty=0.0,
     likelihood_weight=0.0,  # what a generator drops cannot be inverted
     warm_up=0.0,
@@ -199,3 +197,11 @@ IMAGE_RECIPES = {
     "paper_color64": _PAPER_IMAGES,
 }
 """A recipe for every pair of networks in `led_fast.models.IMAGE_PRESETS`."""
+
+IMAGE_GAN: dict[str, Any] = {
+    "objective": "gan",
+    "generator_learning_rate": 4e-3,
+    "betas": (0.0, 0.99),
+    "gradient_penalty": 0.1,
+}
+"""What a recipe for images changes to train a plain GAN; with momentum, its samples collapse to a few shapes."""

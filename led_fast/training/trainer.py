@@ -103,8 +103,7 @@ class Trainer:
         recipe, warming_up = self.recipe, at < self.recipe.warm_up_in_use
         decay = cosine_decay(at, recipe.decay_from, recipe.decay_to)
         set_learning_rate(self.critic_optimizer, decay * recipe.critic_learning_rate)
-        rate = (recipe.warm_up_learning_rate if warming_up else None) or recipe.generator_learning_rate
-        set_learning_rate(self.generator_optimizer, decay * rate)
+        set_learning_rate(self.generator_optimizer, decay * recipe.generator_learning_rate)
         metrics = {} if warming_up else self._step_critic(self.objective, self._function, at)
         for _ in range(recipe.generator_steps):
             metrics |= self._step_generator(at)
