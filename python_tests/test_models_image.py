@@ -9,7 +9,7 @@ import pytest
 import torch
 from flow_oracles import jacobian, randomize
 
-from led_fast.flows import Inflate, OneWayFlow, Slice, forward_with_score
+from led_fast.flows import Inflate, OneWayFlow, PixelShuffle, Slice, forward_with_score
 from led_fast.models import (
     IMAGE_PRESETS,
     ImageCriticConfig,
@@ -21,8 +21,8 @@ from led_fast.models import (
 )
 
 SHAPE = (1, 8, 8)
-PLAIN = ImageGeneratorConfig(latent=10, coupling_width=0, local_couplings=0, block_scales=None)
-COUPLED = ImageGeneratorConfig(latent=4, grid=2, coupling_width=4, local_width=4, steps=2)
+PLAIN = ImageGeneratorConfig(latent=10, coupling_width=0, block_scales=None)
+COUPLED = ImageGeneratorConfig(latent=4, grid=2, coupling_width=4, local_couplings=1, local_width=4, steps=2)
 GENERATORS = {
     "coupled": COUPLED,
     "plain": replace(PLAIN, norm="act"),
@@ -90,6 +90,22 @@ def test_log_q_is_the_whole_jacobians(name, monkeypatch):
     for i, u in enumerate(torch.cat(noise, dim=1).detach()):
         torch.testing.assert_close(push(flow, u), y[i].flatten())
         torch.testing.assert_close(log_q[i], log_prob(flow, u), rtol=1e-9, atol=1e-9)
+
+
+def test_local_couplings_draw_rows_of_pixels_by_the_rows_around_them():
+    plain, coupled = (
+        image_generator(ImagePreset(SHAPE, replace(COUPLED, local_couplings=n))).double() for n in (0, 2)
+    )
+    assert len(coupled.layers) == len(plain.layers) + 4
+    layers = list(coupled.layers)
+    shuffle = max(i for i, layer in enumerate(layers) if isinstance(layer, PixelShuffle))
+    first = layers[shuffle - 4]
+    t = torch.randn(1, 4, 4, 4, dtype=torch.float64, requires_grad=True)
+    image = layers[shuffle](first(t)[0])[0]
+    (by_values,) = torch.autograd.grad(image[0, 0, 3, 4], t)  # the odd row of the second pair of rows
+    reached = layers[shuffle](by_values)[0][0, 0].abs() > 0
+    assert reached[3].nonzero().tolist() == [[4]]  # itself alone, of its kind
+    assert reached[0::2].any() and not reached[1].any() and not reached[5::2].any()
 
 
 @pytest.mark.parametrize("conditional", ["gaussian", "learned"])

@@ -177,6 +177,14 @@ def test_every_objective_takes_steps_that_move_every_weight(source, changes):
         assert key in idle or not torch.equal(parameter, before["critic"][key]), key
 
 
+def test_each_network_has_its_own_adam(source):
+    trainer = trainer_of(source, steps=10, warm_up=0.2)
+    trainer.step()
+    (critic,), (generator,) = trainer.critic_optimizer.param_groups, trainer.generator_optimizer.param_groups
+    assert (critic["betas"], critic["lr"]) == ((0.0, 0.99), 1e-3)
+    assert (generator["betas"], generator["lr"]) == ((0.5, 0.99), 2e-3)
+
+
 def test_bounded_memory_changes_no_gradient(source):
     drawn = trainer_of(source).task.proposals(256, 0.0)
     gradients = []

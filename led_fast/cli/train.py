@@ -87,7 +87,8 @@ def train_command(
         preset: networks and recipe for points. default: what works best here; inflated: a generator that is
             wider inside than the data; perpendicular: a critic with the penalty of Sec. 2.2, by direction or
             exact; paper: 256 soft-ReLU features in 8 blocks, trained as printed.
-        objective: led: the density; gan: the same networks as a plain GAN, to compare samples with.
+        objective: led: the density; gan: the same networks as a plain GAN, to compare samples with. On images it has
+            rates and a gradient penalty of its own.
         integral_samples: S of Eq. 3, samples of one estimate of the integral; 1 is the Wasserstein critic of Eq. 4.
         seed: of weights, data and noise.
         steps: how many steps.

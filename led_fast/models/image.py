@@ -22,10 +22,10 @@ class ImagePreset:
     critic: ImageCriticConfig = field(default_factory=ImageCriticConfig)
 
 
+_COUPLED = ImageGeneratorConfig(local_couplings=1)
 _PAPER = ImageGeneratorConfig(
     latent=100,
     coupling_width=0,
-    local_couplings=0,
     block_scales=None,
     activation="soft_relu",
     norm="batch",
@@ -37,12 +37,12 @@ _PAPER_CRITIC = ImageCriticConfig(width=64, penalty="direction", base="pixels")
 IMAGE_PRESETS: dict[str, ImagePreset] = {
     "tiny": ImagePreset(
         (1, 8, 8),
-        ImageGeneratorConfig(latent=4, grid=2, coupling_width=8, local_width=8),
+        replace(_COUPLED, latent=4, grid=2, coupling_width=8, local_width=8),
         ImageCriticConfig(width=8),
     ),
-    "mnist32": ImagePreset((1, 32, 32)),
-    "color32": ImagePreset((3, 32, 32), ImageGeneratorConfig(latent=64, kernel_size=7)),
-    "color64": ImagePreset((3, 64, 64), ImageGeneratorConfig(latent=128, grid=8, kernel_size=7)),
+    "mnist32": ImagePreset((1, 32, 32), _COUPLED),
+    "color32": ImagePreset((3, 32, 32), replace(_COUPLED, latent=64, kernel_size=7)),
+    "color64": ImagePreset((3, 64, 64), replace(_COUPLED, latent=128, grid=8, kernel_size=7)),
     "paper_mnist32": ImagePreset((1, 32, 32), _PAPER, _PAPER_CRITIC),
     "paper_color32": ImagePreset((3, 32, 32), _PAPER, _PAPER_CRITIC),
     "paper_color64": ImagePreset((3, 64, 64), replace(_PAPER, grid=8), _PAPER_CRITIC),

@@ -47,8 +47,9 @@ class ImageGeneratorConfig:
         grid: height and width where the flow starts, a divisor of the image's by a power of two.
         coupling_width: channels of the networks in the couplings, by which the latent values draw all others
             (not in the paper); 0: none.
-        local_couplings: number of pairs of couplings at half of the image's size, by which pixels draw their
-            neighbours (not in the paper).
+        local_couplings: number of pairs of couplings before the last shuffle, where one half of the channels draws
+            the other by what is around it, and back (not in the paper). Of a gray image they are the even rows of
+            pixels and the odd ones.
         local_width: channels of the networks in them.
         blocks: number of {circular convolution, norm, activation} at each scale.
         block_scales: number of scales, counted from the image's own, that have blocks; None: all.
@@ -66,7 +67,7 @@ class ImageGeneratorConfig:
     latent: int = 16
     grid: int = 4
     coupling_width: int = 24
-    local_couplings: int = 1
+    local_couplings: int = 0
     local_width: int = 32
     blocks: int = 1
     block_scales: int | None = 1

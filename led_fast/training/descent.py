@@ -1,4 +1,4 @@
-"""Parts of a training step that any model of a likelihood shares."""
+"""Parts of a training step that all networks share."""
 
 import math
 

@@ -200,7 +200,7 @@ IMAGE_RECIPES = {
 
 IMAGE_GAN: dict[str, Any] = {
     "objective": "gan",
-    "generator_learning_rate": 4e-3,
+    "critic_learning_rate": 5e-4,
     "betas": (0.0, 0.99),
     "gradient_penalty": 0.1,
 }
