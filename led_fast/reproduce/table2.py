@@ -68,7 +68,8 @@ _HEADER = (
 )
 _PAPER_HEADER = ("FID", "test b/p", "sample b/p, generator", "sample b/p, critic")
 _KEY = (
-    "Every method trains for the same time, all but Glow on the same networks; the step is selected by the Fréchet "
+    "Every method trains for the same time, all but Glow on the same networks, the GAN at "
+    "rates and a gradient penalty of its own; the step is selected by the Fréchet "
     "distance from validation images. Unlike the paper's, every LED begins with a generator that has learned by "
     "maximum likelihood, for 70 % of the steps; its critic tilts that generator's density until 90 %, and then, "
     "calibrated with 64 integral samples, the density of the generator as it has become. b/p is the paper's: bits per "
