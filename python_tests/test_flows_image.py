@@ -5,7 +5,14 @@ import torch
 from flow_oracles import brute_force_ladj, randomize
 from torch import nn
 
-from led_fast.flows import Coupling, PairNeighbors, PixelShuffle, Unflatten, forward_with_score
+from led_fast.flows import (
+    ChannelShuffle,
+    Coupling,
+    PairNeighbors,
+    PixelShuffle,
+    Unflatten,
+    forward_with_score,
+)
 from led_fast.nn import CircularConv2d
 
 
@@ -25,6 +32,7 @@ class Network(nn.Module):
 LAYERS = {
     "unflatten": lambda: Unflatten(2, 12, 4),
     "pixel_shuffle": lambda: PixelShuffle(2),
+    "channel_shuffle": lambda: ChannelShuffle(2),
     "columns": lambda: PairNeighbors("columns"),
     "rows": lambda: PairNeighbors("rows"),
     "conv": lambda: CircularConv2d(4, 3),
@@ -99,6 +107,12 @@ def test_pairs_are_neighbours():
     assert torch.equal(lower, upper + 6)
 
 
+def test_channel_shuffle_brings_what_is_alike_in_all_groups_together():
+    t = torch.arange(6.0).view(1, 6, 1, 1)
+    assert ChannelShuffle(2)(t)[0].flatten().tolist() == [0, 3, 1, 4, 2, 5]
+    assert torch.equal(ChannelShuffle(3)(ChannelShuffle(2)(t)[0])[0], t)
+
+
 @pytest.mark.parametrize(
     ("act", "message"),
     [
@@ -106,6 +120,8 @@ def test_pairs_are_neighbours():
         (lambda: Unflatten(2, 3)(torch.zeros(1, 5)), r"shape \(B, 6, ...\), got \(1, 5\)"),
         (lambda: PixelShuffle(0), "factor must be positive"),
         (lambda: PixelShuffle(2)(torch.zeros(1, 3, 2, 2)), r"shape \(B, C 4, H, W\), got \(1, 3, 2, 2\)"),
+        (lambda: ChannelShuffle(0), "groups must be positive"),
+        (lambda: ChannelShuffle(2)(torch.zeros(1, 3, 2, 2)), r"shape \(B, 2 K, H, W\), got \(1, 3, 2, 2\)"),
         (lambda: PairNeighbors("diagonals"), "'columns' or 'rows', got 'diagonals'"),
         (lambda: PairNeighbors("rows")(torch.zeros(1, 3, 3, 2)), "even number of rows"),
         (lambda: Coupling(nn.Identity(), 3, 3), "0 < given < features = 3, got given = 3"),

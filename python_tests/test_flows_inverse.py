@@ -9,6 +9,7 @@ from led_fast.flows import (
     ActNorm,
     Affine,
     BatchNorm,
+    ChannelShuffle,
     Coupling,
     DiagonalNormal,
     Inflate,
@@ -33,6 +34,7 @@ SHAPE = (4, 4, 6)
 LAYERS = {
     "unflatten": lambda: Unflatten(*SHAPE),
     "pixel_shuffle": lambda: PixelShuffle(2),
+    "channel_shuffle": lambda: ChannelShuffle(2),
     "conv": lambda: CircularConv2d(4, 3),
     "conv_even": lambda: CircularConv2d(4, (2, 4), bias=False),
     "conv_wraps": lambda: CircularConv2d(4, (7, 5)),

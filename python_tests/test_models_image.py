@@ -9,7 +9,7 @@ import pytest
 import torch
 from flow_oracles import jacobian, randomize
 
-from led_fast.flows import Inflate, OneWayFlow, PixelShuffle, Slice, forward_with_score
+from led_fast.flows import Coupling, Inflate, OneWayFlow, PixelShuffle, Slice, forward_with_score
 from led_fast.models import (
     IMAGE_PRESETS,
     ImageCriticConfig,
@@ -92,20 +92,31 @@ def test_log_q_is_the_whole_jacobians(name, monkeypatch):
         torch.testing.assert_close(log_q[i], log_prob(flow, u), rtol=1e-9, atol=1e-9)
 
 
-def test_local_couplings_draw_rows_of_pixels_by_the_rows_around_them():
-    plain, coupled = (
-        image_generator(ImagePreset(SHAPE, replace(COUPLED, local_couplings=n))).double() for n in (0, 2)
-    )
-    assert len(coupled.layers) == len(plain.layers) + 4
-    layers = list(coupled.layers)
+def through(layers, t):
+    for layer in layers:
+        t = layer(t)[0]
+    return t
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_local_couplings_draw_rows_of_pixels_by_the_rows_around_them(channels):
+    shape, config = (channels, 8, 8), replace(COUPLED, latent=16 * channels, local_couplings=2)
+    layers = list(image_generator(ImagePreset(shape, config)).double().layers)
+    couplings = [i for i, layer in enumerate(layers) if isinstance(layer, Coupling)][3:]  # three are global
     shuffle = max(i for i, layer in enumerate(layers) if isinstance(layer, PixelShuffle))
-    first = layers[shuffle - 4]
-    t = torch.randn(1, 4, 4, 4, dtype=torch.float64, requires_grad=True)
-    image = layers[shuffle](first(t)[0])[0]
-    (by_values,) = torch.autograd.grad(image[0, 0, 3, 4], t)  # the odd row of the second pair of rows
-    reached = layers[shuffle](by_values)[0][0, 0].abs() > 0
-    assert reached[3].nonzero().tolist() == [[4]]  # itself alone, of its kind
-    assert reached[0::2].any() and not reached[1].any() and not reached[5::2].any()
+    assert len(couplings) == 4
+    to_image = layers[couplings[-1] + 1 : shuffle + 1]
+    t = torch.randn(1, 4 * channels, 4, 4, dtype=torch.float64, requires_grad=True)
+    image = through([layers[couplings[0]], *to_image], t)
+    (by_values,) = torch.autograd.grad(image[0, -1, 3, 4], t)  # the odd row of the second pair of rows
+    reached = through(to_image, by_values)[0].abs() > 0
+    assert reached[:, 1::2].nonzero().tolist() == [[channels - 1, 1, 4]]  # itself alone, of all odd rows
+    assert all(colour[0::2].any() for colour in reached)
+    start = (
+        shuffle - len(to_image) - len(couplings) - (channels > 1)
+    )  # before what reorders channels for them
+    around = [layer for layer in layers[start + 1 : shuffle] if not isinstance(layer, Coupling)]
+    assert torch.equal(through(around, t), t)  # every pixel is where it would be without them
 
 
 @pytest.mark.parametrize("conditional", ["gaussian", "learned"])

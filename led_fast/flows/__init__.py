@@ -7,7 +7,7 @@ from led_fast.flows.coupling import Coupling
 from led_fast.flows.dimension import Inflate, Slice
 from led_fast.flows.elementwise import Affine, Sigmoid, Staircase
 from led_fast.flows.flow import OneWayFlow, ScoredSample
-from led_fast.flows.image import PairNeighbors, PixelShuffle, Unflatten
+from led_fast.flows.image import ChannelShuffle, PairNeighbors, PixelShuffle, Unflatten
 from led_fast.flows.inverse import NotInvertibleError, flow_log_prob, inverse
 from led_fast.flows.linear import Linear
 from led_fast.flows.norm import ActNorm, BatchNorm
@@ -18,6 +18,7 @@ __all__ = [
     "ActNorm",
     "Affine",
     "BatchNorm",
+    "ChannelShuffle",
     "Coupling",
     "DiagonalNormal",
     "GaussianConditional",

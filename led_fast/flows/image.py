@@ -60,6 +60,33 @@ class PixelShuffle(nn.Module):
         return F.pixel_shuffle(t, self.factor), t.new_zeros(len(t))
 
 
+class ChannelShuffle(nn.Module):
+    """Regroups channels: those of all groups that are alike come to lie together; ladj = 0.
+
+    Of G groups of K channels, channel k of group g goes from gK + k to kG + g; a shuffle by K undoes one by G.
+    See `torch.nn.ChannelShuffle`.
+
+    Args:
+        groups: number G of groups.
+
+    Shape:
+        t: (B, G K, H, W). Output: the same and ladj (B,).
+    """
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        check_positive("ChannelShuffle", groups=groups)
+        self.groups = groups
+
+    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (t shuffled, 0)."""
+        if t.dim() != 4 or t.shape[1] % self.groups:
+            raise ValueError(
+                f"ChannelShuffle: t must have shape (B, {self.groups} K, H, W), got {tuple(t.shape)}"
+            )
+        return F.channel_shuffle(t, self.groups), t.new_zeros(len(t))
+
+
 class PairNeighbors(nn.Module):
     """Puts even and odd rows, or columns, beside each other as channels; ladj = 0.
 
@@ -91,7 +118,7 @@ class PairNeighbors(nn.Module):
 
 
 def _permuted_score(
-    layer: Unflatten | PixelShuffle | PairNeighbors, t: Tensor, score: Tensor
+    layer: Unflatten | PixelShuffle | ChannelShuffle | PairNeighbors, t: Tensor, score: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A layer that only moves values about moves the score with them."""
     out, ladj = layer(t)
@@ -100,6 +127,7 @@ def _permuted_score(
 
 forward_with_score.register(Unflatten, _permuted_score)
 forward_with_score.register(PixelShuffle, _permuted_score)
+forward_with_score.register(ChannelShuffle, _permuted_score)
 forward_with_score.register(PairNeighbors, _permuted_score)
 
 

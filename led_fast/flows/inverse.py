@@ -20,7 +20,7 @@ from led_fast.flows.coupling import Coupling
 from led_fast.flows.dimension import Inflate
 from led_fast.flows.elementwise import Affine, Sigmoid, Staircase, staircase_derivatives
 from led_fast.flows.flow import OneWayFlow
-from led_fast.flows.image import PixelShuffle, Unflatten
+from led_fast.flows.image import ChannelShuffle, PixelShuffle, Unflatten
 from led_fast.flows.linear import Linear
 from led_fast.flows.norm import ActNorm, BatchNorm
 from led_fast.nn import CircularConv2d, SoftReLU
@@ -135,6 +135,11 @@ def _(layer: Unflatten, out: Tensor) -> tuple[Tensor, Tensor]:
 @inverse.register
 def _(layer: PixelShuffle, out: Tensor) -> tuple[Tensor, Tensor]:
     return F.pixel_unshuffle(out, layer.factor), out.new_zeros(len(out))
+
+
+@inverse.register
+def _(layer: ChannelShuffle, out: Tensor) -> tuple[Tensor, Tensor]:
+    return F.channel_shuffle(out, out.shape[1] // layer.groups), out.new_zeros(len(out))
 
 
 @inverse.register

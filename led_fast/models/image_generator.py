@@ -13,6 +13,7 @@ from led_fast.flows import (
     ActNorm,
     Affine,
     BatchNorm,
+    ChannelShuffle,
     Coupling,
     GaussianConditional,
     Inflate,
@@ -47,9 +48,8 @@ class ImageGeneratorConfig:
         grid: height and width where the flow starts, a divisor of the image's by a power of two.
         coupling_width: channels of the networks in the couplings, by which the latent values draw all others
             (not in the paper); 0: none.
-        local_couplings: number of pairs of couplings before the last shuffle, where one half of the channels draws
-            the other by what is around it, and back (not in the paper). Of a gray image they are the even rows of
-            pixels and the odd ones.
+        local_couplings: number of pairs of couplings before the last shuffle, where the even rows of pixels draw the
+            odd ones by what is around them, and back (not in the paper).
         local_width: channels of the networks in them.
         blocks: number of {circular convolution, norm, activation} at each scale.
         block_scales: number of scales, counted from the image's own, that have blocks; None: all.
@@ -99,7 +99,7 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
             layers += [_convolution(config, scale_channels), *_norm(config, scale_channels)]
             layers.append(_activation(config, scale_channels))
         if factor == 2:
-            layers += _local_couplings(config, scale_channels)
+            layers += _local_couplings(config, channels)
         if factor > 1:
             layers.append(PixelShuffle(2))
         factor //= 2
@@ -138,13 +138,17 @@ def _start(config: ImageGeneratorConfig, drawn: Shape) -> tuple[list[nn.Module],
 
 
 def _local_couplings(config: ImageGeneratorConfig, channels: int) -> list[nn.Module]:
-    """Couplings of halves of the channels, one by the other and back."""
-    half = channels // 2
-    return [
-        Coupling(local_network(half, config.local_width), channels, half, given_first=first)
+    """Couplings of the even rows with the odd ones, where an image has 4 of its pixels to a place."""
+    half = 2 * channels
+    couplings: list[nn.Module] = [
+        Coupling(local_network(half, config.local_width), 2 * half, half, given_first=first)
         for _ in range(config.local_couplings)
         for first in (True, False)
     ]
+    # The last shuffle has all pixels of a colour together; here all colours of a row are.
+    return (
+        [ChannelShuffle(channels), *couplings, ChannelShuffle(4)] if couplings and channels > 1 else couplings
+    )
 
 
 def _convolution(config: ImageGeneratorConfig, channels: int) -> nn.Module:
