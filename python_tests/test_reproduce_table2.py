@@ -1,6 +1,7 @@
 """led-fast reproduce table2 on 8x8 blobs, in a few steps."""
 
 import json
+import math
 import signal
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from coarse import coarsen
 
 from led_fast.cli import main
 from led_fast.evaluation import FeatureNetwork
+from led_fast.flows import flow_log_prob
 from led_fast.reproduce import glow_cell, selection, table2
 from led_fast.reproduce.glow import GlowConfig
 from led_fast.training import Interrupted, TrainConfig, Trainer
@@ -58,29 +60,42 @@ def test_quick_run_of_every_method_but_glow(data, tmp_path, few, monkeypatch):
     assert matplotlib.image.imread(out / "table2.png")[..., :3].std() > 0.05
     cells = json.loads((out / "table2.json").read_text())["cells"]
     result = cells["led-64-0"]["result"]
-    assert result["validation"].keys() == {"7", "8"}
-    assert result["selected_step"] == min((7, 8), key=lambda step: result["validation"][str(step)])
+    assert result["validation"].keys() == {"8"} and result["selected_step"] == 8
+    for name in ("gan-0", "likelihood-0"):
+        distances = cells[name]["result"]["validation"]
+        assert distances.keys() == {"6", "7", "8"}
+        assert cells[name]["result"]["selected_step"] == int(min(distances, key=distances.__getitem__))
     assert result["bits_per_dim_generator"] is not None and "bits_per_dim" not in cells["gan-0"]["result"]
     monkeypatch.setattr(Trainer, "step", lambda _: pytest.fail("a training step was taken"))
     assert main(command) == 0  # nothing is done twice
 
 
 def test_a_selected_model_is_the_one_of_its_step(data, tmp_path, few, monkeypatch):
-    distances = iter([1.0, 3.0])
+    distances, judged = iter([3.0, 1.0, 2.0, 4.0]), []
     monkeypatch.setattr(selection, "_validation_distance", lambda *_: next(distances))
+    evaluate = table2.evaluate_image_flow
+    monkeypatch.setattr(table2, "evaluate_image_flow", lambda *a: judged.append(a[0]) or evaluate(*a))
     source = table2.open_images(data)
     (config,) = [
         cell.settings["config"]
         for cell in table2.cells(
             1, True, data=str(data), fingerprint=source.fingerprint, preset="tiny", budget=1
         )
-        if cell.name == "led-1-0"
+        if cell.name == "likelihood-0"
     ]
     (tmp_path / "cell").mkdir()
     config["steps"] = 10
     result = table2.train_images(tmp_path / "cell", config, samples=40, temperatures=2, chains=40)
-    # At step 7 the critic has not begun to learn, at step 9 the generator has ended.
-    assert result["validation"] == {"8": 1.0, "10": 3.0} and result["selected_step"] == 8
+    assert result["validation"] == {"7": 3.0, "8": 1.0, "9": 2.0, "10": 4.0} and result["selected_step"] == 8
+    (density,) = judged
+    at_8, at_10 = (table2._load(tmp_path / "cell", step).generator for step in (8, 10))
+    x = source.held_out(40)
+    assert torch.equal(density.log_prob(x), flow_log_prob(at_8, x))
+    assert not torch.equal(density.log_prob(x), flow_log_prob(at_10, x))
+    bits = -flow_log_prob(at_8, source.split("test") / 256 + 1 / 512).mean().item() / (64 * math.log(2)) + 8
+    assert result["bits_per_dim_generator"] == pytest.approx(bits, abs=0.3)  # by noise of its own
+    assert result["bits_per_pixel"]["test"] == pytest.approx(result["bits_per_dim_generator"] - 7)
+    assert 0 < result["training_seconds"] < 600
 
 
 def test_quick_run_of_glow(data, tmp_path, few, monkeypatch):
@@ -141,9 +156,10 @@ def test_glow_goes_on_where_it_was_stopped(data, tmp_path, few, monkeypatch):
     monkeypatch.setattr(glow_cell._Trainer, "step", interrupted)
     with pytest.raises(Interrupted):
         train_glow(tmp_path / "stopped", data, steps=10)
-    assert train_glow(tmp_path / "stopped", data, steps=10) == whole
+    stopped = train_glow(tmp_path / "stopped", data, steps=10)
+    assert stopped | {"training_seconds": 0} == whole | {"training_seconds": 0}
     monkeypatch.setattr(glow_cell._Trainer, "step", lambda _: pytest.fail("a training step was taken"))
-    assert train_glow(tmp_path / "stopped", data, steps=10) == whole
+    assert train_glow(tmp_path / "stopped", data, steps=10) == stopped
 
 
 def test_glows_steps_are_counted_once(data, tmp_path, few, monkeypatch):
@@ -180,11 +196,11 @@ def test_refused(data, tmp_path, capsys, options, message):
     assert message in capsys.readouterr().err
 
 
-def test_only_a_model_whose_critic_has_learned_and_is_not_being_calibrated_may_be_selected(data):
+def test_of_a_run_that_calibrates_only_the_last_model_may_be_selected(data):
     source = table2.open_images(data)
-    config = TrainConfig.from_preset(str(data), source.fingerprint, "tiny")
-    for steps in range(5, 120):  # the first critic step is the first that is taken at 70 % or more
-        first = next(s for s in range(steps) if s / steps >= 0.7)
-        found = table2._moments(replace(config, steps=steps))
-        assert all(first < step < 0.9 * steps for step in found)
-    assert table2._moments(replace(config, steps=100)) == [80]
+    config = TrainConfig.from_preset(str(data), source.fingerprint, "tiny", steps=100)
+    assert table2._moments(config) == []
+    for changes in ({"warm_up": 1.0}, {"objective": "gan"}, {"calibrate_from": 1.0}):
+        changed = replace(config, recipe=replace(config.recipe, **changes))
+        assert table2._moments(changed) == [70, 80, 90]
+    assert selection.moments(1) == [] and selection.moments(3) == [2]

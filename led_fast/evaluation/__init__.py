@@ -9,6 +9,7 @@ from led_fast.evaluation.images import (
     ImageEvaluation,
     ImageSampler,
     bits_per_pixel,
+    evaluate_image_flow,
     evaluate_image_samples,
     evaluate_images,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "count_modes",
     "estimate_image_normalizer",
     "evaluate",
+    "evaluate_image_flow",
     "evaluate_image_samples",
     "evaluate_images",
     "frechet_distance",

@@ -34,6 +34,10 @@ class GlowConfig:
         width: channels of the two hidden layers of the network in a coupling.
         batch_size: images a step.
         learning_rate: of Adam, before it decays.
+        decay_from: share of the run after which the rate follows a half cosine to its end.
+        decay_to: what is left of it there.
+        gradient_clip: largest norm of the gradient.
+        ema: decay of the running average of the weights, which makes the model.
     """
 
     data: str
@@ -47,6 +51,10 @@ class GlowConfig:
     width: int = 32
     batch_size: int = 64
     learning_rate: float = 2e-3
+    decay_from: float = 0.3
+    decay_to: float = 0.02
+    gradient_clip: float = 100.0
+    ema: float = 0.995
 
     def to_json(self) -> dict[str, Any]:
         """The config as JSON values."""

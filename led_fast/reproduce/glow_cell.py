@@ -1,27 +1,16 @@
 """A cell that trains Glow on images by maximum likelihood and judges it as the rows of Table 2 are judged."""
 
 import copy
-import math
+import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import Adam
 
-from led_fast.data.images import LEVELS, ImageSource, open_images
-from led_fast.density import bits_per_dim
-from led_fast.evaluation import (
-    FeatureNetwork,
-    ImageEvaluation,
-    bits_per_pixel,
-    evaluate_image_samples,
-    open_features,
-)
-from led_fast.evaluation.image_normalizer import IMAGES_AT_A_TIME
-from led_fast.evaluation.json_values import finite
+from led_fast.data.images import ImageSource, open_images
+from led_fast.evaluation import ImageEvaluation, evaluate_image_flow, open_features
 from led_fast.reproduce.glow import Glow, GlowConfig
 from led_fast.reproduce.selection import evaluate_selected, moments
 from led_fast.training import DivergenceError, Interrupted, image_device
@@ -33,9 +22,6 @@ from led_fast.training.schedule import cosine_decay
 from led_fast.training.session import CHECKPOINT_EVERY, seconds_a_step
 
 _STARTED_BY = 256  # images, which the activation norms standardise
-_GRADIENT_CLIP = 100.0
-_DECAY_FROM, _DECAY_TO = 0.3, 0.02
-_EMA = 0.995
 _CHECKPOINT, _MODEL = "Glow's checkpoint", "Glow"  # kinds of files
 
 
@@ -57,24 +43,33 @@ def train_glow(folder: Path, config: dict[str, Any], samples: int) -> dict[str, 
     features = open_features("classifier", source, image_device())
     try:
         with isolated_randomness():
-            models = _train(folder, settings, source)
+            models, seconds = _train(folder, settings, source)
     except DivergenceError as error:
         return {"diverged": str(error)}
-    evaluate = partial(_evaluate, source=source, seed=settings.seed, features=features, samples=samples)
-    return evaluate_selected(folder, models, source, features, settings.seed, evaluate)
+
+    def evaluate(glow: Glow) -> ImageEvaluation:
+        return evaluate_image_flow(glow, source, settings.seed, features, samples)
+
+    return evaluate_selected(folder, models, source, features, settings.seed, seconds, evaluate)
 
 
-def _train(folder: Path, config: GlowConfig, source: ImageSource) -> dict[int, Glow]:
-    """The averaged models of a run, which is begun or gone on with where it is not finished, by their steps."""
-    checkpoint = folder / "checkpoint.safetensors"
+def _train(folder: Path, config: GlowConfig, source: ImageSource) -> tuple[dict[int, Glow], float]:
+    """Begins a run, or goes on with it where it is not finished.
+
+    Returns:
+        Its averaged models by their steps, and how many seconds it took.
+    """
+    checkpoint, seconds = folder / "checkpoint.safetensors", 0.0
     if checkpoint.exists():
         state = load_state(checkpoint, _CHECKPOINT)
         trainer = _Trainer(replace(config, steps=state["steps"]), source)
         trainer.load_state_dict(state["trainer"])
+        seconds = state["seconds"]
     else:
         trainer = _Trainer(replace(config, steps=_count_steps(config, source)), source)
     steps = trainer.config.steps
     kept = {step: folder / f"glow-{step}.safetensors" for step in [*moments(steps), steps]}
+    began = time.monotonic() - seconds
     with StopSignal() as stop:
         while trainer.steps_done < steps:
             trainer.step()
@@ -82,10 +77,12 @@ def _train(folder: Path, config: GlowConfig, source: ImageSource) -> dict[int, G
                 save_state(kept[trainer.steps_done], _MODEL, trainer.average.state_dict())
             last = trainer.steps_done == steps or stop.received
             if last or trainer.steps_done % CHECKPOINT_EVERY == 0:
-                save_state(checkpoint, _CHECKPOINT, {"steps": steps, "trainer": trainer.state_dict()})
+                seconds = time.monotonic() - began
+                state = {"steps": steps, "seconds": seconds, "trainer": trainer.state_dict()}
+                save_state(checkpoint, _CHECKPOINT, state)
             if stop.received:
                 raise Interrupted(stop.received, trainer.steps_done)
-    return {step: _load(path, config) for step, path in kept.items()}
+    return {step: _load(path, config) for step, path in kept.items()}, seconds
 
 
 def _count_steps(config: GlowConfig, source: ImageSource) -> int:
@@ -117,13 +114,14 @@ class _Trainer:
     def step(self) -> None:
         """One step of Adam; DivergenceError where the loss or its gradient is not finite."""
         config, at = self.config, self.steps_done / self.config.steps
-        set_learning_rate(self.optimizer, config.learning_rate * cosine_decay(at, _DECAY_FROM, _DECAY_TO))
+        decay = cosine_decay(at, config.decay_from, config.decay_to)
+        set_learning_rate(self.optimizer, config.learning_rate * decay)
         self.optimizer.zero_grad()
         loss = -self.glow.log_prob(self.source.sample(config.batch_size, self.device)).mean()
         loss.backward()
-        clip_gradient(self.glow, _GRADIENT_CLIP, loss, "flow")
+        clip_gradient(self.glow, config.gradient_clip, loss, "flow")
         self.optimizer.step()
-        follow(self.average, self.glow, self.steps_done, _EMA)
+        follow(self.average, self.glow, self.steps_done, config.ema)
         self.steps_done += 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -135,29 +133,3 @@ class _Trainer:
         for name in ("glow", "average", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
         set_random_state(state["random"])
-
-
-@torch.no_grad()
-def _evaluate(
-    glow: Glow, source: ImageSource, seed: int, features: FeatureNetwork, samples: int
-) -> ImageEvaluation:
-    found = evaluate_image_samples(glow, source, seed, features, samples)
-    with isolated_randomness():
-        torch.manual_seed(seed)
-        held_out = source.held_out(samples)
-    dims, pixels = math.prod(source.shape), math.prod(source.shape[1:])
-    test, drawn = _mean_log_prob(glow, held_out), _mean_log_prob(glow, found.samples)
-    report = {
-        "held_out_images": len(held_out),
-        "bits_per_dim_generator": bits_per_dim(test, dims, LEVELS),
-        "bits_per_pixel": {
-            "test": bits_per_pixel(test, dims, pixels),
-            "samples_generator": bits_per_pixel(drawn, dims, pixels),
-        },
-    }
-    return replace(found, report={**found.report, **finite(report)})
-
-
-def _mean_log_prob(glow: Glow, images: Tensor) -> float:
-    parts = [glow.log_prob(part.to(image_device())) for part in images.split(IMAGES_AT_A_TIME)]
-    return torch.cat(parts).double().mean().item()

@@ -22,10 +22,9 @@ _SHOWN = 12
 _Model = TypeVar("_Model", bound=ImageSampler)
 
 
-def moments(steps: int, begin: float = 0.0, end: float = 1.0) -> list[int]:
-    """Steps before the last whose model may be selected, of those taken from one share of a run to another."""
-    chosen = {round(share * steps) for share in _MOMENTS}
-    return sorted(s for s in chosen if begin <= (s - 1) / steps and s / steps < end)
+def moments(steps: int) -> list[int]:
+    """Steps before the last whose model may be selected."""
+    return sorted({round(share * steps) for share in _MOMENTS} - {0, steps})
 
 
 def evaluate_selected(
@@ -34,6 +33,7 @@ def evaluate_selected(
     source: ImageSource,
     features: FeatureNetwork,
     seed: int,
+    seconds: float,
     evaluate: Callable[[_Model], ImageEvaluation],
 ) -> dict[str, Any]:
     """Selects by the Fréchet distance from validation images, evaluates, writes `samples.npy`.
@@ -43,18 +43,23 @@ def evaluate_selected(
         models: by the step that they were taken after; the last one's is the last of the run.
         source: the data.
         features: measures the distance.
-        seed: of the samples that one selects by.
+        seed: of the samples; one selects by others than one judges.
+        seconds: that training took.
         evaluate: of the selected model.
 
     Returns:
-        The evaluation's report with `steps`, `selected_step` and, by step, `validation`, the distances.
+        The evaluation's report with `steps`, `training_seconds`, `selected_step` and, by step, `validation`, the
+        distances.
     """
-    distances = {step: _validation_distance(model, source, features, seed) for step, model in models.items()}
+    distances = {
+        step: _validation_distance(model, source, features, seed + 1) for step, model in models.items()
+    }
     selected = min(distances, key=distances.__getitem__)
     found = evaluate(models[selected])
     np.save(folder / "samples.npy", quantize(found.samples[:_SHOWN]).numpy())
     return {
         "steps": max(models),
+        "training_seconds": seconds,
         "selected_step": selected,
         "validation": {str(step): distance for step, distance in distances.items()},
         **found.report,

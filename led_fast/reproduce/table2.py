@@ -9,13 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from torch import Tensor, nn
 
 from led_fast import __version__
 from led_fast.data.images import ImageSource, open_images
 from led_fast.density import DensityModel
 from led_fast.errors import InputError
-from led_fast.evaluation import ImageEvaluation, evaluate_image_samples, evaluate_images, open_features
+from led_fast.evaluation import (
+    ImageEvaluation,
+    evaluate_image_flow,
+    evaluate_image_samples,
+    evaluate_images,
+    open_features,
+)
 from led_fast.figures import interpolation_figure
+from led_fast.flows import OneWayFlow, flow_log_prob
 from led_fast.models import IMAGE_PRESETS
 from led_fast.reproduce import glow
 from led_fast.reproduce.cell import Cell, Finished
@@ -55,10 +63,11 @@ _CHANGES: dict[str, dict[str, Any]] = {  # of the preset's recipe
     "led-256": {"integral_samples": 256, "integrals": 1, "micro_batch": 128},
 }
 _QUICK_STEPS = 8
-_SIZES = {"samples": 5000, "temperatures": 200, "chains": 100}  # of the evaluation
+_SIZES = {"samples": 5000, "temperatures": 200, "chains": 500}  # of the evaluation
 _QUICK_SIZES = {"samples": 200, "temperatures": 10, "chains": 40}
 _HEADER = (
     "",
+    "minutes",
     "step selected",
     "Fréchet distance",
     "test b/p",
@@ -68,9 +77,11 @@ _HEADER = (
 )
 _PAPER_HEADER = ("FID", "test b/p", "sample b/p, generator", "sample b/p, critic")
 _KEY = (
-    "Every method trains for the same time, all but Glow on the same networks, the GAN at "
-    "rates and a gradient penalty of its own; the step is selected by the Fréchet "
-    "distance from validation images. Unlike the paper's, every LED begins with a generator that has learned by "
+    "Every method is to train for the same time, which its steps are counted from beforehand; minutes are what they "
+    "took. All but Glow are of the same networks, the GAN at "
+    "rates and a gradient penalty of its own. The step is selected by the Fréchet "
+    "distance from validation images; of LED it is the last, for log α can be told only of a calibrated critic. "
+    "Unlike the paper's, every LED begins with a generator that has learned by "
     "maximum likelihood, for 70 % of the steps; its critic tilts that generator's density until 90 %, and then, "
     "calibrated with 64 integral samples, the density of the generator as it has become. b/p is the paper's: bits per "
     "pixel of the density on [-1, 1], without the offset of discrete data (uniform: 1 a channel). bits/dim has that "
@@ -100,7 +111,7 @@ def table2(data: str, budget: float) -> Experiment:
     if preset is None:
         raise InputError(f"{data}: no preset is for images of shape {source.shape}")
     make = partial(cells, data=data, fingerprint=source.fingerprint, preset=preset, budget=budget)
-    return Experiment(f"Table 2: {Path(data).name}", 1, make, markdown, draw)
+    return Experiment(f"Table 2: {Path(data).name}", 1, make, markdown, draw, alone=True)
 
 
 def cells(seeds: int, quick: bool, data: str, fingerprint: str, preset: str, budget: float) -> list[Cell]:
@@ -141,8 +152,8 @@ def train_images(
         chains: likewise.
 
     Returns:
-        What `evaluate_selected` does, with the report of `evaluate_images`. Where training diverged: `diverged`,
-        why.
+        What `evaluate_selected` does, with the report of `evaluate_images`, or of as much as the method has.
+        Where training diverged: `diverged`, why.
     """
     settings = TrainConfig.from_json(config, folder.name)
     source = open_images(settings.data, size=settings.shape[-1])
@@ -151,14 +162,31 @@ def train_images(
         settings = _train(RunDirectory(folder), settings, source)
     except DivergenceError as error:
         return {"diverged": str(error)}
+    seed, seconds = settings.seed, load_model(RunDirectory(folder)).seconds
     models = {step: _load(folder, step) for step in [*_moments(settings), settings.steps]}
 
     def evaluate(model: DensityModel) -> ImageEvaluation:
         if settings.recipe.objective == "gan":
-            return evaluate_image_samples(model, source, settings.seed, features, samples)
-        return evaluate_images(model, source, settings.seed, features, None, samples, temperatures, chains)
+            return evaluate_image_samples(model, source, seed, features, samples)
+        if settings.recipe.warm_up == 1:  # its critic has not learned anything
+            return evaluate_image_flow(_GeneratorDensity(model.generator), source, seed, features, samples)
+        return evaluate_images(model, source, seed, features, None, samples, temperatures, chains)
 
-    return evaluate_selected(folder, models, source, features, settings.seed, evaluate)
+    return evaluate_selected(folder, models, source, features, seed, seconds, evaluate)
+
+
+class _GeneratorDensity(nn.Module):
+    """A generator's own density, which needs no critic."""
+
+    def __init__(self, generator: OneWayFlow) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def sample(self, n: int) -> Tensor:
+        return self.generator.sample(n)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return flow_log_prob(self.generator, x)
 
 
 def _train(run: RunDirectory, config: TrainConfig, source: ImageSource) -> TrainConfig:
@@ -177,13 +205,8 @@ def _train(run: RunDirectory, config: TrainConfig, source: ImageSource) -> Train
 
 
 def _moments(config: TrainConfig) -> list[int]:
-    """Steps before the last whose model may be selected.
-
-    Of LED, those at which the critic has begun to learn; while it is calibrated, the generator, by whose samples
-    one selects, is the last one already.
-    """
-    warm_up, calibration = config.recipe.warm_up_in_use, config.recipe.calibrate_from_in_use
-    return moments(config.steps, warm_up if warm_up < 1 else 0.0, calibration)
+    """Steps before the last whose model may be selected: none where the last stage is what makes log α known."""
+    return [] if config.recipe.stages[-1].name == "calibration" else moments(config.steps)
 
 
 def _keep(folder: Path, steps: Sequence[int], trainer: Trainer) -> None:
@@ -227,19 +250,16 @@ def _row(method: str, cell: dict[str, Any]) -> list[str]:
         return [label, "diverged", *[MISSING] * (len(_HEADER) - 2)]
     head = [
         label,
+        f"{result['training_seconds'] / 60:.1f}",
         f"{result['selected_step']:,} of {result['steps']:,}",
         f"{result['quality']['distance']:.2f}",
     ]
     if method == "gan":
         return [*head, *[MISSING] * (len(_HEADER) - 3)]
     pixel, exact = result["bits_per_pixel"], result["bits_per_dim_generator"]
-    if method in ("likelihood", "glow"):  # there is no critic, or it has not learned anything
-        channels = cell["settings"]["config"]["shape"][0]
-        test = (
-            None if exact is None else channels * (exact - 7)
-        )  # on [-1, 1] the uniform density has 1, not 8
+    if method in ("likelihood", "glow"):
         sample = f"{_number(pixel['samples_generator'])} / {MISSING}"
-        return [*head, _number(test), sample, f"{MISSING} / {_number(exact)}", MISSING]
+        return [*head, _number(pixel["test"]), sample, f"{MISSING} / {_number(exact)}", MISSING]
     alpha = result["log_normalizer"]
     mark = "" if alpha["reliable"] else " (unreliable)"
     return [
