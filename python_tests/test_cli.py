@@ -140,7 +140,7 @@ def test_a_users_own_file_trains_evaluates_and_scores(tmp_path, capsys, name):
     assert np.isfinite(np.load(tmp_path / "scores.npy")).all()
     write_rows(tmp_path / name, rows + 1)
     assert run("evaluate", tmp_path / "run") == 2
-    assert "is no longer the data" in capsys.readouterr().err
+    assert "is not the data" in capsys.readouterr().err
 
 
 def test_minutes_become_steps_once(tmp_path):
@@ -177,11 +177,14 @@ def test_resume_of_a_finished_run_changes_nothing(ring_run, capsys):
         (["ring", "--out", "{file}"], "cannot be used as a folder"),
         (["ring", "--out", "{file}/below"], "cannot be used as a folder"),
         (["ring", "--out", "{new}", "--resume"], "is not a run"),
-        (["grid", "--out", "{run}", "--resume"], "was started with data ring, not grid"),
+        (["grid", "--out", "{run}", "--resume"], "grid: is not the data, ring, that the run was begun with"),
         (["ring", "--out", "{run}", "--resume", "--seed", "2"], "was started with seed 1, not 2"),
         (["ring", "--out", "{run}", "--resume", "--preset", "paper"], "preset default, not paper"),
         (["ring", "--out", "{run}", "--resume", "--steps", "5"], "steps 4, not 5"),
         (["ring", "--out", "{run}", "--resume", "--ops", "reference"], "ops fast, not reference"),
+        (["ring", "--out", "{run}", "--resume", "--strict"], "--strict: is about pictures"),
+        (["ring", "--out", "{run}", "--resume", "--data", "x"], "is a run on points, not on images"),
+        (["mnist32", "--out", "{run}", "--resume"], "was started with preset default, not mnist32"),
     ],
 )
 def test_train_refuses(ring_run, tmp_path, refuse, options, message):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from functools import partial
 
 import numpy as np
@@ -198,7 +199,8 @@ def test_resume_is_exact(data, tmp_path, monkeypatch, tiny_run):
     assert run(*arguments, "--data", data / "blobs.npy", "--steps", 12, "--seed", 1) == 130
     monkeypatch.setattr(Trainer, "step", step)
     assert load_state(tmp_path / "run" / "checkpoint.safetensors", "checkpoint")["trainer"]["steps_done"] == 5
-    assert run(*arguments, "--resume") == 0
+    moved = shutil.copy(data / "blobs.npy", tmp_path / "moved.npy")
+    assert run(*arguments, "--data", moved, "--resume") == 0
     states = [
         load_state(path / "model.safetensors", "model")["model"] for path in (tiny_run, tmp_path / "run")
     ]
@@ -243,9 +245,9 @@ def test_a_full_disk_keeps_the_last_checkpoint(data, tmp_path, monkeypatch, caps
             ["tiny", "--data", "{blobs}", "--integral-samples", "0", "--out", "{new}"],
             "--integral-samples: want",
         ),
-        (["tiny", "--data", "{noise}", "--resume", "--out", "{run}"], "was started with data"),
+        (["tiny", "--data", "{noise}", "--resume", "--out", "{run}"], "noise.npy: is not the data, "),
         (["mnist32", "--resume", "--out", "{run}"], "was started with preset tiny, not mnist32"),
-        (["ring", "--resume", "--out", "{run}"], "was started with data"),
+        (["ring", "--resume", "--out", "{run}"], "was started with preset tiny, not ring"),
         (["tiny", "--preset", "paper", "--resume", "--out", "{run}"], "with preset tiny, not paper"),
         (
             ["tiny", "--data", "{blobs}", "--objective", "gan", "--resume", "--out", "{run}"],

@@ -59,7 +59,7 @@ def write_cifar(folder, form):
 
 def test_fashion_mnist():
     source = open_images(FASHION)
-    assert source.shape == (1, 32, 32) and source.levels == 256 and source.skipped == 0
+    assert source.shape == (1, 32, 32) and not source.problems
     assert [len(source.split(s)) for s in ("train", "validation", "test")] == [360, 40, 150]
     assert len(source.labels) == 360 and set(source.labels.tolist()) == set(range(10))
     test = source.split("test")
@@ -247,6 +247,9 @@ def test_bad_cifar_png(tmp_path):
     (folder / "train_lables.json").write_text('["cat"')
     with pytest.raises(InputError, match=r"train_lables\.json: not a list of labels"):
         read_images(folder)
+    (folder / "train_lables.json").write_text("[[1, 2], [3, 4]]")
+    with pytest.raises(InputError, match=r"want one label an image, got shape \(2, 2\)"):
+        read_images(folder)
     (folder / "train_lables.json").write_text("[1, 2]")
     with pytest.raises(InputError, match="125 training images but 2 labels"):
         read_images(folder)
@@ -299,6 +302,14 @@ def test_npz(tmp_path, keys):
         (
             {"images": np.zeros((4, 8, 8), np.uint8), "labels": np.zeros(4)},
             "labels: want integer labels, got float64",
+        ),
+        (
+            {"images": np.zeros((4, 8, 8), np.uint8), "labels": np.eye(4, dtype=int)},
+            r"want one label an image, got shape \(4, 4\)",
+        ),
+        (
+            {"images": np.zeros((4, 8, 8), np.uint8), "labels": np.array(3)},
+            r"want one label an image, got shape \(\)",
         ),
         (
             {"x_train": np.zeros((4, 8, 8), np.uint8), "x_test": np.zeros((4, 8, 8, 3), np.uint8)},

@@ -80,4 +80,4 @@ def test_source_counts_what_was_skipped(tmp_path):
     write_pictures(tmp_path, 100)
     (tmp_path / "broken.png").write_bytes(b"")
     source = open_images(tmp_path, size=16)
-    assert source.skipped == 1 and "broken.png" in source.problems[0] and source.shape == (3, 16, 16)
+    assert len(source.problems) == 1 and "broken.png" in source.problems[0] and source.shape == (3, 16, 16)

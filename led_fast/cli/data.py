@@ -37,8 +37,7 @@ def open_target(target: str, data: str | None, preset: str | None, strict: bool)
         return _open_images(data, target, strict), target
     if data is not None:
         raise InputError(f"--data: goes with an image preset ({', '.join(IMAGE_PRESETS)}), not with {target}")
-    if strict:
-        raise InputError(f"--strict: is about pictures that cannot be used; {target} has none")
+    _refuse_strict(strict, target)
     if preset is not None and preset not in PRESETS:
         raise InputError(f"--preset: want one of {', '.join(PRESETS)}, got {preset!r}")
     if Path(target).is_dir():
@@ -46,11 +45,22 @@ def open_target(target: str, data: str | None, preset: str | None, strict: bool)
     return open_source(target), preset or "default"
 
 
-def open_data(config: TrainConfig, strict: bool = False) -> Source:
-    """Opens the data of a run again; InputError where their content has changed."""
-    source = _open_images(config.data, config.preset, strict) if config.is_image else open_source(config.data)
+def open_data(config: TrainConfig, strict: bool = False, place: str | None = None) -> Source:
+    """Opens the data of a run again; InputError where their content has changed.
+
+    Args:
+        config: of the run.
+        strict: stop at a picture that cannot be used.
+        place: where they are now; None: where they were.
+    """
+    place = place or config.data
+    if config.is_image:
+        source: Source = _open_images(place, config.preset, strict)
+    else:
+        _refuse_strict(strict, place)
+        source = open_source(place)
     if source.fingerprint != config.data_fingerprint:
-        raise InputError(f"{config.data}: is no longer the data that the run was trained on")
+        raise InputError(f"{place}: is not the data, {config.data}, that the run was begun with")
     return source
 
 
@@ -68,6 +78,11 @@ def _open_images(path: str, preset: str, strict: bool = False) -> ImageSource:
         advice = f"; for these, {' or '.join(fitting)}" if fitting else ""
         raise InputError(f"{path}: {preset} wants images of shape {shape}, got {source.shape}{advice}")
     return source
+
+
+def _refuse_strict(strict: bool, points: str) -> None:
+    if strict:
+        raise InputError(f"--strict: is about pictures that cannot be used; {points} has none")
 
 
 def name_skipped(problems: Sequence[str], console: Console) -> None:

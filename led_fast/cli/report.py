@@ -69,7 +69,8 @@ def write_image_report(
         evaluation = evaluate_image_samples(model, source, config.seed, features, samples)
         grid_figure(run.figure, evaluation.samples[:_SHOWN])
     else:
-        evaluation = evaluate_images(model, source, config.seed, features, outliers, samples)
+        with console.status("samples, scores, and log α by annealing: some minutes on a CPU"):
+            evaluation = evaluate_images(model, source, config.seed, features, outliers, samples)
         note = doubt(evaluation.report["log_normalizer"])
         sorted_figure(run.figure, evaluation.samples[:_SHOWN], evaluation.log_prob[:_SHOWN], note=note)
     _write(run, trained, evaluation.report, image_report_table(evaluation.report), console)

@@ -76,7 +76,7 @@ def train_command(
     generator follows, until 90 %. Last, the critic tilts the generator as it is now, no more than log α can be
     estimated for. The paper has no such stages.
 
-    Ctrl-C, or a crash, loses at most the steps since the last checkpoint; --resume goes on bit for bit.
+    Ctrl-C, or a crash, loses at most the steps since the last checkpoint; --resume goes on, on CPUs bit for bit.
 
     Args:
         target: points: ring, grid, or a .npy or .csv file with two columns. Or the name of an image preset,
@@ -106,8 +106,6 @@ def train_command(
     check_seed(seed or 0)
     if resume:
         asked = [
-            ("preset" if target in IMAGE_PRESETS else "data", target),
-            ("data", data),
             ("preset", preset),
             ("seed", seed),
             ("steps", steps),
@@ -116,8 +114,8 @@ def train_command(
             ("recipe.objective", objective),
             ("recipe.integral_samples", integral_samples),
         ]
-        config = _reopen(out, asked)
-        source = open_data(config, strict)
+        config = _reopen(out, target, data, asked)
+        source = open_data(config, strict, data if config.is_image else target)
     else:
         source, name = open_target(target, data, preset, strict)
         config = TrainConfig.from_preset(
@@ -163,12 +161,19 @@ def _begin(out: Path, config: TrainConfig, source: Source, world: World, console
     return config
 
 
-def _reopen(out: Path, asked: Sequence[tuple[str, Any]]) -> TrainConfig:
-    """The config of a run to go on with; InputError where an option that was given differs from the run's."""
+def _reopen(out: Path, target: str, data: str | None, asked: Sequence[tuple[str, Any]]) -> TrainConfig:
+    """The config of a run to go on with; InputError where an option that was given differs from the run's.
+
+    Where the data are is no such option: their content decides, in `open_data`.
+    """
     run = RunDirectory.open(out)
     content = read_json(run.config)
     content.pop("version", None)
     config = TrainConfig.from_json(content, str(run.config))
+    if config.is_image or target in IMAGE_PRESETS:
+        asked = [("preset", target), *asked]
+    elif data is not None:
+        raise InputError(f"--data: {out} is a run on points, not on images")
     for name, value in asked:
         was = attrgetter(name)(config)
         if value is not None and value != was:

@@ -78,4 +78,6 @@ def _as_images(array: np.ndarray, where: str) -> Tensor:
 def _as_labels(array: np.ndarray, where: str) -> Tensor:
     if not np.issubdtype(array.dtype, np.integer):
         raise InputError(f"{where}: want integer labels, got {array.dtype}")
-    return torch.from_numpy(array.astype(np.int64).reshape(len(array), -1)[:, 0].copy())
+    if array.ndim == 0 or array.size != len(array):
+        raise InputError(f"{where}: want one label an image, got shape {array.shape}")
+    return torch.from_numpy(array.astype(np.int64).reshape(-1))

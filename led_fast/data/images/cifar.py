@@ -99,5 +99,7 @@ def _read_labels(folder: Path, part: str) -> Tensor | None:
                 labels = torch.tensor(json.loads(path.read_text()), dtype=torch.int64)
             except (ValueError, TypeError) as error:
                 raise InputError(f"{path}: not a list of labels ({error})") from None
+            if labels.dim() != 1:
+                raise InputError(f"{path}: want one label an image, got shape {tuple(labels.shape)}")
             return labels
     return None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from led_fast.data.images.collection import ImageCollection, ImageSet
-from led_fast.data.images.dequantize import LEVELS, dequantize
+from led_fast.data.images.dequantize import dequantize
 from led_fast.data.images.read import DEFAULT_SIZE, read_images
 from led_fast.errors import InputError
 
@@ -37,15 +37,11 @@ class ImageSource:
         name: as given.
         fingerprint: identifies the pixels; a run resumes on the same ones only.
         shape: (C, H, W).
-        levels: 256.
-        skipped: number of pictures that could not be used.
-        problems: one message for each of them.
+        problems: one message for each picture that could not be used.
 
     Raises:
         InputError: fewer than 100 training images.
     """
-
-    levels = LEVELS
 
     def __init__(self, name: str, collection: ImageCollection) -> None:
         count = len(collection.train.images)
@@ -53,7 +49,6 @@ class ImageSource:
             raise InputError(f"{name}: want at least {_FEWEST_IMAGES} images to learn from, got {count}")
         self.name = name
         self.problems = collection.skipped
-        self.skipped = len(collection.skipped)
         self.fingerprint = _fingerprint(collection)
         self._splits = _split(collection)
         channels, height, width = collection.train.images.shape[1:]

@@ -18,6 +18,7 @@ from led_fast.errors import InputError
 from led_fast.evaluation.features.network import FeatureNetwork
 
 _WIDTH = 128  # features
+_WIDTHS, _STRIDES = (32, 64, _WIDTH, _WIDTH), (2, 2, 1, 2)
 _STEPS, _BATCH, _LEARNING_RATE = 800, 128, 2e-3
 _SEED = 0
 
@@ -25,11 +26,11 @@ _SEED = 0
 class _Classifier(nn.Module):
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
-        widths, strides = (channels, 32, 64, _WIDTH, _WIDTH), (2, 2, 1, 2)
+        widths = (channels, *_WIDTHS)
         self.body = nn.Sequential(
             *(
                 nn.Sequential(nn.Conv2d(i, o, 3, stride, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU())
-                for i, o, stride in zip(widths[:-1], widths[1:], strides, strict=True)
+                for i, o, stride in zip(widths, _WIDTHS, _STRIDES, strict=False)
             )
         )
         self.head = nn.Linear(_WIDTH, classes)
@@ -119,7 +120,8 @@ def _accuracy(network: _Classifier, source: ImageSource) -> float | None:
 
 
 def _key(source: ImageSource, labels: Tensor, steps: int) -> str:
-    content = f"{source.fingerprint} {steps}".encode() + labels.numpy().tobytes()
+    recipe = (_WIDTHS, _STRIDES, _BATCH, _LEARNING_RATE, _SEED, steps)
+    content = f"{source.fingerprint} {recipe}".encode() + labels.numpy().tobytes()
     return hashlib.sha256(content).hexdigest()[:16]
 
 
