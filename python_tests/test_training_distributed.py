@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from coarse import coarsen
@@ -16,13 +17,13 @@ import led_fast.cli.train
 import led_fast.training.session
 from led_fast.cli import main
 from led_fast.density import ProposalDraw
-from led_fast.flows import ScoredSample
+from led_fast.flows import ScoredSample, StandardNormal, inverse
 from led_fast.models import toy_critic
 from led_fast.training import World, join_world
 from led_fast.training.checkpoint import load_state
 from led_fast.training.objective import OBJECTIVES, CalibrationObjective
 from led_fast.training.recipe import Recipe
-from led_fast.training.run import RunDirectory
+from led_fast.training.run import RunDirectory, read_metrics
 
 SIZE = 2
 PROCESSES = multiprocessing.get_context("forkserver")  # imports once, for all that it starts
@@ -33,6 +34,9 @@ RECIPES = {
     ),
     "several integrals": Recipe(
         batch_size=8, integral_samples=4, integrals=6, generator_batch=16, calibration_samples=24
+    ),
+    "likelihood": Recipe(
+        batch_size=8, integral_samples=24, generator_batch=16, likelihood_weight=0.25, calibration_samples=24
     ),
     "gan": Recipe(objective="gan", batch_size=8, generator_batch=16, calibration_samples=24),
 }
@@ -54,12 +58,17 @@ class AffineGenerator(nn.Module):
 
     def __init__(self):
         super().__init__()
+        self.base = StandardNormal(2)
         self.log_scale = nn.Parameter(torch.tensor([0.3, -0.2]))
         self.shift = nn.Parameter(torch.tensor([0.5, 0.1]))
 
     def forward(self, z):
-        log_q = torch.distributions.Normal(0, 1).log_prob(z).sum(1) - self.log_scale.sum()
-        return self.log_scale.exp() * z + self.shift, log_q
+        return self.log_scale.exp() * z + self.shift, self.base.log_prob(z) - self.log_scale.sum()
+
+
+@inverse.register
+def _(layer: AffineGenerator, out: torch.Tensor):
+    return (out - layer.shift) * (-layer.log_scale).exp(), layer.log_scale.sum().expand(len(out))
 
 
 class JointBatches:
@@ -80,7 +89,7 @@ class JointBatches:
     def part(self, joint, n):
         return joint[self.world.rank * n :][:n]
 
-    def data(self, n):
+    def data(self, n, at=0.0):
         return self.part(self.points.flip(0), n)
 
     def proposals(self, n, at):
@@ -158,11 +167,11 @@ def run_command(rank, size, port, arguments, errors):
         sys.exit(main(arguments))
 
 
-def start(out, *options, size=SIZE):
-    """`led-fast train ring` in processes, as torchrun would start them."""
+def start(out, *options, target="ring", size=SIZE):
+    """`led-fast train` in processes, as torchrun would start them."""
     port, processes = free_port(), []
     for rank in range(size):
-        arguments = ["train", "ring", "--out", str(out), *options]
+        arguments = ["train", target, "--out", str(out), *options]
         errors = out.parent / f"errors-{rank}.txt"
         processes.append(PROCESSES.Process(target=run_command, args=(rank, size, port, arguments, errors)))
         processes[-1].start()
@@ -190,6 +199,18 @@ def test_a_run_of_two_processes_stops_together_and_resumes_exactly(tmp_path):
     assert finish(start(cut.path, "--resume"))[0] == [0, 0]
     models = [load_state(run.model, "model")["model"] for run in (whole, cut)]
     assert all(torch.equal(value, models[1][name]) for name, value in models[0].items())
+
+
+def test_two_processes_train_images_through_every_stage(tmp_path):
+    torch.manual_seed(0)
+    np.save(tmp_path / "images.npy", torch.randint(256, (200, 8, 8), dtype=torch.uint8).numpy())
+    run = RunDirectory(tmp_path / "run")
+    data = ("--data", str(tmp_path / "images.npy"))
+    codes, errors = finish(start(run.path, *data, "--steps", "40", target="tiny"))
+    assert codes == [0, 0], errors
+    warm_up, _, joint, calibration = (set(row) for row in read_metrics(run.metrics))  # every tenth step's
+    assert warm_up == {"step", "generator_nll"} and {"generator_nll", "generator_loss", "critic_loss"} < joint
+    assert "critic_loss" in calibration and "generator_loss" not in calibration
 
 
 def test_when_a_process_dies_the_other_stops_and_says_so(tmp_path):

@@ -21,7 +21,7 @@ Ops = Literal["fast", "reference"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run: the same config on the same machine gives the same weights, bit for bit.
+    """One run: the same config on the same CPU gives the same weights, bit for bit.
 
     Attributes:
         data: `ring`, `grid`, a file of points, or where the images are.

@@ -204,4 +204,4 @@ IMAGE_GAN: dict[str, Any] = {
     "betas": (0.0, 0.99),
     "gradient_penalty": 0.1,
 }
-"""What a recipe for images changes to train a plain GAN; with momentum, its samples collapse to a few shapes."""
+"""What a recipe for images changes to train a plain GAN."""
