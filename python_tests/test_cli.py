@@ -24,6 +24,8 @@ REPORT_KEYS = {
     "seed",
     "seconds",
     "version",
+    "torch",
+    "machine",
     "config",
 }
 NORMALIZER_KEYS = {

@@ -178,6 +178,22 @@ def test_every_objective_takes_steps_that_move_every_weight(source, changes):
         assert key in idle or not torch.equal(parameter, before["critic"][key]), key
 
 
+def test_a_forward_kl_has_the_gradient_at_fixed_samples(source):
+    gradients = []
+    for forward_weight in (0.0, 0.5):
+        task = trainer_of(source, forward_weight=forward_weight).task
+        drawn = task.generated(16)
+        drawn.log_q_fixed.sum().backward()
+        gradients.append(
+            torch.cat([p.grad.flatten() for p in task.generator.parameters() if p.grad is not None])
+        )
+    inverted = trainer_of(source).task.generator
+    flow_log_prob(inverted, drawn.y.detach()).sum().backward()
+    expected = torch.cat([p.grad.flatten() for p in inverted.parameters() if p.grad is not None])
+    torch.testing.assert_close(gradients[1], expected, rtol=1e-2, atol=1e-2)
+    assert (gradients[0] - expected).norm() > 0.1 * expected.norm()
+
+
 def test_each_network_has_its_own_adam(source):
     trainer = trainer_of(source, steps=10, warm_up=0.2)
     trainer.step()

@@ -6,7 +6,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from led_fast import __version__
 from led_fast.cli.doubt import doubt
 from led_fast.data import DataSource
 from led_fast.data.images import ImageSource
@@ -19,6 +18,7 @@ from led_fast.evaluation import (
     report_table,
 )
 from led_fast.figures import density_figure, grid_figure, sorted_figure
+from led_fast.provenance import provenance
 from led_fast.training import RunDirectory, Source, TrainedModel, image_device, load_model
 from led_fast.training.run import write_json
 
@@ -80,7 +80,7 @@ def _write(
     run: RunDirectory, trained: TrainedModel, report: dict[str, Any], table: Table, console: Console
 ) -> None:
     config = trained.config
-    head = {"version": __version__, "data": config.data, "preset": config.preset, "seed": config.seed}
+    head = {**provenance(), "data": config.data, "preset": config.preset, "seed": config.seed}
     timing = {"steps": config.steps, "seconds": trained.seconds}
     write_json(run.report, {**head, **timing, **report, "config": config.to_json()})
     console.print(table)

@@ -1,17 +1,14 @@
 """A cell: one piece of an experiment with a folder and a result of its own."""
 
 import json
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from led_fast import __version__
 from led_fast.errors import InputError
+from led_fast.provenance import provenance
 from led_fast.training.run import read_json, write_json
 
 _SETTINGS = "settings.json"  # written first: what a stopped cell left behind may serve no other settings
@@ -81,15 +78,3 @@ def run_cell(cell: Cell, out: Path, command: str) -> None:
     result = cell.work(folder, **cell.settings)
     head = {"cell": cell.name, "command": command, **provenance(), "seconds": time.monotonic() - began}
     write_json(folder / "result.json", {**head, "settings": cell.settings, "result": result})
-
-
-def provenance() -> dict[str, str]:
-    """Versions and kind of machine, for every result."""
-    return {"version": __version__, "torch": torch.__version__, "machine": _processor()}
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()

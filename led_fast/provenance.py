@@ -1,0 +1,20 @@
+"""What a result was made with."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+from led_fast import __version__
+
+
+def provenance() -> dict[str, str]:
+    """Versions and kind of machine, for every result."""
+    return {"version": __version__, "torch": torch.__version__, "machine": _processor()}
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
