@@ -9,8 +9,13 @@ from led_fast import __version__
 
 
 def provenance() -> dict[str, str]:
-    """Versions and kind of machine, for every result."""
-    return {"version": __version__, "torch": torch.__version__, "machine": _processor()}
+    """Versions and kind of machine, the GPU included, for every result."""
+    gpus = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    return {
+        "version": __version__,
+        "torch": torch.__version__,
+        "machine": ", ".join([_processor(), *gpus]),
+    }
 
 
 def _processor() -> str:

@@ -23,9 +23,7 @@ REPORT_KEYS = {
     "log_normalizer",
     "seed",
     "seconds",
-    "version",
-    "torch",
-    "machine",
+    "evaluated_with",
     "config",
 }
 NORMALIZER_KEYS = {
@@ -88,7 +86,7 @@ def test_train_writes_every_file(ring_run):
     }
     report = json.loads((ring_run / "report.json").read_text())
     assert report.keys() >= REPORT_KEYS and report["log_normalizer"].keys() >= NORMALIZER_KEYS
-    assert (report["seed"], report["steps"], report["version"]) == (1, 4, __version__)
+    assert (report["seed"], report["steps"], report["evaluated_with"]["version"]) == (1, 4, __version__)
     config = json.loads((ring_run / "config.json").read_text())
     assert config["recipe"] == report["config"]["recipe"] and config["version"] == __version__
 

@@ -196,11 +196,14 @@ def test_resume_is_exact(data, tmp_path, monkeypatch, tiny_run):
     arguments = ["train", "tiny", "--out", tmp_path / "run"]
     monkeypatch.setattr("led_fast.training.session.CHECKPOINT_EVERY", 5)
     monkeypatch.setattr(Trainer, "step", interrupted)
-    assert run(*arguments, "--data", data / "blobs.npy", "--steps", 12, "--seed", 1) == 130
+    shutil.copy(data / "blobs.npy", tmp_path)
+    assert run(*arguments, "--data", tmp_path / "blobs.npy", "--steps", 12, "--seed", 1) == 130
     monkeypatch.setattr(Trainer, "step", step)
     assert load_state(tmp_path / "run" / "checkpoint.safetensors", "checkpoint")["trainer"]["steps_done"] == 5
-    moved = shutil.copy(data / "blobs.npy", tmp_path / "moved.npy")
+    moved = (tmp_path / "blobs.npy").rename(tmp_path / "moved.npy")
     assert run(*arguments, "--data", moved, "--resume") == 0
+    assert run("evaluate", tmp_path / "run", "--samples", 100) == 2
+    assert run("evaluate", tmp_path / "run", "--data", moved, "--samples", 100) == 0
     states = [
         load_state(path / "model.safetensors", "model")["model"] for path in (tiny_run, tmp_path / "run")
     ]

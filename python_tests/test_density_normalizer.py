@@ -107,11 +107,17 @@ def test_a_good_proposal_is_reliable():
     assert json.loads(json.dumps(asdict(estimate)))["ess_fraction"] > 0.8
 
 
+def test_even_weights_need_not_be_many():
+    estimate = summarize_log_weights(0.3 * torch.randn(20, 10))
+    assert estimate.reliable and 170 < 200 * estimate.ess_fraction < 195
+
+
 @pytest.mark.parametrize(
     ("log_weights", "reason"),
     [
         (lambda: normal_log_weights(0.1, (20, 1000)), "Pareto k"),
         (lambda: 3 * torch.randn(20, 100), "effective sample size"),
+        (lambda: 1.2 * torch.randn(20, 25), "effective sample size"),
         (one_large_weight, "one weight carries"),
         (
             lambda: torch.zeros(20, 100).index_fill(1, torch.tensor([3]), math.nan),

@@ -17,7 +17,6 @@ from led_fast.evaluation.image_normalizer import (
     latent_bijection,
 )
 from led_fast.flows import (
-    Coupling,
     DiagonalNormal,
     GaussianConditional,
     Inflate,
@@ -92,17 +91,6 @@ def test_annealing_starts_from_the_generator():
     assert normalizer.annealed.ess_fraction > 0.5 > normalizer.pixels.ess_fraction
 
 
-class FlatDensity(nn.Module):
-    """The uniform density of images as a critic."""
-
-    def __init__(self):
-        super().__init__()
-        self.unused = nn.Parameter(torch.zeros(()))
-
-    def forward(self, x):
-        return x.new_zeros(len(x))
-
-
 class FlowDensity(nn.Module):
     """A flow's density as a critic."""
 
@@ -128,26 +116,6 @@ def test_images_that_float32_rounds_have_the_density_of_what_is_stored():
     assert report.report["kl_generator_model"] == pytest.approx(0, abs=1e-3)
     sliced = OneWayFlow(StandardNormal(2, 4, 4), [Slice(2, 1, GaussianConditional())])
     assert StoredImages(sliced).rsample(5)[1].isfinite().all()
-
-
-class FollowsClosely(nn.Module):
-    """The network of a coupling whose channel is a tenth of the given one, all but exactly."""
-
-    def forward(self, given):
-        return torch.cat([0.1 * given, torch.full_like(given, -100.0)], dim=1)
-
-
-def test_an_image_that_float32_makes_improbable_has_the_density_that_it_was_drawn_with():
-    torch.manual_seed(0)
-    follows = Coupling(FollowsClosely(), 2, 1)
-    flow = OneWayFlow(DiagonalNormal(torch.full((2, 2, 2), 13.0), 4.0), [follows, Sigmoid()])
-    y, drawn = flow.rsample(2000)
-    assert (flow_log_prob(flow, y) - drawn).min() < -100
-    torch.manual_seed(0)
-    assert (StoredImages(flow).rsample(4)[1] - drawn[:4]).abs().max() < 5
-    flat = DensityModel(FlatDensity(), flow)  # log α = 0
-    estimate = estimate_image_normalizer(flat, exact_source(), samples=2000, temperatures=0).generator
-    assert estimate.value < 3
 
 
 def test_the_density_that_is_tilted_is_a_proposal():
@@ -199,13 +167,13 @@ def estimate(value, half_width=0.1, reliable=True):
             estimate(1.0),
             estimate(0.0, reliable=False),
             estimate(1.0, reliable=False),
-            "no other kind of estimate is reliable than generator and base",
+            "no other kind of estimate is reliable than generator and base (annealing: few weights)",
         ),
         (
             estimate(1.0, reliable=False),
             estimate(0.0, reliable=False),
             estimate(1.0),
-            "no other kind of estimate is reliable than annealed",
+            "no other kind of estimate is reliable than annealed (annealing: reliable)",
         ),
     ],
 )

@@ -46,6 +46,8 @@ def test_quick_run_of_every_method_but_glow(data, tmp_path, few, monkeypatch):
     command = ["reproduce", "table2", "--data", str(data), "--quick", "--jobs", "1", "--out", str(out)]
     assert main(command) == 0
     text = (out / "table2.md").read_text()
+    ours = [line for line in text.split("| the paper")[0].splitlines() if line.startswith("|")]
+    assert len(ours) == 7 and {line.count("|") for line in ours} == {len(table2._HEADER) + 1}
     for row in (
         "DC-GAN of the same networks",
         "the generator alone, by maximum likelihood",

@@ -16,12 +16,15 @@ from led_fast.training import RunDirectory, image_device, load_model
 
 _SAMPLES, _FEWEST_SAMPLES = 10_000, 100
 
+Place = Annotated[str | None, arg(metavar="DIR|FILE", help_behavior_hint="(default: the run's)")]
 Features = Annotated[str | None, arg(metavar="classifier|FILE", help_behavior_hint="(default: none)")]
 Samples = Annotated[int | None, arg(metavar="INT", help_behavior_hint=f"(default: {_SAMPLES})")]
 Outliers = Annotated[tuple[Path, ...], arg(metavar="DIR", help_behavior_hint="")]
 
 
-def evaluate_command(run: Run, features: Features = None, ood: Outliers = (), samples: Samples = None) -> int:
+def evaluate_command(
+    run: Run, data: Place = None, features: Features = None, ood: Outliers = (), samples: Samples = None
+) -> int:
     """Measure a trained density, and write report.json and a picture.
 
     led-fast evaluate runs/ring
@@ -33,6 +36,7 @@ def evaluate_command(run: Run, features: Features = None, ood: Outliers = (), sa
 
     Args:
         run: folder of a finished run.
+        data: where the data that it was trained on are now, if not where they were.
         features: for images, the network of the Fréchet distance: classifier trains a small one on the data's
             labels; or a .pth file with the weights of EfficientNet-Lite0, or a .pt file in TorchScript.
         ood: for images, other images that should be less dense than the test images.
@@ -40,7 +44,7 @@ def evaluate_command(run: Run, features: Features = None, ood: Outliers = (), sa
     """
     folder = RunDirectory.open(run)
     trained = load_model(folder)
-    source = open_data(trained.config)
+    source = open_data(trained.config, place=data)
     if not isinstance(source, ImageSource):
         if features is not None or ood or samples is not None:
             raise InputError(

@@ -80,7 +80,7 @@ def _write(
     run: RunDirectory, trained: TrainedModel, report: dict[str, Any], table: Table, console: Console
 ) -> None:
     config = trained.config
-    head = {**provenance(), "data": config.data, "preset": config.preset, "seed": config.seed}
+    head = {"evaluated_with": provenance(), "data": config.data, "preset": config.preset, "seed": config.seed}
     timing = {"steps": config.steps, "seconds": trained.seconds}
     write_json(run.report, {**head, **timing, **report, "config": config.to_json()})
     console.print(table)

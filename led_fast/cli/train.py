@@ -95,7 +95,8 @@ def train_command(
         minutes: about how long to train, instead of steps; turned into steps once, before the first one.
         ops: fast: the kernels; reference: the same operators in plain PyTorch, to compare speed and results with.
         strict: stop at a picture that cannot be used, instead of skipping it.
-        resume: go on with the run in --out; data and options are then those of that run.
+        resume: go on with the run in --out; options are then those of that run, and so are the data, which --data
+            may find in another place.
     """
     if steps is not None and minutes is not None:
         raise InputError("--steps and --minutes: give one of the two")

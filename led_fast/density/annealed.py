@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
+import torch
 from torch import Tensor
 
 from led_fast.density.annealing import AnnealingPath, AnnealingSchedule, tune_annealing
@@ -62,6 +63,7 @@ def annealed_log_normalizer(
     temperatures: int = 200,
     chains: int = 1000,
     leapfrogs: int = 1,
+    at_a_time: int | None = None,
 ) -> AnnealedBracket:
     """Brackets log α by annealed importance sampling in both directions, in eval mode.
 
@@ -85,6 +87,7 @@ def annealed_log_normalizer(
         chains: of the forward run, rounded up to a multiple of 20 batches.
         leapfrogs: steps of a transition. 1, Langevin Monte Carlo, suits the plane; hundreds of dimensions want
             some 5.
+        at_a_time: forward chains that are in memory at once; None: all.
 
     Raises:
         ValueError: too few temperatures, chains or samples; or the proposal is no bijection.
@@ -102,28 +105,33 @@ def annealed_log_normalizer(
     with eval_mode(critic, proposal):
         path = AnnealingPath(critic, proposal)
         schedule = tune_annealing(path, temperatures, leapfrogs)
-        forward = anneal_forward(path, schedule, -(-chains // MIN_BATCHES) * MIN_BATCHES)
+        forward = anneal_forward(path, schedule, -(-chains // MIN_BATCHES) * MIN_BATCHES, at_a_time)
         reverse = None if samples is None else anneal_reverse(path, schedule, samples)
     return AnnealedBracket(forward, reverse)
 
 
-def anneal_forward(path: AnnealingPath, schedule: AnnealingSchedule, chains: int) -> AnnealedEstimate:
+def anneal_forward(
+    path: AnnealingPath, schedule: AnnealingSchedule, chains: int, at_a_time: int | None = None
+) -> AnnealedEstimate:
     """Annealed importance sampling from the base: a stochastic lower bound.
 
     Args:
         path: from the base to the critic's density.
         schedule: tuned beforehand.
         chains: number of chains, a multiple of 20.
+        at_a_time: how many are in memory at once; None: all.
     """
     betas = schedule.betas
-    state = path.start(chains)
-    log_weights = (betas[1] - betas[0]) * state.log_ratio
-    accepted = []
-    for k, step_size in enumerate(schedule.step_sizes, start=1):
-        state, acceptance = path.move(state, betas[k], step_size, schedule.leapfrogs)
-        log_weights += (betas[k + 1] - betas[k]) * state.log_ratio
-        accepted.append(acceptance)
-    return _summarize(log_weights, schedule, accepted)
+    weights, accepted = [], []
+    for part in torch.empty(chains).split(at_a_time or chains):
+        state = path.start(len(part))
+        log_weights = (betas[1] - betas[0]) * state.log_ratio
+        for k, step_size in enumerate(schedule.step_sizes, start=1):
+            state, acceptance = path.move(state, betas[k], step_size, schedule.leapfrogs)
+            log_weights += (betas[k + 1] - betas[k]) * state.log_ratio
+            accepted.append(acceptance)
+        weights.append(log_weights)
+    return _summarize(torch.cat(weights), schedule, accepted)
 
 
 def anneal_reverse(path: AnnealingPath, schedule: AnnealingSchedule, samples: Tensor) -> AnnealedEstimate:

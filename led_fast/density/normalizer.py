@@ -17,7 +17,7 @@ from led_fast.density.proposals import Proposal
 
 MIN_BATCHES = 20
 MAX_PARETO_K = 0.7  # the limit of practical convergence, see `pareto_k`; must be out of its standard error
-MIN_ESS = 400.0  # a standard error of 5 % of α
+MAX_STANDARD_ERROR = 0.05  # of α, relative: an effective sample size of 400 where there are many more samples
 MAX_WEIGHT_SHARE = 0.02  # no single draw may move log α by more than .02
 
 
@@ -92,6 +92,7 @@ def summarize_log_weights(log_weights: Tensor) -> NormalizerEstimate:
 
     value = float(log_mean_exp(log_weights.flatten()))
     ess = effective_sample_size(log_weights)
+    error = math.sqrt(max(1 / ess - 1 / samples, 0.0))  # of the mean weight, relative
     share = max_weight_share(log_weights)
     k = pareto_k(log_weights)
     k_error = pareto_k_error(k, samples)
@@ -106,7 +107,11 @@ def summarize_log_weights(log_weights: Tensor) -> NormalizerEstimate:
                 k + k_error > MAX_PARETO_K,
                 f"Pareto k {k:.2f} + {k_error:.2f} > {MAX_PARETO_K}: the weights' tail is too heavy",
             ),
-            (ess < MIN_ESS, f"effective sample size {ess:.0f} < {MIN_ESS:.0f}"),
+            (
+                error > MAX_STANDARD_ERROR,
+                f"effective sample size {ess:.0f} of {samples}: a standard error of {error:.1%} > "
+                f"{MAX_STANDARD_ERROR:.0%}",
+            ),
             (share > MAX_WEIGHT_SHARE, f"one weight carries {share:.1%} > {MAX_WEIGHT_SHARE:.0%}"),
         )
         if objects

@@ -35,9 +35,9 @@ _FITTED = 5000  # images
 _LEAST_SCALE = 0.5  # of a pixel's logit
 _KINDS = {"generator": "the flow's", "base": "the flow's", "pixels": "pixels", "annealed": "annealed"}
 _EXCESS = 3.0  # nats: an unbiased estimate exceeds α by more with a probability of 5 % at most (Markov)
-_ROUNDED = 5.0  # nats
-_TOLERANCE = 0.1  # nats: two standard errors at the least effective sample size that is called reliable
+_TOLERANCE = 0.1  # nats: two standard errors, at the most that is called reliable
 IMAGES_AT_A_TIME = 250
+_CHAINS_AT_A_TIME = 100  # with all that their gradients need in memory
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,10 @@ class ImageNormalizer:
         if not reliable:
             objections.append("no estimate is reliable")
         elif len({_KINDS[name] for name in reliable}) == 1:
-            objections.append(f"no other kind of estimate is reliable than {' and '.join(reliable)}")
+            annealed = (self.annealed.reason or "reliable") if self.annealed else "none"
+            objections.append(
+                f"no other kind of estimate is reliable than {' and '.join(reliable)} (annealing: {annealed})"
+            )
         for name, estimate in self.estimates.items():
             low, high = estimate.ci95
             difference = estimate.value - used
@@ -102,7 +105,7 @@ def estimate_image_normalizer(
     source: ImageSource,
     samples: int = 10_000,
     temperatures: int = 200,
-    chains: int = 500,
+    chains: int = 200,
 ) -> ImageNormalizer:
     """Estimates log α of a model's critic in several ways.
 
@@ -117,7 +120,7 @@ def estimate_image_normalizer(
         source: its data, to which the pixels are fitted.
         samples: of each proposal.
         temperatures: of the annealing; 0: none.
-        chains: of the annealing.
+        chains: of the annealing; 50 at least, or it is not called reliable, nor is log α, for pixels seldom are.
     """
     pixels = pixel_proposal(source.sample(_FITTED)).to(next(model.parameters()).device)
     batches = max(MIN_BATCHES, -(-samples // IMAGES_AT_A_TIME))
@@ -134,7 +137,7 @@ def estimate_image_normalizer(
         with contextlib.suppress(AnnealingError):  # the critic's density was not reached
             start = latent_bijection(model.generator) or pixels
             annealed = annealed_log_normalizer(
-                model.critic, start, temperatures=temperatures, chains=chains
+                model.critic, start, None, temperatures, chains, at_a_time=_CHAINS_AT_A_TIME
             ).forward
     return ImageNormalizer(by_generator, by_base, by_pixels, annealed)
 
@@ -144,9 +147,11 @@ class StoredImages:
 
     Close to white, float32 is coarse: there the density at the number that is stored, which a critic sees, may
     differ by nats from that at the number that was drawn. Weights of the one over the other would be a few wild
-    ones among many good ones. But where rounding a pixel has made all that was drawn by it improbable, the density
-    of the stored image is not what such images are drawn with: that of the drawn one stands, as it does for flows
-    that cannot be inverted.
+    ones among many good ones. A flow that cannot be inverted keeps what was drawn.
+
+    The stored image may be far less dense than the drawn one, where other pixels were drawn by the one that was
+    rounded. A critic that tilts the same flow, or one close to it, has lost as much there, and the weight is right;
+    one that knows nothing of it makes a wild weight, and an estimate that is not reliable.
     """
 
     def __init__(self, flow: OneWayFlow) -> None:
@@ -156,8 +161,7 @@ class StoredImages:
         """Draws n images, (n, C, H, W), with their log densities, (n,)."""
         y, log_q = self.flow.rsample(n)
         with contextlib.suppress(NotInvertibleError):
-            stored = flow_log_prob(self.flow, y)
-            log_q = torch.where(stored < log_q - _ROUNDED, log_q, stored)
+            log_q = flow_log_prob(self.flow, y)
         return y, log_q
 
 

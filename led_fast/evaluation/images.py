@@ -78,7 +78,7 @@ def evaluate_images(
     outliers: Mapping[str, ImageSource] | None = None,
     samples: int = 10_000,
     temperatures: int = 200,
-    chains: int = 500,
+    chains: int = 200,
 ) -> ImageEvaluation:
     """Evaluates a density of images.
 

@@ -255,7 +255,7 @@ def _row(method: str, cell: dict[str, Any]) -> list[str]:
         f"{result['quality']['distance']:.2f}",
     ]
     if method == "gan":
-        return [*head, *[MISSING] * (len(_HEADER) - 3)]
+        return [*head, *[MISSING] * (len(_HEADER) - len(head))]
     pixel, exact = result["bits_per_pixel"], result["bits_per_dim_generator"]
     if method in ("likelihood", "glow"):
         sample = f"{_number(pixel['samples_generator'])} / {MISSING}"

@@ -102,8 +102,8 @@ class ImageTask:
         """The density of images; its log-normaliser is the best of several estimates, which `evaluate` repeats."""
         model = DensityModel(critic, generator)
         if self.recipe.objective == "led":
-            # Samples of what it tilts do, until a report sets annealing beside them; else that minute is needed here.
-            quick = {"temperatures": 0} if self.tilts else {}
+            # Samples of what it tilts do, until a report sets annealing beside them; else some is needed here.
+            quick = {"temperatures": 0} if self.tilts else {"chains": 100}
             normalizer = estimate_image_normalizer(model, self.source, _NORMALIZER_SAMPLES, **quick)
             model.set_log_normalizer(normalizer.best.value)
         return model
