@@ -185,7 +185,7 @@ def test_a_full_disk_leaves_no_half_written_results(tiny_run, data, tmp_path, mo
     assert not list(tmp_path.iterdir())
 
 
-def test_resume_is_exact(data, tmp_path, monkeypatch, tiny_run):
+def test_resume_is_exact(data, tmp_path, monkeypatch, capsys, tiny_run):
     step = Trainer.step
 
     def interrupted(self):
@@ -203,6 +203,7 @@ def test_resume_is_exact(data, tmp_path, monkeypatch, tiny_run):
     moved = (tmp_path / "blobs.npy").rename(tmp_path / "moved.npy")
     assert run(*arguments, "--data", moved, "--resume") == 0
     assert run("evaluate", tmp_path / "run", "--samples", 100) == 2
+    assert "these are the run's data: --data tells where they are now" in capsys.readouterr().err
     assert run("evaluate", tmp_path / "run", "--data", moved, "--samples", 100) == 0
     states = [
         load_state(path / "model.safetensors", "model")["model"] for path in (tiny_run, tmp_path / "run")

@@ -40,8 +40,8 @@ def open_target(target: str, data: str | None, preset: str | None, strict: bool)
     _refuse_strict(strict, target)
     if preset is not None and preset not in PRESETS:
         raise InputError(f"--preset: want one of {', '.join(PRESETS)}, got {preset!r}")
-    if Path(target).is_dir():
-        raise InputError(f"{target}: is a folder; for images in it, led-fast train mnist32 --data {target}")
+    if Path(target).is_dir() or Path(target).suffix == ".npz":
+        raise InputError(f"{target}: holds no points; for images, led-fast train mnist32 --data {target}")
     return open_source(target), preset or "default"
 
 
@@ -53,14 +53,17 @@ def open_data(config: TrainConfig, strict: bool = False, place: str | None = Non
         strict: stop at a picture that cannot be used.
         place: where they are now; None: where they were.
     """
-    place = place or config.data
-    if config.is_image:
-        source: Source = _open_images(place, config.preset, strict)
-    else:
-        _refuse_strict(strict, place)
-        source = open_source(place)
+    found = place or config.data
+    if not config.is_image:
+        _refuse_strict(strict, found)
+    try:
+        source: Source = _open_images(found, config.preset, strict) if config.is_image else open_source(found)
+    except InputError as error:
+        if place is not None or Path(config.data).exists():
+            raise
+        raise InputError(f"{error}; these are the run's data: --data tells where they are now") from None
     if source.fingerprint != config.data_fingerprint:
-        raise InputError(f"{place}: is not the data, {config.data}, that the run was begun with")
+        raise InputError(f"{found}: is not the data, {config.data}, that the run was begun with")
     return source
 
 

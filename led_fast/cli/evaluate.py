@@ -32,7 +32,7 @@ def evaluate_command(
     led-fast evaluate runs/mnist --features classifier --ood FASHION-MNIST
 
     Prints the quality of samples beside true ones, divergences from the truth or bits per dimension, and how far
-    the normaliser of the density can be believed.
+    the normaliser of the density can be believed. The report takes the place of the one before.
 
     Args:
         run: folder of a finished run.

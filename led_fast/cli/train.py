@@ -83,7 +83,8 @@ def train_command(
             whose images --data tells: mnist32 is for gray 32x32 ones, color32 and color64 for RGB; paper_… draw
             twice the size and slice it down, as the paper does; tiny, 8x8, is for tests.
         out: a new folder for the run: config, checkpoint, metrics, model, report and pictures.
-        data: images: a folder of MNIST's or CIFAR-10's files, or of pictures, or a .npy or .npz file.
+        data: images, 100 at least: a folder of MNIST's or CIFAR-10's files, or of pictures; or uint8 arrays in a .npy
+            file, or in a .npz file as images or x_train, with labels or y_train if there are any.
         preset: networks and recipe for points. default: what works best here; inflated: a generator that is
             wider inside than the data; perpendicular: a critic with the penalty of Sec. 2.2, by direction or
             exact; paper: 256 soft-ReLU features in 8 blocks, trained as printed.
@@ -95,8 +96,8 @@ def train_command(
         minutes: about how long to train, instead of steps; turned into steps once, before the first one.
         ops: fast: the kernels; reference: the same operators in plain PyTorch, to compare speed and results with.
         strict: stop at a picture that cannot be used, instead of skipping it.
-        resume: go on with the run in --out; options are then those of that run, and so are the data, which --data
-            may find in another place.
+        resume: go on with the run in --out. An option that is given must be that of the run; --data may tell where
+            its data are now.
     """
     if steps is not None and minutes is not None:
         raise InputError("--steps and --minutes: give one of the two")
