@@ -78,6 +78,18 @@ def test_the_mean_weight_is_alpha_with_few_temperatures():
         )
 
 
+def test_chains_run_in_parts_as_they_do_together():
+    schedule, most = AnnealingSchedule([0.0, 0.5, 1.0], [0.8], leapfrogs=1, length=math.nan), []
+
+    def critic(z):
+        most.append(len(z))
+        return quartic(z)
+
+    estimate = anneal_forward(AnnealingPath(critic, normal_flow(1)), schedule, 4000, at_a_time=1500)
+    assert estimate.samples == 4000 and max(most) == 1500
+    assert abs(estimate.value - QUARTIC_LOG_NORMALIZER) < 4 * estimate.standard_error < 0.2
+
+
 def test_bracket_of_separate_wells_in_ten_dimensions():
     flow, samples = normal_flow(10, scale=1.0), draw(quartic, 1000, 10)
     bracket = annealed_log_normalizer(quartic, flow, samples, temperatures=250, chains=1000)
