@@ -20,6 +20,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import led_fast
+from led_fast.provenance import processor
 
 RESULTS = Path(__file__).parent / "results"
 _ROWS = pytest.StashKey[list["Row"]]()
@@ -122,22 +123,14 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 def environment() -> dict[str, str]:
     """What the figures depend on."""
     git = ["git", "-C", str(RESULTS.parent), "rev-parse", "--short", "HEAD"]
-    cpu = next(
-        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "unknown"
-    )
     return {
         "led_fast": led_fast.__version__,
         "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "cpu": f"{cpu}, {led_fast._C.build_info()['cpu_instruction_set']}",
+        "cpu": f"{processor()}, {led_fast._C.build_info()['cpu_instruction_set']}",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -14,11 +14,12 @@ def provenance() -> dict[str, str]:
     return {
         "version": __version__,
         "torch": torch.__version__,
-        "machine": ", ".join([_processor(), *gpus]),
+        "machine": ", ".join([processor(), *gpus]),
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The CPU's model where the system tells it, else its architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

@@ -44,6 +44,9 @@ def test_the_classifier_learns_and_is_cached(fashion, tmp_path, monkeypatch):
         again = train_classifier(fashion, cache=tmp_path / "new", steps=40)
         with pytest.raises(AssertionError, match="trained again"):
             train_classifier(fashion, cache=tmp_path / "other", steps=40)
+        patch.setattr("led_fast.evaluation.features.classifier._LEARNING_RATE", 1e-3)  # another network then
+        with pytest.raises(AssertionError, match="trained again"):
+            train_classifier(fashion, cache=tmp_path / "new", steps=40)
     assert torch.equal(extract_features(again, images), features) and again.accuracy == first.accuracy
 
     file.write_bytes(file.read_bytes()[:100])  # a broken cache costs a training, which gives the same network

@@ -16,7 +16,7 @@ from led_fast.evaluation import FeatureNetwork
 from led_fast.flows import flow_log_prob
 from led_fast.reproduce import glow_cell, selection, table2
 from led_fast.reproduce.glow import GlowConfig
-from led_fast.training import Interrupted, TrainConfig, Trainer
+from led_fast.training import Interrupted, RunDirectory, TrainConfig, Trainer, load_model
 
 
 @pytest.fixture
@@ -74,7 +74,8 @@ def test_quick_run_of_every_method_but_glow(data, tmp_path, few, monkeypatch):
 
 def test_a_selected_model_is_the_one_of_its_step(data, tmp_path, few, monkeypatch):
     distances, judged = iter([3.0, 1.0, 2.0, 4.0]), []
-    monkeypatch.setattr(selection, "_validation_distance", lambda *_: next(distances))
+    seeds = []
+    monkeypatch.setattr(selection, "_validation_distance", lambda *a: seeds.append(a[3]) or next(distances))
     evaluate = table2.evaluate_image_flow
     monkeypatch.setattr(table2, "evaluate_image_flow", lambda *a: judged.append(a[0]) or evaluate(*a))
     source = table2.open_images(data)
@@ -90,7 +91,11 @@ def test_a_selected_model_is_the_one_of_its_step(data, tmp_path, few, monkeypatc
     result = table2.train_images(tmp_path / "cell", config, samples=40, temperatures=2, chains=40)
     assert result["validation"] == {"7": 3.0, "8": 1.0, "9": 2.0, "10": 4.0} and result["selected_step"] == 8
     (density,) = judged
-    at_8, at_10 = (table2._load(tmp_path / "cell", step).generator for step in (8, 10))
+    assert len(seeds) == 4 and config["seed"] not in seeds  # what selects does not judge
+    at_8, at_10 = (
+        load_model(RunDirectory(path)).model.generator
+        for path in (tmp_path / "cell" / "8", tmp_path / "cell")
+    )
     x = source.held_out(40)
     assert torch.equal(density.log_prob(x), flow_log_prob(at_8, x))
     assert not torch.equal(density.log_prob(x), flow_log_prob(at_10, x))

@@ -34,7 +34,7 @@ class ImageEvaluation:
     Attributes:
         report: see `evaluate_images`.
         samples: the generator's, (n, C, H, W) float32.
-        log_prob: their log density under the critic, (n,), in nats; empty where there is no density.
+        log_prob: their log density, (n,), in nats: the critic's, or a flow's own; empty where there is none.
     """
 
     report: dict[str, Any]
@@ -192,7 +192,7 @@ def evaluate_image_flow(
 ) -> ImageEvaluation:
     """Evaluates a flow whose density is exact: what `evaluate_images` reports of a generator, without a critic."""
     found = evaluate_image_samples(flow, source, seed, features, samples)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         held_out = source.held_out(samples)
     dims, pixels = math.prod(source.shape), math.prod(source.shape[1:])

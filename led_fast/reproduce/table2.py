@@ -162,8 +162,10 @@ def train_images(
         settings = _train(RunDirectory(folder), settings, source)
     except DivergenceError as error:
         return {"diverged": str(error)}
-    seed, seconds = settings.seed, load_model(RunDirectory(folder)).seconds
-    models = {step: _load(folder, step) for step in [*_moments(settings), settings.steps]}
+    kept = {step: folder / str(step) for step in _moments(settings)} | {settings.steps: folder}
+    trained = {step: load_model(RunDirectory(path)) for step, path in kept.items()}
+    models = {step: each.model.to(image_device()) for step, each in trained.items()}
+    seed, seconds = settings.seed, trained[settings.steps].seconds
 
     def evaluate(model: DensityModel) -> ImageEvaluation:
         if settings.recipe.objective == "gan":
@@ -215,11 +217,6 @@ def _keep(folder: Path, steps: Sequence[int], trainer: Trainer) -> None:
         run = RunDirectory(folder / str(trainer.steps_done))
         run.path.mkdir(exist_ok=True)
         save_model(run, DensityModel(trainer.average_critic, trainer.average_generator), trainer.config, 0.0)
-
-
-def _load(folder: Path, step: int) -> DensityModel:
-    kept = folder / str(step)
-    return load_model(RunDirectory(kept if kept.exists() else folder)).model.to(image_device())
 
 
 def markdown(content: dict[str, Any]) -> str:

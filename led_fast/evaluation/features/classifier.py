@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -26,11 +27,10 @@ _SEED = 0
 class _Classifier(nn.Module):
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
-        widths = (channels, *_WIDTHS)
         self.body = nn.Sequential(
             *(
                 nn.Sequential(nn.Conv2d(i, o, 3, stride, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU())
-                for i, o, stride in zip(widths, _WIDTHS, _STRIDES, strict=False)
+                for (i, o), stride in zip(pairwise((channels, *_WIDTHS)), _STRIDES, strict=True)
             )
         )
         self.head = nn.Linear(_WIDTH, classes)
