@@ -28,6 +28,7 @@ from led_fast.errors import InputError
 from led_fast.evaluation import (
     FeatureNetwork,
     bits_per_pixel,
+    evaluate_image_flow,
     image_report_table,
     sample_quality,
     score_images,
@@ -55,6 +56,22 @@ def test_sample_quality_compares_like_with_like():
     assert quality["distance"] == pytest.approx(quality["distance_real"], rel=0.5)
     bad = sample_quality(good // 2, source, PIXELS)
     assert bad["distance"] > 20 * bad["distance_real"] and bad["distance_real"] == quality["distance_real"]
+
+
+def test_a_flow_is_evaluated_by_its_own_density_of_samples_and_of_test_images():
+    torch.manual_seed(1)
+    darker = ImageSource("dark", ImageCollection(ImageSet(quantize(0.7 * exact_generator().sample(4000)))))
+    flow = exact_model()
+    flow.set_log_normalizer(3.0)
+    found = evaluate_image_flow(flow, darker, seed=0, features=PIXELS, samples=4000)
+    pixel, spread = found.report["bits_per_pixel"], found.log_prob.std().item() / math.sqrt(4000)
+    entropy = bits_per_pixel(-DIMS * ENTROPY, DIMS, DIMS)
+    assert pixel["samples_generator"] == pytest.approx(entropy, abs=4 * spread / (DIMS * math.log(2)))
+    test = flow.log_prob(darker.split("test") / 256 + 1 / 512).mean().item()
+    assert pixel["test"] == pytest.approx(bits_per_pixel(test, DIMS, DIMS), abs=0.02)
+    assert pixel["test"] < entropy - 0.05  # what is darker than the samples is denser
+    assert found.report["bits_per_dim_generator"] == pytest.approx(pixel["test"] + 7)
+    assert found.report["quality"]["images"] == 400
 
 
 def test_sample_quality_is_measured_from_the_test_images():

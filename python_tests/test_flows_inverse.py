@@ -68,6 +68,11 @@ def trained_like(name: str) -> tuple[nn.Module, torch.Tensor]:
     return randomize(layer, 0.05 if name == "linear" else 0.3).eval(), t
 
 
+def test_a_shuffle_of_unlike_groups_is_undone():
+    t = torch.randn(2, 6, 1, 1)
+    assert torch.equal(inverse(ChannelShuffle(2), ChannelShuffle(2)(t)[0])[0], t)
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_there_and_back(name):
     layer, t = trained_like(name)

@@ -104,7 +104,12 @@ def test_local_couplings_draw_rows_of_pixels_by_the_rows_around_them(channels):
     layers = list(image_generator(ImagePreset(shape, config)).double().layers)
     couplings = [i for i, layer in enumerate(layers) if isinstance(layer, Coupling)][3:]  # three are global
     shuffle = max(i for i, layer in enumerate(layers) if isinstance(layer, PixelShuffle))
-    assert len(couplings) == 4
+    assert [layers[i].given_first for i in couplings] == [
+        True,
+        False,
+        True,
+        False,
+    ]  # odd rows, then even ones
     to_image = layers[couplings[-1] + 1 : shuffle + 1]
     t = torch.randn(1, 4 * channels, 4, 4, dtype=torch.float64, requires_grad=True)
     image = through([layers[couplings[0]], *to_image], t)
