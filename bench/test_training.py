@@ -12,7 +12,6 @@ from memory import needs_counters, peak_memory
 
 from led_fast.data import open_source
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource
-from led_fast.flows import flow_log_prob
 from led_fast.ops import use_reference
 from led_fast.training import TrainConfig, Trainer
 
@@ -67,8 +66,10 @@ def parts_of(trainer: Trainer) -> dict[str, Callable[[], object]]:
         y.requires_grad_(False)
 
     return {
-        "the generator's likelihood of data": lambda: (-flow_log_prob(generator, x).mean()).backward(),
-        "the generator's samples": lambda: sum(part.mean() for part in generator.rsample(BATCH)).backward(),
+        "the generator's likelihood of data": lambda: (-generator.log_prob(x).mean()).backward(),
+        "the generator's samples": lambda: sum(
+            part.mean() for part in generator.rsample_and_log_prob(BATCH)
+        ).backward(),
         "the critic at data and samples": lambda: critic(torch.cat([x, y])).mean().backward(),
         "the critic at samples, gradient to them": through_critic,
         "gradient penalty, every fourth step": lambda: task.squared_gradient(x).mean().backward(),

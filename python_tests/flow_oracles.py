@@ -68,14 +68,14 @@ def joint_score(flow: OneWayFlow, u: Tensor) -> Tensor:
 def record_noise(flow: OneWayFlow, monkeypatch) -> list[Tensor]:
     """Makes the next draws write their noise, in the order in which it enters, into the returned list."""
     noise: list[Tensor] = []
-    draw = flow.base.rsample
+    draw = flow.base.rsample_and_log_prob
 
-    def recording_rsample(n: int) -> tuple[Tensor, Tensor]:
+    def recording(n: int) -> tuple[Tensor, Tensor]:
         z, log_prob = draw(n)
         noise.append(z)
         return z, log_prob
 
-    monkeypatch.setattr(flow.base, "rsample", recording_rsample)
+    monkeypatch.setattr(flow.base, "rsample_and_log_prob", recording)
     for layer in flow.layers:
         if isinstance(layer, Inflate):
             layer.register_forward_hook(lambda m, _, out: noise.append(out[0][:, -m.features :].detach()))

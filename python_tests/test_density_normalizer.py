@@ -158,7 +158,7 @@ def test_eval_mode_restores_after_an_error():
 
 def test_kl_gate():
     base, critic = StandardNormal(1), DiagonalNormal(torch.zeros(1), 1.2)
-    y, log_q = base.rsample(20_000)
+    y, log_q = base.rsample_and_log_prob(20_000)
     log_weights = critic.log_prob(y) - log_q
     gate = kl_gate(log_weights, 0.0)
     assert gate.passed and gate.kl == pytest.approx(math.log(1.2) + 0.5 / 1.44 - 0.5, abs=2 * gate.ci95)

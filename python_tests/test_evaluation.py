@@ -44,13 +44,13 @@ class MixtureSampler(nn.Module):
         super().__init__()
         self.mixture, self.modes, self.bridge = mixture, modes or len(mixture.centers), bridge
 
-    def rsample(self, n):
+    def rsample_and_log_prob(self, n):
         x = type(self.mixture)(self.mixture.centers[: self.modes], self.mixture.std).sample(n)
         share = math.log(len(self.mixture.centers) / self.modes)
         return x, self.mixture.log_prob(x) + share
 
     def sample(self, n):
-        x = self.rsample(n)[0]
+        x = self.rsample_and_log_prob(n)[0]
         x[: round(self.bridge * n)] *= 0.5
         return x
 

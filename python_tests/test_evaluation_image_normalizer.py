@@ -27,7 +27,6 @@ from led_fast.flows import (
     Slice,
     StandardNormal,
     Unflatten,
-    flow_log_prob,
 )
 from led_fast.models import image_critic, image_generator
 
@@ -35,10 +34,10 @@ from led_fast.models import image_critic, image_generator
 def test_estimates_beyond_the_generators_reach():
     # The generator draws one eighth of the mass, and its weights, all equal, cannot tell.
     class Eighth(nn.Module):
-        base, layers = exact_generator().base, ()
+        base, layers, invertible = exact_generator().base, (), False
 
-        def rsample(self, n):
-            x, log_q = exact_generator().rsample(64 * n)
+        def rsample_and_log_prob(self, n):
+            x, log_q = exact_generator().rsample_and_log_prob(64 * n)
             inside = (x.flatten(1)[:, :3] > torch.sigmoid(torch.tensor(MEAN))).all(1)
             return x[inside][:n], (log_q + 3 * math.log(2))[inside][:n]
 
@@ -60,10 +59,10 @@ def test_a_generator_as_a_bijection_of_its_noise(leading):
     shape = (3 * 4,) if len(leading) == 2 else (4, 2, 2) if not leading else (16,)
     generator = OneWayFlow(StandardNormal(*shape), [*leading, PixelShuffle(2), Sigmoid()])
     flow = latent_bijection(generator)
-    z, _ = flow.base.rsample(5)
+    z, _ = flow.base.rsample_and_log_prob(5)
     assert torch.equal(flow(z)[0], flow(z)[0]) and z.shape == (5, 4, 2, 2)
-    y, log_q = flow.rsample(5)
-    torch.testing.assert_close(log_q, flow_log_prob(generator, y))
+    y, log_q = flow.rsample_and_log_prob(5)
+    torch.testing.assert_close(log_q, generator.log_prob(y))
 
 
 def test_generators_that_are_no_bijection():
@@ -82,7 +81,7 @@ def test_annealing_starts_from_the_generator():
 
     class Tilted(nn.Module):
         def forward(self, x):
-            return flow_log_prob(generator, x) + 3 + 0.5 * x.flatten(1).sum(1)
+            return generator.log_prob(x) + 3 + 0.5 * x.flatten(1).sum(1)
 
     model = DensityModel(Tilted(), generator)
     expected = 3 + torch.logsumexp(0.5 * generator.sample(200_000).flatten(1).sum(1), 0) - math.log(200_000)
@@ -99,23 +98,23 @@ class FlowDensity(nn.Module):
         self.flow, self.unused = flow, nn.Parameter(torch.zeros(()))
 
     def forward(self, x):
-        return flow_log_prob(self.flow, x)
+        return self.flow.log_prob(x)
 
 
 def test_images_that_float32_rounds_have_the_density_of_what_is_stored():
     torch.manual_seed(0)
     white = OneWayFlow(DiagonalNormal(torch.full(SHAPE, 13.0), 2.0), [Sigmoid()])
-    y, log_q = white.rsample(500)
-    assert (flow_log_prob(white, y) - log_q).abs().max() > 1
-    y, log_q = StoredImages(white).rsample(500)
-    assert torch.equal(flow_log_prob(white, y), log_q)
+    y, log_q = white.rsample_and_log_prob(500)
+    assert (white.log_prob(y) - log_q).abs().max() > 1
+    y, log_q = StoredImages(white).rsample_and_log_prob(500)
+    assert torch.equal(white.log_prob(y), log_q)
     model = DensityModel(FlowDensity(white), white)
     normalizer = estimate_image_normalizer(model, exact_source(), samples=400, temperatures=0)
     assert normalizer.generator.ess_fraction == pytest.approx(1, abs=1e-4)
     report = evaluate_quickly(model, exact_source(), samples=400)
     assert report.report["kl_generator_model"] == pytest.approx(0, abs=1e-3)
     sliced = OneWayFlow(StandardNormal(2, 4, 4), [Slice(2, 1, GaussianConditional())])
-    assert StoredImages(sliced).rsample(5)[1].isfinite().all()
+    assert StoredImages(sliced).rsample_and_log_prob(5)[1].isfinite().all()
 
 
 def test_the_density_that_is_tilted_is_a_proposal():

@@ -23,6 +23,7 @@ from led_fast.flows import (
     Staircase,
     StandardNormal,
 )
+from led_fast.models import image_generator
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,7 @@ def stack(norm=ActNorm):
             Slice(3, 2, GaussianConditional(0.8)), Linear(2), Sigmoid(),
         ],
     )  # fmt: skip
-    flow.rsample(64)
+    flow.rsample_and_log_prob(64)
     return randomize(flow, 0.1).eval()
 
 
@@ -55,7 +56,7 @@ def test_tracked_density_is_the_jacobians(norm, monkeypatch):
         if isinstance(layer, Slice):
             layer.register_forward_hook(lambda *args: log_r.append(args[2][1]))
     noise = record_noise(flow, monkeypatch)
-    y, log_q = flow.rsample(4)
+    y, log_q = flow.rsample_and_log_prob(4)
     joint = log_q + sum(log_r)
     for i, u in enumerate(torch.cat(noise, dim=1)):
         torch.testing.assert_close(joint_map(flow, u)[:2], y[i])
@@ -65,7 +66,7 @@ def test_tracked_density_is_the_jacobians(norm, monkeypatch):
 def test_score_carrying_draw_agrees_with_the_plain_one():
     flow = stack()
     torch.manual_seed(0)
-    y, log_q = flow.rsample(6)
+    y, log_q = flow.rsample_and_log_prob(6)
     torch.manual_seed(0)
     sample = flow.rsample_with_score(6)
     torch.testing.assert_close(sample.y, y)
@@ -151,7 +152,7 @@ def test_density_of_a_plane_flow_matches_its_numerical_inverse():
             y = x
         return flow.base.log_prob(y) - log_det
 
-    y, log_q = flow.rsample(200)
+    y, log_q = flow.rsample_and_log_prob(200)
     torch.testing.assert_close(log_prob(y), log_q.detach(), rtol=1e-9, atol=1e-9)
     assert quadrature_log_normalizer(log_prob, (-12, -12), (12, 12), cells=64).value == pytest.approx(
         0.0, abs=2e-4
@@ -178,7 +179,7 @@ def test_copies_and_state_dicts():
     draws = []
     for model in (flow, other, copy.deepcopy(flow), pickle.loads(pickle.dumps(flow))):
         torch.manual_seed(5)
-        draws.append(model.rsample(8))
+        draws.append(model.rsample_and_log_prob(8))
     for draw in draws[1:]:
         torch.testing.assert_close(draw, draws[0], rtol=0, atol=0)
 
@@ -186,4 +187,34 @@ def test_copies_and_state_dicts():
 def test_samples_without_gradients():
     y = stack().sample(5)
     assert y.shape == (5, 2) and not y.requires_grad and ((y > 0) & (y < 1)).all()
-    assert stack().rsample(0)[0].shape == (0, 2)
+    assert stack().rsample(0).shape == (0, 2)
+
+
+@torch.no_grad()
+def test_log_prob_of_a_flow_is_that_of_its_draws():
+    flow = randomize(image_generator("tiny").double(), 0.05).eval()
+    flow.base.double()
+    y, log_q = flow.rsample_and_log_prob(5)
+    torch.testing.assert_close(flow.log_prob(y), log_q, rtol=1e-7, atol=1e-7)
+    mixture = OneWayFlow(MixtureBase(3, 2), [Linear(3), Inflate(2), randomize(Linear(5)), SoftReLU()])
+    mixture = mixture.double()
+    y, log_q = mixture.rsample_and_log_prob(5)
+    torch.testing.assert_close(mixture.log_prob(y), log_q)
+    assert mixture.invertible and not mixture.bijective
+
+
+@torch.no_grad()
+def test_log_prob_in_float32():
+    flow = randomize(image_generator("tiny"), 0.05).eval()
+    y, log_q = flow.rsample_and_log_prob(64)
+    torch.testing.assert_close(flow.log_prob(y), log_q, rtol=1e-3, atol=1e-1)
+
+
+def test_the_two_ways_to_draw_are_one():
+    flow = stack().eval()
+    torch.manual_seed(3)
+    y = flow.rsample(5)
+    torch.manual_seed(3)
+    assert torch.equal(flow.rsample_and_log_prob(5)[0], y) and y.requires_grad
+    torch.manual_seed(3)
+    assert torch.equal(flow.sample(5), y)

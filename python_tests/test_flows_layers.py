@@ -1,4 +1,4 @@
-"""Every layer against the brute-force Jacobian in fp64, and its conduct as a module."""
+"""The contract of every layer: both directions against the brute-force Jacobian in fp64, and conduct as a module."""
 
 import copy
 import io
@@ -6,29 +6,26 @@ import pickle
 
 import pytest
 import torch
-from flow_oracles import brute_force_ladj, randomize
+from flow_oracles import brute_force_ladj
+from layers import BIJECTIVE, LAYERS, public_layers, trained_like
+from torch import nn
 
 from led_fast.flows import (
-    ActNorm,
     Affine,
     BatchNorm,
+    Inflate,
+    Layer,
     Linear,
-    Sigmoid,
+    NotInvertibleError,
+    OneWayFlow,
     SoftReLU,
     Staircase,
-    forward_with_score,
+    StandardNormal,
 )
+from led_fast.flows.contract import invertible
 
-LAYERS = {
-    "linear": lambda: Linear(4),
-    "soft_relu": lambda: SoftReLU(u0=0.2),
-    "staircase": lambda: Staircase(4, steps=5),
-    "batch_norm": lambda: BatchNorm(4),
-    "act_norm": lambda: ActNorm(4),
-    "affine": lambda: Affine(torch.tensor([2.0, -0.5, 3.0, 0.1]), torch.arange(4.0)),
-    "sigmoid": Sigmoid,
-}
-ON_IMAGES = ["soft_relu", "staircase", "batch_norm", "act_norm", "sigmoid"]
+DETERMINISTIC = [name for name in LAYERS if name != "Inflate"]
+WITH_INVERSE = [name for name in LAYERS if name != "Slice"]
 
 
 @pytest.fixture(autouse=True)
@@ -36,158 +33,224 @@ def _seed():
     torch.manual_seed(0)
 
 
-def trained_like(name, features=4):
-    """A layer in fp64 with statistics from a batch and parameters away from their start, in eval mode."""
-    layer = LAYERS[name]().double()
-    layer(torch.randn(64, features, dtype=torch.float64) * 2 + 1)
-    return randomize(layer).eval()
+def test_every_public_layer_is_in_the_table():
+    assert {type(case.build()) for case in LAYERS.values()} == public_layers()
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_ladj_is_the_jacobians(name):
-    layer = trained_like(name)
-    t = 1.5 * torch.randn(5, 4, dtype=torch.float64)
+def test_a_layer_without_a_way_back_says_so(name):
+    layer, t = trained_like(name)
+    out, _ = layer(t)
+    if name == "Slice":
+        assert not layer.bijective and not invertible(layer)
+        with pytest.raises(NotInvertibleError, match="Slice cannot be inverted"):
+            layer.inverse(out)
+    else:
+        layer.inverse(out)
+        assert layer.bijective == (name != "Inflate")
+
+
+def test_a_layer_of_ones_own_has_the_defaults():
+    class Forward(Layer):
+        def forward(self, t):
+            return t, t.new_zeros(len(t))
+
+    class Both(Forward):
+        def inverse(self, t):
+            return t, t.new_zeros(len(t))
+
+    assert not Forward().invertible and Both().invertible and Both().bijective
+    with pytest.raises(NotInvertibleError, match="Forward cannot be inverted"):
+        Forward().inverse(torch.zeros(1, 2))
+    flow = OneWayFlow(StandardNormal(2), [Both(), Forward()])
+    assert not flow.invertible and OneWayFlow(StandardNormal(2), [Both()]).bijective
+    with pytest.raises(NotInvertibleError, match="Forward cannot be inverted"):
+        flow.log_prob(torch.zeros(1, 2))
+
+
+def test_any_module_may_be_a_layer():
+    class Plain(nn.Module):
+        def forward(self, t):
+            return 2 * t, t.new_full((len(t),), t.shape[1] * 2.0).log()
+
+    flow = OneWayFlow(StandardNormal(1), [Plain()])
+    assert flow.rsample_with_score(3).y.shape == (3, 1)
+    assert not flow.bijective and not flow.invertible
+    with pytest.raises(NotInvertibleError, match="Plain cannot be inverted"):
+        flow.inverse(torch.zeros(2, 1))
+
+
+@pytest.mark.parametrize("name", BIJECTIVE)
+def test_both_ladj_are_the_jacobians_and_cancel(name):
+    layer, t = trained_like(name, samples=2)
     out, ladj = layer(t)
+    back, ladj_back = layer.inverse(out)
     expected = brute_force_ladj(layer, t)
-    assert out.shape == t.shape and ladj.shape == (5,)
-    assert expected.abs().min() > 1e-3
-    torch.testing.assert_close(ladj.double(), expected, rtol=1e-9, atol=1e-12)
+    assert ladj.shape == ladj_back.shape == (2,)
+    assert expected.abs().min() > 1e-3 or not [*layer.parameters(), *layer.buffers()]
+    torch.testing.assert_close(ladj, expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(ladj_back, brute_force_ladj(layer.inverse, out.detach()), rtol=0, atol=1e-9)
+    torch.testing.assert_close(ladj + ladj_back, torch.zeros_like(ladj), rtol=0, atol=1e-9)
+    torch.testing.assert_close(back, t, rtol=0, atol=1e-9)
+    torch.testing.assert_close(layer(back)[0], out, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ON_IMAGES)
-def test_ladj_is_the_jacobians_on_images(name):
-    layer = trained_like(name)
-    t = torch.randn(2, 4, 3, 2, dtype=torch.float64)
-    torch.testing.assert_close(layer(t)[1].double(), brute_force_ladj(layer, t), rtol=1e-9, atol=1e-12)
+def test_inflation_is_taken_back():
+    layer, t = Inflate(2), torch.randn(3, 4, 2)
+    out, ladj = layer(t)
+    back, ladj_back = layer.inverse(out)
+    assert torch.equal(back, t) and torch.equal(ladj_back, -ladj)
+    with pytest.raises(ValueError, match="more than 2"):
+        layer.inverse(torch.zeros(3, 2))
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_score_rule_agrees_with_the_full_jacobian(name):
-    layer = trained_like(name)
-    t, score = torch.randn(2, 5, 4, dtype=torch.float64)
-    out, ladj, fast = forward_with_score(layer, t, score)
-    slow_out, slow_ladj, slow = forward_with_score.dispatch(object)(layer, t, score)
+@pytest.mark.parametrize("attached", [False, True])
+@pytest.mark.parametrize("name", [*BIJECTIVE, "Inflate"])
+def test_score_rule_agrees_with_the_full_jacobian(name, attached):
+    layer, t = trained_like(name)
+    score = torch.randn_like(t)
+    if attached:  # as it is in a flow, behind other layers
+        t = 1.0 * t.requires_grad_()
+    torch.manual_seed(1)
+    out, ladj, fast = layer.forward_with_score(t, score)
+    if name == "Inflate":  # its noise has a score of its own
+        assert torch.equal(fast, torch.cat([score, -out[:, 4:].detach()], dim=1))
+        return
+    slow_out, slow_ladj, slow = Layer.forward_with_score(layer, t, score)
     torch.testing.assert_close(out, slow_out)
     torch.testing.assert_close(ladj, slow_ladj)
-    torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(fast, slow, rtol=0, atol=1e-9)
     assert not fast.requires_grad
+    assert out.requires_grad == slow_out.requires_grad or not attached
+
+
+@pytest.mark.parametrize("name", [*BIJECTIVE, "Inflate"])
+def test_scores_without_gradients(name):
+    layer, t = trained_like(name)
+    with torch.no_grad():
+        found = layer.forward_with_score(t, torch.ones_like(t))
+        default = Layer.forward_with_score(layer, t, torch.ones_like(t)) if name != "Inflate" else found
+    assert not any(part.requires_grad for part in (*found, *default))
+    for own, by_jacobian in zip(found, default, strict=True):
+        torch.testing.assert_close(own, by_jacobian, rtol=0, atol=1e-9)
+
+
+def test_a_slice_has_no_score():
+    layer, t = trained_like("Slice")
+    with pytest.raises(NotInvertibleError, match="Slice"):
+        layer.forward_with_score(t, t)
 
 
 def test_full_jacobian_score_rule_against_finite_differences():
-    # log q(t') at t' + h e_i, through the inverse of one linear map behind one soft-ReLU on a normal: all
-    # analytic.
-    linear, activation = randomize(Linear(2)).double(), SoftReLU()
-    layer = torch.nn.Module()
-    layer.forward = lambda t: _compose(t, linear, activation)
-    t = torch.randn(1, 2, dtype=torch.float64)
-    out, _, score = forward_with_score.dispatch(object)(layer, t, -t)
-
-    def log_prob(y):
-        x = y
-        for _ in range(60):  # Newton for the soft-ReLU's inverse
-            value = activation(x)[0]
-            (slope,) = torch.autograd.grad(activation(x.requires_grad_())[0].sum(), x)
-            x = (x - (value - y) / slope).detach()
-        z = torch.linalg.solve(linear.weight, (x - linear.bias).mT).mT.detach()
-        return -0.5 * z.square().sum() - activation(x)[1].sum() - linear(z)[1].sum()
-
+    linear, activation = trained_like("Linear")[0], SoftReLU()
+    flow = OneWayFlow(StandardNormal(5).double(), [linear, activation])
+    t = torch.randn(1, 5, dtype=torch.float64)
+    out, _, score = Layer.forward_with_score(flow, t, -t)
     h = 1e-5
     numeric = [
-        (log_prob(out.detach() + h * e) - log_prob(out.detach() - h * e)) / (2 * h)
-        for e in torch.eye(2, dtype=torch.float64)
+        (flow.log_prob(out + h * e) - flow.log_prob(out - h * e)) / (2 * h)
+        for e in torch.eye(5, dtype=torch.float64)
     ]
-    torch.testing.assert_close(score[0], torch.stack(numeric).detach(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(score[0], torch.cat(numeric), rtol=1e-6, atol=1e-6)
 
 
-def _compose(t, first, second):
-    t, a = first(t)
-    t, b = second(t)
-    return t, a + b
+class _Inverse(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, t):
+        return self.layer.inverse(t)
 
 
-@pytest.mark.parametrize("build", [BatchNorm, lambda n: BatchNorm(n, "batch"), ActNorm])
-@pytest.mark.parametrize("size", [0, 1])
-def test_statistics_ignore_less_than_two_samples(build, size):
-    layer = build(3)
-    before = {k: v.clone() for k, v in layer.state_dict().items()}
-    assert layer(torch.randn(size, 3))[0].isfinite().all()
-    for name, value in layer.state_dict().items():
-        assert torch.equal(value, before[name])
+@pytest.mark.parametrize("name", WITH_INVERSE)
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_gradients(name, direction):
+    """Of value and ladj, with respect to what comes in and to every parameter, by finite differences."""
+    layer, t = trained_like(name, samples=2)
+    if direction == "inverse":
+        t = layer(t)[0].detach()
+    elif name == "Inflate":
+        pytest.skip("draws other noise at every call")
+    module = _Inverse(layer) if direction == "inverse" else layer
+    parameters = dict(module.named_parameters())
+
+    def run(t, *values):
+        state = dict(zip(parameters, values, strict=True))
+        out, ladj = torch.func.functional_call(module, state, (t,))
+        return (torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out) * out).sum() + ladj.sum()
+
+    inputs = [t.requires_grad_(), *(p.detach().requires_grad_() for p in parameters.values())]
+    assert torch.autograd.gradcheck(run, inputs, fast_mode=True)
 
 
-def test_staircase_steepness_is_capped():
-    layer = Staircase(2)
-    torch.nn.init.constant_(layer.log_steepness, 10.0)
-    out, ladj = layer(torch.randn(100, 2))
-    assert out.isfinite().all() and ladj.isfinite().all()
-
-
-def test_batch_norm_normalises_by_earlier_batches_only():
-    layer = BatchNorm(3, momentum=0.25).double()
-    first, second = torch.randn(2, 50, 3, dtype=torch.float64)
-    layer(first)
-    expected = (second - first.mean(0)) / (first.var(0, unbiased=False) + layer.eps).sqrt()
-    torch.testing.assert_close(layer(second)[0], expected)
-    torch.testing.assert_close(layer.running_mean, 0.75 * first.mean(0) + 0.25 * second.mean(0))
-
-
-def test_batch_norm_in_training_is_exact_given_the_earlier_batches():
-    layer = randomize(BatchNorm(3)).double()
-    layer(torch.randn(50, 3, dtype=torch.float64) * 2)
-    t = torch.randn(4, 3, dtype=torch.float64)
-    frozen = copy.deepcopy(layer).eval()
-    ladj = layer(t)[1]
-    torch.testing.assert_close(ladj, brute_force_ladj(frozen, t), rtol=1e-9, atol=1e-12)
-
-
-def test_batch_statistics_only_in_training():
-    layer = BatchNorm(3, statistics="batch").double()
-    first, second = torch.randn(2, 50, 3, dtype=torch.float64)
-    layer(first)
-    normalised = layer(second)[0]
-    torch.testing.assert_close(normalised.mean(0), torch.zeros(3, dtype=torch.float64))
-    one_by_one = torch.cat([layer.eval()(row[None])[0] for row in second])
-    torch.testing.assert_close(layer(second)[0], one_by_one)
-
-
-def test_act_norm_starts_from_its_first_training_batch():
-    layer = ActNorm(3)
-    t = 3 * torch.randn(500, 3) - 7
-    assert torch.equal(layer.eval()(t)[0], t)  # eval mode never starts it
-    out, _ = layer.train()(t)
-    torch.testing.assert_close(out.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
-    torch.testing.assert_close(out.std(0, unbiased=False), torch.ones(3))
-    again, _ = layer(t + 1)
-    torch.testing.assert_close(again, out + layer.log_scale.exp(), atol=1e-5, rtol=0)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("name", WITH_INVERSE)
+def test_what_is_not_finite_stays_in_its_sample(name, value):
+    layer, t = trained_like(name)
+    for direction, x in [("forward", t), ("inverse", layer(t)[0].detach())]:
+        run = getattr(layer, direction)
+        torch.manual_seed(1)
+        expected = run(x)
+        x = x.clone()
+        x[1].view(-1)[0] = value
+        torch.manual_seed(1)
+        for part, clean in zip(run(x), expected, strict=True):
+            torch.testing.assert_close(part[[0, 2]], clean[[0, 2]])
+        if value != value:
+            assert run(x)[0][1].isnan().any()
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_copies_behave_like_the_original(name):
-    layer = trained_like(name)
-    t = torch.randn(3, 4, dtype=torch.float64)
-    expected = layer(t)
+    layer, t = trained_like(name)
     buffer = io.BytesIO()
     torch.save(layer.state_dict(), buffer)
     buffer.seek(0)
-    loaded = LAYERS[name]().double().eval()
+    loaded = LAYERS[name].build().double().eval()
     loaded.load_state_dict(torch.load(buffer))
+    torch.manual_seed(1)
+    expected = layer(t)
     for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), loaded):
+        torch.manual_seed(1)
         torch.testing.assert_close(copied(t), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_empty_batch(name):
-    out, ladj = trained_like(name)(torch.empty(0, 4, dtype=torch.float64))
-    assert out.shape == (0, 4) and ladj.shape == (0,)
+    layer, t = trained_like(name)
+    out, ladj = layer(t[:0])
+    assert len(out) == 0 and ladj.shape == (0,)
+    if invertible(layer):
+        back, ladj = layer.inverse(out)
+        assert back.shape == t[:0].shape and ladj.shape == (0,)
 
 
-@pytest.mark.parametrize("name", ["linear", "staircase", "batch_norm", "act_norm"])
-def test_wrong_input_names_layer_and_shapes(name):
-    layer = LAYERS[name]()
-    with pytest.raises(ValueError, match=r"t must have shape \(B, 4, ...\), got \(3, 5\)"):
-        layer(torch.randn(3, 5))
+@pytest.mark.parametrize(
+    "name", [n for n in LAYERS if not n.startswith(("Affine", "Sigmoid", "SoftReLU", "Inflate", "OneWay"))]
+)
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_wrong_input_names_layer_and_shapes(name, direction):
+    layer = LAYERS[name].build()
+    if not invertible(layer) and direction == "inverse":
+        pytest.skip("there is none")
+    with pytest.raises(ValueError, match=rf"{type(layer).__name__}: [tx] must .*got \(3, 7\)"):
+        getattr(layer, direction)(torch.randn(3, 7))
+
+
+@pytest.mark.parametrize("name", ["Linear", "Staircase", "BatchNorm", "ActNorm"])
+def test_integers_are_refused(name):
     with pytest.raises(TypeError, match="floating-point"):
-        layer(torch.ones(3, 4, dtype=torch.long))
+        LAYERS[name].build()(torch.ones(3, *LAYERS[name].shape, dtype=torch.long))
+
+
+@pytest.mark.parametrize("name", ["Linear", "CircularConv2d", "CircularConv2d, even"])
+def test_singular_weights_give_documented_values(name):
+    layer, t = trained_like(name)
+    torch.nn.init.zeros_(layer.weight)
+    assert (layer(t)[1] == -torch.inf).all()
+    out, ladj = layer.inverse(t)
+    assert (ladj == torch.inf).all() and not out.isfinite().any()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from flow_oracles import jacobian, randomize
 
-from led_fast.flows import Coupling, Inflate, OneWayFlow, PixelShuffle, Slice, forward_with_score
+from led_fast.flows import Coupling, Inflate, OneWayFlow, PixelShuffle, Slice
 from led_fast.models import (
     IMAGE_PRESETS,
     ImageCriticConfig,
@@ -38,7 +38,7 @@ def _seed():
 
 def trained_like(config: ImageGeneratorConfig) -> OneWayFlow:
     flow = image_generator(ImagePreset(SHAPE, config)).double()
-    flow.rsample(32)
+    flow.rsample_and_log_prob(32)
     return randomize(flow, 0.05).eval()
 
 
@@ -61,14 +61,14 @@ def push(flow: OneWayFlow, noise: torch.Tensor) -> torch.Tensor:
 def record(flow: OneWayFlow, monkeypatch) -> list[torch.Tensor]:
     """Makes the next draw write down its noise, latent values first."""
     noise: list[torch.Tensor] = []
-    draw = flow.base.rsample
+    draw = flow.base.rsample_and_log_prob
 
-    def rsample(n):
+    def recording(n):
         z, log_prob = draw(n)
         noise.append(z)
         return z, log_prob
 
-    monkeypatch.setattr(flow.base, "rsample", rsample)
+    monkeypatch.setattr(flow.base, "rsample_and_log_prob", recording)
     for layer in flow.layers:
         if isinstance(layer, Inflate):
             layer.register_forward_hook(lambda m, _, out: noise.append(out[0][:, -m.features :].flatten(1)))
@@ -86,7 +86,7 @@ def log_prob(flow: OneWayFlow, noise: torch.Tensor, create_graph: bool = False) 
 def test_log_q_is_the_whole_jacobians(name, monkeypatch):
     flow = trained_like(GENERATORS[name])
     noise = record(flow, monkeypatch)
-    y, log_q = flow.rsample(2)
+    y, log_q = flow.rsample_and_log_prob(2)
     for i, u in enumerate(torch.cat(noise, dim=1).detach()):
         torch.testing.assert_close(push(flow, u), y[i].flatten())
         torch.testing.assert_close(log_q[i], log_prob(flow, u), rtol=1e-9, atol=1e-9)
@@ -132,7 +132,7 @@ def test_joint_density_of_an_oversize_generator(conditional, monkeypatch):
         if isinstance(layer, Slice):
             layer.register_forward_hook(lambda *args: log_r.append(args[2][1]))
     noise = record(flow, monkeypatch)
-    y, log_q = flow.rsample(1)
+    y, log_q = flow.rsample_and_log_prob(1)
     u = torch.cat(noise, dim=1)[0].detach()
     assert y.shape == (1, *SHAPE) and len(log_r) == 2 and len(u) == 256
     # The sigmoid comes after the slices: it stretches what is kept, not what is dropped.
@@ -157,7 +157,7 @@ def test_score_of_a_coupled_generator_is_the_gradient_of_the_whole_jacobians():
             t = torch.cat([t, u[4:].view(1, -1, 2, 2)], dim=1)
             score = torch.cat([score, -u[4:].view(1, -1, 2, 2)], dim=1)
         else:
-            t, _, score = forward_with_score(layer, t, score)
+            t, _, score = layer.forward_with_score(t, score)
     u.requires_grad_()
     (by_noise,) = torch.autograd.grad(log_prob(flow, u, create_graph=True), u)
     expected = torch.linalg.solve(jacobian(lambda v: push(flow, v), u.detach()).mT, by_noise)
@@ -167,7 +167,7 @@ def test_score_of_a_coupled_generator_is_the_gradient_of_the_whole_jacobians():
 def test_score_carrying_draw_agrees_with_the_plain_one():
     flow = trained_like(COUPLED)
     torch.manual_seed(1)
-    y, log_q = flow.rsample(4)
+    y, log_q = flow.rsample_and_log_prob(4)
     torch.manual_seed(1)
     sample = flow.rsample_with_score(4)
     torch.testing.assert_close(sample.y, y)
@@ -185,7 +185,7 @@ def test_one_step_of_a_preset(preset):
     generator, critic = image_generator(preset), image_critic(preset)
     shape = IMAGE_PRESETS[preset].shape
     standardize(generator, critic, torch.rand(64, *shape))
-    y, log_q = generator.rsample(2)
+    y, log_q = generator.rsample_and_log_prob(2)
     assert y.shape == (2, *shape) and y.dtype == torch.float32
     (log_q - critic(y)).mean().backward()
     for module in (generator, critic):
@@ -245,7 +245,7 @@ def test_a_critic_that_has_adopted_its_generator_starts_with_even_weights():
     generator, critic = image_generator("tiny").double(), image_critic("tiny").double()
     randomize(generator, 0.05)
     critic.adopt(generator)
-    y, log_q = generator.rsample(16)
+    y, log_q = generator.rsample_and_log_prob(16)
     log_weights = critic(y) - log_q
     torch.testing.assert_close(log_weights, torch.zeros_like(log_weights), atol=1e-6, rtol=0)
     # What the generator learns from here on is not the critic's.

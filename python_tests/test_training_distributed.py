@@ -17,7 +17,7 @@ import led_fast.cli.train
 import led_fast.training.session
 from led_fast.cli import main
 from led_fast.density import ProposalDraw
-from led_fast.flows import ScoredSample, StandardNormal, inverse
+from led_fast.flows import ScoredSample, StandardNormal
 from led_fast.models import toy_critic
 from led_fast.training import World, join_world
 from led_fast.training.checkpoint import load_state
@@ -65,10 +65,8 @@ class AffineGenerator(nn.Module):
     def forward(self, z):
         return self.log_scale.exp() * z + self.shift, self.base.log_prob(z) - self.log_scale.sum()
 
-
-@inverse.register
-def _(layer: AffineGenerator, out: torch.Tensor):
-    return (out - layer.shift) * (-layer.log_scale).exp(), layer.log_scale.sum().expand(len(out))
+    def log_prob(self, y):
+        return self.base.log_prob((y - self.shift) * (-self.log_scale).exp()) - self.log_scale.sum()
 
 
 class JointBatches:
@@ -82,7 +80,7 @@ class JointBatches:
             AffineGenerator(),
             nn.Linear(2, 1),
         )
-        self.generator.rsample = lambda n: self.generator(self.part(self.latents, n))
+        self.generator.rsample_and_log_prob = lambda n: self.generator(self.part(self.latents, n))
         self.generator.sample = lambda n: self.part(self.points, n)
         self.points, self.latents = 0.7 * torch.randn(24, 2), torch.randn(24, 2)
 
@@ -97,7 +95,7 @@ class JointBatches:
         return ProposalDraw(y, -y.square().sum(1), self.balance(y).square().mean())
 
     def generated(self, n):
-        y, log_q = self.generator.rsample(n)
+        y, log_q = self.generator.rsample_and_log_prob(n)
         return ScoredSample(y, log_q, 1.5 * log_q, -0.5 * log_q)
 
     def target(self, f, sample, log_normalizer, at):

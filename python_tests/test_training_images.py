@@ -9,7 +9,6 @@ import torch
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource
 from led_fast.density import DensityModel
 from led_fast.evaluation import estimate_image_normalizer
-from led_fast.flows import flow_log_prob
 from led_fast.models import IMAGE_PRESETS, ImageCriticConfig
 from led_fast.training import IMAGE_RECIPES, TrainConfig, Trainer
 
@@ -39,7 +38,7 @@ def test_the_critic_rests_while_the_generator_warms_up(source):
     assert not any(moved(trainer, "critic", before)) and all(moved(trainer, "generator", before))
     average = trainer.average_generator
     x = source.sample(8)
-    learned = flow_log_prob(average, x)
+    learned = average.log_prob(x)
     assert set(trainer.step()) >= {"critic_loss", "generator_loss", "generator_nll", "squared_gradient"}
     # Both critics tilt the warmed-up generator; their networks started at zero.
     for critic in (trainer.critic, trainer.average_critic):
@@ -148,11 +147,11 @@ def test_warming_up_fits_the_data(source):
     x = source.held_out(20)
     likelihoods = []
     for _ in range(2):
-        likelihoods.append(flow_log_prob(trainer.average_generator, x).mean().item())
+        likelihoods.append(trainer.average_generator.log_prob(x).mean().item())
         for _ in range(40):
             assert set(trainer.step()) == {"generator_nll"}
     assert not any(moved(trainer, "critic", before))
-    likelihoods.append(flow_log_prob(trainer.average_generator, x).mean().item())
+    likelihoods.append(trainer.average_generator.log_prob(x).mean().item())
     assert likelihoods[0] + 5 < likelihoods[1] < likelihoods[2]
 
 
@@ -188,7 +187,7 @@ def test_a_forward_kl_has_the_gradient_at_fixed_samples(source):
             torch.cat([p.grad.flatten() for p in task.generator.parameters() if p.grad is not None])
         )
     inverted = trainer_of(source).task.generator
-    flow_log_prob(inverted, drawn.y.detach()).sum().backward()
+    inverted.log_prob(drawn.y.detach()).sum().backward()
     expected = torch.cat([p.grad.flatten() for p in inverted.parameters() if p.grad is not None])
     torch.testing.assert_close(gradients[1], expected, rtol=1e-2, atol=1e-2)
     assert (gradients[0] - expected).norm() > 0.1 * expected.norm()

@@ -16,10 +16,10 @@ def model_in_data_coordinates():
 def test_generator_density_changes_by_the_log_determinant():
     model = model_in_data_coordinates()
     torch.manual_seed(1)
-    y, log_q = model.generator.rsample(100)
+    y, log_q = model.generator.rsample_and_log_prob(100)
     torch.manual_seed(1)
     model.generator.layers = model.generator.layers[:-1]
-    u, log_q_standard = model.generator.rsample(100)
+    u, log_q_standard = model.generator.rsample_and_log_prob(100)
     torch.testing.assert_close(y, SHIFT + SCALE * u)
     torch.testing.assert_close(log_q, log_q_standard.double() - SCALE.log().sum())
 

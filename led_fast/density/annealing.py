@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from led_fast.density.diagnostics import effective_sample_size
-from led_fast.flows import OneWayFlow, inverse
+from led_fast.flows import OneWayFlow
 
 _WARM_UP_SPREAD = 0.5  # of the log-weights' increments at each temperature of the warm-up, in nats
 _WARM_UP_TRANSITIONS = 2  # at each temperature
@@ -59,21 +59,20 @@ class AnnealingPath:
 
     def __init__(self, critic: Callable[[Tensor], Tensor], proposal: OneWayFlow) -> None:
         self.critic, self.proposal = critic, proposal
-        with torch.no_grad():
-            z, _ = proposal.base.rsample(_SCALE_DRAWS)
-            once, again = proposal(z)[0], proposal(z)[0]
-        self._scale = z.std(dim=0)  # of each coordinate of the base, in whose units the steps are
-        if once.numel() != z.numel() or not torch.equal(once, again):
+        if not proposal.bijective:
             raise ValueError("AnnealingPath: proposal must be a bijective flow, without Inflate and Slice")
+        with torch.no_grad():
+            # The spread of each coordinate of the base, in whose units the steps are.
+            self._scale = proposal.base.rsample(_SCALE_DRAWS).std(dim=0)
 
     def start(self, chains: int) -> ChainState:
         """Chains at independent draws of the base."""
-        return self.at(self.proposal.base.rsample(chains)[0])
+        return self.at(self.proposal.base.rsample(chains))
 
     def start_from(self, samples: Tensor) -> ChainState:
         """Chains at given points y = g(z); TypeError where a layer of the flow cannot be inverted."""
         with torch.no_grad():
-            return self.at(inverse(self.proposal, samples)[0].to(self._scale.dtype))
+            return self.at(self.proposal.inverse(samples)[0].to(self._scale.dtype))
 
     @torch.enable_grad()
     def at(self, z: Tensor) -> ChainState:

@@ -39,7 +39,7 @@ def interpolate(generator: OneWayFlow, pairs: int, steps: int) -> Tensor:
     """
     if steps < 2:
         raise ValueError(f"interpolate: steps must be at least 2, got {steps}")
-    start, end = (generator.base.rsample(pairs)[0] for _ in range(2))
+    start, end = (generator.base.rsample(pairs) for _ in range(2))
     draw = _with_fixed_noise(generator, start.device)
     with eval_mode(generator):
         rows = [draw(_slerp(start, end, i / (steps - 1))) for i in range(steps)]
@@ -82,7 +82,7 @@ def far_latents(generator: OneWayFlow, nearest: float, farthest: float, n: int) 
 
     A distance of r σ is r times that of a typical draw, √D σ: r = 1 is where samples come from.
     """
-    z, _ = generator.base.rsample(n)
+    z = generator.base.rsample(n)
     radius = torch.linspace(nearest, farthest, n, device=z.device, dtype=z.dtype)
     scale = radius * math.sqrt(z[0].numel()) / z.flatten(1).norm(dim=1)
     return z * scale.view(-1, *[1] * (z.dim() - 1))

@@ -97,7 +97,7 @@ class DensityModel(nn.Module):
         )
 
     def _weighted_draw(self, n: int) -> tuple[Tensor, Tensor]:
-        y, log_q = self.generator.rsample(n)
+        y, log_q = self.generator.rsample_and_log_prob(n)
         return y, self.critic(y) - log_q
 
 

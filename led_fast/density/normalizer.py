@@ -61,7 +61,7 @@ def estimate_log_normalizer(
 
     Args:
         critic: f, (n, ...) -> (n,).
-        proposal: has `rsample(n) -> (y, log_q)`.
+        proposal: has `rsample_and_log_prob(n) -> (y, log_q)`.
         samples: total number, rounded up to a multiple of `batches`.
         batches: independent batches, at least 20.
     """
@@ -70,7 +70,7 @@ def estimate_log_normalizer(
     log_weights = []
     with torch.no_grad(), eval_mode(critic, proposal):
         for _ in range(batches):
-            y, log_q = proposal.rsample(-(-samples // batches))
+            y, log_q = proposal.rsample_and_log_prob(-(-samples // batches))
             log_weights.append(critic(y) - log_q)
     return summarize_log_weights(torch.stack(log_weights))
 

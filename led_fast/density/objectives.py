@@ -57,7 +57,7 @@ def reverse_kl_loss(f: Tensor, log_q: Tensor, entropy_weight: float = 1.0) -> Te
 
     Args:
         f: critic (or floored target) at generator samples, (N,), differentiable in the samples.
-        log_q: their log density, (N,): `log_q` of `rsample` for the plain reparametrised gradient,
+        log_q: their log density, (N,): `log_q` of `rsample_and_log_prob` for the plain reparametrised gradient,
             `log_q_path` of `rsample_with_score` for the pathwise gradient, of the same mean and less variance
             near the optimum.
         entropy_weight: k.

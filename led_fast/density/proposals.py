@@ -15,7 +15,7 @@ from led_fast.flows import DiagonalNormal
 class Proposal(Protocol):
     """Anything that draws samples and knows their density, e.g. a `OneWayFlow` or a base distribution."""
 
-    def rsample(self, n: int) -> tuple[Tensor, Tensor]:
+    def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         """Draws n samples: (y of shape (n, ...), log_q of shape (n,))."""
         ...
 
@@ -56,14 +56,14 @@ class KernelProposal(nn.Module):
         self.broad = broad
         self.broad_share = broad_share
 
-    def rsample(self, n: int) -> tuple[Tensor, Tensor]:
+    def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         """Draws n samples: (y of shape (n, D), log_q of shape (n,))."""
         device = self.points.device
         point = self.points[torch.randint(len(self.points), (n,), device=device)]
         width = self.widths[torch.randint(len(self.widths), (n, 1), device=device)]
         blurred = point + width * torch.randn_like(point)
         from_broad = torch.rand(n, 1, device=device) < self.broad_share
-        y = torch.where(from_broad, self.broad.rsample(n)[0], blurred)
+        y = torch.where(from_broad, self.broad.rsample(n), blurred)
         return y, self.log_prob(y)
 
     def log_prob(self, y: Tensor) -> Tensor:
@@ -115,7 +115,10 @@ class CoveringProposal(nn.Module):
         # ε n rounded up or down at random: the mean is exact for any n, n = 1 included.
         from_broad = min(n, int(self.epsilon * n + torch.rand(()).item()))
         with torch.no_grad():
-            parts = [self.generator.rsample(n - from_broad), self.broad.rsample(from_broad)]
+            parts = [
+                self.generator.rsample_and_log_prob(n - from_broad),
+                self.broad.rsample_and_log_prob(from_broad),
+            ]
         y, log_q = (torch.cat(pair) for pair in zip(*parts, strict=True))
         if self.balance is None:
             return ProposalDraw(y, log_q, None)
@@ -127,7 +130,7 @@ class CoveringProposal(nn.Module):
         share = torch.where(broad_label, self.epsilon, 1 - self.epsilon).to(log_q.dtype)
         return ProposalDraw(y, log_q + share.log() - F.logsigmoid(own_logit), loss)
 
-    def rsample(self, n: int) -> tuple[Tensor, Tensor]:
+    def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         """Draws n proposals without gradients: (y, log_q)."""
         draw = self.propose(n)
         return draw.y, draw.log_q

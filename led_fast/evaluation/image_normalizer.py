@@ -21,13 +21,11 @@ from led_fast.density.normalizer import MIN_BATCHES
 from led_fast.flows import (
     DiagonalNormal,
     Inflate,
-    NotInvertibleError,
     OneWayFlow,
     Sigmoid,
     Slice,
     StandardNormal,
     Unflatten,
-    flow_log_prob,
 )
 from led_fast.models import ImageCritic
 
@@ -157,12 +155,10 @@ class StoredImages:
     def __init__(self, flow: OneWayFlow) -> None:
         self.flow = flow
 
-    def rsample(self, n: int) -> tuple[Tensor, Tensor]:
+    def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         """Draws n images, (n, C, H, W), with their log densities, (n,)."""
-        y, log_q = self.flow.rsample(n)
-        with contextlib.suppress(NotInvertibleError):
-            log_q = flow_log_prob(self.flow, y)
-        return y, log_q
+        y, log_q = self.flow.rsample_and_log_prob(n)
+        return y, self.flow.log_prob(y) if self.flow.invertible else log_q
 
 
 def _lowest(value: float) -> float:
@@ -182,7 +178,7 @@ def latent_bijection(generator: OneWayFlow) -> OneWayFlow | None:
     if not isinstance(base, StandardNormal) or any(isinstance(layer, Inflate | Slice) for layer in rest):
         return None
     with torch.no_grad():
-        noise, _ = OneWayFlow(base, layers[:first]).rsample(1)
+        noise = OneWayFlow(base, layers[:first]).rsample(1)
     return OneWayFlow(StandardNormal(*noise.shape[1:]).to(noise.device), rest)
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -24,7 +23,7 @@ from led_fast.evaluation.image_normalizer import (
 )
 from led_fast.evaluation.json_values import finite
 from led_fast.evaluation.quality import sample_quality
-from led_fast.flows import NotInvertibleError, Slice, flow_log_prob
+from led_fast.flows import Slice
 
 
 @dataclass(frozen=True)
@@ -227,7 +226,7 @@ def _draw(model: DensityModel, samples: int) -> _Draws:
     generator = StoredImages(model.generator)
     images, log_q, log_n = [], [], []
     for _ in range(batches):
-        y, density = generator.rsample(-(-samples // batches))
+        y, density = generator.rsample_and_log_prob(-(-samples // batches))
         images.append(y.cpu())
         log_q.append(density.double().cpu())
         log_n.append(model.unnormalized_log_prob(y).double().cpu())
@@ -247,10 +246,7 @@ def _log_n(model: DensityModel, images: Tensor) -> Tensor:
 
 def _log_q(model: DensityModel, images: Tensor) -> Tensor | None:
     """The generator's log density of images, None where its layers cannot be inverted."""
-    try:
-        return _in_parts(partial(flow_log_prob, model.generator), model, images)
-    except NotInvertibleError:
-        return None
+    return _in_parts(model.generator.log_prob, model, images) if model.generator.invertible else None
 
 
 def _used(model: DensityModel, normalizer: ImageNormalizer) -> tuple[float, float]:

@@ -108,7 +108,7 @@ class _BlurredData:
         widths = torch.logspace(torch.tensor(_FINEST_KERNEL).log10(), 0, 5)
         self.kernels = KernelProposal(points, widths, DiagonalNormal(torch.zeros(2), _BROAD_SCALE))
 
-    def rsample(self, n: int) -> tuple[Tensor, Tensor]:
-        u, log_q = self.kernels.rsample(n)
+    def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
+        u, log_q = self.kernels.rsample_and_log_prob(n)
         scale = self.source.scale
         return self.source.shift + scale * u, log_q - scale.log().sum()

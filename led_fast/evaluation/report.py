@@ -83,7 +83,7 @@ def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
 
 def _weigh_generator(model: DensityModel) -> tuple[Tensor, Tensor]:
     """Draws of the generator, (n, 2), and their log-weights f - log q, (batches, n / batches)."""
-    draws = [model.generator.rsample(_BATCH) for _ in range(_BATCHES)]
+    draws = [model.generator.rsample_and_log_prob(_BATCH) for _ in range(_BATCHES)]
     log_weights = torch.stack([model.unnormalized_log_prob(y) - log_q for y, log_q in draws])
     return torch.cat([y for y, _ in draws]), log_weights
 

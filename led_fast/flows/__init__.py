@@ -1,24 +1,24 @@
-"""One-way flows: generators that know the density of their samples."""
+"""Flows that know the density of their samples; each layer runs both ways where it can (`flows.contract`)."""
 
 from led_fast.flows.base import DiagonalNormal, MixtureBase, StandardNormal
 from led_fast.flows.conditional import GaussianConditional, LearnedConditional
-from led_fast.flows.contract import Layer
+from led_fast.flows.contract import Layer, NotInvertibleError
 from led_fast.flows.coupling import Coupling
 from led_fast.flows.dimension import Inflate, Slice
-from led_fast.flows.elementwise import Affine, Sigmoid, Staircase
+from led_fast.flows.elementwise import Affine, Sigmoid
 from led_fast.flows.flow import OneWayFlow, ScoredSample
 from led_fast.flows.image import ChannelShuffle, PairNeighbors, PixelShuffle, Unflatten
-from led_fast.flows.inverse import NotInvertibleError, flow_log_prob, inverse
 from led_fast.flows.linear import Linear
 from led_fast.flows.norm import ActNorm, BatchNorm
-from led_fast.flows.score import elementwise_with_score, forward_with_score
-from led_fast.nn import SoftReLU
+from led_fast.flows.staircase import Staircase
+from led_fast.nn import CircularConv2d, SoftReLU
 
 __all__ = [
     "ActNorm",
     "Affine",
     "BatchNorm",
     "ChannelShuffle",
+    "CircularConv2d",
     "Coupling",
     "DiagonalNormal",
     "GaussianConditional",
@@ -38,8 +38,4 @@ __all__ = [
     "Staircase",
     "StandardNormal",
     "Unflatten",
-    "elementwise_with_score",
-    "flow_log_prob",
-    "forward_with_score",
-    "inverse",
 ]

@@ -14,8 +14,12 @@ from led_fast.flows.contract import check_positive, standard_normal_log_prob
 class Base(Protocol):
     """What a one-way flow needs of its base distribution."""
 
-    def rsample(self, n: int) -> tuple[Tensor, Tensor]:
+    def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         """Draws n samples: (z of shape (n, ...), their log density of shape (n,))."""
+        ...
+
+    def rsample(self, n: int) -> Tensor:
+        """Draws n samples: (n, ...)."""
         ...
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -46,7 +50,7 @@ class DiagonalNormal(nn.Module):
         self.register_buffer("mean", mean.detach().clone())
         self.register_buffer("scale", scale.expand_as(mean).detach().clone())
 
-    def rsample(self, n: int) -> tuple[Tensor, Tensor]:
+    def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         """Draws n samples: (z of shape (n, ...), their log density of shape (n,))."""
         noise = torch.randn(n, *self.mean.shape, device=self.mean.device, dtype=self.mean.dtype)
         return self.mean + self.scale * noise, standard_normal_log_prob(noise) - self.scale.log().sum()
@@ -54,6 +58,10 @@ class DiagonalNormal(nn.Module):
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density at z of shape (B, ...), in nats: (B,)."""
         return standard_normal_log_prob((z - self.mean) / self.scale) - self.scale.log().sum()
+
+    def rsample(self, n: int) -> Tensor:
+        """Draws n samples: (n, ...)."""
+        return self.rsample_and_log_prob(n)[0]
 
     @torch.no_grad()
     def score(self, z: Tensor) -> Tensor:
@@ -96,7 +104,7 @@ class MixtureBase(nn.Module):
         self.log_scales = nn.Parameter(torch.full((components, features), math.log(scale)))
         self.logits = nn.Parameter(torch.zeros(components))
 
-    def rsample(self, n: int) -> tuple[Tensor, Tensor]:
+    def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         """Draws n samples: (z of shape (n, D), their log density of shape (n,))."""
         weights = self.logits.detach().softmax(0)
         component = torch.multinomial(weights, max(n, 1), replacement=True)[:n]  # it refuses to draw none
@@ -107,6 +115,10 @@ class MixtureBase(nn.Module):
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density at z of shape (B, D), in nats: (B,)."""
         return self._component_log_probs(z).logsumexp(dim=1)
+
+    def rsample(self, n: int) -> Tensor:
+        """Draws n samples: (n, D)."""
+        return self.rsample_and_log_prob(n)[0]
 
     @torch.no_grad()
     def score(self, z: Tensor) -> Tensor:

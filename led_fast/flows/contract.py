@@ -1,28 +1,137 @@
-"""The contract that every layer of a one-way flow keeps.
+"""The contract that every layer of a flow keeps.
 
-A layer maps a value `t` of shape (B, ...) to `(t', ladj)` with `ladj` of shape (B,), such that the log
-density of the joint of everything kept so far follows `log q(t') = log q(t) - ladj`. For a bijection `ladj`
-is the log-absolute-determinant of its Jacobian; `Inflate` and `Slice`, which change the dimension, put the
-log density of what they add or drop in its place (Eq. 6-8). Sampling is the only direction: no layer needs an
-inverse.
+A layer maps a value `t` of shape (B, ...) to `(t', ladj)`, ladj of shape (B,), such that the log density of all
+that is kept so far follows `log q(t') = log q(t) - ladj`. To write one:
+
+- `forward(t) -> (t', ladj)`: for a bijection ladj is the log|det| of its Jacobian. `Inflate` and `Slice`, which
+  change the dimension, put the log density of what they add or drop in its place (Eq. 6-8).
+- `inverse(t') -> (t, ladj)`: the way back, with the log|det| of the map *applied*, so that the two ladj add up to 0.
+  Sampling never needs it; the density of given points does. Leave it out and set `bijective = False` where there
+  is none.
+- `forward_with_score(t, score)`: only where there is something better than the Jacobian of `Layer`.
+
+nflows, normflows and zuko keep the first two as well, so that their layers run in our flows and ours in theirs
+(`led_fast.flows.adapters`).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 _LOG_2PI = math.log(2 * math.pi)
 
 
-class Layer(Protocol):
-    """Anything callable as `layer(t) -> (t', ladj)`; see the module's docstring."""
+class NotInvertibleError(TypeError):
+    """A layer cannot be run backward: it forgets something on the way."""
 
-    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps t of shape (B, ...) to (t', ladj), ladj of shape (B,)."""
+
+class Layer(nn.Module):
+    """The base of every layer, see the module's docstring. Samples of a batch must not depend on each other.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.flows import Layer
+        >>> class Double(Layer):
+        ...     def forward(self, t):
+        ...         return 2 * t, torch.full((len(t),), t[0].numel() * 0.6931)
         ...
+        ...     def inverse(self, t):
+        ...         return t / 2, torch.full((len(t),), t[0].numel() * -0.6931)
+        >>> Double().inverse(torch.ones(3, 2))[1]
+        tensor([-1.3862, -1.3862, -1.3862])
+    """
+
+    @property
+    def bijective(self) -> bool:  # a property, so that a subclass may answer by an attribute or by its parts
+        """Whether `forward` maps samples one to one, so that each direction undoes the other."""
+        return True
+
+    @property
+    def invertible(self) -> bool:
+        """Whether there is an `inverse`, and with it a density of any given point."""
+        return type(self).inverse is not Layer.inverse
+
+    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps t of shape (B, ...) to (t', ladj), ladj of shape (B,) in nats."""
+        raise NotImplementedError(f"{type(self).__name__}: forward is not implemented")
+
+    def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps t of shape (B, ...) back to (t', ladj), ladj that of this direction, in nats.
+
+        Raises:
+            NotInvertibleError: the layer has no way back.
+        """
+        raise _not_invertible(self)
+
+    def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward`, and carries the score of the density along.
+
+        With `s = ∇ log q(t)`, differentiating `log q(t') = log q(t) - ladj(t)` gives the score of the output,
+        `s' = J^{-T} (s - ∇ladj)`: what the gradient of a sample's log density through the sample alone needs
+        (Roeder et al. 2017, "Sticking the Landing").
+
+        Args:
+            t: value, (B, ...).
+            score: gradient of log q at t, of t's shape, detached.
+
+        Returns:
+            (t', ladj, score'): as `forward(t)`, and the score at t', detached.
+        """
+        return _by_jacobian(self, t, score)
+
+
+def invertible(layer: nn.Module) -> bool:
+    """Whether any module that keeps the contract has an inverse."""
+    return getattr(layer, "invertible", hasattr(layer, "inverse"))
+
+
+def inverse(layer: nn.Module, t: Tensor) -> tuple[Tensor, Tensor]:
+    """`layer.inverse(t)` of any module that keeps the contract.
+
+    Raises:
+        NotInvertibleError: it has no inverse.
+    """
+    own = getattr(layer, "inverse", None)
+    if own is None:
+        raise _not_invertible(layer)
+    return own(t)
+
+
+def forward_with_score(layer: nn.Module, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`layer.forward_with_score(t, score)`; of a module without that rule, by its Jacobian."""
+    own = getattr(layer, "forward_with_score", None)
+    return _by_jacobian(layer, t, score) if own is None else own(t, score)
+
+
+def _not_invertible(layer: nn.Module) -> NotInvertibleError:
+    return NotInvertibleError(f"inverse: {type(layer).__name__} cannot be inverted")
+
+
+def _by_jacobian(layer: nn.Module, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The score rule of any layer that keeps the dimension: its full Jacobian, one output coordinate at a time."""
+    with_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        t = t if with_graph and t.requires_grad else t.detach().requires_grad_()
+        out, ladj = layer(t)
+        columns = out.flatten(1)
+        rows = [gradient(columns[:, i], t).flatten(1) for i in range(columns.shape[1])]
+        pulled = (score - gradient(ladj, t)).flatten(1)
+    carried = torch.linalg.solve(torch.stack(rows, dim=1).mT, pulled).view_as(out)
+    return (out, ladj, carried) if with_graph else (out.detach(), ladj.detach(), carried)
+
+
+def gradient(value: Tensor, t: Tensor) -> Tensor:
+    """Each sample's gradient of `value` with respect to t, zero where it does not depend on t."""
+    if not value.requires_grad:
+        return torch.zeros_like(t)
+    (found,) = torch.autograd.grad(value.sum(), t, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(t) if found is None else found
+
+
+# ---- what layers share -----------------------------------------------------------------------------------
 
 
 def check_features(layer: str, t: Tensor, features: int) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from led_fast.flows.contract import check_features, check_positive, sum_event
-from led_fast.flows.score import forward_with_score
+from led_fast.flows.contract import Layer, check_features, check_positive, sum_event
 
 
-class Coupling(nn.Module):
+class Coupling(Layer):
     """`t2' = e^{s(t1)} t2 + m(t1)` and `t1' = t1`, ladj = Σ s (Dinh et al. 2016, "Real NVP").
 
     Or, to take mean and scale away instead of giving them, `t2' = e^{-s(t1)} (t2 - m(t1))`, ladj = -Σ s: the
@@ -56,6 +55,27 @@ class Coupling(nn.Module):
         shift, log_scale = self.affine(given)
         return self.join(given, log_scale.exp() * changed + shift), sum_event(log_scale)
 
+    def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (t, ∓Σ s)."""
+        given, changed = self.split(t)
+        shift, log_scale = self.affine(given)
+        return self.join(given, (changed - shift) * (-log_scale).exp()), -sum_event(log_scale)
+
+    def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Layer`. J is triangular: what t2' owes to t1 is taken off the score of t1, in one backward pass."""
+        with_graph = torch.is_grad_enabled()
+        of_given, of_changed = self.split(score)
+        with torch.enable_grad():
+            given, changed = self.split(t)
+            given = given if with_graph and given.requires_grad else given.detach().requires_grad_()
+            shift, log_scale = self.affine(given)
+            changed, ladj = log_scale.exp() * changed + shift, sum_event(log_scale)
+            of_changed = of_changed * (-log_scale.detach()).exp()
+            owed = ladj + sum_event(of_changed * changed)
+            (by_given,) = torch.autograd.grad(owed.sum(), given, retain_graph=True)
+        out, carried = self.join(given, changed), self.join(of_given - by_given, of_changed)
+        return (out, ladj, carried) if with_graph else (out.detach(), ladj.detach(), carried)
+
     def split(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t1, t2): what stays and what changes."""
         check_features("Coupling", t, self.features)
@@ -72,18 +92,3 @@ class Coupling(nn.Module):
         mean, raw = self.network(given).chunk(2, dim=1)
         log_scale = self.bound * torch.tanh(raw / self.bound)
         return (-mean * (-log_scale).exp(), -log_scale) if self.whiten else (mean, log_scale)
-
-
-@forward_with_score.register
-def _(layer: Coupling, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    of_given, of_changed = layer.split(score)
-    with torch.enable_grad():
-        given, changed = layer.split(t)
-        given = given if given.requires_grad else given.detach().requires_grad_()
-        shift, log_scale = layer.affine(given)
-        changed, ladj = log_scale.exp() * changed + shift, sum_event(log_scale)
-        of_changed = of_changed * (-log_scale.detach()).exp()
-        # J^{-T} of a triangular J: what t2' owes to t1 is taken off the score of t1, in one backward pass.
-        owed = ladj + sum_event(of_changed * changed)
-        (by_given,) = torch.autograd.grad(owed.sum(), given, retain_graph=True)
-    return layer.join(given, changed), ladj, layer.join(of_given - by_given, of_changed)

@@ -6,12 +6,20 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.flows.conditional import LearnedConditional
-from led_fast.flows.contract import check_features, check_positive, standard_normal_log_prob
-from led_fast.flows.score import forward_with_score
+from led_fast.flows.contract import (
+    Layer,
+    NotInvertibleError,
+    check_features,
+    check_positive,
+    standard_normal_log_prob,
+)
 
 
-class Inflate(nn.Module):
+class Inflate(Layer):
     """Appends standard normal noise, `t' = [t ‖ η]`, η ~ N(0, I), ladj = -log N(η; 0, I) (Eq. 7).
+
+    It is no bijection, because every call draws other noise; but `inverse`, which takes the noise away again with
+    ladj = log N(η; 0, I), gives the exact density of any given `t'`.
 
     Args:
         features: number of features (channels) appended.
@@ -20,6 +28,8 @@ class Inflate(nn.Module):
         t: (B, F, ...). Output: (B, F + features, ...) and ladj (B,).
     """
 
+    bijective = False
+
     def __init__(self, features: int) -> None:
         super().__init__()
         check_positive("Inflate", features=features)
@@ -27,17 +37,25 @@ class Inflate(nn.Module):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns ([t ‖ η], -log N(η; 0, I))."""
-        noise = t.new_empty(len(t), self.features, *t.shape[2:]).normal_()
+        noise = t.new_empty(t.shape[0], self.features, *t.shape[2:]).normal_()
         return torch.cat([t, noise], dim=1), -standard_normal_log_prob(noise)
 
+    def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (t without the last features η, log N(η; 0, I))."""
+        kept = t.shape[1] - self.features if t.dim() > 1 else 0
+        if kept < 1:
+            raise ValueError(
+                f"Inflate: t must have shape (B, more than {self.features}, ...), got {tuple(t.shape)}"
+            )
+        return t[:, :kept], standard_normal_log_prob(t[:, kept:])
 
-@forward_with_score.register
-def _(layer: Inflate, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    out, ladj = layer(t)
-    return out, ladj, torch.cat([score, -out[:, t.shape[1] :].detach()], dim=1)
+    def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Layer`: the score of the noise is -η."""
+        out, ladj = self(t)
+        return out, ladj, torch.cat([score, -out[:, t.shape[1] :].detach()], dim=1)
 
 
-class Slice(nn.Module):
+class Slice(Layer):
     """Keeps the first features t1, drops the rest t2, with ladj = log r(t2 | t1) (Eq. 8).
 
     For **any** normalised r, `N(t1) / exp(log q)` stays an unbiased weight for the integral of N, and the
@@ -54,7 +72,12 @@ class Slice(nn.Module):
 
     Shape:
         t: (B, features, ...). Output: (B, keep, ...) and ladj (B,).
+
+    `inverse` and `forward_with_score` raise `NotInvertibleError`, because what was dropped is gone; `OneWayFlow` has a
+    rule of its own for the score.
     """
+
+    bijective = False
 
     def __init__(self, features: int, keep: int, conditional: nn.Module | None = None) -> None:
         super().__init__()
@@ -70,6 +93,12 @@ class Slice(nn.Module):
         """Returns (t1, log r(t2 | t1))."""
         kept, dropped = self.split(t)
         return kept, self.conditional(dropped, kept)
+
+    def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Raises `NotInvertibleError`: the score at t1 alone does not follow from that at (t1, t2)."""
+        raise NotInvertibleError(
+            "forward_with_score: Slice drops features, and has no score of those it keeps"
+        )
 
     def split(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t1, t2): what is kept and what is dropped."""

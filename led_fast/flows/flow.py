@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.flows.base import Base
+from led_fast.flows.contract import Layer, forward_with_score, inverse, invertible
 from led_fast.flows.dimension import Slice
-from led_fast.flows.score import forward_with_score
 
 
 class ScoredSample(NamedTuple):
@@ -29,16 +29,23 @@ class ScoredSample(NamedTuple):
     log_q_fixed: Tensor
 
 
-class OneWayFlow(nn.Module):
+class OneWayFlow(Layer):
     """A base distribution pushed through layers, with the log density tracked on the way (Eq. 6-8).
 
-    The flow runs in one direction only: it gives the density of the samples that it draws, not of any given
-    point, and in exchange its layers need no inverse and may raise or lower the dimension. After a `Slice`,
+    Sampling, with the density of what is drawn, is all that LED needs. So layers may raise or lower the dimension,
+    and need no inverse. Where every layer has one, `log_prob` gives the density of any point. After a `Slice`,
     log q is the surrogate `log q(t1, t2) - log r(t2 | t1)`: its importance weights stay unbiased.
 
     Args:
-        base: has `rsample(n) -> (z, log_prob)` and, for `rsample_with_score`, `score(z)`.
+        base: has `rsample_and_log_prob(n) -> (z, log_prob)`, `log_prob(z)` and, for `rsample_with_score`, `score(z)`.
         layers: modules that keep the contract of `led_fast.flows.contract`.
+
+    Example:
+        >>> import torch
+        >>> from led_fast import flows
+        >>> flow = flows.OneWayFlow(flows.StandardNormal(2), [flows.Linear(2), flows.SoftReLU()])
+        >>> y, log_q = flow.rsample_and_log_prob(5)
+        >>> torch.testing.assert_close(flow.log_prob(y), log_q)
     """
 
     base: Base
@@ -48,32 +55,75 @@ class OneWayFlow(nn.Module):
         self.base = base
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Pushes latent values z through all layers: (y, ladj), as a layer does."""
-        ladj = z.new_zeros(len(z))
-        for layer in self.layers:
-            z, step = layer(z)
-            ladj = ladj + step
-        return z, ladj
+    @property
+    def bijective(self) -> bool:
+        """Whether every layer is a bijection; False for one that does not say."""
+        return all(getattr(layer, "bijective", False) for layer in self.layers)
 
-    def rsample(self, n: int) -> tuple[Tensor, Tensor]:
+    @property
+    def invertible(self) -> bool:
+        """Whether every layer has an inverse, so that `log_prob` is there."""
+        return all(map(invertible, self.layers))
+
+    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Pushes latent values through all layers: (y, ladj), as a layer does."""
+        ladj = t.new_zeros(t.shape[0])
+        for layer in self.layers:
+            t, step = layer(t)
+            ladj = ladj + step
+        return t, ladj
+
+    def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Takes points back through all layers: (z, ladj), as a layer does.
+
+        Raises:
+            NotInvertibleError: a layer has no inverse.
+        """
+        ladj = t.new_zeros(t.shape[0])
+        for layer in reversed(self.layers):
+            t, step = inverse(layer, t)
+            ladj = ladj + step
+        return t, ladj
+
+    def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Layer`: by the rule of every layer in turn."""
+        ladj = t.new_zeros(t.shape[0])
+        for layer in self.layers:
+            t, step, score = forward_with_score(layer, t, score)
+            ladj = ladj + step
+        return t, ladj, score
+
+    def log_prob(self, y: Tensor) -> Tensor:
+        """Log density of any y, (B, ...) -> (B,), in nats; differentiable in y and all parameters.
+
+        Raises:
+            NotInvertibleError: a layer has no inverse.
+        """
+        z, ladj = self.inverse(y)
+        return self.base.log_prob(z) + ladj
+
+    def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         """Draws n samples, differentiable in all parameters.
 
         Returns:
             (y, log_q): samples (n, ...) and their log density (n,), in nats.
         """
-        z, log_q = self.base.rsample(n)
+        z, log_q = self.base.rsample_and_log_prob(n)
         y, ladj = self(z)
         return y, log_q - ladj
+
+    def rsample(self, n: int) -> Tensor:
+        """Draws n samples, differentiable in all parameters: (n, ...)."""
+        return self.rsample_and_log_prob(n)[0]
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
         """Draws n samples without gradients: (n, ...)."""
-        return self.rsample(n)[0]
+        return self.rsample(n)
 
     def rsample_with_score(self, n: int) -> ScoredSample:
         """Draws n samples and carries the score ∇ log q along, for pathwise gradients."""
-        t, log_joint = self.base.rsample(n)
+        t, log_joint = self.base.rsample_and_log_prob(n)
         score = self.base.score(t)
         path = log_r = torch.zeros_like(log_joint)
         for layer in self.layers:

@@ -1,4 +1,4 @@
-"""Layers on images: unflattening and pixel shuffles, which move values about, and circular convolutions (A.3)."""
+"""Layers that only move values about: unflattening, shuffles and pairs of neighbours."""
 
 from __future__ import annotations
 
@@ -6,16 +6,35 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from led_fast.flows.contract import check_features, check_positive
-from led_fast.flows.score import forward_with_score
-from led_fast.nn import CircularConv2d
-from led_fast.reference import circulant_symbols
+from led_fast.flows.contract import Layer, check_features, check_positive
 
 
-class Unflatten(nn.Module):
+class _Rearrangement(Layer):
+    """The base of a layer that only moves values about: ladj = 0, and the score moves with them."""
+
+    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (t rearranged, 0)."""
+        return self._there(t), t.new_zeros(t.shape[0])
+
+    def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (t put back, 0)."""
+        return self._back(t), t.new_zeros(t.shape[0])
+
+    def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Layer`: the score is rearranged like t."""
+        return *self(t), self._there(score)
+
+    def _there(self, t: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _back(self, t: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class Unflatten(_Rearrangement):
     """Gives flat samples the shape of images; ladj = 0.
 
     Args:
@@ -30,13 +49,18 @@ class Unflatten(nn.Module):
         check_positive("Unflatten", size=min(shape, default=0))
         self.shape = shape
 
-    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns (t of the new shape, 0)."""
+    def _there(self, t: Tensor) -> Tensor:
         check_features("Unflatten", t, math.prod(self.shape))
-        return t.view(len(t), *self.shape), t.new_zeros(len(t))
+        return t.reshape(t.shape[0], *self.shape)
+
+    def _back(self, t: Tensor) -> Tensor:
+        if tuple(t.shape[1:]) != self.shape:
+            wanted = ", ".join(map(str, self.shape))
+            raise ValueError(f"Unflatten: t must have shape (B, {wanted}), got {tuple(t.shape)}")
+        return t.flatten(1)
 
 
-class PixelShuffle(nn.Module):
+class PixelShuffle(_Rearrangement):
     """Doubles height and width at the expense of channels (C.1); ladj = 0. See `torch.nn.PixelShuffle`.
 
     Args:
@@ -51,16 +75,24 @@ class PixelShuffle(nn.Module):
         check_positive("PixelShuffle", factor=factor)
         self.factor = factor
 
-    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns (t shuffled, 0)."""
+    def _there(self, t: Tensor) -> Tensor:
         if t.dim() != 4 or t.shape[1] % self.factor**2:
             raise ValueError(
                 f"PixelShuffle: t must have shape (B, C {self.factor**2}, H, W), got {tuple(t.shape)}"
             )
-        return F.pixel_shuffle(t, self.factor), t.new_zeros(len(t))
+        return F.pixel_shuffle(t, self.factor)
+
+    def _back(self, t: Tensor) -> Tensor:
+        if t.dim() != 4 or t.shape[2] % self.factor or t.shape[3] % self.factor:
+            raise ValueError(
+                f"PixelShuffle: t must have shape (B, C, {self.factor} H, {self.factor} W), got {tuple(t.shape)}"
+            )
+        # Not F.pixel_unshuffle, which leaves an empty batch in its old shape.
+        blocks = t.unflatten(3, (-1, self.factor)).unflatten(2, (-1, self.factor))
+        return blocks.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
 
-class ChannelShuffle(nn.Module):
+class ChannelShuffle(_Rearrangement):
     """Regroups channels: those of all groups that are alike come to lie together; ladj = 0.
 
     Of G groups of K channels, channel k of group g goes from gK + k to kG + g; a shuffle by K undoes one by G.
@@ -78,16 +110,22 @@ class ChannelShuffle(nn.Module):
         check_positive("ChannelShuffle", groups=groups)
         self.groups = groups
 
-    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns (t shuffled, 0)."""
+    def _there(self, t: Tensor) -> Tensor:
+        return F.channel_shuffle(t, self._groups_of(t)[0])
+
+    def _back(self, t: Tensor) -> Tensor:
+        return F.channel_shuffle(t, self._groups_of(t)[1])
+
+    def _groups_of(self, t: Tensor) -> tuple[int, int]:
+        """(G, K) of t."""
         if t.dim() != 4 or t.shape[1] % self.groups:
             raise ValueError(
                 f"ChannelShuffle: t must have shape (B, {self.groups} K, H, W), got {tuple(t.shape)}"
             )
-        return F.channel_shuffle(t, self.groups), t.new_zeros(len(t))
+        return self.groups, t.shape[1] // self.groups
 
 
-class PairNeighbors(nn.Module):
+class PairNeighbors(_Rearrangement):
     """Puts even and odd rows, or columns, beside each other as channels; ladj = 0.
 
     The second half of the channels are the right (lower) neighbours of the first half: what the paper's
@@ -105,41 +143,17 @@ class PairNeighbors(nn.Module):
         if along not in ("columns", "rows"):
             raise ValueError(f"PairNeighbors: along must be 'columns' or 'rows', got {along!r}")
         self.along = along
+        self._dim = 3 if along == "columns" else 2
 
-    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns ([even ‖ odd], 0)."""
-        dim = 3 if self.along == "columns" else 2
-        if t.dim() != 4 or t.shape[dim] % 2:
+    def _there(self, t: Tensor) -> Tensor:
+        if t.dim() != 4 or t.shape[self._dim] % 2:
             raise ValueError(
                 f"PairNeighbors: t must be 4-D with an even number of {self.along}, got {tuple(t.shape)}"
             )
-        pairs = t.unflatten(dim, (-1, 2))
-        return torch.cat(pairs.unbind(dim + 1), dim=1), t.new_zeros(len(t))
+        pairs = t.unflatten(self._dim, (-1, 2))
+        return torch.cat(pairs.unbind(self._dim + 1), dim=1)
 
-
-def _permuted_score(
-    layer: Unflatten | PixelShuffle | ChannelShuffle | PairNeighbors, t: Tensor, score: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """A layer that only moves values about moves the score with them."""
-    out, ladj = layer(t)
-    return out, ladj, layer(score)[0]
-
-
-forward_with_score.register(Unflatten, _permuted_score)
-forward_with_score.register(PixelShuffle, _permuted_score)
-forward_with_score.register(ChannelShuffle, _permuted_score)
-forward_with_score.register(PairNeighbors, _permuted_score)
-
-
-@forward_with_score.register
-def _(layer: CircularConv2d, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    out, ladj = layer(t)
-    with torch.no_grad():
-        # The layer is a shift by the kernel's centre, then y(p) = Σ_tap w(tap) x(p + tap), whose symbol is the
-        # conjugate of the weight's transform S. Its inverse transpose solves Sᵀ ŝ' = ŝ at every frequency.
-        grid = t.shape[-2:]
-        centre = [(k - 1) // 2 for k in layer.kernel_size]
-        symbols = circulant_symbols(layer.weight, (grid[0], grid[1]))
-        spectrum = torch.fft.rfft2(score.roll(centre, dims=(-2, -1))).permute(2, 3, 1, 0)
-        solved = torch.linalg.solve(symbols.mT, spectrum).permute(3, 2, 0, 1)
-        return out, ladj, torch.fft.irfft2(solved, s=grid)
+    def _back(self, t: Tensor) -> Tensor:
+        if t.dim() != 4 or t.shape[1] % 2:
+            raise ValueError(f"PairNeighbors: t must have shape (B, 2 C, H, W), got {tuple(t.shape)}")
+        return torch.stack(t.chunk(2, dim=1), dim=self._dim + 1).flatten(self._dim, self._dim + 1)

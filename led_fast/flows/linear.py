@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from led_fast.flows.contract import check_features, check_positive
-from led_fast.flows.score import forward_with_score
+from led_fast.flows.contract import Layer, check_features, check_positive
 
 
-class Linear(nn.Module):
+class Linear(Layer):
     """A square linear map with bias, `t' = W t + b`, ladj = log|det W| (Eq. 9).
 
     The weight starts as a random orthogonal matrix: determinant ±1, every singular value 1. The entropy term
-    of the generator's loss keeps it away from singularity afterwards; at a singular W, ladj is -inf.
+    of the generator's loss keeps it away from singularity afterwards. At a singular W, ladj is -inf; there is no way
+    back, so that of `inverse` is inf, and neither its values nor the score are finite.
 
     Args:
         features: size D of input and output.
@@ -30,12 +30,29 @@ class Linear(nn.Module):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (W t + b, log|det W| for every sample)."""
-        check_features("Linear", t, len(self.bias))
-        ladj = torch.linalg.slogdet(self.weight).logabsdet
-        return torch.addmm(self.bias, t, self.weight.mT), ladj.expand(len(t))
+        check_features("Linear", t, self.bias.shape[0])
+        weight = self.weight
+        ladj = torch.linalg.slogdet(weight).logabsdet
+        return torch.addmm(self.bias, t, weight.mT), ladj.expand(t.shape[0])
+
+    def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (W⁻¹ (t - b), -log|det W| for every sample)."""
+        check_features("Linear", t, self.bias.shape[0])
+        factors, pivots, ladj = _factor(self.weight)
+        out = torch.linalg.lu_solve(factors, pivots, t - self.bias, left=False, adjoint=True)
+        return out, -ladj.expand(t.shape[0])
+
+    def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Layer`: score' = W⁻ᵀ score, by the factors that ladj is taken from."""
+        check_features("Linear", t, self.bias.shape[0])
+        weight = self.weight
+        factors, pivots, ladj = _factor(weight)
+        out = torch.addmm(self.bias, t, weight.mT)
+        carried = torch.linalg.lu_solve(factors.detach(), pivots, score, left=False)
+        return out, ladj.expand(t.shape[0]), carried
 
 
-@forward_with_score.register
-def _(layer: Linear, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    out, ladj = layer(t)
-    return out, ladj, torch.linalg.solve(layer.weight.detach(), score, left=False)
+def _factor(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """LU factors of W, their pivots, and log|det W|."""
+    factors, pivots, _ = torch.linalg.lu_factor_ex(weight)  # unchecked: a GPU would have to be waited for
+    return factors, pivots, factors.diagonal().abs().log().sum()

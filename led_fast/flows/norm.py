@@ -3,18 +3,47 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from led_fast.flows.contract import check_features, check_positive, per_feature
-from led_fast.flows.score import forward_with_score
+from led_fast.flows.contract import Layer, check_features, check_positive, per_feature
+
+_REMEMBERED = 16  # batches that gradient checkpointing may run again
 
 Statistics = Literal["running", "batch"]
 
 
-class BatchNorm(nn.Module):
+class _Normalization(Layer):
+    """`t' = e^s (t - mean) + shift` for each feature; a subclass says by which constants."""
+
+    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (t', Σ s)."""
+        return _affine(t, *self._constants(t))
+
+    def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (t, -Σ s)."""
+        mean, log_scale, shift = self._inverse_constants(t)
+        return _affine(t, shift, -log_scale, mean)
+
+    def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Layer`: the Jacobian is diagonal."""
+        mean, log_scale, shift = self._constants(t)
+        out, ladj = _affine(t, mean, log_scale, shift)
+        return out, ladj, score * per_feature((-log_scale).exp(), t).detach()
+
+    def _constants(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The (mean, s, shift) that `forward` applies to t."""
+        raise NotImplementedError
+
+    def _inverse_constants(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The (mean, s, shift) that `inverse` takes away from t."""
+        raise NotImplementedError
+
+
+class BatchNorm(_Normalization):
     """Batch normalisation, `t' = γ (t - mean) / √(var + ε) + β`, ladj = Σ log γ - ½ log(var + ε) (Eq. 12-13).
 
     The formula of ladj takes mean and variance for constants. With `statistics="running"` they are: in
@@ -23,7 +52,9 @@ class BatchNorm(nn.Module):
     paper's choice, a training batch is normalised by its own mean and variance: its true Jacobian is singular
     and the formula is off by some .008 nats for each sample and feature at batch 256. In eval mode the
     running statistics serve in both cases, and every function of `led_fast.density` that reports a density
-    puts the generator in eval mode.
+    puts the generator in eval mode. `inverse` always takes the running ones, and moves nothing.
+
+    Gradient checkpointing runs a batch again in backward: that moves nothing, and normalises as the first time.
 
     Args:
         features: number F of features (channels).
@@ -33,6 +64,9 @@ class BatchNorm(nn.Module):
 
     Shape:
         t: (B, F, ...). Output: the same and ladj (B,).
+
+    Raises:
+        RuntimeError: gradient checkpointing runs a batch again that is not among the last 16.
     """
 
     running_mean: Tensor
@@ -54,37 +88,60 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(features))
         self.register_buffer("running_var", torch.ones(features))
         self.register_buffer("initialized", torch.tensor(False))
-
-    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns (t', Σ log γ / √(var + ε))."""
-        check_features("BatchNorm", t, len(self.beta))
-        return _affine(t, *self._constants(t))
+        # Batch means, and the (mean, variance) that normalised these batches.
+        self._recent: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=_REMEMBERED)
 
     def _constants(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The (mean, log scale, shift) of this call; in training mode, moves the running averages."""
-        mean, var = self.running_mean, self.running_var
-        if self.training and len(t) > 1:
-            batch_var, batch_mean = _moments(t)
-            if not self.initialized:
-                mean, var = batch_mean.detach(), batch_var.detach()
-                self.running_mean.copy_(mean)
-                self.running_var.copy_(var)
-                self.initialized.fill_(True)
-            else:
-                # Out of place first: the graph of this step keeps the averages that it has used.
-                mean, var = mean.clone(), var.clone()
-                self.running_mean.lerp_(batch_mean.detach(), self.momentum)
-                self.running_var.lerp_(batch_var.detach(), self.momentum)
-            if self.statistics == "batch":
-                mean, var = batch_mean, batch_var
+        check_features("BatchNorm", t, self.beta.shape[0])
+        if not self.training or t.shape[0] < 2:
+            return self._normalizing(self.running_mean, self.running_var)
+        batch_var, batch_mean = _moments(t.to(self.running_mean.dtype))
+        if torch._C._current_graph_task_id() != -1:  # in backward: a checkpointed batch is run again
+            mean, var = self._recall(batch_mean)
+        else:
+            mean, var = self._move(batch_mean.detach(), batch_var.detach())
+        if self.statistics == "batch":
+            mean, var = batch_mean, batch_var
+        return self._normalizing(mean, var)
+
+    def _inverse_constants(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        check_features("BatchNorm", t, self.beta.shape[0])
+        return self._normalizing(self.running_mean, self.running_var)
+
+    def _normalizing(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return mean, self.log_gamma - 0.5 * (var + self.eps).log(), self.beta
 
+    def _move(self, batch_mean: Tensor, batch_var: Tensor) -> tuple[Tensor, Tensor]:
+        """Moves the running averages by a batch; returns those that normalise it."""
+        if self.initialized:
+            # Copies: the graph of this step keeps the averages that it has used.
+            mean, var = self.running_mean.clone(), self.running_var.clone()
+            self.running_mean.lerp_(batch_mean, self.momentum)
+            self.running_var.lerp_(batch_var, self.momentum)
+        else:
+            mean, var = batch_mean, batch_var
+            self.running_mean.copy_(mean)
+            self.running_var.copy_(var)
+            self.initialized.fill_(True)
+        self._recent.append((batch_mean, mean, var))
+        return mean, var
 
-class ActNorm(nn.Module):
+    def _recall(self, batch_mean: Tensor) -> tuple[Tensor, Tensor]:
+        """What normalised a batch the first time."""
+        for known, mean, var in reversed(self._recent):
+            if torch.equal(known, batch_mean):
+                return mean, var
+        raise RuntimeError(
+            f"BatchNorm: gradient checkpointing runs a batch again that is not among the last {_REMEMBERED}; call "
+            "backward after fewer of them"
+        )
+
+
+class ActNorm(_Normalization):
     """An affine map for each feature; its first training batch leaves with mean 0 and variance 1.
 
-    (Kingma and Dhariwal 2018, "Glow".) Statistics never enter again, so the density is exact at any batch
-    size; one sample alone does not start it.
+    (Kingma and Dhariwal 2018, "Glow".) That batch may pass in either direction. Statistics never enter again, so
+    the density is exact at any batch size; one sample alone does not start it.
 
     Args:
         features: number F of features (channels).
@@ -104,41 +161,34 @@ class ActNorm(nn.Module):
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("initialized", torch.tensor(False))
 
-    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns (t', Σ s)."""
-        check_features("ActNorm", t, len(self.shift))
-        return _affine(t, *self._constants(t))
+    def _constants(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        check_features("ActNorm", t, self.shift.shape[0])
+        if self._starts_by(t):
+            self._start(t, -0.5, self.mean)
+        return self.mean, self.log_scale, self.shift
+
+    def _inverse_constants(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        check_features("ActNorm", t, self.shift.shape[0])
+        if self._starts_by(t):
+            self._start(t, 0.5, self.shift)
+        return self.mean, self.log_scale, self.shift
+
+    def _starts_by(self, t: Tensor) -> bool:
+        return self.training and t.shape[0] > 1 and not self.initialized
 
     @torch.no_grad()
-    def _start(self, t: Tensor) -> None:
-        var, mean = _moments(t)
-        self.mean.copy_(mean)
-        self.log_scale.copy_(-0.5 * (var + 1e-12).log())
+    def _start(self, t: Tensor, power: float, location: Tensor) -> None:
+        var, mean = _moments(t.to(self.mean.dtype))
+        location.copy_(mean)
+        self.log_scale.copy_(power * (var + 1e-12).log())
         self.initialized.fill_(True)
-
-    def _constants(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The (mean, log scale, shift) that this call applies."""
-        if self.training and len(t) > 1 and not self.initialized:
-            self._start(t)
-        return self.mean, self.log_scale, self.shift
 
 
 def _affine(t: Tensor, mean: Tensor, log_scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     out = (t - per_feature(mean, t)) * per_feature(log_scale.exp(), t) + per_feature(shift, t)
-    return out, (log_scale.sum() * math.prod(t.shape[2:])).expand(len(t))
+    return out, (log_scale.sum() * math.prod(t.shape[2:])).expand(t.shape[0])
 
 
 def _moments(t: Tensor) -> tuple[Tensor, Tensor]:
     """Variance (biased) and mean of every feature over batch and positions."""
     return torch.var_mean(t, dim=[d for d in range(t.dim()) if d != 1], correction=0)
-
-
-def _with_score(layer: BatchNorm | ActNorm, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    check_features(type(layer).__name__, t, len(score[0]))
-    mean, log_scale, shift = layer._constants(t)
-    out, ladj = _affine(t, mean, log_scale, shift)
-    return out, ladj, score * per_feature((-log_scale).exp(), t).detach()
-
-
-forward_with_score.register(BatchNorm, _with_score)
-forward_with_score.register(ActNorm, _with_score)

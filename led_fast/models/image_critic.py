@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from led_fast.flows import OneWayFlow, flow_log_prob
+from led_fast.flows import OneWayFlow
 from led_fast.flows.contract import standard_normal_log_prob
-from led_fast.flows.inverse import logit
+from led_fast.flows.elementwise import logit
 from led_fast.models.dcgan_critic import DCGANCritic, Penalty
 from led_fast.models.image_networks import Shape
 
@@ -138,4 +138,4 @@ class FrozenFlow(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns the flow's log density at x."""
         with torch.autocast(x.device.type, enabled=False):  # densities of a thousand pixels want all digits
-            return flow_log_prob(self.flow, x)
+            return self.flow.log_prob(x)

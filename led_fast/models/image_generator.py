@@ -127,7 +127,7 @@ def _start(config: ImageGeneratorConfig, drawn: Shape) -> tuple[list[nn.Module],
             f"got {config.latent}"
         )
     network = (drawn, factor, latents, config.coupling_width)
-    layers = [
+    layers: list[nn.Module] = [
         Unflatten(latents, config.grid, config.grid),
         Inflate(cell - latents),
         Coupling(Decoder(*network), cell, latents),

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from led_fast.ops.circulant_logdet import circulant_logdet
+from led_fast.reference import circulant_symbols
 
 
 class CircularConv2d(nn.Module):
-    """A circular convolution that returns its log-determinant with its value (LED, App. A.3).
+    """A circular convolution that returns its log-determinant with its value (LED, App. A.3); a layer of flows.
 
     `nn.Conv2d(C, C, k, padding="same", padding_mode="circular")`, with the same parameters. The kernel starts
     as an orthogonal matrix at its centre, which keeps every sample's norm, plus other taps so small that
@@ -39,6 +40,8 @@ class CircularConv2d(nn.Module):
         >>> y.shape, log_abs_det.shape
         (torch.Size([4, 3, 8, 8]), torch.Size([4]))
     """
+
+    bijective = True
 
     def __init__(self, channels: int, kernel_size: int | Sequence[int], bias: bool = True) -> None:
         super().__init__()
@@ -78,6 +81,29 @@ class CircularConv2d(nn.Module):
         y = F.conv2d(F.pad(x, padding, mode="circular"), weight, self.bias)
         return y, self.log_abs_det((x.shape[2], x.shape[3])).expand(len(x))
 
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the images whose convolution is `x`, and `log_abs_det` of this direction, in nats of shape (B,)."""
+        if x.dim() != 4 or x.shape[1] != self.channels:
+            raise ValueError(
+                f"CircularConv2d: x must have shape (B, {self.channels}, H, W), got {tuple(x.shape)}"
+            )
+        weight, grid = self.weight, (x.shape[2], x.shape[3])
+        if self.bias is not None:
+            x = x - self.bias[:, None, None]
+        # The layer is a shift by the kernel's centre, then y(p) = Σ_tap w(tap) x(p + tap), whose symbol is the
+        # conjugate of the weight's transform.
+        solved = _solve(circulant_symbols(weight, grid).conj(), x)
+        out = solved.roll([-((k - 1) // 2) for k in self.kernel_size], dims=(-2, -1))
+        return out, -circulant_logdet(weight, grid).expand(x.shape[0])
+
+    def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward`, and carries the score of a density along: see :class:`led_fast.flows.Layer`."""
+        y, log_abs_det = self(x)
+        with torch.no_grad():
+            shifted = score.roll([(k - 1) // 2 for k in self.kernel_size], dims=(-2, -1))
+            symbols = circulant_symbols(self.weight, (x.shape[2], x.shape[3]))
+            return y, log_abs_det, _solve(symbols.mT, shifted)
+
     def log_abs_det(self, grid: tuple[int, int]) -> Tensor:
         """The log-determinant on images of size `grid`, in nats: a 0-d tensor."""
         weight = self.weight
@@ -114,6 +140,14 @@ def _fit(weight: Tensor, dim: int, size: int) -> tuple[Tensor, list[int]]:
             .sum(dim - 1)
         )
     return weight, [before, weight.shape[dim] - 1 - before]
+
+
+def _solve(symbols: Tensor, x: Tensor) -> Tensor:
+    """Images whose half spectrum solves a linear system at each frequency, symbols (H, W // 2 + 1, C, C)."""
+    if x.shape[0] == 0:  # which MKL's transforms refuse
+        return 1 * x
+    spectrum = torch.fft.rfft2(x).permute(2, 3, 1, 0)
+    return torch.fft.irfft2(torch.linalg.solve_ex(symbols, spectrum)[0].permute(3, 2, 0, 1), s=x.shape[2:])
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

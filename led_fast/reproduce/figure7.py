@@ -92,7 +92,7 @@ def measure(model: DensityModel, source: DataSource, seed: int) -> dict[str, Any
 
 
 def _log_weights(model: DensityModel, n: int) -> Tensor:
-    y, log_q = model.generator.rsample(n)
+    y, log_q = model.generator.rsample_and_log_prob(n)
     return (model.critic(y) - log_q).double()
 
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.flows import Sigmoid
-from led_fast.flows.inverse import inverse
 
 _LARGEST_LOG_SCALE = 2.0
 
@@ -93,8 +92,8 @@ class Glow(nn.Module):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density of images, (B, C, H, W) -> (B,), in nats; the first batch starts the activation norms."""
-        logits, ladj = inverse(self.to_box, x)
-        return self.flow.log_prob(logits, None) - ladj
+        logits, ladj = self.to_box.inverse(x)
+        return self.flow.log_prob(logits, None) + ladj
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor, nn
 
 from led_fast import __version__
 from led_fast.data.images import ImageSource, open_images
@@ -23,7 +22,6 @@ from led_fast.evaluation import (
     open_features,
 )
 from led_fast.figures import interpolation_figure
-from led_fast.flows import OneWayFlow, flow_log_prob
 from led_fast.models import IMAGE_PRESETS
 from led_fast.reproduce import glow
 from led_fast.reproduce.cell import Cell, Finished
@@ -171,24 +169,10 @@ def train_images(
         if settings.recipe.objective == "gan":
             return evaluate_image_samples(model, source, seed, features, samples)
         if settings.recipe.warm_up == 1:  # its critic has not learned anything
-            return evaluate_image_flow(_GeneratorDensity(model.generator), source, seed, features, samples)
+            return evaluate_image_flow(model.generator, source, seed, features, samples)
         return evaluate_images(model, source, seed, features, None, samples, temperatures, chains)
 
     return evaluate_selected(folder, models, source, features, seed, seconds, evaluate)
-
-
-class _GeneratorDensity(nn.Module):
-    """A generator's own density, which needs no critic."""
-
-    def __init__(self, generator: OneWayFlow) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def sample(self, n: int) -> Tensor:
-        return self.generator.sample(n)
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        return flow_log_prob(self.generator, x)
 
 
 def _train(run: RunDirectory, config: TrainConfig, source: ImageSource) -> TrainConfig:

@@ -69,14 +69,14 @@ class ImageTask:
         return ProposalDraw(torch.cat([p.y for p in parts]), torch.cat([p.log_q for p in parts]), None)
 
     def generated(self, n: int) -> ScoredSample:
-        """Draws n images; without a forward KL all gradients are those of `rsample`."""
+        """Draws n images; without a forward KL all gradients are those of `rsample_and_log_prob`."""
         drawn, self._drawn = self._drawn, None
         return self._draw(n) if drawn is None else drawn
 
     def _draw(self, n: int) -> ScoredSample:
         if self.recipe.forward_weight:
             return self.generator.rsample_with_score(n)
-        y, log_q = self.generator.rsample(n)  # which the reverse KL can do with, in less time
+        y, log_q = self.generator.rsample_and_log_prob(n)  # which the reverse KL can do with, in less time
         return ScoredSample(y, log_q, log_q, log_q)
 
     def target(self, f: Tensor, sample: ScoredSample, log_normalizer: float, at: float) -> Tensor:

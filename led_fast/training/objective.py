@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from led_fast.density import critic_loss, effective_sample_size, log_mean_exp, mixed_kl_loss
-from led_fast.flows import ScoredSample, flow_log_prob
+from led_fast.flows import ScoredSample
 from led_fast.training.recipe import Recipe
 from led_fast.training.task import Task
 from led_fast.training.world import World
@@ -73,7 +73,7 @@ class LikelihoodObjective:
         if weight == 0:
             return self._divergence(critic, at)
         x = self.task.data(self.world.share(recipe.batch_size, "batch_size"), at)
-        likelihood = -self.world.gather(flow_log_prob(self.task.generator, x)).mean()
+        likelihood = -self.world.gather(self.task.generator.log_prob(x)).mean()
         metrics = {"generator_nll": likelihood.item()}
         if weight == 1:
             return likelihood, metrics
@@ -140,7 +140,7 @@ class GANObjective:
 
     def generator_loss(self, critic: Critic, at: float) -> Loss:
         """Cross-entropy of passing for data."""
-        y, _ = self.task.generator.rsample(self.world.share(self.recipe.generator_batch, "generator_batch"))
+        y = self.task.generator.rsample(self.world.share(self.recipe.generator_batch, "generator_batch"))
         loss = F.softplus(-self.world.gather(critic(y))).mean()
         return loss, {"generator_loss": loss.item()}
 

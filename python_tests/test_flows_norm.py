@@ -1,0 +1,133 @@
+"""Normalisation layers: what their statistics are, and when they move."""
+
+import copy
+
+import pytest
+import torch
+from flow_oracles import brute_force_ladj, randomize
+from torch.utils.checkpoint import checkpoint
+
+from led_fast.flows import ActNorm, BatchNorm
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("build", [BatchNorm, lambda n: BatchNorm(n, "batch"), ActNorm])
+@pytest.mark.parametrize("size", [0, 1])
+def test_statistics_ignore_less_than_two_samples(build, size):
+    layer = build(3)
+    before = {k: v.clone() for k, v in layer.state_dict().items()}
+    assert layer(torch.randn(size, 3))[0].isfinite().all()
+    for name, value in layer.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_batch_norm_normalises_by_earlier_batches_only():
+    layer = BatchNorm(3, momentum=0.25).double()
+    first, second = torch.randn(2, 50, 3, dtype=torch.float64)
+    layer(first)
+    expected = (second - first.mean(0)) / (first.var(0, unbiased=False) + layer.eps).sqrt()
+    torch.testing.assert_close(layer(second)[0], expected)
+    torch.testing.assert_close(layer.running_mean, 0.75 * first.mean(0) + 0.25 * second.mean(0))
+
+
+def test_batch_norm_in_training_is_exact_given_the_earlier_batches():
+    layer = randomize(BatchNorm(3)).double()
+    layer(torch.randn(50, 3, dtype=torch.float64) * 2)
+    t = torch.randn(4, 3, dtype=torch.float64)
+    frozen = copy.deepcopy(layer).eval()
+    ladj = layer(t)[1]
+    torch.testing.assert_close(ladj, brute_force_ladj(frozen, t), rtol=1e-9, atol=1e-12)
+
+
+def test_batch_statistics_only_in_training():
+    layer = BatchNorm(3, statistics="batch").double()
+    first, second = torch.randn(2, 50, 3, dtype=torch.float64)
+    layer(first)
+    normalised = layer(second)[0]
+    torch.testing.assert_close(normalised.mean(0), torch.zeros(3, dtype=torch.float64))
+    one_by_one = torch.cat([layer.eval()(row[None])[0] for row in second])
+    torch.testing.assert_close(layer(second)[0], one_by_one)
+
+
+def test_act_norm_starts_from_its_first_training_batch():
+    layer = ActNorm(3)
+    t = 3 * torch.randn(500, 3) - 7
+    assert torch.equal(layer.eval()(t)[0], t)  # eval mode never starts it
+    out, _ = layer.train()(t)
+    torch.testing.assert_close(out.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.std(0, unbiased=False), torch.ones(3))
+    again, _ = layer(t + 1)
+    torch.testing.assert_close(again, out + layer.log_scale.exp(), atol=1e-5, rtol=0)
+
+
+def test_act_norm_starts_in_the_other_direction_too():
+    layer = ActNorm(3)
+    out, _ = layer.inverse(t := 3 * torch.randn(500, 3) - 7)
+    torch.testing.assert_close(out.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.std(0, unbiased=False), torch.ones(3))
+    torch.testing.assert_close(layer(out)[0], t)
+
+
+def gradients_with_checkpoints(layer, batches, run):
+    """Of every batch, (loss, grad of the batch), each followed by its backward."""
+    found = []
+    for batch in batches:
+        x = batch.clone().requires_grad_()
+        out, ladj = run(layer, x)
+        (out.pow(3).sum() + ladj.sum()).backward()
+        found.append(x.grad)
+    return found, [p.grad for p in layer.parameters()], layer.state_dict()
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("statistics", ["running", "batch"])
+def test_gradient_checkpointing_changes_nothing(statistics, reentrant):
+    batches = [scale * torch.randn(20, 3) + scale for scale in (1.0, 30.0, 0.1)]
+
+    def checkpointed(layer, x):
+        return checkpoint(layer, x, use_reentrant=reentrant)
+
+    plain = gradients_with_checkpoints(BatchNorm(3, statistics), batches, lambda layer, x: layer(x))
+    saved = gradients_with_checkpoints(BatchNorm(3, statistics), batches, checkpointed)
+    for a, b in zip([*plain[0], *plain[1]], [*saved[0], *saved[1]], strict=True):
+        assert torch.equal(a, b)
+    for name, value in plain[2].items():
+        assert torch.equal(saved[2][name], value)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_gradient_checkpointing_of_several_batches_before_backward(order):
+    batches = [scale * torch.randn(20, 3) for scale in (1.0, 30.0, 0.1)]
+
+    def run(use):
+        layer = BatchNorm(3)
+        inputs = [batch.clone().requires_grad_() for batch in batches]
+        losses = [use(layer, x)[0].pow(3).sum() for x in inputs]
+        for loss in losses[::order]:
+            loss.backward()
+        return [x.grad for x in inputs]
+
+    saved = run(lambda layer, x: checkpoint(layer, x, use_reentrant=False))
+    for a, b in zip(run(lambda layer, x: layer(x)), saved, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_batch_that_is_forgotten_is_an_error():
+    layer, x = BatchNorm(3), torch.randn(20, 3, requires_grad=True)
+    out, _ = checkpoint(layer, x, use_reentrant=False)
+    for _ in range(16):
+        layer(torch.randn(20, 3))
+    with pytest.raises(RuntimeError, match="not among the last 16"):
+        out.sum().backward()
+
+
+def test_statistics_are_kept_in_full_precision_under_autocast():
+    layer = BatchNorm(3)
+    with torch.autocast("cpu", torch.bfloat16):
+        for _ in range(2):
+            layer(torch.randn(20, 3, dtype=torch.bfloat16))
+    assert layer.running_mean.dtype == torch.float32 and layer.running_mean.isfinite().all()
