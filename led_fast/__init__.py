@@ -1,7 +1,10 @@
 """Fast layers for normalising flows, and LED: a GAN whose critic is a normalised density."""
 
+from importlib import import_module as _import_module
 from importlib.metadata import version as _version
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING
+from typing import Any as _Any
 
 import torch as _torch  # first: our modules need its libraries in the process
 
@@ -40,14 +43,38 @@ from led_fast.ops import perpendicular as perpendicular  # noqa: E402
 from led_fast.ops import perpendicular_norm as perpendicular_norm  # noqa: E402
 from led_fast.ops import soft_relu as soft_relu  # noqa: E402
 
+if TYPE_CHECKING:
+    from led_fast import density as density
+    from led_fast import flows as flows
+    from led_fast import models as models
+    from led_fast.training import load as load
+
 __version__ = _version("led_fast")
 __all__ = [
     "circulant_logdet",
     "cuda_error",
     "cuda_module_path",
+    "density",
+    "flows",
+    "load",
+    "models",
     "nn",
     "perpendicular",
     "perpendicular_norm",
     "reference",
     "soft_relu",
 ]
+
+_LATER = {"density": "density", "flows": "flows", "models": "models", "load": "training"}
+"""Names that are imported where they are first used, from which module: `import led_fast` alone stays light."""
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'led_fast' has no attribute {name!r}")
+    module = _import_module(f"led_fast.{_LATER[name]}")
+    return module if _LATER[name] == name else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
