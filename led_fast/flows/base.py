@@ -45,7 +45,7 @@ class DiagonalNormal(nn.Module):
     def __init__(self, mean: Tensor, scale: Tensor | float = 1.0) -> None:
         super().__init__()
         scale = torch.as_tensor(scale, dtype=mean.dtype, device=mean.device)
-        if not bool((scale > 0).all()):
+        if not scale.is_meta and not bool((scale > 0).all()):
             raise ValueError(f"DiagonalNormal: scale must be positive, got {scale.min().item()}")
         self.register_buffer("mean", mean.detach().clone())
         self.register_buffer("scale", scale.expand_as(mean).detach().clone())

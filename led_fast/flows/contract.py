@@ -3,8 +3,9 @@
 A layer maps a value `t` of shape (B, ...) to `(t', ladj)`, ladj of shape (B,), such that the log density of all
 that is kept so far follows `log q(t') = log q(t) - ladj`. To write one:
 
-- `forward(t) -> (t', ladj)`: for a bijection ladj is the log|det| of its Jacobian. `Inflate` and `Slice`, which
-  change the dimension, put the log density of what they add or drop in its place (Eq. 6-8).
+- `forward(t) -> (t', ladj)`: t' of t's dtype, ladj of `log_dtype(t)`. For a bijection ladj is the log|det| of its
+  Jacobian. `Inflate` and `Slice`, which change the dimension, put the log density of what they add or drop in its
+  place (Eq. 6-8).
 - `inverse(t') -> (t, ladj)`: the way back, with the log|det| of the map *applied*, so that the two ladj add up to 0.
   Sampling never needs it; the density of given points does. Leave it out and set `bijective = False` where there
   is none.
@@ -154,11 +155,16 @@ def per_feature(parameter: Tensor, t: Tensor) -> Tensor:
     return parameter.view(-1, *[1] * (t.dim() - 2))
 
 
+def log_dtype(t: Tensor) -> torch.dtype:
+    """Of log densities and log-determinants: float64 for float64, float32 for all else."""
+    return torch.float64 if t.dtype == torch.float64 else torch.float32
+
+
 def sum_event(x: Tensor) -> Tensor:
-    """Sums every dimension but the first: (B, ...) -> (B,)."""
-    return x.sum(dim=tuple(range(1, x.dim()))) if x.dim() > 1 else x
+    """Sums every dimension but the first, in `log_dtype`: (B, ...) -> (B,)."""
+    return x.unsqueeze(-1).flatten(1).sum(1, dtype=log_dtype(x))
 
 
 def standard_normal_log_prob(x: Tensor) -> Tensor:
     """Log density of N(0, I) at x of shape (B, ...), in nats: (B,)."""
-    return sum_event(-0.5 * x.square() - 0.5 * _LOG_2PI)
+    return sum_event(-0.5 * x.to(log_dtype(x)).square() - 0.5 * _LOG_2PI)

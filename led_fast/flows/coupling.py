@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from led_fast.flows.contract import Layer, check_features, check_positive, sum_event
+from led_fast.flows.contract import Layer, check_features, check_positive, log_dtype, sum_event
 
 
 class Coupling(Layer):
@@ -53,13 +53,14 @@ class Coupling(Layer):
         """Returns (t', ±Σ s)."""
         given, changed = self.split(t)
         shift, log_scale = self.affine(given)
-        return self.join(given, log_scale.exp() * changed + shift), sum_event(log_scale)
+        return self.join(given, (log_scale.exp() * changed + shift).to(t.dtype)), sum_event(log_scale)
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t, ∓Σ s)."""
         given, changed = self.split(t)
         shift, log_scale = self.affine(given)
-        return self.join(given, (changed - shift) * (-log_scale).exp()), -sum_event(log_scale)
+        back = ((changed - shift) * (-log_scale).exp()).to(t.dtype)
+        return self.join(given, back), -sum_event(log_scale)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`. J is triangular: what t2' owes to t1 is taken off the score of t1, in one backward pass."""
@@ -69,11 +70,11 @@ class Coupling(Layer):
             given, changed = self.split(t)
             given = given if with_graph and given.requires_grad else given.detach().requires_grad_()
             shift, log_scale = self.affine(given)
-            changed, ladj = log_scale.exp() * changed + shift, sum_event(log_scale)
+            changed, ladj = (log_scale.exp() * changed + shift).to(t.dtype), sum_event(log_scale)
             of_changed = of_changed * (-log_scale.detach()).exp()
             owed = ladj + sum_event(of_changed * changed)
             (by_given,) = torch.autograd.grad(owed.sum(), given, retain_graph=True)
-        out, carried = self.join(given, changed), self.join(of_given - by_given, of_changed)
+        out, carried = self.join(given, changed), self.join(of_given - by_given, of_changed.to(t.dtype))
         return (out, ladj, carried) if with_graph else (out.detach(), ladj.detach(), carried)
 
     def split(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,7 +89,7 @@ class Coupling(Layer):
         return torch.cat([given, changed] if self.given_first else [changed, given], dim=1)
 
     def affine(self, given: Tensor) -> tuple[Tensor, Tensor]:
-        """Shift and log scale of what changes, (b, a) in `t2' = e^a t2 + b`."""
-        mean, raw = self.network(given).chunk(2, dim=1)
+        """Shift and log scale of what changes, in `log_dtype`: (b, a) in `t2' = e^a t2 + b`."""
+        mean, raw = self.network(given).to(log_dtype(given)).chunk(2, dim=1)
         log_scale = self.bound * torch.tanh(raw / self.bound)
         return (-mean * (-log_scale).exp(), -log_scale) if self.whiten else (mean, log_scale)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from led_fast.flows.contract import Layer, sum_event
+from led_fast.flows.contract import Layer, log_dtype, sum_event
 
 _LEAST = 1e-20  # logits end here, far below what dequantised data and generators come to
 
@@ -27,7 +27,7 @@ class Affine(Layer):
 
     def __init__(self, scale: Tensor, shift: Tensor) -> None:
         super().__init__()
-        if not bool((scale != 0).all()):
+        if not scale.is_meta and not bool((scale != 0).all()):
             raise ValueError("Affine: scale must not hold zeros")
         self.register_buffer("scale", scale.detach().clone())
         self.register_buffer("shift", shift.detach().clone())
@@ -45,7 +45,7 @@ class Affine(Layer):
         return *self(t), score / self.scale
 
     def _ladj(self, t: Tensor) -> Tensor:
-        return self.scale.expand(t.shape[1:]).abs().log().sum().expand(t.shape[0])
+        return self.scale.expand(t.shape[1:]).to(log_dtype(t)).abs().log().sum().expand(t.shape[0])
 
 
 class Sigmoid(Layer):
@@ -57,7 +57,7 @@ class Sigmoid(Layer):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (1 / (1 + e^{-t}), Σ log of its derivative)."""
-        return t.sigmoid(), sum_event(F.logsigmoid(t) + F.logsigmoid(-t))
+        return t.sigmoid(), sum_event(_log_slope(t))
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (logit(t), -Σ log of the logistic function's derivative there).
@@ -65,7 +65,7 @@ class Sigmoid(Layer):
         A sample outside the box has no density: its ladj is -inf, and its value that of the box's nearest edge.
         """
         out = logit(t)
-        ladj = -sum_event(F.logsigmoid(out) + F.logsigmoid(-out))
+        ladj = -sum_event(_log_slope(out))
         outside = ((t < 0) | (t > 1)).flatten(1).any(dim=1)
         return out, ladj.masked_fill(outside, -torch.inf)
 
@@ -75,6 +75,12 @@ class Sigmoid(Layer):
         with torch.no_grad():
             # d/dt of log y (1 - y) is 1 - 2y; two sigmoids give y (1 - y) without cancellation in either tail.
             return out, ladj, (score - (1 - 2 * out)) / (out * torch.sigmoid(-t))
+
+
+def _log_slope(t: Tensor) -> Tensor:
+    """Log of the logistic function's derivative."""
+    t = t.to(log_dtype(t))
+    return F.logsigmoid(t) + F.logsigmoid(-t)
 
 
 def logit(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.flows.base import Base
-from led_fast.flows.contract import Layer, forward_with_score, inverse, invertible
+from led_fast.flows.contract import Layer, forward_with_score, inverse, invertible, log_dtype
 from led_fast.flows.dimension import Slice
 
 
@@ -67,7 +67,7 @@ class OneWayFlow(Layer):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Pushes latent values through all layers: (y, ladj), as a layer does."""
-        ladj = t.new_zeros(t.shape[0])
+        ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
         for layer in self.layers:
             t, step = layer(t)
             ladj = ladj + step
@@ -79,7 +79,7 @@ class OneWayFlow(Layer):
         Raises:
             NotInvertibleError: a layer has no inverse.
         """
-        ladj = t.new_zeros(t.shape[0])
+        ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
         for layer in reversed(self.layers):
             t, step = inverse(layer, t)
             ladj = ladj + step
@@ -87,7 +87,7 @@ class OneWayFlow(Layer):
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: by the rule of every layer in turn."""
-        ladj = t.new_zeros(t.shape[0])
+        ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
         for layer in self.layers:
             t, step, score = forward_with_score(layer, t, score)
             ladj = ladj + step

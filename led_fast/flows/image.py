@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from led_fast.flows.contract import Layer, check_features, check_positive
+from led_fast.flows.contract import Layer, check_features, check_positive, log_dtype
 
 
 class _Rearrangement(Layer):
@@ -17,11 +17,11 @@ class _Rearrangement(Layer):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t rearranged, 0)."""
-        return self._there(t), t.new_zeros(t.shape[0])
+        return self._there(t), t.new_zeros(t.shape[0], dtype=log_dtype(t))
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t put back, 0)."""
-        return self._back(t), t.new_zeros(t.shape[0])
+        return self._back(t), t.new_zeros(t.shape[0], dtype=log_dtype(t))
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the score is rearranged like t."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from led_fast.flows.contract import Layer, check_features, check_positive
+from led_fast.flows.contract import Layer, check_features, check_positive, log_dtype
 
 
 class Linear(Layer):
@@ -32,15 +32,17 @@ class Linear(Layer):
         """Returns (W t + b, log|det W| for every sample)."""
         check_features("Linear", t, self.bias.shape[0])
         weight = self.weight
-        ladj = torch.linalg.slogdet(weight).logabsdet
+        ladj = torch.linalg.slogdet(weight.to(log_dtype(weight))).logabsdet
         return torch.addmm(self.bias, t, weight.mT), ladj.expand(t.shape[0])
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (W⁻¹ (t - b), -log|det W| for every sample)."""
         check_features("Linear", t, self.bias.shape[0])
         factors, pivots, ladj = _factor(self.weight)
-        out = torch.linalg.lu_solve(factors, pivots, t - self.bias, left=False, adjoint=True)
-        return out, -ladj.expand(t.shape[0])
+        out = torch.linalg.lu_solve(
+            factors, pivots, (t - self.bias).to(factors.dtype), left=False, adjoint=True
+        )
+        return out.to(t.dtype), -ladj.expand(t.shape[0])
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: score' = W⁻ᵀ score, by the factors that ladj is taken from."""
@@ -48,11 +50,12 @@ class Linear(Layer):
         weight = self.weight
         factors, pivots, ladj = _factor(weight)
         out = torch.addmm(self.bias, t, weight.mT)
-        carried = torch.linalg.lu_solve(factors.detach(), pivots, score, left=False)
-        return out, ladj.expand(t.shape[0]), carried
+        carried = torch.linalg.lu_solve(factors.detach(), pivots, score.to(factors.dtype), left=False)
+        return out, ladj.expand(t.shape[0]), carried.to(score.dtype)
 
 
 def _factor(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """LU factors of W, their pivots, and log|det W|."""
-    factors, pivots, _ = torch.linalg.lu_factor_ex(weight)  # unchecked: a GPU would have to be waited for
+    # Unchecked, because a GPU would have to be waited for.
+    factors, pivots, _ = torch.linalg.lu_factor_ex(weight.to(log_dtype(weight)))
     return factors, pivots, factors.diagonal().abs().log().sum()

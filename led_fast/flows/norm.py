@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from led_fast.flows.contract import Layer, check_features, check_positive, per_feature
+from led_fast.flows.contract import Layer, check_features, check_positive, log_dtype, per_feature
 
 _REMEMBERED = 16  # batches that gradient checkpointing may run again
 
@@ -186,7 +186,7 @@ class ActNorm(_Normalization):
 
 def _affine(t: Tensor, mean: Tensor, log_scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     out = (t - per_feature(mean, t)) * per_feature(log_scale.exp(), t) + per_feature(shift, t)
-    return out, (log_scale.sum() * math.prod(t.shape[2:])).expand(t.shape[0])
+    return out, (log_scale.sum(dtype=log_dtype(t)) * math.prod(t.shape[2:])).expand(t.shape[0])
 
 
 def _moments(t: Tensor) -> tuple[Tensor, Tensor]:
