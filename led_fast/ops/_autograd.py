@@ -1,25 +1,32 @@
-"""Gradients of operators, under autograd as well as under torch.func's transforms."""
+"""Derivatives of operators: reverse and forward mode, under torch.func's transforms and compilers alike."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch._functorch.utils import enable_single_level_autograd_function
+from torch.autograd import forward_ad
+from torch.autograd.function import _SingleLevelFunction
+
+_LIBRARY = torch.library.Library("led_fast", "IMPL")  # noqa: TOR901 (kept: its end would unregister)
 
 
-def differentiable(op: Any, backward: Callable, setup_context: Callable) -> Callable:
-    """Registers an operator's gradient and returns the function to call the operator by.
+def differentiable(op: Any, backward: Callable, setup_context: Callable, jvp: Callable) -> Callable:
+    """Registers an operator's derivatives and returns the function to call the operator by.
 
-    Three ways lead to the same gradient, and the returned function takes the one that fits:
-    `torch.library.register_autograd` for compilers and for whoever calls the operator itself; a
-    `torch.autograd.Function` with `setup_context` for `torch.func.grad` and its kin, which the former does not
-    compose with; and, in plain eager mode, one without, which costs half as much per call.
+    The kernel for the dispatcher's key Autograd serves whoever needs a derivative: compilers, the levels of
+    `torch.func.grad`, `jvp` and `vmap` (each comes by with its own wrappers), dual tensors, tracers. In plain
+    eager mode the returned function goes past the dispatcher's Python, at half the cost of a call.
 
     Args:
         op: `torch.ops.led_fast.<name>.default`.
-        backward: `(ctx, *grads) -> grads of the inputs`, as for `torch.autograd.Function`.
+        backward: `(ctx, *grads) -> grads of the inputs`, as for `torch.autograd.Function`. Where
+            `graph_wanted()`, it consists of differentiable functions, so that any order follows.
         setup_context: `(ctx, inputs, output)`.
+        jvp: `(inputs, output, tangents) -> tangents of the output`, by differentiable functions; None for an
+            input that does not move and for an output that does not. A single output has a single tangent.
     """
-    torch.library.register_autograd(op, backward, setup_context=setup_context)
 
     def below_autograd(*args: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
@@ -30,20 +37,66 @@ def differentiable(op: Any, backward: Callable, setup_context: Callable) -> Call
         setup_context(ctx, args, output)
         return output
 
-    def function(**members: Callable) -> Any:
-        statics = {name: staticmethod(member) for name, member in members.items()}
-        return type(op.name(), (torch.autograd.Function,), {**statics, "generate_vmap_rule": True})
+    def forward_of_a_level(ctx: Any, *args: Any) -> Any:
+        # The next levels differentiate, too: apply() has switched that off for all.
+        with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
+            output = below_autograd(*args)
+        setup_context(ctx, args, output)
+        return output
 
-    transformable = function(forward=op, backward=backward, setup_context=setup_context)
-    eager = function(forward=forward, backward=backward)
+    def function(base: type, **members: Callable) -> Any:
+        return type(op.name(), (base,), {name: staticmethod(member) for name, member in members.items()})
+
+    eager = function(torch.autograd.Function, forward=forward, backward=backward)
+    of_a_level = function(_SingleLevelFunction, forward=forward_of_a_level, backward=backward)
+
+    def kernel(*args: Any) -> Any:
+        if torch.is_grad_enabled() and torch._C._any_requires_grad(*args):
+            # The tangents follow below, once the outputs have their graph.
+            with enable_single_level_autograd_function(), forward_ad._set_fwd_grad_enabled(False):
+                output = of_a_level.apply(*args)
+        else:
+            output = below_autograd(*args)
+        if forward_mode():
+            primals, tangents = _unpack(args)
+            if any(tangent is not None for tangent in tangents):
+                return _make_dual(output, jvp(primals, output, tangents))
+        return output
+
+    _LIBRARY.impl(op.name().split("::")[1], kernel, "Autograd")
 
     def call(*args: Any) -> Any:
-        if torch.compiler.is_compiling():
+        if (
+            torch.compiler.is_compiling()
+            or torch._C._are_functorch_transforms_active()
+            or forward_ad._current_level >= 0
+        ):
             return op(*args)
-        if torch._C._are_functorch_transforms_active():
-            return transformable.apply(*args)
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*args):
-            return eager.apply(*args)
+            return op(*args) if torch._C._get_tracing_state() else eager.apply(*args)
         return below_autograd(*args)
 
     return call
+
+
+def forward_mode() -> bool:
+    """Whether tensors may have tangents now."""
+    return forward_ad._current_level >= 0
+
+
+def graph_wanted() -> bool:
+    """Whether a gradient that is computed now may be differentiated again, in either mode."""
+    return torch.is_grad_enabled() or forward_mode()
+
+
+def _unpack(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Tensor | None, ...]]:
+    """Primals and tangents of all arguments."""
+    pairs = [forward_ad.unpack_dual(a) if isinstance(a, Tensor) else (a, None) for a in args]
+    primals, tangents = zip(*pairs, strict=True)
+    return primals, tangents
+
+
+def _make_dual(output: Any, tangents: Any) -> Any:
+    if isinstance(output, tuple):
+        return tuple(map(_make_dual, output, tangents))
+    return output if tangents is None else forward_ad.make_dual(output, tangents)

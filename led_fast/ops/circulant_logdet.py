@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from led_fast import reference
-from led_fast.ops._autograd import differentiable
+from led_fast.ops._autograd import differentiable, forward_mode
 from led_fast.ops._checks import check_floating
 from led_fast.ops.backend import reference_in_use
 from led_fast.reference import circulant_symbols, half_spectrum_counts
@@ -121,6 +121,8 @@ def _backward_with_grad(ctx, grad_logdet: Tensor | None, grad_gradient: Tensor |
     weight, gradient = ctx.saved_tensors
     grad_weight = None
     if grad_logdet is not None:
+        if forward_mode():  # a saved output has no tangent
+            gradient = _logdet_with_grad(weight, ctx.rows, ctx.columns)[1]
         grad_weight = _scale(gradient, grad_logdet)
     if grad_gradient is not None:
         second = _hessian_product(weight, grad_gradient, ctx.rows, ctx.columns)
@@ -147,8 +149,23 @@ def _hessian_product(weight: Tensor, direction: Tensor, rows: int, columns: int)
     return -image[..., at_rows[:, None], at_columns]
 
 
-_logdet = differentiable(_op, _backward, _setup)
-_logdet_with_grad = differentiable(_op_with_grad, _backward_with_grad, _setup_with_grad)
+def _jvp(inputs, output: Tensor, tangents) -> Tensor:
+    weight, rows, columns = inputs
+    return _inner(_logdet_with_grad(weight, rows, columns)[1], tangents[0])
+
+
+def _jvp_with_grad(inputs, output, tangents) -> tuple[Tensor, Tensor]:
+    # The Hessian is symmetric: its product with the tangent is the gradient's tangent.
+    weight, rows, columns = inputs
+    return _inner(output[1], tangents[0]), _hessian_product(weight, tangents[0], rows, columns)
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum((-4, -3, -2, -1))
+
+
+_logdet = differentiable(_op, _backward, _setup, _jvp)
+_logdet_with_grad = differentiable(_op_with_grad, _backward_with_grad, _setup_with_grad, _jvp_with_grad)
 
 
 @torch.library.register_vmap("led_fast::circulant_logdet")

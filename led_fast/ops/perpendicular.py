@@ -7,7 +7,7 @@ from torch import Tensor
 
 from led_fast import reference
 from led_fast.ops import _layer_map
-from led_fast.ops._autograd import differentiable
+from led_fast.ops._autograd import differentiable, graph_wanted
 from led_fast.ops._checks import check_floating
 from led_fast.ops._layer_map import Geometry
 from led_fast.ops.backend import reference_in_use
@@ -280,7 +280,7 @@ def _backward(ctx, grad: Tensor | None, *_):
         return (None,) * 8
     x, weight, t, norm, coefficient, u = ctx.saved_tensors
     _, need_weight, need_t, *_ = ctx.needs_input_grad
-    differentiable = torch.is_grad_enabled()  # for gradients of this gradient
+    differentiable = graph_wanted()
     if differentiable or not ctx.keep_u:
         u = _layer_map.transpose(t, weight, x.shape, ctx.geometry)
     if not differentiable and _fused_backward_is_faster(weight, t, ctx.geometry):
@@ -309,13 +309,35 @@ def _backward_to(ctx, grad: Tensor | None, _):
     if grad is None:
         return None, None
     x, u, norm, coefficient = ctx.saved_tensors
-    if torch.is_grad_enabled():
+    if graph_wanted():
         return _gradients_to(grad, x, u, _coefficient(x, u), None)
     return _gradients_to(grad, x, u, _per_sample(coefficient, x), norm)
 
 
-_norm = differentiable(_norm_op, _backward, _setup)
-_norm_to = differentiable(_norm_to_op, _backward_to, _setup_to)
+def _jvp(inputs, output, tangents):
+    (x, weight, t, *geometry, _), (v, v_weight, v_t, *_) = inputs, tangents
+    u = _layer_map.transpose(t, weight, x.shape, geometry)
+    parts = []
+    if v_weight is not None:
+        parts.append(_layer_map.transpose(t, v_weight, x.shape, geometry))
+    if v_t is not None:
+        parts.append(_layer_map.transpose(v_t, weight, x.shape, geometry))
+    return _tangent(x, u, v, sum(parts[1:], parts[0]) if parts else None), None, None
+
+
+def _jvp_to(inputs, output, tangents):
+    return _tangent(*inputs, *tangents), None
+
+
+def _tangent(x: Tensor, u: Tensor, v: Tensor | None, v_u: Tensor | None) -> Tensor:
+    """`<x⊥, v - a v_u> / ‖x⊥‖`, 0 where x⊥ = 0, of every sample."""
+    grad_x, grad_u = _gradients_to(x.new_ones(x.shape[0]), x, u, _coefficient(x, u), None)
+    parts = [(g * d).flatten(1).sum(1) for g, d in ((grad_x, v), (grad_u, v_u)) if d is not None]
+    return sum(parts[1:], parts[0])
+
+
+_norm = differentiable(_norm_op, _backward, _setup, _jvp)
+_norm_to = differentiable(_norm_to_op, _backward_to, _setup_to, _jvp_to)
 
 
 # ---- vmap ------------------------------------------------------------------------------------------------

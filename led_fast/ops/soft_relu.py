@@ -107,26 +107,55 @@ def _setup_double(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _double_backward(ctx: Any, grad_grad: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradients of grad_x = grad_y L' + grad_log L''/L', by differentiable PyTorch, so that any order follows."""
     x, grad_y, grad_log = ctx.saved_tensors
-    k, r = ctx.alpha - ctx.beta, ctx.beta / ctx.alpha
-    sigma = torch.sigmoid(k * (x.to(_log_dtype(x)) - ctx.u0))
-    first = r + (1 - r) * sigma
-    second = (1 - r) * k * sigma * (1 - sigma)
-    ratio = second / first
-    slope, grad_grad_y, grad_grad_log = torch.zeros_like(sigma), None, None
-    if grad_y is not None:
-        slope = slope + grad_y * second
-        grad_grad_y = (grad_grad * first).to(grad_y.dtype)
-    if grad_log is not None:
-        per_sample = grad_log.reshape(-1, *[1] * (x.dim() - 1))
-        slope = slope + per_sample * (k * (1 - 2 * sigma) * ratio - ratio**2)
-        grad_grad_log = (grad_grad * ratio).unsqueeze(-1).flatten(1).sum(1).to(grad_log.dtype)
+    slope, first, ratio = _slope_of_gradient(x, grad_y, grad_log, ctx.alpha, ctx.beta, ctx.u0)
+    grad_grad_y = None if grad_y is None else (grad_grad * first).to(grad_y.dtype)
+    grad_grad_log = None if grad_log is None else _per_sample_sum(grad_grad * ratio).to(grad_log.dtype)
     return (grad_grad * slope).to(x.dtype), grad_grad_y, grad_grad_log, None, None, None
 
 
-_forward = differentiable(_forward_op, _backward, _setup)
-_gradient = differentiable(_backward_op, _double_backward, _setup_double)
+def _slope_of_gradient(
+    x: Tensor, grad_y: Tensor | None, grad_log: Tensor | None, alpha: float, beta: float, u0: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`d grad_x / dx` of grad_x = grad_y L' + grad_log L''/L', then L' and L''/L'. Differentiable PyTorch."""
+    k, r = alpha - beta, beta / alpha
+    sigma = torch.sigmoid(k * (x.to(_log_dtype(x)) - u0))
+    first = r + (1 - r) * sigma
+    second = (1 - r) * k * sigma * (1 - sigma)
+    ratio = second / first
+    slope = torch.zeros_like(sigma)
+    if grad_y is not None:
+        slope = slope + grad_y * second
+    if grad_log is not None:
+        per_sample = grad_log.reshape(-1, *[1] * (x.dim() - 1))
+        slope = slope + per_sample * (k * (1 - 2 * sigma) * ratio - ratio**2)
+    return slope, first, ratio
+
+
+def _per_sample_sum(v: Tensor) -> Tensor:
+    return v.unsqueeze(-1).flatten(1).sum(1)
+
+
+def _jvp(inputs: Any, output: Any, tangents: Any) -> tuple[Tensor, Tensor]:
+    (x, alpha, beta, u0, _), v = inputs, tangents[0]
+    ones = torch.ones_like(output[1])
+    slopes = _gradient(x, None, ones, alpha, beta, u0).to(ones.dtype)
+    return _gradient(x, v, None, alpha, beta, u0), _per_sample_sum(slopes * v)
+
+
+def _jvp_of_gradient(inputs: Any, output: Tensor, tangents: Any) -> Tensor:
+    x, grad_y, grad_log, alpha, beta, u0 = inputs
+    v, v_y, v_log, *_ = tangents
+    parts = []
+    if v is not None:
+        parts.append(v * _slope_of_gradient(x, grad_y, grad_log, alpha, beta, u0)[0])
+    if v_y is not None or v_log is not None:  # linear in these two
+        parts.append(_gradient(x, v_y, v_log, alpha, beta, u0))
+    return sum(parts[1:], parts[0]).to(output.dtype)
+
+
+_forward = differentiable(_forward_op, _backward, _setup, _jvp)
+_gradient = differentiable(_backward_op, _double_backward, _setup_double, _jvp_of_gradient)
 
 
 @torch.library.register_vmap("led_fast::soft_relu")
