@@ -10,7 +10,9 @@ import torch
 from scipy import stats
 
 from led_fast.density import (
+    QuadratureEstimate,
     bits_per_dim,
+    cross_check,
     effective_sample_size,
     estimate_log_normalizer,
     eval_mode,
@@ -21,6 +23,7 @@ from led_fast.density import (
 )
 from led_fast.density.diagnostics import fit_generalized_pareto
 from led_fast.density.normalizer import _student_t_975
+from led_fast.evaluation.image_normalizer import ImageNormalizer
 from led_fast.flows import BatchNorm, DiagonalNormal, Linear, OneWayFlow, StandardNormal
 
 
@@ -83,6 +86,36 @@ def test_tied_weights_have_a_tail_index(top):
     log_weights = torch.zeros(2000)
     log_weights[:top] = math.log(2)
     assert pareto_k(log_weights) < 0.5
+
+
+GOOD = summarize_log_weights(0.01 * torch.randn(20, 100, generator=torch.Generator().manual_seed(0)))
+BROKEN = {
+    "one NaN": torch.cat([torch.zeros(999), torch.tensor([math.nan])]),
+    "one NaN among -inf": torch.cat([torch.full((999,), -math.inf), torch.tensor([math.nan])]),
+    "NaN beside inf": torch.tensor([math.nan, math.inf]).repeat(500),
+    "all -inf": torch.full((1000,), -math.inf),
+    "one inf": torch.cat([torch.randn(999), torch.tensor([math.inf])]),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_no_diagnostic_praises_broken_weights(name):
+    log_weights = BROKEN[name]
+    k = pareto_k(log_weights)
+    assert k == math.inf if name == "one inf" else math.isnan(k)
+    assert math.isnan(effective_sample_size(log_weights)) and math.isnan(max_weight_share(log_weights))
+    estimate = summarize_log_weights(log_weights.view(20, -1))
+    assert not estimate.reliable and estimate.reason
+    assert not cross_check(estimate, estimate).reliable
+    whole = QuadratureEstimate(math.nan, 0.0, math.nan, 1)
+    assert not cross_check(GOOD, GOOD, quadrature=whole).reliable
+    assert not kl_gate(log_weights, 0.0).passed or name == "all -inf"  # where N is zero, q may draw
+
+
+def test_a_value_that_is_no_number_has_objections():
+    agreeing = ImageNormalizer(GOOD, None, GOOD, None)
+    assert agreeing.objection(GOOD.value) == ""
+    assert "differs" in agreeing.objection(math.nan)
 
 
 def test_student_quantile():

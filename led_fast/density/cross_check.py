@@ -75,7 +75,7 @@ def _judge_by_quadrature(generator: NormalizerEstimate, quadrature: QuadratureEs
         objections.append(f"differs from quadrature by {distance:.3f} nats")
     if not quadrature.error <= MAX_QUADRATURE_ERROR:
         objections.append(f"quadrature has an error of {quadrature.error:.2g} nats")
-    if quadrature.edge_share > MAX_EDGE_SHARE:
+    if not quadrature.edge_share <= MAX_EDGE_SHARE:
         share = 100 * quadrature.edge_share
         objections.append(f"{share:.1f} % of the mass lies at the edge of the quadrature's box")
     return objections

@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 def effective_sample_size(log_weights: Tensor) -> float:
-    """Kish's effective sample size `(Σ w)² / Σ w²`, between 1 and the number of weights."""
+    """Kish's effective sample size `(Σ w)² / Σ w²`, between 1 and the number of weights; NaN as `max_weight_share`."""
     log_weights = log_weights.flatten().double()
     return float((2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp())
 
 
 def max_weight_share(log_weights: Tensor) -> float:
-    """Largest weight over the sum of all."""
+    """Largest weight over the sum of all; NaN where one is NaN or infinite, or all are 0."""
     log_weights = log_weights.flatten().double()
     return float((log_weights.max() - log_weights.logsumexp(0)).exp())
 
@@ -30,11 +30,16 @@ def pareto_k(log_weights: Tensor) -> float:
 
     Args:
         log_weights: any shape, at least 25 values; -inf stands for weight 0.
+
+    Returns:
+        k̂; infinity where a weight is infinite, and NaN where one is NaN or all are 0, since there is no tail to fit.
     """
-    ordered = log_weights.flatten().double().sort().values
+    ordered = log_weights.flatten().double().sort().values  # NaN comes last
     count = len(ordered)
     if count < 25:
         raise ValueError(f"pareto_k: wanted at least 25 log-weights, got {count}")
+    if not ordered[-1].isfinite():
+        return math.inf if ordered[-1] == math.inf else math.nan
     scaled = (ordered[-_tail_size(count) - 1 :] - ordered[-1]).exp()  # relative to the largest weight
     excess = scaled[1:] - scaled[0]
     excess = excess[excess > 1e-12]

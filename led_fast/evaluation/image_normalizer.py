@@ -91,7 +91,7 @@ class ImageNormalizer:
         for name, estimate in self.estimates.items():
             low, high = estimate.ci95
             difference = estimate.value - used
-            if estimate.reliable and abs(difference) > high - low + _TOLERANCE:
+            if estimate.reliable and not abs(difference) <= high - low + _TOLERANCE:
                 objections.append(f"{name} differs by {difference:+.2f} nats")
             elif difference > _EXCESS:
                 objections.append(f"{name}, which is unbiased, exceeds it by {difference:.1f} nats")

@@ -9,7 +9,7 @@ from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
-_LIBRARY = torch.library.Library("led_fast", "IMPL")  # noqa: TOR901 (kept: its end would unregister)
+_LIBRARY = torch.library.Library("led_fast", "IMPL")
 
 
 def differentiable(op: Any, backward: Callable, setup_context: Callable, jvp: Callable) -> Callable:
