@@ -1,5 +1,6 @@
 """Flows that know the density of their samples; each layer runs both ways where it can (`flows.contract`)."""
 
+from led_fast.flows import adapters
 from led_fast.flows.base import DiagonalNormal, MixtureBase, StandardNormal
 from led_fast.flows.conditional import GaussianConditional, LearnedConditional
 from led_fast.flows.contract import Layer, NotInvertibleError
@@ -38,4 +39,5 @@ __all__ = [
     "Staircase",
     "StandardNormal",
     "Unflatten",
+    "adapters",
 ]
