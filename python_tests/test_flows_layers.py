@@ -95,6 +95,16 @@ def test_both_ladj_are_the_jacobians_and_cancel(name):
     torch.testing.assert_close(layer(back)[0], out, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", WITH_INVERSE)
+def test_ladj_belongs_to_the_caller(name):
+    layer, t = trained_like(name)
+    out, ladj = layer(t)
+    for found in (ladj, layer.inverse(out)[1]):
+        before = found.clone()
+        found += torch.arange(3.0)  # fails on a view of one number
+        torch.testing.assert_close(found, before + torch.arange(3.0))
+
+
 def test_inflation_is_taken_back():
     layer, t = Inflate(2), torch.randn(3, 4, 2)
     out, ladj = layer(t)

@@ -45,7 +45,7 @@ class Affine(Layer):
         return *self(t), score / self.scale
 
     def _ladj(self, t: Tensor) -> Tensor:
-        return self.scale.expand(t.shape[1:]).to(log_dtype(t)).abs().log().sum().expand(t.shape[0])
+        return self.scale.expand(t.shape[1:]).to(log_dtype(t)).abs().log().sum().repeat(t.shape[0])
 
 
 class Sigmoid(Layer):

@@ -33,7 +33,7 @@ class Linear(Layer):
         check_features("Linear", t, self.bias.shape[0])
         weight = self.weight
         ladj = torch.linalg.slogdet(weight.to(log_dtype(weight))).logabsdet
-        return torch.addmm(self.bias, t, weight.mT), ladj.expand(t.shape[0])
+        return torch.addmm(self.bias, t, weight.mT), ladj.repeat(t.shape[0])
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (W⁻¹ (t - b), -log|det W| for every sample)."""
@@ -42,7 +42,7 @@ class Linear(Layer):
         out = torch.linalg.lu_solve(
             factors, pivots, (t - self.bias).to(factors.dtype), left=False, adjoint=True
         )
-        return out.to(t.dtype), -ladj.expand(t.shape[0])
+        return out.to(t.dtype), -ladj.repeat(t.shape[0])
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: score' = W⁻ᵀ score, by the factors that ladj is taken from."""
@@ -51,7 +51,7 @@ class Linear(Layer):
         factors, pivots, ladj = _factor(weight)
         out = torch.addmm(self.bias, t, weight.mT)
         carried = torch.linalg.lu_solve(factors.detach(), pivots, score.to(factors.dtype), left=False)
-        return out, ladj.expand(t.shape[0]), carried.to(score.dtype)
+        return out, ladj.repeat(t.shape[0]), carried.to(score.dtype)
 
 
 def _factor(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -186,7 +186,7 @@ class ActNorm(_Normalization):
 
 def _affine(t: Tensor, mean: Tensor, log_scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     out = (t - per_feature(mean, t)) * per_feature(log_scale.exp(), t) + per_feature(shift, t)
-    return out, (log_scale.sum(dtype=log_dtype(t)) * math.prod(t.shape[2:])).expand(t.shape[0])
+    return out, (log_scale.sum(dtype=log_dtype(t)) * math.prod(t.shape[2:])).repeat(t.shape[0])
 
 
 def _moments(t: Tensor) -> tuple[Tensor, Tensor]:

@@ -94,7 +94,7 @@ class CircularConv2d(nn.Module):
         # conjugate of the weight's transform.
         solved = _solve(circulant_symbols(weight, grid).conj(), x)
         out = solved.roll([-((k - 1) // 2) for k in self.kernel_size], dims=(-2, -1))
-        return out, -circulant_logdet(weight, grid).expand(x.shape[0])
+        return out, -circulant_logdet(weight, grid).repeat(x.shape[0])
 
     def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, and carries the score of a density along: see :class:`led_fast.flows.Layer`."""
