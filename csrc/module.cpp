@@ -6,18 +6,20 @@
 #include "common/multiversion.h"
 
 STABLE_TORCH_LIBRARY(led_fast, m) {
-  m.def("circulant_logdet(Tensor weight, int rows, int columns) -> Tensor");
-  m.def("circulant_logdet_with_grad(Tensor weight, int rows, int columns) -> (Tensor, Tensor)");
+  m.def("circulant_logdet(Tensor weight, SymInt rows, SymInt columns) -> Tensor");
+  m.def("circulant_logdet_with_grad(Tensor weight, SymInt rows, SymInt columns) -> (Tensor, Tensor)");
   m.def("soft_relu(Tensor x, float alpha, float beta, float u0, float t0) -> (Tensor, Tensor)");
   m.def(
       "soft_relu_backward(Tensor x, Tensor? grad_y, Tensor? grad_log_abs_det, float alpha, float beta, float u0) -> "
       "Tensor");
   m.def(
-      "perpendicular_norm(Tensor x, Tensor weight, Tensor t, int[] stride, int[] padding, int[] dilation, int groups, "
+      "perpendicular_norm(Tensor x, Tensor weight, Tensor t, SymInt[] stride, SymInt[] padding, SymInt[] dilation, "
+      "SymInt groups, "
       "bool keep_u) -> (Tensor, Tensor, Tensor)");
   m.def(
       "perpendicular_norm_backward(Tensor x, Tensor weight, Tensor t, Tensor u, Tensor coefficient, Tensor scale, "
-      "int[] stride, int[] padding, int[] dilation, int groups, bool need_weight, bool need_t) -> (Tensor, Tensor, "
+      "SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups, bool need_weight, bool need_t) -> (Tensor, "
+      "Tensor, "
       "Tensor)");
   m.def("perpendicular_norm_to(Tensor x, Tensor u) -> (Tensor, Tensor)");
 }

@@ -18,9 +18,6 @@ class CircularConv2d(nn.Module):
     every singular value lies near 1: the log-determinant is finite and near 0. It is -inf where training
     arrives at a singular kernel.
 
-    Where no gradient is asked of the weight, the log-determinant on the CPU is kept and used again while the
-    weight has the same values, which is compared each time.
-
     Args:
         channels: C, of input and output.
         kernel_size: k, or (kh, kw). May be even, and larger than the images: the kernel then wraps around.
@@ -54,7 +51,6 @@ class CircularConv2d(nn.Module):
         self.channels, self.kernel_size = channels, size
         self.weight = nn.Parameter(torch.empty(channels, channels, *size))
         self.bias = nn.Parameter(torch.empty(channels)) if bias else None
-        self._known: tuple[Tensor, tuple[int, int], Tensor] | None = None  # weight, grid, log-determinant
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -73,13 +69,14 @@ class CircularConv2d(nn.Module):
             raise ValueError(
                 f"CircularConv2d: x must have shape (B, {self.channels}, H, W), got {tuple(x.shape)}"
             )
-        weight: Tensor = self.weight
-        padding: list[int] = []
+        weight: Tensor = self.weight  # once: a parametrisation computes it at every access
+        fitted, padding = weight, []
         for dim in (-1, -2):
-            weight, around = _fit(weight, dim, x.shape[dim])
+            fitted, around = _fit(fitted, dim, x.shape[dim])
             padding += around
-        y = F.conv2d(F.pad(x, padding, mode="circular"), weight, self.bias)
-        return y, self.log_abs_det((x.shape[2], x.shape[3])).expand(len(x))
+        y = F.conv2d(F.pad(x, padding, mode="circular"), fitted, self.bias)
+        log_abs_det = circulant_logdet(weight, (x.shape[2], x.shape[3]))
+        return y, log_abs_det.repeat(x.shape[0])  # no view: the caller may add to it in place
 
     def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the images whose convolution is `x`, and `log_abs_det` of this direction, in nats of shape (B,)."""
@@ -106,21 +103,7 @@ class CircularConv2d(nn.Module):
 
     def log_abs_det(self, grid: tuple[int, int]) -> Tensor:
         """The log-determinant on images of size `grid`, in nats: a 0-d tensor."""
-        weight = self.weight
-        # On a GPU, comparing would wait for it, which takes longer than the kernel.
-        if (
-            not weight.is_cpu
-            or torch.compiler.is_compiling()
-            or (torch.is_grad_enabled() and weight.requires_grad)
-        ):
-            return circulant_logdet(weight, grid)
-        if self._known is None or self._known[1] != grid or not _same(self._known[0], weight):
-            self._known = (weight.detach().clone(), grid, circulant_logdet(weight, grid))
-        return self._known[2].clone()  # neither the caller's in-place changes nor inference mode stick to it
-
-    def __getstate__(self) -> dict[str, object]:
-        """For copies and pickles, without what is only kept to be used again."""
-        return {**super().__getstate__(), "_known": None}
+        return circulant_logdet(self.weight, grid)
 
     def extra_repr(self) -> str:
         """Parameters for `print(module)`."""
@@ -130,8 +113,9 @@ class CircularConv2d(nn.Module):
 def _fit(weight: Tensor, dim: int, size: int) -> tuple[Tensor, list[int]]:
     """A kernel of at most `size` taps along `dim` for images of that size, and the padding around them."""
     taps = weight.shape[dim]
-    before = (taps - 1) // 2 % size
+    before = (taps - 1) // 2
     if taps > size:
+        before %= size
         repeats = -(-taps // size)
         missing = [0, repeats * size - taps]
         weight = (
@@ -148,7 +132,3 @@ def _solve(symbols: Tensor, x: Tensor) -> Tensor:
         return 1 * x
     spectrum = torch.fft.rfft2(x).permute(2, 3, 1, 0)
     return torch.fft.irfft2(torch.linalg.solve_ex(symbols, spectrum)[0].permute(3, 2, 0, 1), s=x.shape[2:])
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and torch.equal(a, b)

@@ -43,5 +43,5 @@ def both_by_unfolding(x: Tensor, weight: Tensor, grad_t: Tensor, geometry: Geome
         .transpose(0, 1)
         .flatten(1)
     )
-    t = (weight.flatten(1) @ patches).unflatten(1, (len(x), -1)).transpose(0, 1).reshape(grad_t.shape)
+    t = (weight.flatten(1) @ patches).unflatten(1, (x.shape[0], -1)).transpose(0, 1).reshape(grad_t.shape)
     return t, (grad_t.flatten(2).transpose(0, 1).flatten(1) @ patches.T).reshape(weight.shape)

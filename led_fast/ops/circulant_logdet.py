@@ -1,6 +1,7 @@
 """log|det| of a circular convolution (LED, App. A.3), with its gradient from the same pass."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -42,6 +43,8 @@ def circulant_logdet(weight: Tensor, grid: Sequence[int]) -> Tensor:
     rows, columns = _check(weight, grid)
     if weight.dtype in (torch.float16, torch.bfloat16):
         weight = weight.float()
+    if torch.jit.is_tracing():
+        return _traceable()(weight, torch.as_tensor(rows), torch.as_tensor(columns))
     if reference_in_use():
         return reference.circulant_logdet(weight, (rows, columns))
     if _exceeds_kernels(weight, rows, columns):
@@ -58,11 +61,22 @@ def _check(weight: Tensor, grid: Sequence[int]) -> tuple[int, int]:
             f"circulant_logdet: weight must have shape (..., C, C, kh, kw), got {tuple(weight.shape)}"
         )
     sizes = tuple(grid) if isinstance(grid, Sequence) else (grid,)
-    if not all(isinstance(size, int) and not isinstance(size, bool) for size in sizes):
+    integers = (int, torch.SymInt, Tensor) if torch.jit.is_tracing() else (int, torch.SymInt)
+    if not all(isinstance(size, integers) and not isinstance(size, bool) for size in sizes):
         raise TypeError(f"circulant_logdet: grid must be two integers (H, W), got {grid!r}")
     if len(sizes) != 2 or min(sizes) < 1:
         raise ValueError(f"circulant_logdet: grid must be two positive integers (H, W), got {grid!r}")
     return sizes
+
+
+def _of_traced_sizes(weight: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    return torch.ops.led_fast.circulant_logdet(weight, int(rows), int(columns))
+
+
+@cache
+def _traceable() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """For `torch.jit.trace`, whose sizes are tensors: the operator by itself would keep those of the example."""
+    return torch.jit.script(_of_traced_sizes)
 
 
 def _exceeds_kernels(weight: Tensor, rows: int, columns: int) -> bool:
@@ -72,7 +86,7 @@ def _exceeds_kernels(weight: Tensor, rows: int, columns: int) -> bool:
         size = 2 * weight.element_size()
         shared = torch.cuda.get_device_properties(weight.device).shared_memory_per_block_optin  # type: ignore[attr-defined]
         return channels > 32 and size * channels * (channels + 4) + 8 * channels + 128 > shared
-    return rows * columns <= 3 and channels >= 64  # one or two frequencies leave SIMD lanes empty
+    return channels >= 64 and rows * columns <= 3  # one or two frequencies leave SIMD lanes empty
 
 
 def _composed(weight: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -82,8 +96,17 @@ def _composed(weight: Tensor, grid: tuple[int, int]) -> Tensor:
         singular = torch.linalg.slogdet(symbols).logabsdet == -torch.inf
     identity = torch.eye(symbols.shape[-1], dtype=symbols.dtype, device=symbols.device)
     regular = torch.where(singular[..., None, None], identity, symbols)
-    logs = torch.linalg.slogdet(regular).logabsdet.masked_fill(singular, -torch.inf)
+    logs = _log_abs_det(regular).masked_fill(singular, -torch.inf)
     return (logs * half_spectrum_counts(grid, weight.device)).sum((-2, -1))
+
+
+def _log_abs_det(matrix: Tensor) -> Tensor:
+    if not forward_mode():
+        return torch.linalg.slogdet(matrix).logabsdet
+    factors, _, _ = torch.linalg.lu_factor_ex(
+        matrix
+    )  # because slogdet's tangent has no derivative of its own
+    return factors.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
 
 
 @torch.library.register_fake("led_fast::circulant_logdet")
