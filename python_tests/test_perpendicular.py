@@ -273,10 +273,21 @@ def test_vmap(name):
     torch.testing.assert_close(per_sample, torch.stack([gradient(weight, v) for v in x[0]]))
 
 
-def test_vmap_over_weights_is_refused():
-    x, weight, g = CASES["image"]()
-    with pytest.raises(NotImplementedError, match="vmap over weight"):
-        torch.vmap(lambda w: perpendicular_norm(x, w, **g))(torch.stack([weight, weight]))
+@cases
+@pytest.mark.parametrize("in_dims", [(None, 0), (0, 0), (0, 1)])
+def test_vmap_over_weights(name, in_dims):
+    x, weight, g = CASES[name]()
+    weights = torch.stack([weight, 2 + weight], in_dims[1])
+    inputs = x if in_dims[0] is None else torch.stack([x, x + 1])
+    inputs, weights = inputs.requires_grad_(), weights.requires_grad_()
+    norm = torch.vmap(lambda x, w: perpendicular_norm(x, w, **g), in_dims)(inputs, weights)
+    each = zip([x, x] if in_dims[0] is None else inputs, weights.unbind(in_dims[1]), strict=True)
+    wanted = torch.stack([perpendicular_norm(v, w, **g) for v, w in each])
+    torch.testing.assert_close(norm, wanted)
+    for a, b in zip(
+        *(torch.autograd.grad(v.square().sum(), (weights,)) for v in (norm, wanted)), strict=True
+    ):
+        torch.testing.assert_close(a, b)
 
 
 def test_autocast_computes_in_float32():

@@ -1,11 +1,19 @@
 """Linear layers and convolutions that also report what they did not look at (LED, Sec. 2.2)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from led_fast.ops.perpendicular import MODES, perpendicular, perpendicular_norm
+
+
+def _output(t: Tensor, bias: Tensor | None, shape: Sequence[int], norm: Tensor) -> Tensor:
+    """`t + b`, always a tensor of its own: the norm's gradient needs t, and the caller may change the output."""
+    if bias is not None:
+        return t + bias.to(t.dtype).reshape(shape)
+    return t.clone() if norm.requires_grad else t
 
 
 def _norm(x: Tensor, weight: Tensor, t: Tensor, mode: str, **geometry: Any) -> Tensor:
@@ -60,9 +68,10 @@ class PerpendicularLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Returns `W x + b` and `‖x⊥‖` of shape (B,)."""
-        t = nn.functional.linear(x, self.weight)
-        norm = _norm(x, self.weight, t, self.mode)
-        return t if self.bias is None else t + self.bias.to(t.dtype), norm
+        weight = self.weight  # once: a parametrisation computes it at every access
+        t = nn.functional.linear(x, weight)
+        norm = _norm(x, weight, t, self.mode)
+        return _output(t, self.bias, (-1,), norm), norm
 
     def extra_repr(self) -> str:
         """Parameters for `print(module)`."""
@@ -141,9 +150,10 @@ class PerpendicularConv2d(nn.Conv2d):
         geometry: dict[str, Any] = dict(
             stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
         )
-        t = nn.functional.conv2d(x, self.weight, None, **geometry)
-        norm = _norm(x, self.weight, t, self.mode, **geometry)
-        return t if self.bias is None else t + self.bias.to(t.dtype).reshape(-1, 1, 1), norm
+        weight = self.weight
+        t = nn.functional.conv2d(x, weight, None, **geometry)
+        norm = _norm(x, weight, t, self.mode, **geometry)
+        return _output(t, self.bias, (-1, 1, 1), norm), norm
 
     def extra_repr(self) -> str:
         """Parameters for `print(module)`."""
@@ -175,7 +185,7 @@ class PerpendicularSequential(nn.Sequential):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Returns the last layer's output, and the sum of norms."""
-        total = x.new_zeros(len(x), dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
+        total = x.new_zeros(x.shape[0], dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
         for layer in self:
             if isinstance(layer, (PerpendicularLinear, PerpendicularConv2d)):
                 x, norm = layer(x)

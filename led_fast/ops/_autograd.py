@@ -9,7 +9,7 @@ from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
-_LIBRARY = torch.library.Library("led_fast", "IMPL")
+_LIBRARY = torch.library.Library("led_fast", "IMPL")  # while it lives, what it registered holds
 
 
 def differentiable(op: Any, backward: Callable, setup_context: Callable, jvp: Callable) -> Callable:
@@ -79,6 +79,19 @@ def differentiable(op: Any, backward: Callable, setup_context: Callable, jvp: Ca
     return call
 
 
+def not_differentiable(op: Any) -> None:
+    """Has an operator refuse inputs of which a derivative is wanted, instead of losing it."""
+
+    def kernel(*args: Any) -> Any:
+        wanted = torch.is_grad_enabled() and torch._C._any_requires_grad(*args)
+        if wanted or (forward_mode() and any(v is not None for v in _unpack(args)[1])):
+            raise NotImplementedError(f"{op.name()} cannot be differentiated")
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(*args)
+
+    _LIBRARY.impl(op.name().split("::")[1], kernel, "Autograd")
+
+
 def forward_mode() -> bool:
     """Whether tensors may have tangents now."""
     return forward_ad._current_level >= 0
@@ -87,6 +100,11 @@ def forward_mode() -> bool:
 def graph_wanted() -> bool:
     """Whether a gradient that is computed now may be differentiated again, in either mode."""
     return torch.is_grad_enabled() or forward_mode()
+
+
+def is_moving(value: Tensor) -> bool:
+    """Whether a derivative with respect to this tensor is wanted, in either mode."""
+    return value.requires_grad or (forward_mode() and forward_ad.unpack_dual(value).tangent is not None)
 
 
 def _unpack(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Tensor | None, ...]]:

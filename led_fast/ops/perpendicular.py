@@ -1,13 +1,15 @@
 """The part of an input that a linear layer or convolution does not look at (LED, Sec. 2.2 and App. B.2)."""
 
 import contextlib
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from led_fast import reference
 from led_fast.ops import _layer_map
-from led_fast.ops._autograd import differentiable, graph_wanted
+from led_fast.ops._autograd import differentiable, graph_wanted, not_differentiable
 from led_fast.ops._checks import check_floating
 from led_fast.ops._layer_map import Geometry
 from led_fast.ops.backend import reference_in_use
@@ -17,6 +19,8 @@ _norm_op = torch.ops.led_fast.perpendicular_norm.default
 _norm_backward_op = torch.ops.led_fast.perpendicular_norm_backward.default
 _norm_to_op = torch.ops.led_fast.perpendicular_norm_to.default
 MODES = ("direction", "exact")
+
+INTEGER: Any = (int, torch.SymInt)
 
 Size = int | tuple[int, int]
 
@@ -38,7 +42,7 @@ def perpendicular_norm(
     Args:
         x: Shape (B, F) for a linear layer or (B, C, H, W) for a convolution; float64, float32, bfloat16 or
             float16. B may be 0.
-        weight: Shape (O, F), or (O, C / groups, kh, kw); x's dtype.
+        weight: Shape (O, F), or (O, C / groups, kh, kw). Of x's dtype; under autocast of any.
         t: `W x` without bias, where the caller has it already: (B, O) or (B, O, h, w). Gradients flow to it.
             Any other value is projected on just as well: `u = Wᵀ t` is all that counts.
         stride: As in :class:`torch.nn.Conv2d`, like the next three; at their defaults for a linear layer.
@@ -47,7 +51,7 @@ def perpendicular_norm(
         groups: Must divide C and O.
 
     Returns:
-        Shape (B,), float64 for float64 inputs and float32 otherwise, also under autocast. `‖x⊥‖` is the
+        Shape (B,), float64 where x or weight is and float32 otherwise, also under autocast. `‖x⊥‖` is the
         square root of a sum of squares, not of a difference: its error is a few roundings of `‖x‖ (1 +
         ‖|W|ᵀ|t|‖ / ‖u‖)`, also where `x⊥` is nearly 0. Where `u = 0`, `x⊥ = x`; where `x⊥ = 0`, all
         gradients are 0. Differentiable any number of times.
@@ -65,7 +69,8 @@ def perpendicular_norm(
         if t is None:
             t = _layer_map.apply(x, weight, geometry)
         if x.dim() == 4 and _fused_is_faster(x, weight, geometry):
-            keep_u = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or t.requires_grad)
+            wanted = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or t.requires_grad)
+            keep_u = wanted and not torch.jit.is_tracing()  # a trace is one for both
             return _norm(x, weight, t, *geometry, keep_u)[0]
         return _norm_to(x, _layer_map.transpose(t, weight, x.shape, geometry))[0]
 
@@ -119,31 +124,35 @@ def perpendicular(
 # ---- arguments -------------------------------------------------------------------------------------------
 
 
-def _pair(op: str, name: str, value: object, smallest: int) -> list[int]:
+def _pair(op: str, name: str, value: Any, smallest: int) -> list[Any]:
     values = (
-        [value, value] if isinstance(value, int) else list(value) if isinstance(value, (tuple, list)) else []
+        [value, value]
+        if isinstance(value, INTEGER)
+        else list(value)
+        if isinstance(value, (tuple, list))
+        else []
     )
-    if len(values) != 2 or not all(isinstance(v, int) for v in values):
+    if len(values) != 2 or not all(isinstance(v, INTEGER) for v in values):
         raise TypeError(f"{op}: {name} must be an integer or a pair of them, got {value!r}")
     if min(values) < smallest:
         raise ValueError(f"{op}: {name} must be at least {smallest}, got {value!r}")
     return values
 
 
-def _check(op: str, x, weight, t, stride, padding, dilation, groups) -> Geometry:
+def _check(op: str, x, weight, t, stride, padding, dilation, groups: Any) -> Geometry:
     check_floating(op, "x", x)
     check_floating(op, "weight", weight)
     if x.dim() not in (2, 4):
         raise ValueError(f"{op}: x must have shape (B, F) or (B, C, H, W), got {tuple(x.shape)}")
     if weight.dim() != x.dim():
         raise ValueError(f"{op}: weight must have {x.dim()} dimensions like x, got {tuple(weight.shape)}")
-    if weight.dtype != x.dtype:
+    if weight.dtype != x.dtype and not _autocast_is_on(x):
         raise ValueError(f"{op}: weight must have x's dtype {x.dtype}, got {weight.dtype}")
     if weight.device != x.device:
         raise ValueError(f"{op}: weight must be on x's device {x.device}, got {weight.device}")
     stride, padding = _pair(op, "stride", stride, 1), _pair(op, "padding", padding, 0)
     dilation = _pair(op, "dilation", dilation, 1)
-    if not isinstance(groups, int):
+    if not isinstance(groups, INTEGER):
         raise TypeError(f"{op}: groups must be an integer, got {groups!r}")
     if groups < 1 or x.shape[1] % groups or weight.shape[0] % groups:
         raise ValueError(
@@ -175,14 +184,16 @@ def _check(op: str, x, weight, t, stride, padding, dilation, groups) -> Geometry
     return stride, padding, dilation, groups
 
 
+def _autocast_is_on(x: Tensor) -> bool:
+    return not x.is_meta and torch.is_autocast_enabled(x.device.type)  # meta has none to ask for
+
+
 def _without_autocast(x: Tensor) -> contextlib.AbstractContextManager:
-    if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
-        return torch.autocast(x.device.type, enabled=False)
-    return contextlib.nullcontext()
+    return torch.autocast(x.device.type, enabled=False) if _autocast_is_on(x) else contextlib.nullcontext()
 
 
 def _widen(x: Tensor, weight: Tensor, t: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    dtype = torch.float64 if torch.float64 in (x.dtype, weight.dtype) else torch.float32
     return x.to(dtype), weight.to(dtype), None if t is None else t.to(dtype)
 
 
@@ -271,7 +282,8 @@ def _fake_backward(
 
 def _setup(ctx, inputs, output) -> None:
     x, weight, t, *ctx.geometry, ctx.keep_u = inputs
-    ctx.save_for_backward(x, weight, t, *output)
+    norm, coefficient, u = output
+    ctx.save_for_backward(x, weight, t, norm.clone(), coefficient, u)  # the caller may change norm in place
     ctx.set_materialize_grads(False)
 
 
@@ -301,7 +313,8 @@ def _backward(ctx, grad: Tensor | None, *_):
 
 
 def _setup_to(ctx, inputs, output) -> None:
-    ctx.save_for_backward(*inputs, *output)
+    norm, coefficient = output
+    ctx.save_for_backward(*inputs, norm.clone(), coefficient)
     ctx.set_materialize_grads(False)
 
 
@@ -338,6 +351,7 @@ def _tangent(x: Tensor, u: Tensor, v: Tensor | None, v_u: Tensor | None) -> Tens
 
 _norm = differentiable(_norm_op, _backward, _setup, _jvp)
 _norm_to = differentiable(_norm_to_op, _backward_to, _setup_to, _jvp_to)
+not_differentiable(_norm_backward_op)
 
 
 # ---- vmap ------------------------------------------------------------------------------------------------
@@ -357,11 +371,25 @@ def _vmap_to(info, in_dims, x, u):
 @torch.library.register_vmap("led_fast::perpendicular_norm")
 def _vmap(info, in_dims, x, weight, t, *arguments):
     if in_dims[1] is not None:
-        raise NotImplementedError(
-            "perpendicular_norm: vmap over weight is not supported; loop over the weights"
-        )
+        return _one_by_one(_norm_op, info, in_dims, x, weight, t, *arguments)
     *outputs, u = _norm_op(_flat(info, x, in_dims[0]), weight, _flat(info, t, in_dims[2]), *arguments)
     outputs = [v.unflatten(0, (info.batch_size, -1)) for v in outputs]
     if u.dim() == 1:  # not kept
         return (*outputs, u), (0, 0, None)
     return (*outputs, u.unflatten(0, (info.batch_size, -1))), (0, 0, 0)
+
+
+@torch.library.register_vmap("led_fast::perpendicular_norm_backward")
+def _vmap_backward(info, in_dims, *arguments):
+    return _one_by_one(_norm_backward_op, info, in_dims, *arguments)
+
+
+def _one_by_one(op, info, in_dims, *arguments):
+    """The weights of an ensemble have nothing in common that one call could share."""
+
+    def of(i: int, value, dim):
+        return value.select(dim, i) if isinstance(value, Tensor) and dim is not None else value
+
+    each = [op(*map(partial(of, i), arguments, in_dims)) for i in range(info.batch_size)]
+    outputs = tuple(map(torch.stack, zip(*each, strict=True)))
+    return outputs, (0,) * len(outputs)
