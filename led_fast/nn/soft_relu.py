@@ -1,11 +1,9 @@
 """soft-ReLU as a layer."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from led_fast.ops.soft_relu import check_parameters, soft_relu
+from led_fast.ops.soft_relu import as_numbers, check_parameters, soft_relu
 
 _NEWTON_STEPS = 8
 
@@ -23,6 +21,7 @@ class SoftReLU(nn.Module):
         (B, ...) -> (B, ...) and (B,); see :func:`led_fast.soft_relu`.
 
     Raises:
+        TypeError: A parameter is no number, or a tensor that requires a gradient.
         ValueError: Not `alpha > beta > 0`, or a parameter is not finite.
 
     Example:
@@ -39,9 +38,8 @@ class SoftReLU(nn.Module):
         self, alpha: float = 5.8, beta: float = 1.0, u0: float = 0.0, t0: float | None = None
     ) -> None:
         super().__init__()
-        self.alpha, self.beta, self.u0 = alpha, beta, u0
-        self.t0 = math.log(2) / alpha if t0 is None and alpha else t0 or 0.0
-        check_parameters("SoftReLU", alpha, beta, u0, self.t0)
+        self.alpha, self.beta, self.u0, self.t0 = as_numbers("SoftReLU", alpha, beta, u0, t0)
+        check_parameters("SoftReLU", self.alpha, self.beta, self.u0, self.t0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns `y` like `x`, and `log_abs_det` in nats of shape (B,)."""

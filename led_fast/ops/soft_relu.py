@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from led_fast import reference
-from led_fast.ops._autograd import differentiable
+from led_fast.ops._autograd import differentiable, is_moving
 from led_fast.ops._checks import check_floating
 from led_fast.ops.backend import reference_in_use
 
@@ -25,7 +25,8 @@ def soft_relu(
 
     Args:
         x: Shape (B, ...), any strides; float64, float32, bfloat16 or float16. B may be 0.
-        alpha: Sharpness of the bend; must exceed `beta`.
+        alpha: Sharpness of the bend; must exceed `beta`. Like the next three a number, or a 0-d tensor that
+            requires no gradient, which is read at once.
         beta: Positive; `beta / alpha` is the slope for very negative `x`.
         u0: Position of the bend.
         t0: Shift of the output. None means `log(2) / alpha`, for which `y(u0) = 0`.
@@ -37,19 +38,45 @@ def soft_relu(
         in its own element and sample only. Differentiable any number of times.
 
     Raises:
-        TypeError: `x` is no tensor.
+        TypeError: `x` is no tensor, or a parameter is no number or a tensor of which a derivative is wanted.
         ValueError: `x` is not of a floating-point dtype or has no batch dimension, or not `alpha > beta > 0`, or
             a parameter is not finite, or `alpha / beta` exceeds 1e30 (the slope would leave float32's range).
     """
     check_floating("soft_relu", "x", x)
     if x.dim() == 0:
         raise ValueError("soft_relu: x must have shape (B, ...), got a 0-d tensor")
-    if t0 is None:
-        t0 = math.log(2) / alpha if alpha else 0.0
+    if t0 is None and type(alpha) is float and alpha:
+        t0 = math.log(2) / alpha
+    if not type(alpha) is type(beta) is type(u0) is type(t0) is float:
+        alpha, beta, u0, t0 = as_numbers("soft_relu", alpha, beta, u0, t0)
     check_parameters("soft_relu", alpha, beta, u0, t0)
     if reference_in_use():
         return reference.soft_relu(x, alpha, beta, u0, t0)
     return _forward(x, alpha, beta, u0, t0)
+
+
+def as_numbers(
+    op: str, alpha: object, beta: object, u0: object, t0: object
+) -> tuple[float, float, float, float]:
+    """The parameters as floats, t0 by its default where it is None. Raises TypeError where one is no number."""
+    alpha, beta, u0 = (
+        _number(op, name, value) for name, value in (("alpha", alpha), ("beta", beta), ("u0", u0))
+    )
+    if t0 is None:
+        return alpha, beta, u0, math.log(2) / alpha if alpha else 0.0
+    return alpha, beta, u0, _number(op, "t0", t0)
+
+
+def _number(op: str, name: str, value: Any) -> float:
+    if isinstance(value, Tensor) and (value.dim() > 0 or is_moving(value)):
+        raise TypeError(
+            f"{op}: {name} must be a number, because no derivative with respect to it is computed, got a tensor "
+            f"of shape {tuple(value.shape)}{' that requires a gradient' if value.requires_grad else ''}"
+        )
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}") from None
 
 
 def check_parameters(op: str, alpha: float, beta: float, u0: float, t0: float) -> None:
