@@ -68,4 +68,5 @@ def perpendicular_norm(
         t = F.conv2d(x, weight, None, stride, padding, dilation, groups) if t is None else t
         u = conv2d_input(x.shape, weight, t, stride, padding, dilation, groups)
     xx, tt, uu = (v.flatten(1).square().sum(1) for v in (x, t, u))
-    return (xx - tt * tt / uu).clamp_min(0).sqrt()
+    least = torch.finfo(x.dtype).tiny  # not 0, where the gradient of a root is infinite
+    return (xx - tt * tt / uu.clamp_min(least)).clamp_min(least).sqrt()

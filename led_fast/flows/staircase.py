@@ -90,7 +90,9 @@ class Staircase(Layer):
 
     def steps_in_use(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Centers, heights and steepnesses (F, K), slopes (F,)."""
-        steepness = self.log_steepness.clamp(max=self.MAX_LOG_STEEPNESS).exp()
+        log_steepness, most = self.log_steepness, self.MAX_LOG_STEEPNESS
+        # Not clamp, because versions of torch differ in its gradient at the bound itself.
+        steepness = torch.where(log_steepness > most, most, log_steepness).exp()
         return self.centers, self.log_heights.exp(), steepness, self.log_slope.exp()
 
 

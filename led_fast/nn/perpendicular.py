@@ -19,8 +19,9 @@ def _output(t: Tensor, bias: Tensor | None, shape: Sequence[int], norm: Tensor) 
 def _norm(x: Tensor, weight: Tensor, t: Tensor, mode: str, **geometry: Any) -> Tensor:
     if mode == "direction":
         return perpendicular_norm(x, weight, t, **geometry)
-    rest = perpendicular(x, weight, mode=mode, **geometry).flatten(1)
-    return torch.linalg.vector_norm(rest, dim=1)  # subgradient 0 at 0
+    square = perpendicular(x, weight, mode=mode, **geometry).flatten(1).square().sum(dim=1)
+    # Not vector_norm, because its second derivative at 0 is NaN; here all derivatives at 0 are 0.
+    return torch.where(square > 0, torch.where(square > 0, square, 1).sqrt(), 0)
 
 
 def _check_mode(layer: str, mode: str) -> str:
