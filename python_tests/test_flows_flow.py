@@ -205,6 +205,7 @@ def test_log_prob_of_a_flow_is_that_of_its_draws():
 
 @torch.no_grad()
 def test_log_prob_in_float32():
+    torch.set_default_dtype(torch.float32)
     flow = randomize(image_generator("tiny"), 0.05).eval()
     y, log_q = flow.rsample_and_log_prob(64)
     torch.testing.assert_close(flow.log_prob(y), log_q, rtol=1e-3, atol=1e-1)
@@ -218,3 +219,22 @@ def test_the_two_ways_to_draw_are_one():
     assert torch.equal(flow.rsample_and_log_prob(5)[0], y) and y.requires_grad
     torch.manual_seed(3)
     assert torch.equal(flow.sample(5), y)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_leaves_densities_alone(dtype):
+    torch.set_default_dtype(torch.float32)
+    flow = OneWayFlow(MixtureBase(2, 3), [Linear(2), Staircase(2), SoftReLU(), Linear(2)])
+    randomize(flow)
+
+    def found():
+        torch.manual_seed(1)
+        y, log_q = flow.rsample_and_log_prob(5)
+        return y, log_q, flow.log_prob(y.detach()), *flow.rsample_with_score(5)
+
+    expected = found()
+    with torch.autocast("cpu", dtype):
+        under_autocast = found()
+        assert flow.log_prob(expected[0].to(dtype)).dtype == torch.float32
+    for a, b in zip(under_autocast, expected, strict=True):
+        assert torch.equal(a, b)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from led_fast.flows.base import Base
 from led_fast.flows.contract import Layer, forward_with_score, inverse, invertible, log_dtype
 from led_fast.flows.dimension import Slice
+from led_fast.ops.autocast import autocast_is_on, without_autocast
 
 
 class ScoredSample(NamedTuple):
@@ -35,6 +37,7 @@ class OneWayFlow(Layer):
     Sampling, with the density of what is drawn, is all that LED needs. So layers may raise or lower the dimension,
     and need no inverse. Where every layer has one, `log_prob` gives the density of any point. After a `Slice`,
     log q is the surrogate `log q(t1, t2) - log r(t2 | t1)`: its importance weights stay unbiased.
+    Under autocast all of it stays in float32.
 
     Args:
         base: has `rsample_and_log_prob(n) -> (z, log_prob)`, `log_prob(z)` and, for `rsample_with_score`, `score(z)`.
@@ -67,11 +70,12 @@ class OneWayFlow(Layer):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Pushes latent values through all layers: (y, ladj), as a layer does."""
-        ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
-        for layer in self.layers:
-            t, step = layer(t)
-            ladj = ladj + step
-        return t, ladj
+        with _in_full_precision(t) as t:
+            ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
+            for layer in self.layers:
+                t, step = layer(t)
+                ladj = ladj + step
+            return t, ladj
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Takes points back through all layers: (z, ladj), as a layer does.
@@ -79,19 +83,21 @@ class OneWayFlow(Layer):
         Raises:
             NotInvertibleError: a layer has no inverse.
         """
-        ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
-        for layer in reversed(self.layers):
-            t, step = inverse(layer, t)
-            ladj = ladj + step
-        return t, ladj
+        with _in_full_precision(t) as t:
+            ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
+            for layer in reversed(self.layers):
+                t, step = inverse(layer, t)
+                ladj = ladj + step
+            return t, ladj
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: by the rule of every layer in turn."""
-        ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
-        for layer in self.layers:
-            t, step, score = forward_with_score(layer, t, score)
-            ladj = ladj + step
-        return t, ladj, score
+        with _in_full_precision(t) as t:
+            ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
+            for layer in self.layers:
+                t, step, score = forward_with_score(layer, t, score)
+                ladj = ladj + step
+            return t, ladj, score
 
     def log_prob(self, y: Tensor) -> Tensor:
         """Log density of any y, (B, ...) -> (B,), in nats; differentiable in y and all parameters.
@@ -123,19 +129,20 @@ class OneWayFlow(Layer):
 
     def rsample_with_score(self, n: int) -> ScoredSample:
         """Draws n samples and carries the score ∇ log q along, for pathwise gradients."""
-        t, log_joint = self.base.rsample_and_log_prob(n)
-        score = self.base.score(t)
+        z, log_joint = self.base.rsample_and_log_prob(n)
         path = log_r = torch.zeros_like(log_joint)
-        for layer in self.layers:
-            if isinstance(layer, Slice):
-                kept, dropped = layer.split(t)
-                score, dropped_score = layer.split(score)
-                path = path + _dot(dropped_score, dropped)
-                log_r = log_r + layer.conditional(dropped, kept)
-                t = kept
-            else:
-                t, ladj, score = forward_with_score(layer, t, score)
-                log_joint = log_joint - ladj
+        with _in_full_precision(z) as t:
+            score = self.base.score(t)
+            for layer in self.layers:
+                if isinstance(layer, Slice):
+                    kept, dropped = layer.split(t)
+                    score, dropped_score = layer.split(score)
+                    path = path + _dot(dropped_score, dropped)
+                    log_r = log_r + layer.conditional(dropped, kept)
+                    t = kept
+                else:
+                    t, ladj, score = forward_with_score(layer, t, score)
+                    log_joint = log_joint - ladj
         path = path + _dot(score, t)
         log_q = log_joint - log_r
         value = log_q.detach()
@@ -146,6 +153,14 @@ class OneWayFlow(Layer):
             log_q_path=value + (path_only - path_only.detach()),
             log_q_fixed=value + (fixed_only - fixed_only.detach()),
         )
+
+
+@contextmanager
+def _in_full_precision(t: Tensor) -> Iterator[Tensor]:
+    """t, while autocast is off: half precision would put log q off by nats."""
+    wide = t.to(log_dtype(t)) if autocast_is_on(t) else t
+    with without_autocast(t):
+        yield wide
 
 
 def _dot(score: Tensor, t: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """The part of an input that a linear layer or convolution does not look at (LED, Sec. 2.2 and App. B.2)."""
 
-import contextlib
 from functools import partial
 from typing import Any
 
@@ -12,6 +11,7 @@ from led_fast.ops import _layer_map
 from led_fast.ops._autograd import differentiable, graph_wanted, not_differentiable
 from led_fast.ops._checks import check_floating
 from led_fast.ops._layer_map import Geometry
+from led_fast.ops.autocast import autocast_is_on, without_autocast
 from led_fast.ops.backend import reference_in_use
 from led_fast.ops.row_space import project
 
@@ -62,7 +62,7 @@ def perpendicular_norm(
             of range.
     """
     geometry = _check("perpendicular_norm", x, weight, t, stride, padding, dilation, groups)
-    with _without_autocast(x):
+    with without_autocast(x):
         x, weight, t = _widen(x, weight, t)
         if reference_in_use():
             return reference.perpendicular_norm(x, weight, t, stride, padding, dilation, groups)
@@ -112,7 +112,7 @@ def perpendicular(
     geometry = _check("perpendicular", x, weight, t, stride, padding, dilation, groups)
     if mode not in MODES:
         raise ValueError(f"perpendicular: mode must be one of {MODES}, got {mode!r}")
-    with _without_autocast(x):
+    with without_autocast(x):
         x, weight, t = _widen(x, weight, t)
         if mode == "exact":
             return x - project(x, weight, geometry)
@@ -146,7 +146,7 @@ def _check(op: str, x, weight, t, stride, padding, dilation, groups: Any) -> Geo
         raise ValueError(f"{op}: x must have shape (B, F) or (B, C, H, W), got {tuple(x.shape)}")
     if weight.dim() != x.dim():
         raise ValueError(f"{op}: weight must have {x.dim()} dimensions like x, got {tuple(weight.shape)}")
-    if weight.dtype != x.dtype and not _autocast_is_on(x):
+    if weight.dtype != x.dtype and not autocast_is_on(x):
         raise ValueError(f"{op}: weight must have x's dtype {x.dtype}, got {weight.dtype}")
     if weight.device != x.device:
         raise ValueError(f"{op}: weight must be on x's device {x.device}, got {weight.device}")
@@ -182,14 +182,6 @@ def _check(op: str, x, weight, t, stride, padding, dilation, groups: Any) -> Geo
         if t.device != x.device:
             raise ValueError(f"{op}: t must be on x's device {x.device}, got {t.device}")
     return stride, padding, dilation, groups
-
-
-def _autocast_is_on(x: Tensor) -> bool:
-    return not x.is_meta and torch.is_autocast_enabled(x.device.type)  # meta has none to ask for
-
-
-def _without_autocast(x: Tensor) -> contextlib.AbstractContextManager:
-    return torch.autocast(x.device.type, enabled=False) if _autocast_is_on(x) else contextlib.nullcontext()
 
 
 def _widen(x: Tensor, weight: Tensor, t: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
