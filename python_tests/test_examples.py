@@ -1,10 +1,10 @@
-"""Every example in README.md and in the public docstrings runs."""
+"""Every example in README.md, docs/interop.md, examples/ and the public docstrings runs."""
 
 import doctest
 import importlib
 import pkgutil
 import re
-import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +14,8 @@ import led_fast
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+INTEROP = (ROOT / "docs" / "interop.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README + INTEROP, flags=re.DOTALL)
 MODULES = [
     m.name
     for m in pkgutil.walk_packages(led_fast.__path__, "led_fast.")
@@ -23,13 +24,13 @@ MODULES = [
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_readme(block, tmp_path, monkeypatch) -> None:
+def test_pages(block, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "README.md", "exec"), {})
+    exec(compile(block, "page.md", "exec"), {})
 
 
-def test_readme_has_examples() -> None:
-    assert BLOCKS
+def test_pages_have_examples() -> None:
+    assert all("```python" in page for page in (README, INTEROP))
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -38,11 +39,52 @@ def test_docstrings(name) -> None:
     assert failures == 0
 
 
-def test_custom_flow(tmp_path, monkeypatch, capsys) -> None:
-    script, picture = ROOT / "examples" / "custom_flow.py", tmp_path / "spiral.png"
-    assert len(script.read_text().splitlines()) <= 50 and "examples/custom_flow.py" in README
-    monkeypatch.setattr(sys, "argv", [str(script), "--steps", "3", "--out", str(picture)])
-    runpy.run_path(str(script), run_name="__main__")
-    output = capsys.readouterr().out
-    assert "training" in output and re.search(r"log α = .*, 95 % interval .* to .*", output)
+def run_example(script: str, tmp_path: Path, *options: str) -> str:
+    """What the example prints; it must have drawn its picture."""
+    picture = tmp_path / "picture.png"
+    command = [sys.executable, ROOT / "examples" / script, *options, "--out", picture]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert picture.read_bytes().startswith(b"\x89PNG")
+    return done.stdout
+
+
+def test_custom_flow(tmp_path) -> None:
+    script = ROOT / "examples" / "custom_flow.py"
+    assert len(script.read_text().splitlines()) <= 50 and "examples/custom_flow.py" in README
+    output = run_example(script.name, tmp_path, "--steps", "3")
+    assert "training" in output and re.search(r"log α = .*, 95 % interval .* to .*", output)
+
+
+FOREIGN = {
+    "normflows_glow.py": ["1x1 convolutions of normflows", "3x3 CircularConv2d"],
+    "zuko_soft_relu.py": ["linear maps alone", "MAF of zuko", "linear maps and soft-ReLUs"],
+}
+
+
+def likelihoods(output: str) -> dict[str, float]:
+    """Held-out log-likelihoods by model."""
+    found = re.findall(
+        r"^([^,:\n]+).*: held-out log-likelihood (-?\d+\.\d+) nats", output, flags=re.MULTILINE
+    )
+    return {name: float(value) for name, value in found}
+
+
+@pytest.mark.parametrize("script", FOREIGN)
+def test_flows_of_other_libraries(script, tmp_path) -> None:
+    assert list(likelihoods(run_example(script, tmp_path, "--steps", "2"))) == FOREIGN[script]
+    assert script in INTEROP
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("script", "at_least"), [("normflows_glow.py", -0.03), ("zuko_soft_relu.py", 0.5)])
+def test_flows_of_other_libraries_learn(script, at_least, tmp_path) -> None:
+    found = likelihoods(run_example(script, tmp_path))
+    assert found[FOREIGN[script][-1]] - found[FOREIGN[script][0]] >= at_least
+
+
+def test_figures_of_the_interop_page() -> None:
+    record = (ROOT / "docs" / "results" / "interop.txt").read_text()
+    assert sorted(likelihoods(record)) == sorted(name for names in FOREIGN.values() for name in names)
+    for name, value in likelihoods(record).items():
+        assert re.search(rf"^\| {re.escape(name)} \|.* {value} +\|$", INTEROP, flags=re.MULTILINE), name

@@ -12,6 +12,7 @@ import normflows
 import pytest
 import torch
 import zuko
+from flow_oracles import randomize
 from layers import BIJECTIVE, IMAGE, LAYERS, trained_like
 from normflows.flows.flow_test import FlowTest
 from torch import nn
@@ -196,6 +197,25 @@ def test_inflation_has_a_density_in_a_generator(library):
     torch.manual_seed(1)
     torch.testing.assert_close(sample(library, theirs, 6), (y, log_q), **ROUNDING)
     torch.testing.assert_close(log_prob(library, theirs, y), log_q, rtol=0, atol=1e-9)
+
+
+def test_layers_of_normflows_and_nflows_run_in_our_flow():
+    theirs = [
+        normflows.flows.LULinearPermute(4),
+        nflows.transforms.HouseholderSequence(4, 3),
+        nflows.transforms.RandomPermutation(4),
+        normflows.flows.CoupledRationalQuadraticSpline(4, 1, 8),
+    ]
+    flow = randomize(
+        OneWayFlow(StandardNormal(4).double(), [theirs[0], flows.SoftReLU(), *theirs[1:]])
+    ).eval()
+    y, log_q = flow.rsample_and_log_prob(5)
+    torch.testing.assert_close(flow.log_prob(y), log_q, rtol=0, atol=1e-9)
+    for sample, density in zip(y, log_q, strict=True):
+        latent = flow.inverse(sample[None])[0][0]
+        jacobian = torch.autograd.functional.jacobian(lambda z: flow(z[None])[0][0], latent)
+        expected = flow.base.log_prob(latent[None])[0] - torch.linalg.slogdet(jacobian).logabsdet
+        torch.testing.assert_close(density, expected, rtol=0, atol=1e-9)
 
 
 # ---- what each library asks of a layer -------------------------------------------------------------------

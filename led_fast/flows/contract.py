@@ -11,8 +11,8 @@ that is kept so far follows `log q(t') = log q(t) - ladj`. To write one:
   is none.
 - `forward_with_score(t, score)`: only where there is something better than the Jacobian of `Layer`.
 
-nflows, normflows and zuko keep the first two as well, so that their layers run in our flows and ours in theirs
-(`led_fast.flows.adapters`).
+normflows and nflows keep the first two as well, so that their layers run in our flows; ours run in theirs and in
+zuko's (`led_fast.flows.adapters`).
 """
 
 from __future__ import annotations
