@@ -1,4 +1,4 @@
-"""A zuko flow that bends by soft-ReLUs alone, on points along two moons: `python zuko_soft_relu.py`."""
+"""A zuko flow that bends by soft-ReLUs alone, on points along a wave: `python zuko_soft_relu.py`."""
 
 import argparse
 from pathlib import Path
@@ -19,11 +19,10 @@ options = parser.parse_args()
 torch.manual_seed(0)
 
 
-def moons(n: int) -> Tensor:
-    """Points on two half circles, with noise, (n, 2)."""
-    side, angle = 2.0 * (torch.rand(n) < 0.5) - 1, torch.pi * torch.rand(n)
-    points = torch.stack([side * (angle.cos() - 0.5), side * (angle.sin() - 0.25)], dim=1)
-    return 1.5 * points + 0.08 * torch.randn(n, 2)
+def wave(n: int) -> Tensor:
+    """Points along a sine, with noise, (n, 2)."""
+    x = 2.2 * (2 * torch.rand(n) - 1)
+    return torch.stack([x, (2 * x).sin()], dim=1) + 0.1 * torch.randn(n, 2)
 
 
 def flow(blocks: int) -> zuko.flows.Flow:
@@ -58,7 +57,7 @@ constructors = {
     "MAF of zuko": lambda: zuko.flows.MAF(2, transforms=3),
     "linear maps and soft-ReLUs": lambda: flow(16),
 }
-data, held_out, models = moons(4000), moons(4000), {}
+data, held_out, models = wave(4000), wave(4000), {}
 for name, constructor in constructors.items():
     torch.manual_seed(1)
     models[name] = constructor()
@@ -66,9 +65,10 @@ for name, constructor in constructors.items():
 
 axis = torch.linspace(-3, 3, 160)
 grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=2)  # a transform takes any batch dimensions
-figure = Figure(figsize=(9, 3.2), layout="constrained")
+figure = Figure(figsize=(9, 2.6), layout="constrained")
 first, *others = figure.subplots(1, 4, sharex=True, sharey=True)
 first.plot(*held_out[:1000].T, ",", color="black")
+first.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
 first.set_title("data", fontsize=9)
 for axes, (name, model) in zip(others, models.items(), strict=True):
     with torch.no_grad():
