@@ -68,7 +68,8 @@ for name, kernel_size in {"1x1 convolutions of normflows": None, "3x3 CircularCo
 
 figure = Figure(figsize=(9, 3.2), layout="constrained")
 for axes, (name, images) in zip(figure.subplots(1, 3), pictures.items(), strict=True):
-    axes.imshow(images.view(4, 5, 16, 16).transpose(1, 2).reshape(64, 80), cmap="gray", vmin=-0.5, vmax=1.5)
+    tiled = images.view(4, 5, 16, 16).transpose(1, 2).reshape(64, 80)
+    axes.imshow(tiled.numpy(), cmap="gray", vmin=-0.5, vmax=1.5)
     axes.set_title(name, fontsize=10)
     axes.axis("off")
 figure.savefig(options.out)

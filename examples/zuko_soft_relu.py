@@ -67,12 +67,12 @@ axis = torch.linspace(-3, 3, 160)
 grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=2)  # a transform takes any batch dimensions
 figure = Figure(figsize=(9, 2.6), layout="constrained")
 first, *others = figure.subplots(1, 4, sharex=True, sharey=True)
-first.plot(*held_out[:1000].T, ",", color="black")
+first.plot(*held_out[:1000].T.numpy(), ",", color="black")
 first.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
 first.set_title("data", fontsize=9)
 for axes, (name, model) in zip(others, models.items(), strict=True):
     with torch.no_grad():
-        axes.imshow(model().log_prob(grid).exp(), extent=(-3, 3, -3, 3), origin="lower", cmap="magma")
-        axes.plot(*model().sample((300,)).T, ",", color="white")
+        axes.imshow(model().log_prob(grid).exp().numpy(), extent=(-3, 3, -3, 3), origin="lower", cmap="magma")
+        axes.plot(*model().sample((300,)).T.numpy(), ",", color="white")
     axes.set_title(name, fontsize=9)
 figure.savefig(options.out)

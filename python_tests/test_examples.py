@@ -82,7 +82,7 @@ def test_flows_of_other_libraries(script, run_example) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("script", "at_least"), [("normflows_glow.py", -0.03), ("zuko_soft_relu.py", 0.9)])
+@pytest.mark.parametrize(("script", "at_least"), [("normflows_glow.py", 0.0), ("zuko_soft_relu.py", 0.9)])
 def test_flows_of_other_libraries_learn(script, at_least, run_example) -> None:
     found = likelihoods(run_example(script))
     assert found[FOREIGN[script][-1]] - found[FOREIGN[script][0]] >= at_least
