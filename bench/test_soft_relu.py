@@ -8,6 +8,7 @@ import torch
 
 import led_fast
 from led_fast import reference
+from led_fast.nn import SoftReLU
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
@@ -57,3 +58,55 @@ def test_soft_relu(compare, compiled, shape, dtype, direction, threads) -> None:
     if "clone" in row.seconds:
         row.figures["share of clone"] = row.ratio("clone")
     row.figures["GB/s"] = moved / row.seconds["led_fast"] / 1e9
+
+
+def host_loop(y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """How flows were inverted before: a bracket, Newton's steps, and a question to the host after each."""
+    layer = SoftReLU()
+    ratio, sharpness = layer.beta / layer.alpha, layer.alpha - layer.beta
+
+    def slope(t: torch.Tensor) -> torch.Tensor:
+        return ratio + (1 - ratio) * torch.sigmoid(sharpness * t)
+
+    with torch.no_grad():
+        reach = (layer(torch.zeros_like(y))[0] - y) / -ratio
+        low, high, t = reach.clamp(max=0), reach.clamp(min=0), 0.5 * reach
+        for _ in range(60):
+            error = layer(t)[0] - y
+            low, high = torch.where(error < 0, t, low), torch.where(error > 0, t, high)
+            newton = t - error / slope(t)
+            step = torch.where((newton >= low) & (newton <= high), newton, 0.5 * (low + high))
+            moved = (step - t).abs() > 1e-4 * (1 + t.abs())
+            t = step
+            if not bool(moved.any()):
+                break
+        last_slope = slope(t)
+    t = t - (layer(t)[0] - y) / last_slope
+    return t, layer(t)[1]
+
+
+@pytest.mark.parametrize("threads", [1] if CUDA else [1, 2], indirect=True)
+@pytest.mark.parametrize("direction", ["forward", "forward+backward"])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+def test_soft_relu_inverse(compare, shape, direction, threads) -> None:
+    x = torch.randn(shape, device=DEVICE)
+    y, log_abs_det = led_fast.soft_relu(x)
+    functions = {
+        "led_fast": led_fast.soft_relu_inverse,
+        "eager": reference.soft_relu_inverse,
+        "host loop": host_loop,
+    }
+    case = {"shape": "x".join(map(str, shape)), "pass": direction, "threads": threads}
+    if direction == "forward":
+        contenders = {name: lambda f=f: f(y) for name, f in functions.items()}
+        contenders["soft_relu"] = lambda: led_fast.soft_relu(x)
+    else:
+        leaf, other_leaf, gradients = y.clone().requires_grad_(), x.clone().requires_grad_(), [y, log_abs_det]
+        contenders = {
+            name: lambda f=f: torch.autograd.grad(f(leaf), leaf, gradients) for name, f in functions.items()
+        }
+        contenders["soft_relu"] = lambda: torch.autograd.grad(
+            led_fast.soft_relu(other_leaf), other_leaf, gradients
+        )
+    with torch.set_grad_enabled(direction != "forward"):
+        compare("soft_relu_inverse", case, contenders)

@@ -12,6 +12,10 @@ STABLE_TORCH_LIBRARY(led_fast, m) {
   m.def(
       "soft_relu_backward(Tensor x, Tensor? grad_y, Tensor? grad_log_abs_det, float alpha, float beta, float u0) -> "
       "Tensor");
+  m.def("soft_relu_inverse(Tensor y, float alpha, float beta, float u0, float t0) -> (Tensor, Tensor)");
+  m.def(
+      "soft_relu_inverse_backward(Tensor y, Tensor? grad_x, Tensor? grad_log_abs_det, float alpha, float beta, "
+      "float u0, float t0) -> Tensor");
   m.def(
       "perpendicular_norm(Tensor x, Tensor weight, Tensor t, SymInt[] stride, SymInt[] padding, SymInt[] dilation, "
       "SymInt groups, "

@@ -42,6 +42,7 @@ from led_fast.ops import circulant_logdet as circulant_logdet  # noqa: E402
 from led_fast.ops import perpendicular as perpendicular  # noqa: E402
 from led_fast.ops import perpendicular_norm as perpendicular_norm  # noqa: E402
 from led_fast.ops import soft_relu as soft_relu  # noqa: E402
+from led_fast.ops import soft_relu_inverse as soft_relu_inverse  # noqa: E402
 
 if TYPE_CHECKING:
     from led_fast import density as density
@@ -63,6 +64,7 @@ __all__ = [
     "perpendicular_norm",
     "reference",
     "soft_relu",
+    "soft_relu_inverse",
 ]
 
 _LATER = {"density": "density", "flows": "flows", "models": "models", "load": "training"}

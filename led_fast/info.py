@@ -46,6 +46,12 @@ def _normal(*shape: int) -> Tensor:
 SELF_CHECKS = [
     SelfCheck("soft_relu", led_fast.soft_relu, reference.soft_relu, lambda: (_normal(8, 1000),)),
     SelfCheck(
+        "soft_relu_inverse",
+        led_fast.soft_relu_inverse,
+        reference.soft_relu_inverse,
+        lambda: (_normal(8, 1000),),
+    ),
+    SelfCheck(
         "circulant_logdet",
         led_fast.circulant_logdet,
         reference.circulant_logdet,

@@ -23,6 +23,31 @@ def soft_relu(
     return y, per_element.sum(1, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
 
 
+def soft_relu_inverse(
+    y: Tensor,
+    alpha: float = 5.8,
+    beta: float = 1.0,
+    u0: float = 0.0,
+    t0: float | None = None,
+    steps: int = 12,
+) -> tuple[Tensor, Tensor]:
+    """The x with `soft_relu(x)[0] == y` by Newton's method, and `-Σ log L'(x)` per sample.
+
+    From the least of three tangents, right of the solution, the steps go left to it: L is convex. `steps` are enough
+    for alpha / beta up to 100. The last step has the gradient.
+    """
+    t0 = math.log(2) / alpha if t0 is None else t0
+    with torch.no_grad():
+        v, at_u0 = y.detach() + t0, math.log(2) / alpha
+        tangents = torch.stack([v, v * (alpha / beta), (v - at_u0) * (2 / (1 + beta / alpha))])
+        x = tangents.amin(0) + u0
+    for step in range(steps):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and step == steps - 1):
+            slope = beta / alpha + (1 - beta / alpha) * torch.sigmoid((alpha - beta) * (x - u0))
+            x = torch.where(tangents[0].isinf(), v, x - (soft_relu(x, alpha, beta, u0, t0)[0] - y) / slope)
+    return x, -soft_relu(x, alpha, beta, u0, t0)[1]
+
+
 def circulant_symbols(weight: Tensor, grid: tuple[int, int]) -> Tensor:
     """Symbols of a circular convolution, conjugated: (..., C, C, kh, kw) -> (..., H, W // 2 + 1, C, C).
 

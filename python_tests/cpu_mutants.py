@@ -29,6 +29,25 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("+ x * 0;", ";"),
         ],
     },
+    "soft_relu_inverse": {
+        "soft_relu/inverse.h": [
+            ("odds = beta / k;", "odds = beta / alpha;"),  # another start
+            ("tangent_at_0 = -height * tangent;", "tangent_at_0 = height * tangent;"),
+            ("(s >= p.s_least) & (w < p.height) ? exponential", "false ? exponential"),
+            ("(s >= p.s_least) & (w < p.height)", "(s >= p.s_least)"),
+            ("z -= inverse_step<true>(z, w, p).change;", ""),
+            ("if constexpr (sizeof(Real) == 8) z -=", "if constexpr (false) z -="),
+            ("= kRough ? half * half + half : half;", "= 0;"),
+            ("Real(kLog2 * kLog2 / 2)", "Real(0)"),
+            ("- log_growth * log_growth * Real(0.5)", ""),
+            ("z >= 0 ? last.change : -last.change", "last.change"),
+            ("w == w_any ?", "true ?"),
+            ("minimum(v, v * p.inverse_ratio)", "v"),
+            ("* p.curvature) * reciprocal", "* p.curvature)"),
+            ("direction = -1", "direction = 1"),
+            ("return {x + p.u0,", "return {x - p.u0,"),
+        ],
+    },
     "circulant_logdet": {
         "circulant_logdet/math.h": [
             ("row == 0 || 2 * row == rows ? 1 : 2}", "row == 0 ? 1 : 2}"),

@@ -57,6 +57,14 @@ OPERATORS = [
         lambda: (torch.empty(0, 3, 4, dtype=torch.float64),),
         FLOATING,
     ),
+    Operator(
+        "soft_relu_inverse",
+        led_fast.soft_relu_inverse,
+        reference.soft_relu_inverse,
+        lambda: (3 * torch.randn(7, 5, 33, 31, dtype=torch.float64),),
+        lambda: (torch.empty(0, 3, 4, dtype=torch.float64),),
+        FLOATING,
+    ),
     # Matrices that a warp has in registers, that a block has in shared memory, and too large for that.
     *(
         Operator(

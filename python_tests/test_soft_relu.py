@@ -350,6 +350,11 @@ class TestLayer:
         )
         torch.testing.assert_close(SoftReLU()(x), led_fast.soft_relu(x), rtol=0, atol=0)
 
+    def test_inverse(self) -> None:
+        layer, x = SoftReLU(**PARAMETERS), sample((3, 4))
+        y, log_abs_det = layer(x)
+        torch.testing.assert_close(layer.inverse(y), (x, -log_abs_det), rtol=1e-12, atol=1e-12)
+
     def test_copies_and_pickles(self) -> None:
         layer, x = SoftReLU(**PARAMETERS), sample((3, 4))
         buffer = io.BytesIO()

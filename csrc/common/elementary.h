@@ -77,6 +77,9 @@ LED_INLINE void store(Half* p, float x) {
 
 template <class Real> LED_INLINE Real maximum(Real a, Real b) { return a > b ? a : b; }
 
+// log2(x) of a normal positive x, off by 0.05: its exponent, and its mantissa for the mantissa's logarithm.
+LED_INLINE float rough_log2(float x) { return float(bits<int32_t>(x) - 0x3f800000) * 0x1p-23f + 0.043f; }
+
 // 2^f for |f| <= 1/2.
 LED_INLINE float exp2_fraction(float f) {
   float p = 1.5453163e-4f;  // Chebyshev interpolation of (2^f - 1) / f, off by 9e-9
@@ -105,15 +108,34 @@ LED_INLINE double exp2_fraction(double f) {
   return p * r + 1.0;
 }
 
-// 2^-|x|, from |x| = n + f with an integer n and |f| <= 1/2. Flushes to the smallest normal number instead of to
-// zero, so that no subnormals arise.
-template <class Real> LED_INLINE Real exp2_negative_abs(Real x) {
+// fraction(f) 2^-n, from |x| = n - f with an integer n < Format::bias and |f| <= 1/2.
+template <class Real, class Fraction> LED_INLINE Real exp2_negative_abs_by(Real negative, Fraction fraction) {
   using F = Format<Real>;
   using Int = typename F::Int;
-  x = bits<Real>(bits<Int>(x) | bits<Int>(Real(-0.0)));
-  x = x < 1 - F::bias ? Real(1 - F::bias) : x;
-  const Real shifted = x + F::round_magic, f = x - (shifted - F::round_magic);
-  return bits<Real>(Int(bits<Int>(exp2_fraction(f)) + (uint64_t(bits<Int>(shifted)) << F::mantissa_bits)));
+  const Real shifted = negative + F::round_magic, f = negative - (shifted - F::round_magic);
+  return bits<Real>(Int(bits<Int>(fraction(f)) + (uint64_t(bits<Int>(shifted)) << F::mantissa_bits)));
+}
+
+template <class Real> LED_INLINE Real negative_abs(Real x) {
+  using Int = typename Format<Real>::Int;
+  return bits<Real>(bits<Int>(x) | bits<Int>(Real(-0.0)));
+}
+
+// 2^-|x| for |x| < Format::bias.
+template <class Real> LED_INLINE Real bounded_exp2_negative_abs(Real x) {
+  return exp2_negative_abs_by(negative_abs(x), [](Real f) __attribute__((always_inline)) { return exp2_fraction(f); });
+}
+
+// The same, off by 0.2 %.
+template <class Real> LED_INLINE Real rough_exp2_negative_abs(Real x) {
+  return exp2_negative_abs_by(negative_abs(x), [](Real f) __attribute__((always_inline)) {
+    return (f * Real(0.237830) + Real(0.703397)) * f + Real(1.000514);
+  });
+}
+
+// 2^-|x|. Flushes to the smallest normal number instead of to zero, so that no subnormals arise.
+template <class Real> LED_INLINE Real exp2_negative_abs(Real x) {
+  return bounded_exp2_negative_abs(maximum(Real(1 - Format<Real>::bias), negative_abs(x)));
 }
 
 // 2 artanh(s) for |s| <= 1/3, by its series to s^33.

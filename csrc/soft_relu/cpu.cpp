@@ -8,7 +8,7 @@
 
 #include "common/elementary.h"
 #define LED_FUNCTION LED_INLINE
-#include "soft_relu/math.h"
+#include "soft_relu/inverse.h"
 #include "soft_relu/op.h"
 
 namespace led::soft_relu {
@@ -193,19 +193,22 @@ LED_INLINE void backward_rows(const T* x, const T* gy, const RealOf<T>* gl, T* g
 }
 
 // One plain function a dtype, since target_clones does not apply to templates.
-#define LED_KERNELS(T)                                                                                         \
-  LED_MULTIVERSION void forward(const T* x, T* y, int64_t rows, int64_t n, double* sums,                       \
-                                const Parameters<RealOf<T>>& p) {                                              \
+#define LED_KERNELS(T, P)                                                                                      \
+  LED_MULTIVERSION void forward(const T* x, T* y, int64_t rows, int64_t n, double* sums, const P& p) {         \
     forward_rows(x, y, rows, n, sums, p);                                                                      \
   }                                                                                                            \
   LED_MULTIVERSION void backward(const T* x, const T* gy, const RealOf<T>* gl, T* gx, int64_t rows, int64_t n, \
-                                 const Parameters<RealOf<T>>& p) {                                             \
+                                 const P& p) {                                                                 \
     backward_rows(x, gy, gl, gx, rows, n, p);                                                                  \
   }
-LED_KERNELS(double)
-LED_KERNELS(float)
-LED_KERNELS(Half)
-LED_KERNELS(BFloat16)
+LED_KERNELS(double, Parameters<double>)
+LED_KERNELS(float, Parameters<float>)
+LED_KERNELS(Half, Parameters<float>)
+LED_KERNELS(BFloat16, Parameters<float>)
+LED_KERNELS(double, InverseParameters<double>)
+LED_KERNELS(float, InverseParameters<float>)
+LED_KERNELS(Half, InverseParameters<float>)
+LED_KERNELS(BFloat16, InverseParameters<float>)
 #undef LED_KERNELS
 
 // Calls f with a pointer of the kernels' type for the dtype.
@@ -233,11 +236,12 @@ template <class F> void for_each_piece(const Shape& s, const F& f) {
                               });
 }
 
+template <template <class> class P>
 std::tuple<Tensor, Tensor> forward_cpu(const Tensor& x, double alpha, double beta, double u0, double t0) {
   return forward_op(x, [&](const Tensor& dense, Tensor& y, Tensor& log_abs_det, const Shape& s) {
     dispatch(x.scalar_type(), [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
-      const Parameters<RealOf<T>> p(alpha, beta, u0, t0);
+      const P<RealOf<T>> p(alpha, beta, u0, t0);
       const auto* from = static_cast<const T*>(dense.const_data_ptr());
       auto* to = static_cast<T*>(y.mutable_data_ptr());
       auto* logs = static_cast<RealOf<T>*>(log_abs_det.mutable_data_ptr());
@@ -248,18 +252,19 @@ std::tuple<Tensor, Tensor> forward_cpu(const Tensor& x, double alpha, double bet
         forward(from + offset, to + offset, rows, n, sums.data() + row * chunks + start / kChunk, p);
       });
       for (int64_t row = 0; row < s.rows; ++row)
-        logs[row] = RealOf<T>(std::accumulate(&sums[row * chunks], &sums[row * chunks] + chunks, 0.0));
+        logs[row] = RealOf<T>(p.direction * std::accumulate(&sums[row * chunks], &sums[row * chunks] + chunks, 0.0));
     });
   });
 }
 
+template <template <class> class P>
 Tensor backward_cpu(const Tensor& x, std::optional<Tensor> grad_y, std::optional<Tensor> grad_log, double alpha,
-                    double beta, double u0) {
+                    double beta, double u0, double t0) {
   return backward_op(x, grad_y, grad_log,
                      [&](const Tensor& dense, const void* gy, const void* gl, Tensor& gx, const Shape& s) {
                        dispatch(x.scalar_type(), [&](auto* type) {
                          using T = std::remove_pointer_t<decltype(type)>;
-                         const Parameters<RealOf<T>> p(alpha, beta, u0, 0);
+                         const P<RealOf<T>> p(alpha, beta, u0, t0);
                          const auto* from = static_cast<const T*>(dense.const_data_ptr());
                          const auto* per_element = static_cast<const T*>(gy);
                          const auto* per_row = static_cast<const RealOf<T>*>(gl);
@@ -273,11 +278,19 @@ Tensor backward_cpu(const Tensor& x, std::optional<Tensor> grad_y, std::optional
                      });
 }
 
+// Its t0 moves no gradient.
+Tensor soft_relu_backward_cpu(const Tensor& x, std::optional<Tensor> grad_y, std::optional<Tensor> grad_log,
+                              double alpha, double beta, double u0) {
+  return backward_cpu<Parameters>(x, grad_y, grad_log, alpha, beta, u0, 0);
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(led_fast, CPU, m) {
-  m.impl("soft_relu", TORCH_BOX(&forward_cpu));
-  m.impl("soft_relu_backward", TORCH_BOX(&backward_cpu));
+  m.impl("soft_relu", TORCH_BOX(&forward_cpu<Parameters>));
+  m.impl("soft_relu_backward", TORCH_BOX(&soft_relu_backward_cpu));
+  m.impl("soft_relu_inverse", TORCH_BOX(&forward_cpu<InverseParameters>));
+  m.impl("soft_relu_inverse_backward", TORCH_BOX(&backward_cpu<InverseParameters>));
 }
 
 }  // namespace led::soft_relu

@@ -8,37 +8,59 @@ namespace {
 
 using torch::stable::accelerator::DeviceGuard;
 
+// kLaunch: the launcher, of soft-ReLU or of its inverse.
+template <auto kLaunch>
 std::tuple<Tensor, Tensor> forward_cuda(const Tensor& x, double alpha, double beta, double u0, double t0) {
   const DeviceGuard guard(x.get_device_index());
   return forward_op(x, [&](const Tensor& dense, Tensor& y, Tensor& log_abs_det, const Shape& s) {
     const int64_t pieces = pieces_of(s.row_size), size = s.rows * pieces, stride = 1;
     std::optional<Tensor> workspace;
     if (pieces > 1) workspace = empty_strided(x, &size, &stride, 1, ScalarType::Double);
-    check_launch(
-        led_fast_soft_relu_forward(dense.const_data_ptr(), y.mutable_data_ptr(), log_abs_det.mutable_data_ptr(),
-                                   workspace ? static_cast<double*>(workspace->mutable_data_ptr()) : nullptr, s.rows,
-                                   s.row_size, alpha, beta, u0, t0, dtype_code(x, "soft_relu"), current_stream(x)),
-        "soft_relu");
+    check_launch(kLaunch(dense.const_data_ptr(), y.mutable_data_ptr(), log_abs_det.mutable_data_ptr(),
+                         workspace ? static_cast<double*>(workspace->mutable_data_ptr()) : nullptr, s.rows, s.row_size,
+                         alpha, beta, u0, t0, dtype_code(x, "soft_relu"), current_stream(x)),
+                 "soft_relu");
   });
 }
 
-Tensor backward_cuda(const Tensor& x, std::optional<Tensor> grad_y, std::optional<Tensor> grad_log, double alpha,
-                     double beta, double u0) {
+// launch(x, grad_y, grad_log, grad_x, shape, dtype, stream).
+template <class Launch>
+Tensor backward_cuda(const Tensor& x, const std::optional<Tensor>& grad_y, const std::optional<Tensor>& grad_log,
+                     const char* op, Launch launch) {
   const DeviceGuard guard(x.get_device_index());
   return backward_op(
       x, grad_y, grad_log, [&](const Tensor& dense, const void* gy, const void* gl, Tensor& gx, const Shape& s) {
         check_launch(
-            led_fast_soft_relu_backward(dense.const_data_ptr(), gy, gl, gx.mutable_data_ptr(), s.rows, s.row_size,
-                                        alpha, beta, u0, dtype_code(x, "soft_relu_backward"), current_stream(x)),
-            "soft_relu_backward");
+            launch(dense.const_data_ptr(), gy, gl, gx.mutable_data_ptr(), s, dtype_code(x, op), current_stream(x)), op);
+      });
+}
+
+Tensor soft_relu_backward_cuda(const Tensor& x, std::optional<Tensor> grad_y, std::optional<Tensor> grad_log,
+                               double alpha, double beta, double u0) {
+  return backward_cuda(
+      x, grad_y, grad_log, "soft_relu_backward",
+      [&](const void* from, const void* gy, const void* gl, void* to, const Shape& s, int dtype, cudaStream_t stream) {
+        return led_fast_soft_relu_backward(from, gy, gl, to, s.rows, s.row_size, alpha, beta, u0, dtype, stream);
+      });
+}
+
+Tensor soft_relu_inverse_backward_cuda(const Tensor& y, std::optional<Tensor> grad_x, std::optional<Tensor> grad_log,
+                                       double alpha, double beta, double u0, double t0) {
+  return backward_cuda(
+      y, grad_x, grad_log, "soft_relu_inverse_backward",
+      [&](const void* from, const void* gx, const void* gl, void* to, const Shape& s, int dtype, cudaStream_t stream) {
+        return led_fast_soft_relu_inverse_backward(from, gx, gl, to, s.rows, s.row_size, alpha, beta, u0, t0, dtype,
+                                                   stream);
       });
 }
 
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(led_fast, CUDA, m) {
-  m.impl("soft_relu", TORCH_BOX(&forward_cuda));
-  m.impl("soft_relu_backward", TORCH_BOX(&backward_cuda));
+  m.impl("soft_relu", TORCH_BOX(&forward_cuda<led_fast_soft_relu_forward>));
+  m.impl("soft_relu_backward", TORCH_BOX(&soft_relu_backward_cuda));
+  m.impl("soft_relu_inverse", TORCH_BOX(&forward_cuda<led_fast_soft_relu_inverse>));
+  m.impl("soft_relu_inverse_backward", TORCH_BOX(&soft_relu_inverse_backward_cuda));
 }
 
 }  // namespace led::soft_relu

@@ -1,5 +1,6 @@
 // soft-ReLU on the GPU: one pass, 16 bytes an access. A short sample belongs to a warp, a longer one to a block, and a
-// long one to several blocks, whose sums a second kernel adds in order, so that every run gives the same bits.
+// long one to several blocks, whose sums a second kernel adds in order, so that every run gives the same bits. The
+// inverse differs in its formulas alone.
 #include "common/dtype.h"
 #include "common/gpu.h"
 #include "common/reduce.cuh"
@@ -11,6 +12,12 @@ namespace led::soft_relu {
 
 __device__ __forceinline__ float exp2_negative_abs(float x) { return exp2f(-fabsf(x)); }
 __device__ __forceinline__ double exp2_negative_abs(double x) { return exp2(-fabs(x)); }
+template <typename Real> __device__ __forceinline__ Real bounded_exp2_negative_abs(Real x) {
+  return exp2_negative_abs(x);
+}
+__device__ __forceinline__ float rough_exp2_negative_abs(float x) { return exp2f(-fabsf(x)); }
+__device__ __forceinline__ double rough_exp2_negative_abs(double x) { return exp2f(-fabsf(float(x))); }
+__device__ __forceinline__ float rough_log2(float x) { return log2f(x); }
 __device__ __forceinline__ float log1p_unit(float e) { return log1pf(e); }
 __device__ __forceinline__ double log1p_unit(double e) { return log1p(e); }
 __device__ __forceinline__ float log_of(float x) { return logf(x); }
@@ -18,7 +25,7 @@ __device__ __forceinline__ double log_of(double x) { return log(x); }
 template <typename Real> __device__ __forceinline__ Real maximum(Real a, Real b) { return a > b ? a : b; }
 
 }  // namespace led::soft_relu
-#include "soft_relu/math.h"
+#include "soft_relu/inverse.h"
 
 namespace led::soft_relu {
 namespace {
@@ -57,10 +64,11 @@ template <typename Real> struct LogSum {
   __device__ __forceinline__ Real total() const { return sum + log_of(product); }
 };
 
-template <typename T, int N, int kGroup>
+// P is Parameters or InverseParameters of the type that T is computed in: the map that is applied.
+template <typename T, int N, int kGroup, typename P>
 __global__ void __launch_bounds__(kThreads)
     forward_kernel(const T* x, T* y, accumulate_t<T>* log_abs_det, double* workspace, int64_t rows, int64_t row_size,
-                   int64_t pieces, Parameters<accumulate_t<T>> p) {
+                   int64_t pieces, P p) {
   using Real = accumulate_t<T>;
   const Piece<kGroup> piece(row_size, pieces);
   LogSum<Real> log_sum;
@@ -85,6 +93,7 @@ __global__ void __launch_bounds__(kThreads)
     __shared__ Real scratch[kThreads / 32];
     sum = block_sum<kThreads>(sum, scratch);
   }
+  sum *= P::direction;
   if (threadIdx.x % kGroup == 0 && piece.row < rows) {
     if (pieces == 1) log_abs_det[piece.row] = sum;
     else workspace[piece.row * pieces + piece.index] = sum;
@@ -103,10 +112,10 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x % 32 == 0) log_abs_det[row] = Real(sum);
 }
 
-template <typename T, int N, int kGroup>
+template <typename T, int N, int kGroup, typename P>
 __global__ void __launch_bounds__(kThreads)
     backward_kernel(const T* x, const T* grad_y, const accumulate_t<T>* grad_log_abs_det, T* grad_x, int64_t rows,
-                    int64_t row_size, int64_t pieces, Parameters<accumulate_t<T>> p) {
+                    int64_t row_size, int64_t pieces, P p) {
   using Real = accumulate_t<T>;
   const Piece<kGroup> piece(row_size, pieces);
   if (piece.row >= rows) return;
@@ -132,28 +141,28 @@ unsigned blocks_for(int64_t rows, int64_t pieces, int group) {
   return unsigned((rows * pieces + per_block - 1) / per_block);
 }
 
-template <typename T, int N>
+template <typename T, int N, typename P>
 cudaError_t forward(const T* x, T* y, accumulate_t<T>* log_abs_det, double* workspace, int64_t rows, int64_t row_size,
-                    const Parameters<accumulate_t<T>>& p, cudaStream_t stream) {
+                    const P& p, cudaStream_t stream) {
   if (row_size <= kWarpRow)
-    return GPU_LAUNCH((forward_kernel<T, N, 32>), blocks_for(rows, 1, 32), kThreads, 0, stream, x, y, log_abs_det,
+    return GPU_LAUNCH((forward_kernel<T, N, 32, P>), blocks_for(rows, 1, 32), kThreads, 0, stream, x, y, log_abs_det,
                       workspace, rows, row_size, 1, p);
   const int64_t pieces = pieces_of(row_size);
-  const cudaError_t error = GPU_LAUNCH((forward_kernel<T, N, kThreads>), blocks_for(rows, pieces, kThreads), kThreads,
-                                       0, stream, x, y, log_abs_det, workspace, rows, row_size, pieces, p);
+  const cudaError_t error = GPU_LAUNCH((forward_kernel<T, N, kThreads, P>), blocks_for(rows, pieces, kThreads),
+                                       kThreads, 0, stream, x, y, log_abs_det, workspace, rows, row_size, pieces, p);
   if (pieces == 1 || error != cudaSuccess) return error;
   return GPU_LAUNCH((sum_pieces_kernel<accumulate_t<T>>), blocks_for(rows, 1, 32), kThreads, 0, stream, workspace,
                     log_abs_det, rows, pieces);
 }
 
-template <typename T, int N>
+template <typename T, int N, typename P>
 cudaError_t backward(const T* x, const T* grad_y, const accumulate_t<T>* grad_log_abs_det, T* grad_x, int64_t rows,
-                     int64_t row_size, const Parameters<accumulate_t<T>>& p, cudaStream_t stream) {
+                     int64_t row_size, const P& p, cudaStream_t stream) {
   if (row_size <= kWarpRow)
-    return GPU_LAUNCH((backward_kernel<T, N, 32>), blocks_for(rows, 1, 32), kThreads, 0, stream, x, grad_y,
+    return GPU_LAUNCH((backward_kernel<T, N, 32, P>), blocks_for(rows, 1, 32), kThreads, 0, stream, x, grad_y,
                       grad_log_abs_det, grad_x, rows, row_size, 1, p);
   const int64_t pieces = pieces_of(row_size);
-  return GPU_LAUNCH((backward_kernel<T, N, kThreads>), blocks_for(rows, pieces, kThreads), kThreads, 0, stream, x,
+  return GPU_LAUNCH((backward_kernel<T, N, kThreads, P>), blocks_for(rows, pieces, kThreads), kThreads, 0, stream, x,
                     grad_y, grad_log_abs_det, grad_x, rows, row_size, pieces, p);
 }
 
@@ -166,37 +175,67 @@ template <typename F> cudaError_t dispatch(int dtype, F f) {
   }
 }
 
-}  // namespace
-}  // namespace led::soft_relu
-
-using namespace led;
-using namespace led::soft_relu;
-
-extern "C" cudaError_t led_fast_soft_relu_forward(const void* x, void* y, void* log_abs_det, double* workspace,
-                                                  int64_t rows, int64_t row_size, double alpha, double beta, double u0,
-                                                  double t0, int dtype, cudaStream_t stream) {
+template <template <typename> class P>
+cudaError_t dispatch_forward(const void* x, void* y, void* log_abs_det, double* workspace, int64_t rows,
+                             int64_t row_size, double alpha, double beta, double u0, double t0, int dtype,
+                             cudaStream_t stream) {
   if (rows == 0 || row_size == 0) return cudaSuccess;
   return dispatch(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     using Real = accumulate_t<T>;
     const bool packed = row_size % kPackSize<T> == 0 && aligned(x) && aligned(y);
-    return (packed ? forward<T, kPackSize<T>> : forward<T, 1>)(static_cast<const T*>(x), static_cast<T*>(y),
-                                                               static_cast<Real*>(log_abs_det), workspace, rows,
-                                                               row_size, Parameters<Real>(alpha, beta, u0, t0), stream);
+    return (packed ? forward<T, kPackSize<T>, P<Real>>
+                   : forward<T, 1, P<Real>>)(static_cast<const T*>(x), static_cast<T*>(y),
+                                             static_cast<Real*>(log_abs_det), workspace, rows, row_size,
+                                             P<Real>(alpha, beta, u0, t0), stream);
   });
 }
 
-extern "C" cudaError_t led_fast_soft_relu_backward(const void* x, const void* grad_y, const void* grad_log_abs_det,
-                                                   void* grad_x, int64_t rows, int64_t row_size, double alpha,
-                                                   double beta, double u0, int dtype, cudaStream_t stream) {
+template <template <typename> class P>
+cudaError_t dispatch_backward(const void* x, const void* grad_y, const void* grad_log_abs_det, void* grad_x,
+                              int64_t rows, int64_t row_size, double alpha, double beta, double u0, double t0,
+                              int dtype, cudaStream_t stream) {
   if (rows == 0 || row_size == 0) return cudaSuccess;
   return dispatch(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     using Real = accumulate_t<T>;
     const bool packed = row_size % kPackSize<T> == 0 && aligned(x) && aligned(grad_y) && aligned(grad_x);
-    return (packed ? backward<T, kPackSize<T>>
-                   : backward<T, 1>)(static_cast<const T*>(x), static_cast<const T*>(grad_y),
-                                     static_cast<const Real*>(grad_log_abs_det), static_cast<T*>(grad_x), rows,
-                                     row_size, Parameters<Real>(alpha, beta, u0, 0), stream);
+    return (packed ? backward<T, kPackSize<T>, P<Real>>
+                   : backward<T, 1, P<Real>>)(static_cast<const T*>(x), static_cast<const T*>(grad_y),
+                                              static_cast<const Real*>(grad_log_abs_det), static_cast<T*>(grad_x), rows,
+                                              row_size, P<Real>(alpha, beta, u0, t0), stream);
   });
+}
+
+}  // namespace
+}  // namespace led::soft_relu
+
+using namespace led::soft_relu;
+
+extern "C" cudaError_t led_fast_soft_relu_forward(const void* x, void* y, void* log_abs_det, double* workspace,
+                                                  int64_t rows, int64_t row_size, double alpha, double beta, double u0,
+                                                  double t0, int dtype, cudaStream_t stream) {
+  return dispatch_forward<Parameters>(x, y, log_abs_det, workspace, rows, row_size, alpha, beta, u0, t0, dtype, stream);
+}
+
+extern "C" cudaError_t led_fast_soft_relu_backward(const void* x, const void* grad_y, const void* grad_log_abs_det,
+                                                   void* grad_x, int64_t rows, int64_t row_size, double alpha,
+                                                   double beta, double u0, int dtype, cudaStream_t stream) {
+  return dispatch_backward<Parameters>(x, grad_y, grad_log_abs_det, grad_x, rows, row_size, alpha, beta, u0, 0, dtype,
+                                       stream);
+}
+
+extern "C" cudaError_t led_fast_soft_relu_inverse(const void* y, void* x, void* log_abs_det, double* workspace,
+                                                  int64_t rows, int64_t row_size, double alpha, double beta, double u0,
+                                                  double t0, int dtype, cudaStream_t stream) {
+  return dispatch_forward<InverseParameters>(y, x, log_abs_det, workspace, rows, row_size, alpha, beta, u0, t0, dtype,
+                                             stream);
+}
+
+extern "C" cudaError_t led_fast_soft_relu_inverse_backward(const void* y, const void* grad_x,
+                                                           const void* grad_log_abs_det, void* grad_y, int64_t rows,
+                                                           int64_t row_size, double alpha, double beta, double u0,
+                                                           double t0, int dtype, cudaStream_t stream) {
+  return dispatch_backward<InverseParameters>(y, grad_x, grad_log_abs_det, grad_y, rows, row_size, alpha, beta, u0, t0,
+                                              dtype, stream);
 }

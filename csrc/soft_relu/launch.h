@@ -22,3 +22,13 @@ extern "C" cudaError_t led_fast_soft_relu_forward(const void* x, void* y, void* 
 extern "C" cudaError_t led_fast_soft_relu_backward(const void* x, const void* grad_y, const void* grad_log_abs_det,
                                                    void* grad_x, int64_t rows, int64_t row_size, double alpha,
                                                    double beta, double u0, int dtype, cudaStream_t stream);
+
+// The same for x = L^{-1}(y), whose log_abs_det is that of the inverse map.
+extern "C" cudaError_t led_fast_soft_relu_inverse(const void* y, void* x, void* log_abs_det, double* workspace,
+                                                  int64_t rows, int64_t row_size, double alpha, double beta, double u0,
+                                                  double t0, int dtype, cudaStream_t stream);
+
+extern "C" cudaError_t led_fast_soft_relu_inverse_backward(const void* y, const void* grad_x,
+                                                           const void* grad_log_abs_det, void* grad_y, int64_t rows,
+                                                           int64_t row_size, double alpha, double beta, double u0,
+                                                           double t0, int dtype, cudaStream_t stream);

@@ -18,11 +18,18 @@
 
 namespace led::soft_relu {
 
+// So many slopes multiply to a normal number: their product needs one logarithm.
+template <class Real> int safe_factors_of(double slope_ratio) {
+  const double log_smallest = sizeof(Real) == 4 ? -85 : -705;
+  return int(std::max(1.0, std::min(16.0, log_smallest / std::log(slope_ratio))));
+}
+
 template <class Real> struct Parameters {
-  Real slope_ratio;                // r
-  Real sharpness, sharpness_log2;  // k, k / log 2
+  static constexpr int direction = 1;  // log|det| is direction * Σ log L'
+  Real slope_ratio;                    // r
+  Real sharpness, sharpness_log2;      // k, k / log 2
   Real inverse_alpha, u0, t0;
-  int safe_factors;  // so many L' multiply to a normal number: their product needs one logarithm
+  int safe_factors;
 
   Parameters(double alpha, double beta, double u0_, double t0_)
       : slope_ratio(Real(beta / alpha)),
@@ -30,13 +37,11 @@ template <class Real> struct Parameters {
         sharpness_log2(Real((alpha - beta) * 1.44269504088896340736)),
         inverse_alpha(Real(1 / alpha)),
         u0(Real(u0_)),
-        t0(Real(t0_)) {
-    const double log_smallest = sizeof(Real) == 4 ? -85 : -705;
-    safe_factors = int(std::max(1.0, std::min(16.0, log_smallest / std::log(beta / alpha))));
-  }
+        t0(Real(t0_)),
+        safe_factors(safe_factors_of<Real>(beta / alpha)) {}
 };
 
-template <class Real> LED_FUNCTION Real slope_numerator(Real v, Real e, const Parameters<Real>& p) {
+template <class Real, class P> LED_FUNCTION Real slope_numerator(Real v, Real e, const P& p) {
   return v >= 0 ? e * p.slope_ratio + 1 : e + p.slope_ratio;
 }
 

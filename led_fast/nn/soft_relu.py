@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.ops.soft_relu import as_numbers, check_parameters, soft_relu
-
-_NEWTON_STEPS = 8
+from led_fast.ops.soft_relu_inverse import soft_relu_inverse
 
 
 class SoftReLU(nn.Module):
@@ -45,32 +44,19 @@ class SoftReLU(nn.Module):
         """Returns `y` like `x`, and `log_abs_det` in nats of shape (B,)."""
         return soft_relu(x, self.alpha, self.beta, self.u0, self.t0)
 
-    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the value whose soft-ReLU is `x`, and `log_abs_det` of this direction, in nats of shape (B,)."""
-        ratio = self.beta / self.alpha
-        with torch.no_grad():
-            # Above the asymptotes lies the curve, which is convex: Newton's method comes down from there steadily.
-            v = x + self.t0
-            out = torch.where(v > 0, v, v / ratio) + self.u0
-            for _ in range(_NEWTON_STEPS):
-                out = out - (self(out)[0] - x) / self._slopes(out)[0]
-            slope = self._slopes(out)[0]
-        out = out - (self(out)[0] - x) / slope  # with a graph: gradients by the implicit function theorem
-        return out, -self(out)[1]
+    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the `x` with `forward(x)[0] == y`, and the log-determinant of this inverse map."""
+        return soft_relu_inverse(y, self.alpha, self.beta, self.u0, self.t0)
 
     def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, and carries the score of a density along: see :class:`led_fast.flows.Layer`."""
         y, log_abs_det = self(x)
         with torch.no_grad():
-            slope, log_slope = self._slopes(x)
-            return y, log_abs_det, (score - log_slope) / slope
-
-    def _slopes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`L'(x)` and the derivative of its logarithm."""
-        ratio, sharpness = self.beta / self.alpha, self.alpha - self.beta
-        sigma = torch.sigmoid(sharpness * (x - self.u0))
-        slope = ratio + (1 - ratio) * sigma
-        return slope, (1 - ratio) * sharpness * sigma * (1 - sigma) / slope
+            # L', and the derivative of its logarithm.
+            ratio, sharpness = self.beta / self.alpha, self.alpha - self.beta
+            sigma = torch.sigmoid(sharpness * (x - self.u0))
+            slope = ratio + (1 - ratio) * sigma
+            return y, log_abs_det, (score - (1 - ratio) * sharpness * sigma * (1 - sigma) / slope) / slope
 
     def extra_repr(self) -> str:
         """Parameters for `print(module)`."""

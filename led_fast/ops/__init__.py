@@ -6,6 +6,7 @@ from led_fast.ops.circulant_logdet import circulant_logdet as circulant_logdet
 from led_fast.ops.perpendicular import perpendicular as perpendicular
 from led_fast.ops.perpendicular import perpendicular_norm as perpendicular_norm
 from led_fast.ops.soft_relu import soft_relu as soft_relu
+from led_fast.ops.soft_relu_inverse import soft_relu_inverse as soft_relu_inverse
 
 __all__ = [
     "circulant_logdet",
@@ -13,5 +14,6 @@ __all__ = [
     "perpendicular_norm",
     "reference_in_use",
     "soft_relu",
+    "soft_relu_inverse",
     "use_reference",
 ]

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from led_fast import reference
+from led_fast.ops import _sample_sums
 from led_fast.ops._autograd import differentiable, is_moving
 from led_fast.ops._checks import check_floating
+from led_fast.ops._sample_sums import per_sample_sum, sum_dtype
 from led_fast.ops.backend import reference_in_use
 
 _forward_op = torch.ops.led_fast.soft_relu.default
@@ -42,17 +44,28 @@ def soft_relu(
         ValueError: `x` is not of a floating-point dtype or has no batch dimension, or not `alpha > beta > 0`, or
             a parameter is not finite, or `alpha / beta` exceeds 1e30 (the slope would leave float32's range).
     """
-    check_floating("soft_relu", "x", x)
-    if x.dim() == 0:
-        raise ValueError("soft_relu: x must have shape (B, ...), got a 0-d tensor")
-    if t0 is None and type(alpha) is float and alpha:
-        t0 = math.log(2) / alpha
-    if not type(alpha) is type(beta) is type(u0) is type(t0) is float:
-        alpha, beta, u0, t0 = as_numbers("soft_relu", alpha, beta, u0, t0)
-    check_parameters("soft_relu", alpha, beta, u0, t0)
+    alpha, beta, u0, t0 = checked_arguments("soft_relu", "x", x, alpha, beta, u0, t0)
     if reference_in_use():
         return reference.soft_relu(x, alpha, beta, u0, t0)
     return _forward(x, alpha, beta, u0, t0)
+
+
+def checked_arguments(
+    op: str, name: str, x: Tensor, alpha: Any, beta: Any, u0: Any, t0: Any
+) -> tuple[float, float, float, float]:
+    """The parameters as floats, t0 by its default where it is None.
+
+    Raises as :func:`soft_relu` does; `name` is that of the tensor.
+    """
+    check_floating(op, name, x)
+    if x.dim() == 0:
+        raise ValueError(f"{op}: {name} must have shape (B, ...), got a 0-d tensor")
+    if t0 is None and type(alpha) is float and alpha:
+        t0 = math.log(2) / alpha
+    if not type(alpha) is type(beta) is type(u0) is type(t0) is float:
+        alpha, beta, u0, t0 = as_numbers(op, alpha, beta, u0, t0)
+    check_parameters(op, alpha, beta, u0, t0)
+    return alpha, beta, u0, t0
 
 
 def as_numbers(
@@ -89,31 +102,6 @@ def check_parameters(op: str, alpha: float, beta: float, u0: float, t0: float) -
         raise ValueError(f"{op}: alpha / beta must be at most 1e30, got {alpha / beta:g}")
 
 
-def _sample_dense_format(x: Tensor) -> torch.memory_format:
-    """The layout of results; csrc/common/tensor.h makes the same choice."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    if not x.is_contiguous() and x.dim() in formats and x.is_contiguous(memory_format=formats[x.dim()]):
-        return formats[x.dim()]
-    return torch.contiguous_format
-
-
-def _log_dtype(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-@torch.library.register_fake("led_fast::soft_relu")
-def _fake(x: Tensor, alpha: float, beta: float, u0: float, t0: float) -> tuple[Tensor, Tensor]:
-    y = torch.empty_like(x, memory_format=_sample_dense_format(x))
-    return y, x.new_empty(x.shape[0], dtype=_log_dtype(x))
-
-
-@torch.library.register_fake("led_fast::soft_relu_backward")
-def _fake_backward(
-    x: Tensor, grad_y: Tensor | None, grad_log: Tensor | None, alpha: float, beta: float, u0: float
-) -> Tensor:
-    return torch.empty_like(x, memory_format=_sample_dense_format(x))
-
-
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:
     x, ctx.alpha, ctx.beta, ctx.u0, _ = inputs
     ctx.save_for_backward(x)
@@ -137,7 +125,7 @@ def _double_backward(ctx: Any, grad_grad: Tensor) -> tuple[Tensor | None, ...]:
     x, grad_y, grad_log = ctx.saved_tensors
     slope, first, ratio = _slope_of_gradient(x, grad_y, grad_log, ctx.alpha, ctx.beta, ctx.u0)
     grad_grad_y = None if grad_y is None else (grad_grad * first).to(grad_y.dtype)
-    grad_grad_log = None if grad_log is None else _per_sample_sum(grad_grad * ratio).to(grad_log.dtype)
+    grad_grad_log = None if grad_log is None else per_sample_sum(grad_grad * ratio).to(grad_log.dtype)
     return (grad_grad * slope).to(x.dtype), grad_grad_y, grad_grad_log, None, None, None
 
 
@@ -146,7 +134,7 @@ def _slope_of_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`d grad_x / dx` of grad_x = grad_y L' + grad_log L''/L', then L' and L''/L'. Differentiable PyTorch."""
     k, r = alpha - beta, beta / alpha
-    sigma = torch.sigmoid(k * (x.to(_log_dtype(x)) - u0))
+    sigma = torch.sigmoid(k * (x.to(sum_dtype(x)) - u0))
     first = r + (1 - r) * sigma
     second = (1 - r) * k * sigma * (1 - sigma)
     ratio = second / first
@@ -159,15 +147,11 @@ def _slope_of_gradient(
     return slope, first, ratio
 
 
-def _per_sample_sum(v: Tensor) -> Tensor:
-    return v.unsqueeze(-1).flatten(1).sum(1)
-
-
 def _jvp(inputs: Any, output: Any, tangents: Any) -> tuple[Tensor, Tensor]:
     (x, alpha, beta, u0, _), v = inputs, tangents[0]
     ones = torch.ones_like(output[1])
     slopes = _gradient(x, None, ones, alpha, beta, u0).to(ones.dtype)
-    return _gradient(x, v, None, alpha, beta, u0), _per_sample_sum(slopes * v)
+    return _gradient(x, v, None, alpha, beta, u0), per_sample_sum(slopes * v)
 
 
 def _jvp_of_gradient(inputs: Any, output: Tensor, tangents: Any) -> Tensor:
@@ -183,24 +167,4 @@ def _jvp_of_gradient(inputs: Any, output: Tensor, tangents: Any) -> Tensor:
 
 _forward = differentiable(_forward_op, _backward, _setup, _jvp)
 _gradient = differentiable(_backward_op, _double_backward, _setup_double, _jvp_of_gradient)
-
-
-@torch.library.register_vmap("led_fast::soft_relu")
-def _vmap(info: Any, in_dims: Any, x: Tensor, *parameters: Any) -> Any:
-    x = x.movedim(in_dims[0], 0)
-    y, log_abs_det = _forward_op(x.flatten(0, 1), *parameters)
-    return (y.unflatten(0, x.shape[:2]), log_abs_det.unflatten(0, x.shape[:2])), (0, 0)
-
-
-@torch.library.register_vmap("led_fast::soft_relu_backward")
-def _vmap_backward(
-    info: Any, in_dims: Any, x: Tensor, grad_y: Tensor | None, grad_log: Tensor | None, *parameters: Any
-) -> Any:
-    def flat(tensor: Tensor | None, dim: int | None) -> Tensor | None:
-        if tensor is None:
-            return None
-        tensor = tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-        return tensor.flatten(0, 1)
-
-    grad_x = _backward_op(*map(flat, (x, grad_y, grad_log), in_dims[:3]), *parameters)
-    return grad_x.unflatten(0, (info.batch_size, grad_x.shape[0] // info.batch_size)), 0
+_sample_sums.register("soft_relu")
