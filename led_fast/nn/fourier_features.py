@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from led_fast.ops.autocast import without_autocast
+
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
@@ -48,6 +50,7 @@ class FourierFeatures(nn.Module):
         self.register_buffer("projection", length * direction)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the features of x."""
-        phase = x @ self.projection
+        """Returns the features of x, of the projection's dtype, under autocast too: phases want its digits."""
+        with without_autocast(x):
+            phase = x.to(self.projection.dtype) @ self.projection
         return torch.cat([x, phase.sin(), phase.cos()], dim=-1)

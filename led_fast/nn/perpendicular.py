@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from led_fast.ops.perpendicular import MODES, perpendicular, perpendicular_norm
 
 
-def _output(t: Tensor, bias: Tensor | None, shape: Sequence[int], norm: Tensor) -> Tensor:
+def _output(t: Tensor, bias: Tensor | None, shape: Sequence[int]) -> Tensor:
     """`t + b`, always a tensor of its own: the norm's gradient needs t, and the caller may change the output."""
     if bias is not None:
         return t + bias.to(t.dtype).reshape(shape)
-    return t.clone() if norm.requires_grad else t
+    return t.clone() if torch.is_grad_enabled() else t
 
 
 def _norm(x: Tensor, weight: Tensor, t: Tensor, mode: str, **geometry: Any) -> Tensor:
@@ -72,7 +72,7 @@ class PerpendicularLinear(nn.Linear):
         weight = self.weight  # once: a parametrisation computes it at every access
         t = nn.functional.linear(x, weight)
         norm = _norm(x, weight, t, self.mode)
-        return _output(t, self.bias, (-1,), norm), norm
+        return _output(t, self.bias, (-1,)), norm
 
     def extra_repr(self) -> str:
         """Parameters for `print(module)`."""
@@ -154,7 +154,7 @@ class PerpendicularConv2d(nn.Conv2d):
         weight = self.weight
         t = nn.functional.conv2d(x, weight, None, **geometry)
         norm = _norm(x, weight, t, self.mode, **geometry)
-        return _output(t, self.bias, (-1, 1, 1), norm), norm
+        return _output(t, self.bias, (-1, 1, 1)), norm
 
     def extra_repr(self) -> str:
         """Parameters for `print(module)`."""

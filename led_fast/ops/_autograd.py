@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
@@ -94,7 +95,12 @@ def not_differentiable(op: Any) -> None:
 
 def forward_mode() -> bool:
     """Whether tensors may have tangents now."""
-    return forward_ad._current_level >= 0
+    if forward_ad._current_level >= 0 or torch.compiler.is_dynamo_compiling():
+        return forward_ad._current_level >= 0
+    stack = (
+        torch._C._functorch.get_interpreter_stack()
+    )  # graphs of compilers enter levels without Python's count
+    return stack is not None and any(level.key() == TransformType.Jvp for level in stack)
 
 
 def graph_wanted() -> bool:
@@ -104,12 +110,14 @@ def graph_wanted() -> bool:
 
 def is_moving(value: Tensor) -> bool:
     """Whether a derivative with respect to this tensor is wanted, in either mode."""
-    return value.requires_grad or (forward_mode() and forward_ad.unpack_dual(value).tangent is not None)
+    return value.requires_grad or (
+        forward_mode() and forward_ad.unpack_dual(value, level=0).tangent is not None
+    )
 
 
 def _unpack(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Tensor | None, ...]]:
     """Primals and tangents of all arguments."""
-    pairs = [forward_ad.unpack_dual(a) if isinstance(a, Tensor) else (a, None) for a in args]
+    pairs = [forward_ad.unpack_dual(a, level=0) if isinstance(a, Tensor) else (a, None) for a in args]
     primals, tangents = zip(*pairs, strict=True)
     return primals, tangents
 
@@ -117,4 +125,4 @@ def _unpack(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Tensor | None
 def _make_dual(output: Any, tangents: Any) -> Any:
     if isinstance(output, tuple):
         return tuple(map(_make_dual, output, tangents))
-    return output if tangents is None else forward_ad.make_dual(output, tangents)
+    return output if tangents is None else forward_ad.make_dual(output, tangents, level=0)

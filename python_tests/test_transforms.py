@@ -1,0 +1,39 @@
+"""Every operator and layer under every transform of PyTorch; docs/transforms.md is the table of these tests."""
+
+import warnings
+
+import pytest
+import torch
+from transforms_cases import LAYERS, OPERATORS, Case
+from transforms_checks import OF_LAYERS, SLOW, TRANSFORMS, Check
+
+CELLS = [(name, check) for name in {**OPERATORS, **LAYERS} for check in TRANSFORMS]
+CELLS += [(name, check) for name in LAYERS for check in OF_LAYERS]
+QUICK = {
+    "soft_relu",
+    "circulant_logdet",
+    "perpendicular_norm, image",
+    "CircularConv2d",
+}  # compiled by default
+
+
+def cell(name: str, check: str):
+    slow = check in SLOW and name not in QUICK
+    return pytest.param(name, check, id=f"{name}-{check}", marks=[pytest.mark.slow] if slow else [])
+
+
+def run(name: str, check: str) -> None:
+    case: Case = {**OPERATORS, **LAYERS}[name]()
+    function: Check = {**TRANSFORMS, **OF_LAYERS}[check]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, whose tracer is tested
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # checks of arguments read shapes
+        if check not in case.cannot:
+            return function(case)
+        with pytest.raises(Exception, match=case.cannot[check]):
+            function(case)
+
+
+@pytest.mark.parametrize(("name", "check"), [cell(*c) for c in CELLS])
+def test_transform(name: str, check: str) -> None:
+    run(name, check)

@@ -1,0 +1,140 @@
+"""What is put through every transform: operators and layers, each one line."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import led_fast
+from led_fast.models import DCGANCritic
+from led_fast.nn import (
+    CircularConv2d,
+    FourierFeatures,
+    PerpendicularConv2d,
+    PerpendicularLinear,
+    PerpendicularSequential,
+    SoftReLU,
+)
+
+Outputs = tuple[Tensor, ...]
+
+
+@dataclass
+class Case:
+    """A function of tensors in float64, all of them differentiated.
+
+    Args:
+        function: of the tensors; returns one or a tuple.
+        inputs: `(batch, size)` to the tensors, the first of which has images of about `size` where it has images.
+        layer: the constructor of the layer that it is, if it is one.
+        sizes: whether images of any size will do.
+        cannot: transforms that raise an error instead, each with a part of its message.
+    """
+
+    function: Callable[..., Any]
+    inputs: Callable[[int, int], list[Tensor]]
+    layer: Callable[[], nn.Module] | None = None
+    sizes: bool = True
+    cannot: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, *inputs: Tensor) -> Outputs:
+        outputs = self.function(*inputs)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
+    def function_of_tuples(self) -> Callable[..., Outputs]:
+        """As a plain function, which is what compilers read best."""
+        function = self.function
+
+        def call(*inputs: Tensor) -> Outputs:
+            outputs = function(*inputs)
+            return outputs if isinstance(outputs, tuple) else (outputs,)
+
+        return call
+
+
+def randn(*shape: int) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64)
+
+
+def images(channels: int) -> Callable[[int, int], Tensor]:
+    return lambda batch, size: randn(batch, channels, size, size + 2)
+
+
+def layer(make: Callable[[], nn.Module], x: Callable[[int, int], Tensor], **more: Any) -> Case:
+    """A layer as a function of its input and of its parameters."""
+    torch.manual_seed(0)
+    module = make().double()
+    names = [name for name, _ in module.named_parameters()]
+
+    def function(x: Tensor, *parameters: Tensor) -> Any:
+        return torch.func.functional_call(module, dict(zip(names, parameters, strict=True)), (x,))
+
+    def inputs(batch: int, size: int) -> list[Tensor]:
+        return [x(batch, size), *(p.detach().clone() for p in module.parameters())]
+
+    return Case(function, inputs, make, **more)
+
+
+def norm(geometry: dict[str, int], channels: int, kernel: int) -> Case:
+    return Case(
+        lambda x, weight: led_fast.perpendicular_norm(x, weight, **geometry),
+        lambda batch, size: [images(channels)(batch, size), randn(6, channels, kernel, kernel)],
+    )
+
+
+DCGAN = dict(stride=2, padding=1)
+
+OPERATORS: dict[str, Callable[[], Case]] = {
+    "soft_relu": lambda: Case(led_fast.soft_relu, lambda batch, size: [images(2)(batch, size)]),
+    "circulant_logdet": lambda: Case(
+        lambda weight, x: led_fast.circulant_logdet(weight, x.shape[2:]) + x.mean(),
+        lambda batch, size: [randn(2, 2, 3, 3), images(1)(batch, size)],
+    ),
+    "circulant_logdet, few frequencies": lambda: Case(
+        lambda weight: led_fast.circulant_logdet(weight, (1, 2)),
+        lambda batch, size: [randn(64, 64, 1, 1)],
+        sizes=False,
+    ),
+    "perpendicular_norm, linear": lambda: Case(
+        led_fast.perpendicular_norm, lambda batch, size: [randn(batch, 5), randn(3, 5)]
+    ),
+    "perpendicular_norm, given t": lambda: Case(
+        lambda x, weight: led_fast.perpendicular_norm(x, weight, x @ weight.T),
+        lambda batch, size: [randn(batch, 5), randn(3, 5)],
+    ),
+    "perpendicular_norm, image": lambda: norm(DCGAN, 3, 4),
+    "perpendicular_norm, DCGAN": lambda: norm(DCGAN, 5, 4),
+    "perpendicular_norm, library": lambda: norm(dict(padding=1), 5, 3),
+    "perpendicular": lambda: Case(
+        lambda x, weight: led_fast.perpendicular(x, weight, **DCGAN),
+        lambda batch, size: [images(3)(batch, size), randn(4, 3, 4, 4)],
+    ),
+    "perpendicular, exact": lambda: Case(
+        lambda x, weight: led_fast.perpendicular(x, weight, mode="exact"),
+        lambda batch, size: [randn(batch, 5), randn(3, 5)],
+    ),
+}
+
+LAYERS: dict[str, Callable[[], Case]] = {
+    "SoftReLU": lambda: layer(SoftReLU, images(2)),
+    "CircularConv2d": lambda: layer(lambda: CircularConv2d(2, 3), images(2)),
+    "PerpendicularLinear": lambda: layer(lambda: PerpendicularLinear(5, 3), lambda b, s: randn(b, 5)),
+    "PerpendicularConv2d": lambda: layer(lambda: PerpendicularConv2d(3, 4, 4, 2, 1), images(3)),
+    "PerpendicularConv2d, no bias": lambda: layer(
+        lambda: PerpendicularConv2d(5, 4, 3, bias=False), images(5)
+    ),
+    "PerpendicularSequential": lambda: layer(
+        lambda: PerpendicularSequential(
+            PerpendicularConv2d(3, 6, 4, 2, 1, bias=False),
+            nn.LeakyReLU(0.2, inplace=True),
+            PerpendicularConv2d(6, 2, 2, bias=False),
+        ),
+        images(3),
+    ),
+    "FourierFeatures": lambda: layer(lambda: FourierFeatures(2, 3), lambda b, s: randn(b, 2)),
+    "DCGANCritic": lambda: layer(
+        lambda: DCGANCritic(8, channels=1, width=2), lambda b, s: randn(b, 1, 8, 8), sizes=False
+    ),
+}
