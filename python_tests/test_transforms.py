@@ -1,11 +1,13 @@
 """Every operator and layer under every transform of PyTorch; docs/transforms.md is the table of these tests."""
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from transforms_cases import LAYERS, OPERATORS, Case
 from transforms_checks import OF_LAYERS, SLOW, TRANSFORMS, Check
+from transforms_table import page
 
 CELLS = [(name, check) for name in {**OPERATORS, **LAYERS} for check in TRANSFORMS]
 CELLS += [(name, check) for name in LAYERS for check in OF_LAYERS]
@@ -37,3 +39,7 @@ def run(name: str, check: str) -> None:
 @pytest.mark.parametrize(("name", "check"), [cell(*c) for c in CELLS])
 def test_transform(name: str, check: str) -> None:
     run(name, check)
+
+
+def test_the_page_is_this_table() -> None:
+    assert (Path(__file__).parent.parent / "docs/transforms.md").read_text() == page()

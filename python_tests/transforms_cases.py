@@ -117,6 +117,22 @@ OPERATORS: dict[str, Callable[[], Case]] = {
     ),
 }
 
+# Conjugate gradients look at their residual after each step: compilers and tensors without values cannot.
+ITERATES = {
+    "batched gradients (is_grads_batched)": "Batching rule not implemented",
+    "third order, mixed": "output_padding is not supported|unordered_map::at",  # of PyTorch
+    "compile": "Dynamo does not support tracing",
+    "compile, one graph for all sizes": "Dynamo does not support tracing",
+    "compile ∘ vmap ∘ grad": "Dynamo does not support tracing",
+    "compile ∘ jvp": "Data-dependent branching",
+    "compile ∘ hessian": "Dynamo does not support tracing",
+    "export, dynamic sizes": "data-dependent",
+    "jit.trace, other sizes": "output_padding is not supported|unordered_map::at",
+    "fake tensors leave nothing behind": "_local_scalar_dense",
+    "make_fx": "data-dependent",
+    "meta tensors": "meta tensors",
+}
+
 LAYERS: dict[str, Callable[[], Case]] = {
     "SoftReLU": lambda: layer(SoftReLU, images(2)),
     "CircularConv2d": lambda: layer(lambda: CircularConv2d(2, 3), images(2)),
@@ -124,6 +140,9 @@ LAYERS: dict[str, Callable[[], Case]] = {
     "PerpendicularConv2d": lambda: layer(lambda: PerpendicularConv2d(3, 4, 4, 2, 1), images(3)),
     "PerpendicularConv2d, no bias": lambda: layer(
         lambda: PerpendicularConv2d(5, 4, 3, bias=False), images(5)
+    ),
+    "PerpendicularConv2d, exact": lambda: layer(
+        lambda: PerpendicularConv2d(3, 2, 3, 2, mode="exact"), images(3), cannot=ITERATES
     ),
     "PerpendicularSequential": lambda: layer(
         lambda: PerpendicularSequential(

@@ -2,8 +2,10 @@
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from led_fast.ops import _layer_map
+from led_fast.ops._autograd import forward_mode
 from led_fast.ops._layer_map import Geometry
 
 TOLERANCE = 1e-10  # of conjugate gradients, relative
@@ -57,18 +59,23 @@ def _conjugate_gradients(target: Tensor, weight: Tensor, shape: torch.Size, geom
 
 
 class _Solve(torch.autograd.Function):
-    """y = (W Wᵀ)⁻¹ target, differentiated implicitly: its backward is another solve."""
+    """y = (W Wᵀ)⁻¹ target, differentiated implicitly: its derivatives are further solves."""
 
     @staticmethod
-    def forward(ctx, target, weight, shape, geometry):
-        ctx.shape, ctx.geometry = shape, geometry
-        y = _conjugate_gradients(target, weight, shape, geometry)
-        ctx.save_for_backward(weight, y)
-        return y
+    def forward(target, weight, shape, geometry):
+        return _conjugate_gradients(target, weight, shape, geometry)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        target, weight, ctx.shape, ctx.geometry = inputs
+        ctx.save_for_backward(target, weight, output)
+        ctx.save_for_forward(target, weight)
 
     @staticmethod
     def backward(ctx, grad):
-        weight, y = ctx.saved_tensors
+        target, weight, y = ctx.saved_tensors
+        if forward_mode():  # a saved output has no tangent
+            y = _Solve.apply(target, weight, ctx.shape, ctx.geometry)
         grad_target = _Solve.apply(grad, weight, ctx.shape, ctx.geometry)
         grad_weight = None
         if ctx.needs_input_grad[1]:  # of -<Wᵀ grad_target, Wᵀ y>, which is linear in both W
@@ -77,3 +84,23 @@ class _Solve(torch.autograd.Function):
                 part = _layer_map.weight_gradient(image, weight, -b, ctx.geometry)
                 grad_weight = part if grad_weight is None else grad_weight + part
         return grad_target, grad_weight, None, None
+
+    @staticmethod
+    def jvp(ctx, v_target, v_weight, *_):
+        target, weight = (forward_ad.unpack_dual(v).primal for v in ctx.saved_tensors)
+        change = torch.zeros_like(target) if v_target is None else v_target
+        if v_weight is not None:  # W Wᵀ y = target, differentiated
+            y = _Solve.apply(target, weight, ctx.shape, ctx.geometry)
+            for a, b in [(weight, v_weight), (v_weight, weight)]:
+                image = _layer_map.transpose(y, a, ctx.shape, ctx.geometry)
+                change = change - _layer_map.apply(image, b, ctx.geometry)
+        return _Solve.apply(change, weight, ctx.shape, ctx.geometry)
+
+    @staticmethod
+    def vmap(info, in_dims, target, weight, shape, geometry):
+        targets, weights = (
+            v.expand(info.batch_size, *v.shape) if dim is None else v.movedim(dim, 0)
+            for v, dim in ((target, in_dims[0]), (weight, in_dims[1]))
+        )
+        each = zip(targets, weights, strict=True)
+        return torch.stack([_Solve.apply(t, w, shape, geometry) for t, w in each]), 0
