@@ -346,7 +346,8 @@ def test_a_missing_library_is_named(adapter, package, monkeypatch):
         adapter(flows.SoftReLU())
 
 
-def test_no_library_is_imported_before_it_is_wanted():
+def test_no_library_is_imported_before_it_is_wanted(tmp_path):
     script = "import sys, led_fast.flows.adapters; print({'zuko', 'nflows', 'normflows'} & {*sys.modules})"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -2,10 +2,15 @@
 
 import subprocess
 import sys
+from pathlib import Path
+
+# Not the sources' folder, where Python would import those instead of the package.
+ELSEWHERE = Path(__file__).parent
 
 
 def run(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ELSEWHERE, capture_output=True, text=True, check=True).stdout
 
 
 def test_packages_are_there_and_loaded_only_where_they_are_used():
