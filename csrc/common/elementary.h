@@ -80,17 +80,17 @@ template <class Real> LED_INLINE Real maximum(Real a, Real b) { return a > b ? a
 // log2(x) of a normal positive x, off by 0.05: its exponent, and its mantissa for the mantissa's logarithm.
 LED_INLINE float rough_log2(float x) { return float(bits<int32_t>(x) - 0x3f800000) * 0x1p-23f + 0.043f; }
 
-// 2^f for |f| <= 1/2.
-LED_INLINE float exp2_fraction(float f) {
+// 2^f - 1 for |f| <= 1/2, to full relative accuracy.
+LED_INLINE float exp2m1_fraction(float f) {
   float p = 1.5453163e-4f;  // Chebyshev interpolation of (2^f - 1) / f, off by 9e-9
   p = p * f + 1.3390863e-3f;
   p = p * f + 9.6180830e-3f;
   p = p * f + 5.5503570e-2f;
   p = p * f + 2.4022651e-1f;
   p = p * f + 6.9314718e-1f;
-  return p * f + 1.0f;
+  return p * f;
 }
-LED_INLINE double exp2_fraction(double f) {
+LED_INLINE double exp2m1_fraction(double f) {
   const double r = f * 0.69314718055994530942;
   double p = 1.0 / 6227020800.0;  // Taylor's series of e^r to r^13
   p = p * r + 1.0 / 479001600.0;
@@ -105,8 +105,10 @@ LED_INLINE double exp2_fraction(double f) {
   p = p * r + 1.0 / 6.0;
   p = p * r + 0.5;
   p = p * r + 1.0;
-  return p * r + 1.0;
+  return p * r;
 }
+// 2^f for |f| <= 1/2.
+template <class Real> LED_INLINE Real exp2_fraction(Real f) { return exp2m1_fraction(f) + 1; }
 
 // fraction(f) 2^-n, from |x| = n - f with an integer n < Format::bias and |f| <= 1/2.
 template <class Real, class Fraction> LED_INLINE Real exp2_negative_abs_by(Real negative, Fraction fraction) {
@@ -136,6 +138,26 @@ template <class Real> LED_INLINE Real rough_exp2_negative_abs(Real x) {
 // 2^-|x|. Flushes to the smallest normal number instead of to zero, so that no subnormals arise.
 template <class Real> LED_INLINE Real exp2_negative_abs(Real x) {
   return bounded_exp2_negative_abs(maximum(Real(1 - Format<Real>::bias), negative_abs(x)));
+}
+
+// tanh(u) and 1 - tanh(u)^2, both to full relative accuracy; the latter is 0 below the normal numbers.
+template <class Real> struct TanhTerms {
+  Real value, slope;
+};
+
+// Of w = 2 u / log 2: with e = 2^-|w| and h = (e - 1) / 2, tanh|u| = -h / (1 + h) and 1 - tanh^2 = e / (1 + h)^2.
+template <class Real> LED_INLINE TanhTerms<Real> tanh_terms(Real w) {
+  using F = Format<Real>;
+  using Int = typename F::Int;
+  const Int sign = bits<Int>(w) & bits<Int>(Real(-0.0));
+  Real x = bits<Real>(bits<Int>(w) | bits<Int>(Real(-0.0)));
+  const bool flat = x < 1 - F::bias;
+  x = flat ? Real(1 - F::bias) : x;
+  const Real shifted = x + F::round_magic, part = exp2m1_fraction(x - (shifted - F::round_magic));
+  const Real scale = bits<Real>(Int(bits<Int>(Real(1)) + (uint64_t(bits<Int>(shifted)) << F::mantissa_bits)));
+  const Real half = scale * Real(0.5), h = half * part + (half - Real(0.5)), r = 1 / (1 + h);
+  const Real slope = (scale * part + scale) * r * r;
+  return {bits<Real>(Int(bits<Int>(-h * r) ^ sign)), flat ? Real(0) : slope};
 }
 
 // 2 artanh(s) for |s| <= 1/3, by its series to s^33.
@@ -180,6 +202,24 @@ LED_INLINE double log_normal(double x) {
   m = upper ? m * 0.5 : m;
   exponent = upper ? exponent + 1 : exponent;
   return double(exponent) * 0.69314718055994530942 + two_artanh((m - 1) / (m + 1)) + x * 0;  // x * 0 restores a NaN
+}
+
+LED_INLINE float log_normal(float x) {
+  int32_t exponent;
+  float m = split_exponent(x, &exponent);
+  const bool upper = m > 1.41421356f;
+  m = upper ? m * 0.5f : m;
+  exponent = upper ? exponent + 1 : exponent;
+  const float f = m - 1;
+  float p = -7.9024824e-2f;  // Chebyshev interpolation of (log(1 + f) - f + f^2 / 2) / f^3, off by 2e-8
+  p = p * f + 1.2622210e-1f;
+  p = p * f - 1.2998213e-1f;
+  p = p * f + 1.4214509e-1f;
+  p = p * f - 1.6641281e-1f;
+  p = p * f + 2.0001045e-1f;
+  p = p * f - 2.5000306e-1f;
+  p = p * f + 3.3333331e-1f;
+  return float(exponent) * 0.69314718f + ((p * f - 0.5f) * f * f + f) + x * 0;
 }
 
 }  // namespace led

@@ -1,0 +1,132 @@
+// The staircase on the CPU: tiles of one feature's elements, through whose steps a register of elements goes a few
+// steps at a time. Chunks are fixed and their sums are added in order: the result does not depend on the threads.
+#include "common/elementary.h"
+#define LED_FUNCTION LED_INLINE
+#include "staircase/backward.h"
+#include "staircase/dispatch.h"
+
+namespace led::staircase {
+namespace {
+
+// y += Σ a t and derivative += Σ a b s over the steps of a group.
+template <int Group, class Real>
+LED_INLINE void add_steps(const Real* x, Real* y, Real* derivative, int n, const Step<Real>* steps) {
+  Step<Real> step[Group];
+  for (int j = 0; j < Group; ++j) step[j] = steps[j];
+  LED_SIMD
+  for (int i = 0; i < n; ++i) {
+    Real value = y[i], slope = derivative[i];
+#pragma GCC unroll 8
+    for (int j = 0; j < Group; ++j) {
+      const auto t = terms_of(x[i], step[j]);
+      value += step[j].height * t.value;
+      slope += step[j].weight * t.slope;
+    }
+    y[i] = value;
+    derivative[i] = slope;
+  }
+}
+
+// One chunk: y, and each sample's Σ log dy/dx at logs[sample * stride].
+template <class T>
+LED_INLINE void forward_chunk(const T* x, T* y, double* logs, int64_t stride, const Layout& l, const Chunk& c,
+                              const Staircases<RealOf<T>>& staircases) {
+  using Real = RealOf<T>;
+  std::vector<Step<Real>> steps(l.steps);
+  for (int64_t feature = 0; feature < l.features; ++feature) {
+    staircases.read_steps(feature, steps.data());
+    const Real slope = staircases.slope[feature];
+    for_each_tile(l, c, feature, [&](const Tile& tile) __attribute__((always_inline)) {
+      Real in[kTile], out[kTile], derivative[kTile];
+      const int n = tile.padded();
+      read(x, tile, in);
+      LED_SIMD
+      for (int i = 0; i < n; ++i) out[i] = slope * in[i], derivative[i] = slope;
+      int64_t k = 0;
+      for (; k + 4 <= l.steps; k += 4) add_steps<4>(in, out, derivative, n, &steps[k]);
+      for (; k < l.steps; ++k) add_steps<1>(in, out, derivative, n, &steps[k]);
+      write(out, tile, y);
+      LED_SIMD
+      for (int i = 0; i < n; ++i) derivative[i] = log_normal(derivative[i]);
+      add_runs(derivative, tile, logs, stride);
+    });
+  }
+}
+
+// The cotangents of dy/dx: h = g / (dy/dx).
+struct ForwardSeeds {
+  static constexpr bool kInverse = false;
+
+  template <class Real> LED_INLINE static void apply(Real*, Real* h, const Real* derivative, const Real*, int n) {
+    LED_SIMD
+    for (int i = 0; i < n; ++i) h[i] = h[i] / derivative[i];
+  }
+};
+
+// One plain function a dtype, since target_clones does not apply to templates.
+#define LED_KERNELS(T)                                                                                              \
+  LED_MULTIVERSION void forward(const T* x, T* y, double* logs, int64_t stride, const Layout& l, const Chunk& c,    \
+                                const Staircases<RealOf<T>>& staircases) {                                          \
+    forward_chunk(x, y, logs, stride, l, c, staircases);                                                            \
+  }                                                                                                                 \
+  LED_MULTIVERSION void backward(const T* x, const T* gy, const RealOf<T>* gl, T* gx, double* sums, const Layout& l, \
+                                 const Chunk& c, const Staircases<RealOf<T>>& staircases) {                         \
+    backward_chunk<ForwardSeeds>(x, gy, gl, gx, sums, l, c, staircases);                                            \
+  }
+LED_KERNELS(double)
+LED_KERNELS(float)
+LED_KERNELS(Half)
+LED_KERNELS(BFloat16)
+#undef LED_KERNELS
+
+std::tuple<Tensor, Tensor> forward_cpu(const Tensor& x, const Tensor& centers, const Tensor& heights,
+                                       const Tensor& steepness, const Tensor& slope) {
+  return map_op(x, centers, heights, steepness, slope,
+                [&](const Tensor& dense, Tensor& y, Tensor& log_abs_det, const Parameters& p, const Layout& l) {
+                  dispatch(x.scalar_type(), [&](auto* type) {
+                    using T = std::remove_pointer_t<decltype(type)>;
+                    const Staircases<RealOf<T>> staircases(p, l.steps);
+                    const auto* from = static_cast<const T*>(dense.const_data_ptr());
+                    auto* to = static_cast<T*>(y.mutable_data_ptr());
+                    map_chunks(l, 64, static_cast<RealOf<T>*>(log_abs_det.mutable_data_ptr()),
+                               [&](const Chunk& c, double* logs, int64_t stride) {
+                                 forward(from, to, logs, stride, l, c, staircases);
+                               });
+                  });
+                });
+}
+
+Gradients backward_cpu(const Tensor& x, const Tensor& centers, const Tensor& heights, const Tensor& steepness,
+                       const Tensor& slope, std::optional<Tensor> grad_y, std::optional<Tensor> grad_log) {
+  return backward_op(
+      x, centers, heights, steepness, slope, grad_y, grad_log,
+      [&](const Tensor& dense, const void* gy, const void* gl, Gradients& gradients, const Parameters& p,
+          const Layout& l) {
+        dispatch(x.scalar_type(), [&](auto* type) {
+          using T = std::remove_pointer_t<decltype(type)>;
+          const Staircases<RealOf<T>> staircases(p, l.steps);
+          auto* gx = static_cast<T*>(std::get<0>(gradients).mutable_data_ptr());
+          backward_chunks(l, staircases, gradients, [&](const Chunk& c, double* sums) {
+            backward(static_cast<const T*>(dense.const_data_ptr()), static_cast<const T*>(gy),
+                     static_cast<const RealOf<T>*>(gl), gx, sums, l, c, staircases);
+          });
+        });
+      });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(led_fast, m) {
+  m.def(
+      "staircase(Tensor x, Tensor centers, Tensor heights, Tensor steepness, Tensor slope) -> (Tensor, Tensor)");
+  m.def(
+      "staircase_backward(Tensor x, Tensor centers, Tensor heights, Tensor steepness, Tensor slope, Tensor? grad_y, "
+      "Tensor? grad_log_abs_det) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(led_fast, CPU, m) {
+  m.impl("staircase", TORCH_BOX(&forward_cpu));
+  m.impl("staircase_backward", TORCH_BOX(&backward_cpu));
+}
+
+}  // namespace led::staircase
