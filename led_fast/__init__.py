@@ -43,6 +43,8 @@ from led_fast.ops import perpendicular as perpendicular  # noqa: E402
 from led_fast.ops import perpendicular_norm as perpendicular_norm  # noqa: E402
 from led_fast.ops import soft_relu as soft_relu  # noqa: E402
 from led_fast.ops import soft_relu_inverse as soft_relu_inverse  # noqa: E402
+from led_fast.ops import staircase as staircase  # noqa: E402
+from led_fast.ops import staircase_inverse as staircase_inverse  # noqa: E402
 
 if TYPE_CHECKING:
     from led_fast import density as density
@@ -65,6 +67,8 @@ __all__ = [
     "reference",
     "soft_relu",
     "soft_relu_inverse",
+    "staircase",
+    "staircase_inverse",
 ]
 
 _LATER = {"density": "density", "flows": "flows", "models": "models", "load": "training"}

@@ -39,12 +39,26 @@ def _tensors(result: object) -> list[Tensor]:
     return [result] if isinstance(result, Tensor) else list(result)  # type: ignore[call-overload]
 
 
+def _steps(features: int, steps: int) -> tuple[Tensor, ...]:
+    centers, heights, steepness = (_normal(features, steps) for _ in range(3))
+    return centers, heights.exp(), steepness.exp(), _normal(features).exp()
+
+
 def _normal(*shape: int) -> Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
 SELF_CHECKS = [
     SelfCheck("soft_relu", led_fast.soft_relu, reference.soft_relu, lambda: (_normal(8, 1000),)),
+    SelfCheck(
+        "staircase", led_fast.staircase, reference.staircase, lambda: (_normal(8, 4, 99), *_steps(4, 3))
+    ),
+    SelfCheck(
+        "staircase_inverse",
+        led_fast.staircase_inverse,
+        reference.staircase_inverse,
+        lambda: (_normal(8, 4, 99), *_steps(4, 3)),
+    ),
     SelfCheck(
         "soft_relu_inverse",
         led_fast.soft_relu_inverse,

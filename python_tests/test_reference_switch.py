@@ -13,8 +13,11 @@ from led_fast.data import open_source
 from led_fast.errors import InputError
 from led_fast.training import DivergenceError, RunDirectory, TrainConfig, Trainer, steps_in, train
 
+STEPS = torch.randn(3, 2), torch.ones(3, 2), torch.ones(3, 2), torch.ones(3)
 CALLS = {
     "soft_relu": lambda: led_fast.soft_relu(torch.randn(5, 3)),
+    "staircase": lambda: led_fast.staircase(torch.randn(5, 3), *STEPS),
+    "staircase_inverse": lambda: led_fast.staircase_inverse(torch.randn(5, 3), *STEPS),
     "circulant_logdet": lambda: led_fast.circulant_logdet(torch.randn(2, 2, 3, 3), (4, 4)),
     "perpendicular_norm": lambda: led_fast.perpendicular_norm(torch.randn(5, 3), torch.randn(2, 3)),
 }

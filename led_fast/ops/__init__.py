@@ -7,6 +7,8 @@ from led_fast.ops.perpendicular import perpendicular as perpendicular
 from led_fast.ops.perpendicular import perpendicular_norm as perpendicular_norm
 from led_fast.ops.soft_relu import soft_relu as soft_relu
 from led_fast.ops.soft_relu_inverse import soft_relu_inverse as soft_relu_inverse
+from led_fast.ops.staircase import staircase as staircase
+from led_fast.ops.staircase import staircase_inverse as staircase_inverse
 
 __all__ = [
     "circulant_logdet",
@@ -15,5 +17,7 @@ __all__ = [
     "reference_in_use",
     "soft_relu",
     "soft_relu_inverse",
+    "staircase",
+    "staircase_inverse",
     "use_reference",
 ]
