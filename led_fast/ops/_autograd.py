@@ -109,10 +109,10 @@ def graph_wanted() -> bool:
 
 
 def is_moving(value: Tensor) -> bool:
-    """Whether a derivative with respect to this tensor is wanted, in either mode."""
-    return value.requires_grad or (
-        forward_mode() and forward_ad.unpack_dual(value, level=0).tangent is not None
-    )
+    """Whether a transform follows this tensor, or a derivative with respect to it is wanted."""
+    if value.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(value):
+        return True
+    return forward_mode() and forward_ad.unpack_dual(value, level=0).tangent is not None
 
 
 def _unpack(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Tensor | None, ...]]:
