@@ -21,10 +21,17 @@ def parameters_of(features: int, steps: int) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(3, features, steps, generator=generator).to(DEVICE)
     centers = torch.linspace(-1.8, 1.8, steps, device=DEVICE) + 0.3 * noise[0]
-    return centers, (0.5 * noise[1] - 2).exp(), (0.5 * noise[2] + 1).exp(), torch.ones(features, device=DEVICE)
+    return (
+        centers,
+        (0.5 * noise[1] - 2).exp(),
+        (0.5 * noise[2] + 1).exp(),
+        torch.ones(features, device=DEVICE),
+    )
 
 
-def derivatives(t: Tensor, centers: Tensor, heights: Tensor, steepness: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+def derivatives(
+    t: Tensor, centers: Tensor, heights: Tensor, steepness: Tensor, slope: Tensor
+) -> tuple[Tensor, Tensor]:
     tanh = torch.tanh(steepness * (t[..., None] - centers))
     return tanh, slope + (heights * steepness * (1 - tanh.square())).sum(-1)
 

@@ -34,7 +34,7 @@ def soft_relu_inverse(
     """The x with `soft_relu(x)[0] == y` by Newton's method, and `-Σ log L'(x)` per sample.
 
     From the least of three tangents, right of the solution, the steps go left to it: L is convex. `steps` are enough
-    for alpha / beta up to 100. The last step has the gradient.
+    for alpha / beta up to 100. The last two have gradients: those of one would be right to the first order only.
     """
     t0 = math.log(2) / alpha if t0 is None else t0
     with torch.no_grad():
@@ -42,7 +42,7 @@ def soft_relu_inverse(
         tangents = torch.stack([v, v * (alpha / beta), (v - at_u0) * (2 / (1 + beta / alpha))])
         x = tangents.amin(0) + u0
     for step in range(steps):
-        with torch.set_grad_enabled(torch.is_grad_enabled() and step == steps - 1):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and step >= steps - 2):
             slope = beta / alpha + (1 - beta / alpha) * torch.sigmoid((alpha - beta) * (x - u0))
             x = torch.where(tangents[0].isinf(), v, x - (soft_relu(x, alpha, beta, u0, t0)[0] - y) / slope)
     return x, -soft_relu(x, alpha, beta, u0, t0)[1]

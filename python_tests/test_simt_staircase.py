@@ -46,7 +46,10 @@ def forward(
 ) -> None:
     x, values = normal(*shape, dtype=dtype), parameters("gentle", shape[1], steps, dtype)
     given = in_memory(x, interleaved)
-    y, log_abs_det = torch.full_like(given, torch.nan), torch.full(shape[:1], torch.nan, dtype=real_dtype(dtype))
+    y, log_abs_det = (
+        torch.full_like(given, torch.nan),
+        torch.full(shape[:1], torch.nan, dtype=real_dtype(dtype)),
+    )
     kernels.launch(
         "led_fast_staircase_forward",
         *(given, y, log_abs_det, workspace_of(shape), *values, *shape, steps, interleaved),
@@ -63,10 +66,20 @@ def forward(
 
 @suite.case(dtype=DTYPES, shape=SHAPES, steps=[3], interleaved=[False], keep=[True], kind=["gentle"])
 @suite.case(
-    dtype=[torch.float32], shape=[(3, 5, 7), (1, 3, 800)], steps=[2], interleaved=[True], keep=[False], kind=["steep"]
+    dtype=[torch.float32],
+    shape=[(3, 5, 7), (1, 3, 800)],
+    steps=[2],
+    interleaved=[True],
+    keep=[False],
+    kind=["steep"],
 )
 @suite.case(
-    dtype=DTYPES[:2], shape=[(40, 2, 1)], steps=[7], interleaved=[False], keep=[True], kind=["cliffs", "trained"]
+    dtype=DTYPES[:2],
+    shape=[(40, 2, 1)],
+    steps=[7],
+    interleaved=[False],
+    keep=[True],
+    kind=["cliffs", "trained"],
 )
 def inverse(
     kernels: Kernels,
@@ -81,7 +94,10 @@ def inverse(
     wide = [v.double() for v in values]
     y = (reference.staircase(normal(*shape), *wide)[0] * 1.2).to(dtype)
     given = in_memory(y, interleaved)
-    x, log_abs_det = torch.full_like(given, torch.nan), torch.full(shape[:1], torch.nan, dtype=real_dtype(dtype))
+    x, log_abs_det = (
+        torch.full_like(given, torch.nan),
+        torch.full(shape[:1], torch.nan, dtype=real_dtype(dtype)),
+    )
     kept = torch.full_like(given, torch.nan, dtype=real_dtype(dtype)) if keep else None
     table = torch.full((shape[1] * (2 * (6 * steps + 2) + 3),), torch.nan, dtype=real_dtype(dtype))
     kernels.launch(
@@ -115,7 +131,12 @@ BOTH = {"staircase": False, "inverse": True}
 
 @suite.case(dtype=DTYPES, shape=SHAPES, steps=[3], interleaved=[False], of=["staircase"], given=["both"])
 @suite.case(
-    dtype=DTYPES[:2], shape=[(5, 2, 3), (1, 2, SLICE + 7)], steps=[18], interleaved=[True], of=BOTH, given=["both"]
+    dtype=DTYPES[:2],
+    shape=[(5, 2, 3), (1, 2, SLICE + 7)],
+    steps=[18],
+    interleaved=[True],
+    of=BOTH,
+    given=["both"],
 )
 @suite.case(
     dtype=[torch.float32],
@@ -165,11 +186,17 @@ def backward(
         )
 
 
-suite.wrong("overlapping pieces", "min(begin + kPieceSize, sample_size)", "min(begin + kPieceSize + 1, sample_size)")
+suite.wrong(
+    "overlapping pieces", "min(begin + kPieceSize, sample_size)", "min(begin + kPieceSize + 1, sample_size)"
+)
 suite.wrong("missing pieces", "i < pieces; i += 32", "i < pieces - 1; i += 32")
-suite.wrong("one cell for all pieces", "workspace[sample * pieces + index] = sum", "workspace[sample * pieces] = sum")
+suite.wrong(
+    "one cell for all pieces", "workspace[sample * pieces + index] = sum", "workspace[sample * pieces] = sum"
+)
 suite.wrong("wrong thread", "threadIdx.x % kGroup == 0 &&", "threadIdx.x % kGroup == kGroup - 1 &&")
-suite.wrong("wrong feature", "interleaved ? i % features : i / inner", "interleaved ? i % features : i % features")
+suite.wrong(
+    "wrong feature", "interleaved ? i % features : i / inner", "interleaved ? i % features : i % features"
+)
 suite.wrong("wrong interleaving", "position * features + feature :", "feature * inner + position :")
 suite.wrong("derivative cancels", "exp_of(x) * r * r}", "(1 - value * value) * 2}")
 suite.wrong("sign of tanh", "w < 0 ? -value : value", "value")
@@ -179,10 +206,16 @@ suite.wrong("no upper end", "places[count + 1] = values[count + 1] = Real(INFINI
 suite.wrong("reach without heights", "reach += p.heights[k];", "reach += 0;")
 suite.wrong("log of the forward map", "sum -= log_of(derivative);", "sum += log_of(derivative);")
 suite.wrong("ends too early", "const bool ends = !(far & wrong);", "const bool ends = true;")
-suite.wrong("derivative one step late", "at.derivative - at.curvature * last;", "at.derivative + at.curvature * last;")
+suite.wrong(
+    "derivative one step late", "at.derivative - at.curvature * last;", "at.derivative + at.curvature * last;"
+)
 suite.wrong("rounds away the last step", "s.x = ends ? s.x + last :", "s.x = ends ? s.x - last :")
-suite.wrong("bracket turned round", "s.low = residual > 0 ? s.x : s.low;", "s.low = residual < 0 ? s.x : s.low;")
-suite.wrong("sums of the last group only", "target[3 * first + threadIdx.x] = sum;", "target[threadIdx.x] = sum;")
+suite.wrong(
+    "bracket turned round", "s.low = residual > 0 ? s.x : s.low;", "s.low = residual < 0 ? s.x : s.low;"
+)
+suite.wrong(
+    "sums of the last group only", "target[3 * first + threadIdx.x] = sum;", "target[threadIdx.x] = sum;"
+)
 suite.wrong("one warp's sums", "w < kSliceWarps; ++w", "w < 1; ++w")
 suite.wrong("missing slices", "slice < slices; slice += 32", "slice < slices - 1; slice += 32")
 suite.wrong("seed of the inverse", "(kInverse ? -h[j] : h[j]) / derivative[j]", "h[j] / derivative[j]")
@@ -197,5 +230,9 @@ test_launches = suite.test_launches()
 @pytest.mark.parametrize("interleaved", [False, True])
 def test_elements_are_read_and_written_side_by_side(interleaved: bool) -> None:
     rows = suite.traffic(forward, dtype=torch.float32, shape=(1, 4, 256), steps=3, interleaved=interleaved)
-    writes = [row for row in rows if row.kind == "write" and row.space == "global" and row.lanes == 32 * row.requests]
+    writes = [
+        row
+        for row in rows
+        if row.kind == "write" and row.space == "global" and row.lanes == 32 * row.requests
+    ]
     assert writes and all(row.units == row.ideal for row in writes)

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from transforms_cases import LAYERS, OPERATORS, Case
+from transforms_cases import FLOW_LAYERS, LAYERS, OPERATORS, Case
 from transforms_checks import OF_LAYERS, SLOW, TRANSFORMS, Check
 from transforms_table import page
 
-CELLS = [(name, check) for name in {**OPERATORS, **LAYERS} for check in TRANSFORMS]
-CELLS += [(name, check) for name in LAYERS for check in OF_LAYERS]
+SUBJECTS = {**OPERATORS, **LAYERS, **{f"flows.{name}": make for name, make in FLOW_LAYERS.items()}}
+CELLS = [(name, check) for name in SUBJECTS for check in TRANSFORMS]
+CELLS += [(name, check) for name in SUBJECTS if name not in OPERATORS for check in OF_LAYERS]
 QUICK = {
     "soft_relu",
     "circulant_logdet",
@@ -25,7 +26,7 @@ def cell(name: str, check: str):
 
 
 def run(name: str, check: str) -> None:
-    case: Case = {**OPERATORS, **LAYERS}[name]()
+    case: Case = SUBJECTS[name]()
     function: Check = {**TRANSFORMS, **OF_LAYERS}[check]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, whose tracer is tested

@@ -4,10 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import layers
 import torch
 from torch import Tensor, nn
 
 import led_fast
+from led_fast.flows import Inflate
+from led_fast.flows.contract import invertible
 from led_fast.models import DCGANCritic
 from led_fast.nn import (
     CircularConv2d,
@@ -69,7 +72,14 @@ def layer(make: Callable[[], nn.Module], x: Callable[[int, int], Tensor], **more
     names = [name for name, _ in module.named_parameters()]
 
     def function(x: Tensor, *parameters: Tensor) -> Any:
-        return torch.func.functional_call(module, dict(zip(names, parameters, strict=True)), (x,))
+        like = parameters[0] if parameters else x
+        buffers = {
+            name: value.to(like) if value.is_floating_point() else value.to(like.device)
+            for name, value in module.named_buffers()
+        }
+        return torch.func.functional_call(
+            module, {**buffers, **dict(zip(names, parameters, strict=True))}, (x,)
+        )
 
     def inputs(batch: int, size: int) -> list[Tensor]:
         return [x(batch, size), *(p.detach().clone() for p in module.parameters())]
@@ -84,10 +94,44 @@ def norm(geometry: dict[str, int], channels: int, kernel: int) -> Case:
     )
 
 
+def staircase(batch: int, size: int) -> list[Tensor]:
+    """A value of two features, three steps each."""
+    positive = [0.3 + randn(2, 3).abs() for _ in range(2)]
+    return [images(2)(batch, size), randn(2, 3), *positive, 0.3 + randn(2).abs()]
+
+
+class BothWays(nn.Module):
+    """A layer of flows as a function of one value: forward, and back from close to where it led."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer.eval()
+
+    def forward(self, t: Tensor) -> Outputs:
+        if isinstance(self.layer, Inflate):  # forward draws noise
+            return self.layer.inverse(t)
+        out, ladj = self.layer(t)
+        if not invertible(self.layer):
+            return out, ladj
+        return out, ladj, *self.layer.inverse(0.9 * out + 0.05)  # within Sigmoid's box
+
+
+def both_ways(name: str) -> Case:
+    case = layers.LAYERS[name]
+    return layer(
+        lambda: BothWays(case.build()), lambda batch, size: randn(batch, *case.shape) / 2, sizes=False
+    )
+
+
 DCGAN = dict(stride=2, padding=1)
 
 OPERATORS: dict[str, Callable[[], Case]] = {
     "soft_relu": lambda: Case(led_fast.soft_relu, lambda batch, size: [images(2)(batch, size)]),
+    "soft_relu_inverse": lambda: Case(
+        led_fast.soft_relu_inverse, lambda batch, size: [images(2)(batch, size)]
+    ),
+    "staircase": lambda: Case(led_fast.staircase, staircase),
+    "staircase_inverse": lambda: Case(led_fast.staircase_inverse, staircase),
     "circulant_logdet": lambda: Case(
         lambda weight, x: led_fast.circulant_logdet(weight, x.shape[2:]) + x.mean(),
         lambda batch, size: [randn(2, 2, 3, 3), images(1)(batch, size)],
@@ -156,4 +200,10 @@ LAYERS: dict[str, Callable[[], Case]] = {
     "DCGANCritic": lambda: layer(
         lambda: DCGANCritic(8, channels=1, width=2), lambda b, s: randn(b, 1, 8, 8), sizes=False
     ),
+}
+
+FLOW_LAYERS: dict[str, Callable[[], Case]] = {
+    name: lambda name=name: both_ways(name)
+    for name, case in layers.LAYERS.items()
+    if name == type(case.build()).__name__ or name == "PairNeighbors, rows"
 }

@@ -13,9 +13,10 @@ from torch.autograd import forward_ad
 from torch.export import Dim
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
-from transforms_cases import Case, Outputs
+from transforms_cases import BothWays, Case, Outputs
 
 import led_fast
+from led_fast.flows.contract import invertible
 
 Check = Callable[[Case], None]
 TRANSFORMS: dict[str, Check] = {}
@@ -122,7 +123,7 @@ def _(case: Case) -> None:
     wanted = reference(case)(*inputs)
     with torch.no_grad():
         outputs = case(*leaves(inputs))
-        assert not any(v.requires_grad for v in outputs)
+        assert not any(v.requires_grad and not v._is_view() for v in outputs)  # as of torch.nn.Unflatten
         close(outputs, wanted)
     with torch.inference_mode():
         outputs = case(*inputs)
@@ -157,7 +158,8 @@ def _(case: Case) -> None:
     inputs = leaves(inputs_of(case))
 
     def changed(in_place: bool) -> tuple[Tensor, ...]:
-        outputs = [v.mul_(2).sin_() if in_place else (2 * v).sin() for v in case(*inputs)]
+        # Not the leaves themselves, because some outputs are views of their input, as of torch.nn.Unflatten.
+        outputs = [v.mul_(2).sin_() if in_place else (2 * v).sin() for v in case(*(1 * v for v in inputs))]
         return gradient(sum(v.sum() for v in outputs), inputs)
 
     close(changed(True), changed(False))
@@ -193,8 +195,11 @@ def _(case: Case) -> None:
     wanted = jacobian(lambda s: sketch(plain(s)))[:, 0]
     with forward_ad.dual_level():
         duals = [forward_ad.make_dual(v, d[0]) for v, d in zip(inputs, directions(inputs), strict=True)]
-        outputs = [forward_ad.unpack_dual(v).tangent for v in case(*duals)]
-    close(sketch(tuple(outputs)), wanted)
+        pairs = [forward_ad.unpack_dual(v) for v in case(*duals)]
+    tangents = [
+        torch.zeros_like(v) if tangent is None else tangent for v, tangent in pairs
+    ]  # a constant has none
+    close(sketch(tuple(tangents)), wanted)
 
 
 @transform("dual tensors through backward")
@@ -499,7 +504,7 @@ def autocast(dtype: torch.dtype) -> Check:
         wanted = case(*(v.double() for v in inputs))
         for got, right in zip(outputs, wanted, strict=True):
             assert got.dim() != 1 or got.dtype == torch.float32  # norms and log-determinants
-            assert (got.double() - right).abs().max() <= 0.03 * right.abs().max()
+            assert (got.double() - right).abs().max() <= 0.03 * right.abs().max() + 1e-5
         gradients = gradient(sum(v.float().sum() for v in outputs), inputs)
         assert all(g.dtype == v.dtype and g.isfinite().all() for g, v in zip(gradients, inputs, strict=True))
 
@@ -578,7 +583,8 @@ def _(case: Case) -> None:
         nn.utils.parametrize.register_parametrization(owner, "weight", Counted())
     calls.clear()
     module(x)
-    assert len(calls) == len(owners)
+    directions = 2 if isinstance(module, BothWays) and invertible(module.layer) else 1
+    assert len(calls) == directions * len(owners)
 
 
 @transform("nothing new in the layer after a call", OF_LAYERS)

@@ -3,7 +3,7 @@
 The cells are those that test_transforms.py runs, and a test there holds the page to them.
 """
 
-from transforms_cases import LAYERS, OPERATORS, Case
+from transforms_cases import FLOW_LAYERS, LAYERS, OPERATORS, Case
 from transforms_checks import OF_LAYERS, TRANSFORMS
 
 HEAD = """# Operators and layers under PyTorch's transforms
@@ -19,11 +19,19 @@ not supported raises an error, which the test reads. Made by `python python_test
 """
 
 
+FLOWS = """Each cell is of both directions, in eval mode. (`Inflate`: of its inverse, because forward draws noise;
+`Slice` has no inverse.) In training mode `BatchNorm` moves its averages and `ActNorm` starts by its first batch: there vmap raises, and
+compilers break the graph.
+"""
+
+
 def page() -> str:
     """The whole page."""
     notes: list[str] = []
     parts = [HEAD, "## Operators\n", table(OPERATORS, list(TRANSFORMS), notes)]
-    parts += ["## Layers\n", table(LAYERS, [*TRANSFORMS, *OF_LAYERS], notes)]
+    every = [*TRANSFORMS, *OF_LAYERS]
+    parts += ["## Layers\n", table(LAYERS, every, notes)]
+    parts += ["## Layers of flows, forward and inverse\n", FLOWS, table(FLOW_LAYERS, every, notes)]
     return "\n".join([*parts, *(f"{i}. {note}" for i, note in enumerate(notes, 1))]).rstrip() + "\n"
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.flows.contract import check_positive, standard_normal_log_prob
+from led_fast.flows.linear import log_abs_det
 from led_fast.nn import FourierFeatures
 
 
@@ -86,7 +87,7 @@ class LearnedConditional(nn.Module):
             fixed, moved = noise[:, : self.fixed], noise[:, self.fixed :]
             moved, ladj = _affine(moved, coupling(torch.cat([fixed, context], dim=1)), bound=2.0)
             noise = torch.cat([moved, fixed], dim=1)  # they change roles
-            log_det = log_det + ladj + torch.linalg.slogdet(mixing).logabsdet
+            log_det = log_det + ladj + log_abs_det(mixing)
         return standard_normal_log_prob(noise) + log_det
 
 

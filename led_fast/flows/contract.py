@@ -165,6 +165,11 @@ def sum_event(x: Tensor) -> Tensor:
     return x.unsqueeze(-1).flatten(1).sum(1, dtype=log_dtype(x))
 
 
+def of_its_own(out: Tensor) -> Tensor:
+    """A copy of an output where its gradient needs the original, because the caller may change it in place."""
+    return out.clone() if out.requires_grad else out
+
+
 def standard_normal_log_prob(x: Tensor) -> Tensor:
     """Log density of N(0, I) at x of shape (B, ...), in nats: (B,)."""
     return sum_event(-0.5 * x.to(log_dtype(x)).square() - 0.5 * _LOG_2PI)

@@ -11,6 +11,7 @@ from led_fast.flows.contract import (
     NotInvertibleError,
     check_features,
     check_positive,
+    of_its_own,
     standard_normal_log_prob,
 )
 
@@ -47,7 +48,7 @@ class Inflate(Layer):
             raise ValueError(
                 f"Inflate: t must have shape (B, more than {self.features}, ...), got {tuple(t.shape)}"
             )
-        return t[:, :kept], standard_normal_log_prob(t[:, kept:])
+        return of_its_own(t[:, :kept]), standard_normal_log_prob(t[:, kept:])
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the score of the noise is -η."""
@@ -92,7 +93,7 @@ class Slice(Layer):
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t1, log r(t2 | t1))."""
         kept, dropped = self.split(t)
-        return kept, self.conditional(dropped, kept)
+        return of_its_own(kept), self.conditional(dropped, kept)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Raises `NotInvertibleError`: the score at t1 alone does not follow from that at (t1, t2)."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from led_fast.flows.contract import Layer, log_dtype, sum_event
+from led_fast.flows.contract import Layer, log_dtype, of_its_own, sum_event
 
 _LEAST = 1e-20  # logits end here, far below what dequantised data and generators come to
 
@@ -57,7 +57,7 @@ class Sigmoid(Layer):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (1 / (1 + e^{-t}), Σ log of its derivative)."""
-        return t.sigmoid(), sum_event(_log_slope(t))
+        return of_its_own(t.sigmoid()), sum_event(_log_slope(t))
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (logit(t), -Σ log of the logistic function's derivative there).
@@ -67,7 +67,7 @@ class Sigmoid(Layer):
         out = logit(t)
         ladj = -sum_event(_log_slope(out))
         outside = ((t < 0) | (t > 1)).flatten(1).any(dim=1)
-        return out, ladj.masked_fill(outside, -torch.inf)
+        return of_its_own(out), ladj.masked_fill(outside, -torch.inf)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the Jacobian is diagonal."""

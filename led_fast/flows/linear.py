@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from led_fast.flows.contract import Layer, check_features, check_positive, log_dtype
+from led_fast.flows.contract import Layer, check_features, check_positive, log_dtype, of_its_own
 
 
 class Linear(Layer):
@@ -32,8 +32,7 @@ class Linear(Layer):
         """Returns (W t + b, log|det W| for every sample)."""
         check_features("Linear", t, self.bias.shape[0])
         weight = self.weight
-        ladj = torch.linalg.slogdet(weight.to(log_dtype(weight))).logabsdet
-        return torch.addmm(self.bias, t, weight.mT), ladj.repeat(t.shape[0])
+        return torch.addmm(self.bias, t, weight.mT), log_abs_det(weight).repeat(t.shape[0])
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (W⁻¹ (t - b), -log|det W| for every sample)."""
@@ -42,7 +41,7 @@ class Linear(Layer):
         out = torch.linalg.lu_solve(
             factors, pivots, (t - self.bias).to(factors.dtype), left=False, adjoint=True
         )
-        return out.to(t.dtype), -ladj.repeat(t.shape[0])
+        return of_its_own(out.to(t.dtype)), -ladj.repeat(t.shape[0])
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: score' = W⁻ᵀ score, by the factors that ladj is taken from."""
@@ -52,6 +51,14 @@ class Linear(Layer):
         out = torch.addmm(self.bias, t, weight.mT)
         carried = torch.linalg.lu_solve(factors.detach(), pivots, score.to(factors.dtype), left=False)
         return out, ladj.repeat(t.shape[0]), carried.to(score.dtype)
+
+
+def log_abs_det(matrix: Tensor) -> Tensor:
+    """`log|det|` of a square matrix, -inf where it is singular, in `log_dtype`.
+
+    Not by `torch.linalg.slogdet`, whose tangents have no derivatives of their own: torch returns 0 for them.
+    """
+    return _factor(matrix)[2]
 
 
 def _factor(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -186,7 +186,9 @@ def _backward(ctx: Any, grad_y: Tensor | None, grad_log: Tensor | None) -> tuple
 def _setup_inverse(ctx: Any, inputs: Any, output: Any) -> None:
     y, *parameters, ctx.keep = inputs
     ctx.dtype = y.dtype
-    ctx.save_for_backward(output[2], *parameters)
+    # What is found carries no tangent of y: in forward mode it is found again.
+    ctx.again = forward_mode()
+    ctx.save_for_backward(y if ctx.again else output[2], *parameters)
     ctx.set_materialize_grads(False)
 
 
@@ -196,6 +198,8 @@ def _inverse_backward(
     if not ctx.keep:
         raise RuntimeError("staircase_inverse: keep must be True where a gradient is wanted, got False")
     x, *parameters = ctx.saved_tensors
+    if ctx.again:
+        x = _inverse(x, *parameters, True)[2]
     grads = [g.to(x.dtype) for g in (grad_x, grad_kept) if g is not None]
     if not grads and grad_log is None:
         return (None,) * 6
