@@ -48,6 +48,44 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("return {x + p.u0,", "return {x - p.u0,"),
         ],
     },
+    "staircase": {
+        "staircase/math.h": [
+            ("s * (gy - step.twice_steepness", "s * (gy + step.twice_steepness"),
+            ("(q == 0 ? Real(0) : far) + s * h", "far + s * h"),
+            ("t * gy + Real(0.5)", "t * gy - Real(0.5)"),
+        ],
+        "staircase/backward.h": [
+            ("(g == 0 ? Real(0) : xg) + h[i]", "(g == 0 ? Real(0) : xg)"),
+            ("Real(-a * b * of[2])", "Real(a * b * of[2])"),
+            ("Real(a * of[1])", "Real(of[1])"),
+            ("sums[i % size] += sums[i]", "sums[i % size] = sums[i]"),
+        ],
+        "staircase/layout.h": [
+            ("interleaved ? features : 1;", "1;"),
+            ("part * length_;", "part;"),
+        ],
+        "staircase/tile.h": [
+            ("if (t.length == 1) return f(0, t.offset, t.runs, t.run_stride);", "if (t.length == 1) return;"),
+            ("sums[(t.sample + r) * stride] += sum;", "sums[(t.sample + r) * stride] = sum;"),
+        ],
+        "staircase/solve.h": [
+            ("y - y == 0 ? x : y", "x"),
+            ("far | (halley != halley) ? Real(0)", "halley != halley ? Real(0)"),
+            ("at.derivative - at.curvature * last", "at.derivative"),
+            ("s.high = residual < 0 ? s.x : s.high;", "s.high = residual > 0 ? s.x : s.high;"),
+        ],
+        "staircase/inverse_cpu.cpp": [
+            ("place <= unsorted[i] ? 1 : 0", "place < unsorted[i] ? 1 : 0"),
+            ("h[i] = -h[i] * reciprocal", "h[i] = h[i] * reciprocal"),
+            ("h[i] * curvature[i] - g[i]", "-g[i]"),
+        ],
+        "common/elementary.h": [
+            ("flat ? Real(0) : slope}", "slope}"),
+            ("half * part + (half - Real(0.5))", "scale * part * half + (half - Real(0.5))"),
+            ("+ 0 * x;", ";"),
+            ("^ sign))", "))"),
+        ],
+    },
     "circulant_logdet": {
         "circulant_logdet/math.h": [
             ("row == 0 || 2 * row == rows ? 1 : 2}", "row == 0 ? 1 : 2}"),

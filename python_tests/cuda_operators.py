@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from staircase_cases import parameters_of
 from torch import Tensor
 
 import led_fast
@@ -48,6 +49,10 @@ def _image_and_weight(batch: int, channels: int) -> tuple[Tensor, Tensor]:
     return image, torch.randn(8, channels, 4, 4, dtype=torch.float64) / (4 * channels**0.5)
 
 
+def _staircase_inputs(*shape: int) -> tuple[Tensor, ...]:
+    return torch.randn(shape, dtype=torch.float64), *parameters_of("gentle", shape[1], 5)
+
+
 OPERATORS = [
     Operator(
         "soft_relu",
@@ -64,6 +69,21 @@ OPERATORS = [
         lambda: (3 * torch.randn(7, 5, 33, 31, dtype=torch.float64),),
         lambda: (torch.empty(0, 3, 4, dtype=torch.float64),),
         FLOATING,
+    ),
+        "staircase",
+        led_fast.staircase,
+        reference.staircase,
+        lambda: _staircase_inputs(7, 5, 33, 31),
+        lambda: _staircase_inputs(0, 3, 4),
+        FLOATING,
+    ),
+    Operator(
+        "staircase_inverse",
+        led_fast.staircase_inverse,
+        reference.staircase_inverse,
+        lambda: _staircase_inputs(7, 5, 33, 31),
+        lambda: _staircase_inputs(0, 3, 4),
+        REAL,
     ),
     # Matrices that a warp has in registers, that a block has in shared memory, and too large for that.
     *(

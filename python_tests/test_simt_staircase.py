@@ -202,7 +202,11 @@ suite.wrong("derivative cancels", "exp_of(x) * r * r}", "(1 - value * value) * 2
 suite.wrong("sign of tanh", "w < 0 ? -value : value", "value")
 suite.wrong("ties share a rank", "other < mine || (other == mine && j < i)", "other < mine && j < i")
 suite.wrong("missing place", "values[1 + middle] <= y", "values[middle] <= y")
-suite.wrong("no upper end", "places[count + 1] = values[count + 1] = Real(INFINITY);", "")
+suite.wrong(
+    "no upper end",
+    "places[count + 1] = values[count + 1] = Real(INFINITY);",
+    "places[count + 1] = values[count + 1] = 0;",
+)
 suite.wrong("reach without heights", "reach += p.heights[k];", "reach += 0;")
 suite.wrong("log of the forward map", "sum -= log_of(derivative);", "sum += log_of(derivative);")
 suite.wrong("ends too early", "const bool ends = !(far & wrong);", "const bool ends = true;")

@@ -219,7 +219,7 @@ LED_INLINE float log_normal(float x) {
   p = p * f + 2.0001045e-1f;
   p = p * f - 2.5000306e-1f;
   p = p * f + 3.3333331e-1f;
-  return float(exponent) * 0.69314718f + ((p * f - 0.5f) * f * f + f) + x * 0;
+  return float(exponent) * 0.69314718f + ((p * f - 0.5f) * f * f + f) + 0 * x;
 }
 
 }  // namespace led

@@ -64,14 +64,14 @@ struct ForwardSeeds {
 };
 
 // One plain function a dtype, since target_clones does not apply to templates.
-#define LED_KERNELS(T)                                                                                              \
-  LED_MULTIVERSION void forward(const T* x, T* y, double* logs, int64_t stride, const Layout& l, const Chunk& c,    \
-                                const Staircases<RealOf<T>>& staircases) {                                          \
-    forward_chunk(x, y, logs, stride, l, c, staircases);                                                            \
-  }                                                                                                                 \
+#define LED_KERNELS(T)                                                                                               \
+  LED_MULTIVERSION void forward(const T* x, T* y, double* logs, int64_t stride, const Layout& l, const Chunk& c,     \
+                                const Staircases<RealOf<T>>& staircases) {                                           \
+    forward_chunk(x, y, logs, stride, l, c, staircases);                                                             \
+  }                                                                                                                  \
   LED_MULTIVERSION void backward(const T* x, const T* gy, const RealOf<T>* gl, T* gx, double* sums, const Layout& l, \
-                                 const Chunk& c, const Staircases<RealOf<T>>& staircases) {                         \
-    backward_chunk<ForwardSeeds>(x, gy, gl, gx, sums, l, c, staircases);                                            \
+                                 const Chunk& c, const Staircases<RealOf<T>>& staircases) {                          \
+    backward_chunk<ForwardSeeds>(x, gy, gl, gx, sums, l, c, staircases);                                             \
   }
 LED_KERNELS(double)
 LED_KERNELS(float)
@@ -98,27 +98,25 @@ std::tuple<Tensor, Tensor> forward_cpu(const Tensor& x, const Tensor& centers, c
 
 Gradients backward_cpu(const Tensor& x, const Tensor& centers, const Tensor& heights, const Tensor& steepness,
                        const Tensor& slope, std::optional<Tensor> grad_y, std::optional<Tensor> grad_log) {
-  return backward_op(
-      x, centers, heights, steepness, slope, grad_y, grad_log,
-      [&](const Tensor& dense, const void* gy, const void* gl, Gradients& gradients, const Parameters& p,
-          const Layout& l) {
-        dispatch(x.scalar_type(), [&](auto* type) {
-          using T = std::remove_pointer_t<decltype(type)>;
-          const Staircases<RealOf<T>> staircases(p, l.steps);
-          auto* gx = static_cast<T*>(std::get<0>(gradients).mutable_data_ptr());
-          backward_chunks(l, staircases, gradients, [&](const Chunk& c, double* sums) {
-            backward(static_cast<const T*>(dense.const_data_ptr()), static_cast<const T*>(gy),
-                     static_cast<const RealOf<T>*>(gl), gx, sums, l, c, staircases);
-          });
-        });
-      });
+  return backward_op(x, centers, heights, steepness, slope, grad_y, grad_log,
+                     [&](const Tensor& dense, const void* gy, const void* gl, Gradients& gradients, const Parameters& p,
+                         const Layout& l) {
+                       dispatch(x.scalar_type(), [&](auto* type) {
+                         using T = std::remove_pointer_t<decltype(type)>;
+                         const Staircases<RealOf<T>> staircases(p, l.steps);
+                         auto* gx = static_cast<T*>(std::get<0>(gradients).mutable_data_ptr());
+                         backward_chunks(l, staircases, gradients, [&](const Chunk& c, double* sums) {
+                           backward(static_cast<const T*>(dense.const_data_ptr()), static_cast<const T*>(gy),
+                                    static_cast<const RealOf<T>*>(gl), gx, sums, l, c, staircases);
+                         });
+                       });
+                     });
 }
 
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(led_fast, m) {
-  m.def(
-      "staircase(Tensor x, Tensor centers, Tensor heights, Tensor steepness, Tensor slope) -> (Tensor, Tensor)");
+  m.def("staircase(Tensor x, Tensor centers, Tensor heights, Tensor steepness, Tensor slope) -> (Tensor, Tensor)");
   m.def(
       "staircase_backward(Tensor x, Tensor centers, Tensor heights, Tensor steepness, Tensor slope, Tensor? grad_y, "
       "Tensor? grad_log_abs_det) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");

@@ -30,13 +30,12 @@ std::tuple<Tensor, Tensor> forward_cuda(const Tensor& x, const Tensor& centers, 
   return map_op(x, centers, heights, steepness, slope,
                 [&](const Tensor& dense, Tensor& y, Tensor& log_abs_det, const Parameters& p, const Layout& l) {
                   auto workspace = sample_workspace(x, l);
-                  check_launch(
-                      led_fast_staircase_forward(
-                          dense.const_data_ptr(), y.mutable_data_ptr(), log_abs_det.mutable_data_ptr(),
-                          data_of(workspace), p.centers.const_data_ptr(), p.heights.const_data_ptr(),
-                          p.steepness.const_data_ptr(), p.slope.const_data_ptr(), l.samples, l.features, l.inner,
-                          l.steps, l.interleaved, dtype_code(x, "staircase"), current_stream(x)),
-                      "staircase");
+                  check_launch(led_fast_staircase_forward(
+                                   dense.const_data_ptr(), y.mutable_data_ptr(), log_abs_det.mutable_data_ptr(),
+                                   data_of(workspace), p.centers.const_data_ptr(), p.heights.const_data_ptr(),
+                                   p.steepness.const_data_ptr(), p.slope.const_data_ptr(), l.samples, l.features,
+                                   l.inner, l.steps, l.interleaved, dtype_code(x, "staircase"), current_stream(x)),
+                               "staircase");
                 });
 }
 
@@ -48,12 +47,12 @@ std::tuple<Tensor, Tensor, Tensor> inverse_cuda(const Tensor& y, const Tensor& c
       [&](const Tensor& dense, Tensor& x, Tensor& log_abs_det, void* kept, const Parameters& p, const Layout& l) {
         auto workspace = sample_workspace(y, l);
         Tensor table = vector_of(y, l.features * table_size(l.steps), real_dtype(y));
-        check_launch(led_fast_staircase_inverse(
-                         dense.const_data_ptr(), x.mutable_data_ptr(), kept, log_abs_det.mutable_data_ptr(),
-                         data_of(workspace), table.mutable_data_ptr(), p.centers.const_data_ptr(),
-                         p.heights.const_data_ptr(), p.steepness.const_data_ptr(), p.slope.const_data_ptr(), l.samples,
-                         l.features, l.inner, l.steps, l.interleaved, dtype_code(y, "staircase_inverse"),
-                         current_stream(y)),
+        check_launch(led_fast_staircase_inverse(dense.const_data_ptr(), x.mutable_data_ptr(), kept,
+                                                log_abs_det.mutable_data_ptr(), data_of(workspace),
+                                                table.mutable_data_ptr(), p.centers.const_data_ptr(),
+                                                p.heights.const_data_ptr(), p.steepness.const_data_ptr(),
+                                                p.slope.const_data_ptr(), l.samples, l.features, l.inner, l.steps,
+                                                l.interleaved, dtype_code(y, "staircase_inverse"), current_stream(y)),
                      "staircase_inverse");
       });
 }
@@ -71,14 +70,13 @@ Gradients backward_cuda(const Tensor& x, const Tensor& centers, const Tensor& he
         Tensor workspace =
             vector_of(x, l.features * slices_of(l.samples * l.inner) * sums_of_steps(l.steps), ScalarType::Double);
         auto& [gx, of_centers, of_heights, of_steepness, of_slope] = gradients;
-        check_launch(
-            led_fast_staircase_backward(
-                dense.const_data_ptr(), g, gl, gx.mutable_data_ptr(), of_centers.mutable_data_ptr(),
-                of_heights.mutable_data_ptr(), of_steepness.mutable_data_ptr(), of_slope.mutable_data_ptr(),
-                static_cast<double*>(workspace.mutable_data_ptr()), p.centers.const_data_ptr(),
-                p.heights.const_data_ptr(), p.steepness.const_data_ptr(), p.slope.const_data_ptr(), l.samples,
-                l.features, l.inner, l.steps, l.interleaved, kInverse, dtype_code(x, op), current_stream(x)),
-            op);
+        check_launch(led_fast_staircase_backward(
+                         dense.const_data_ptr(), g, gl, gx.mutable_data_ptr(), of_centers.mutable_data_ptr(),
+                         of_heights.mutable_data_ptr(), of_steepness.mutable_data_ptr(), of_slope.mutable_data_ptr(),
+                         static_cast<double*>(workspace.mutable_data_ptr()), p.centers.const_data_ptr(),
+                         p.heights.const_data_ptr(), p.steepness.const_data_ptr(), p.slope.const_data_ptr(), l.samples,
+                         l.features, l.inner, l.steps, l.interleaved, kInverse, dtype_code(x, op), current_stream(x)),
+                     op);
       });
 }
 

@@ -6,7 +6,8 @@
 namespace led::staircase {
 namespace {
 
-template <typename Real> __device__ __forceinline__ Local<Real> local_at(Real x, const Problem<Real>& p, int64_t feature) {
+template <typename Real>
+__device__ __forceinline__ Local<Real> local_at(Real x, const Problem<Real>& p, int64_t feature) {
   const Real m = __ldg(p.slope + feature);
   Local<Real> at{m * x, m, 0};
   for (int64_t k = 0; k < p.steps; ++k) add_step(at, x, p.step(feature, k));
@@ -32,8 +33,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // One block a feature: the places where its staircase bends, in order, and its values there.
-template <typename Real>
-__global__ void __launch_bounds__(kThreads) table_kernel(Real* table, Problem<Real> p) {
+template <typename Real> __global__ void __launch_bounds__(kThreads) table_kernel(Real* table, Problem<Real> p) {
   const int64_t feature = blockIdx.x, count = kPlaces * p.steps;
   Real *const places = table + feature * table_size(p.steps), *const values = places + count + 2;
   const auto place = [&](int64_t i) {
@@ -154,9 +154,9 @@ extern "C" cudaError_t led_fast_staircase_forward(const void* x, void* y, void* 
   return dispatch(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     using Real = accumulate_t<T>;
-    return forward(
-        static_cast<const T*>(x), static_cast<T*>(y), static_cast<Real*>(log_abs_det), workspace,
-        problem_of<Real>(centers, heights, steepness, slope, samples, features, inner, steps, interleaved), stream);
+    return forward(static_cast<const T*>(x), static_cast<T*>(y), static_cast<Real*>(log_abs_det), workspace,
+                   problem_of<Real>(centers, heights, steepness, slope, samples, features, inner, steps, interleaved),
+                   stream);
   });
 }
 
@@ -169,10 +169,10 @@ extern "C" cudaError_t led_fast_staircase_inverse(const void* y, void* x, void* 
   return dispatch(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     using Real = accumulate_t<T>;
-    return inverse(
-        static_cast<const T*>(y), static_cast<T*>(x), static_cast<Real*>(kept), static_cast<Real*>(log_abs_det),
-        workspace, static_cast<Real*>(table),
-        problem_of<Real>(centers, heights, steepness, slope, samples, features, inner, steps, interleaved), stream);
+    return inverse(static_cast<const T*>(y), static_cast<T*>(x), static_cast<Real*>(kept),
+                   static_cast<Real*>(log_abs_det), workspace, static_cast<Real*>(table),
+                   problem_of<Real>(centers, heights, steepness, slope, samples, features, inner, steps, interleaved),
+                   stream);
   });
 }
 
@@ -187,8 +187,7 @@ extern "C" cudaError_t led_fast_staircase_backward(const void* x, const void* gr
   return dispatch(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     using Real = accumulate_t<T>;
-    const auto p =
-        problem_of<Real>(centers, heights, steepness, slope, samples, features, inner, steps, interleaved);
+    const auto p = problem_of<Real>(centers, heights, steepness, slope, samples, features, inner, steps, interleaved);
     const int64_t slices = slices_of(samples * inner);
     const auto launch = [&](auto kernel) {
       return GPU_LAUNCH(kernel, unsigned(features * slices), kSliceThreads, 0, stream, static_cast<const T*>(x),

@@ -153,7 +153,8 @@ LED_INLINE void inverse_chunk(const T* y, T* x, RealOf<T>* kept, double* logs, i
 struct InverseSeeds {
   static constexpr bool kInverse = true;
 
-  template <class Real> LED_INLINE static void apply(Real* g, Real* h, const Real* derivative, const Real* curvature, int n) {
+  template <class Real>
+  LED_INLINE static void apply(Real* g, Real* h, const Real* derivative, const Real* curvature, int n) {
     LED_SIMD
     for (int i = 0; i < n; ++i) {
       const Real reciprocal = 1 / derivative[i];
@@ -163,7 +164,7 @@ struct InverseSeeds {
   }
 };
 
-#define LED_KERNELS(T)                                                                                           \
+#define LED_KERNELS(T)                                                                                            \
   LED_MULTIVERSION void inverse(const T* y, T* x, RealOf<T>* kept, double* logs, int64_t stride, const Layout& l, \
                                 const Chunk& c, const std::vector<Feature<RealOf<T>>>& features) {                \
     inverse_chunk(y, x, kept, logs, stride, l, c, features);                                                      \
@@ -174,13 +175,13 @@ LED_KERNELS(Half)
 LED_KERNELS(BFloat16)
 #undef LED_KERNELS
 
-#define LED_KERNELS(T)                                                                                             \
-  LED_MULTIVERSION void read_feature(Feature<T>& feature, const Staircases<T>& staircases, int64_t index) {         \
-    feature.read(staircases, index);                                                                               \
-  }                                                                                                                \
+#define LED_KERNELS(T)                                                                                               \
+  LED_MULTIVERSION void read_feature(Feature<T>& feature, const Staircases<T>& staircases, int64_t index) {          \
+    feature.read(staircases, index);                                                                                 \
+  }                                                                                                                  \
   LED_MULTIVERSION void inverse_backward(const T* x, const T* gx, const T* gl, T* gy, double* sums, const Layout& l, \
-                                         const Chunk& c, const Staircases<T>& staircases) {                       \
-    backward_chunk<InverseSeeds>(x, gx, gl, gy, sums, l, c, staircases);                                           \
+                                         const Chunk& c, const Staircases<T>& staircases) {                          \
+    backward_chunk<InverseSeeds>(x, gx, gl, gy, sums, l, c, staircases);                                             \
   }
 LED_KERNELS(double)
 LED_KERNELS(float)

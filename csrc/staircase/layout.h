@@ -36,7 +36,8 @@ class Chunks {
   int64_t parts() const { return parts_; }  // of a sample
   Chunk operator[](int64_t i) const {
     const int64_t sample = i / parts_ * samples_, part = i % parts_, begin = part * length_;
-    return {sample, std::min(samples_, layout_.samples - sample), begin, std::min(length_, layout_.inner - begin), part};
+    return {sample, std::min(samples_, layout_.samples - sample), begin, std::min(length_, layout_.inner - begin),
+            part};
   }
 
  private:

@@ -15,7 +15,7 @@ namespace led::staircase {
 
 // One step and the products of its parameters that every element takes.
 template <class Real> struct Step {
-  Real center, rate;  // c, 2 b / log 2
+  Real center, rate;                     // c, 2 b / log 2
   Real height, weight, twice_steepness;  // a, a b, 2 b
 
   LED_FUNCTION Step(Real center_, Real height_, Real steepness)

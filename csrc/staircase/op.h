@@ -48,9 +48,9 @@ inline std::optional<Tensor> check_element_gradient(const std::optional<Tensor>&
 }
 inline std::optional<Tensor> check_log_gradient(const std::optional<Tensor>& g, const Tensor& x) {
   if (!g) return g;
-  STD_TORCH_CHECK(g->scalar_type() == real_dtype(x) && g->dim() == 1 && g->size(0) == x.size(0) &&
-                      g->device() == x.device(),
-                  "staircase_backward: grad_log_abs_det must have one value a sample");
+  STD_TORCH_CHECK(
+      g->scalar_type() == real_dtype(x) && g->dim() == 1 && g->size(0) == x.size(0) && g->device() == x.device(),
+      "staircase_backward: grad_log_abs_det must have one value a sample");
   return in_format(*g, MemoryFormat::Contiguous);
 }
 
@@ -76,12 +76,12 @@ std::tuple<Tensor, Tensor, Tensor> inverse_op(const Tensor& y, const Tensor& cen
                                               const Tensor& steepness, const Tensor& slope, bool keep, Launch launch) {
   const int64_t none = 0, stride = 1;
   Tensor kept = empty_strided(y, &none, &stride, 1, real_dtype(y));
-  const auto [x, log_abs_det] = map_op(
-      y, centers, heights, steepness, slope,
-      [&](const Tensor& dense, Tensor& x, Tensor& log_abs_det, const Parameters& p, const Layout& l) {
-        if (keep) kept = empty_strided(x, x.sizes().data(), x.strides().data(), x.dim(), real_dtype(y));
-        launch(dense, x, log_abs_det, keep ? kept.mutable_data_ptr() : nullptr, p, l);
-      });
+  const auto [x, log_abs_det] =
+      map_op(y, centers, heights, steepness, slope,
+             [&](const Tensor& dense, Tensor& x, Tensor& log_abs_det, const Parameters& p, const Layout& l) {
+               if (keep) kept = empty_strided(x, x.sizes().data(), x.strides().data(), x.dim(), real_dtype(y));
+               launch(dense, x, log_abs_det, keep ? kept.mutable_data_ptr() : nullptr, p, l);
+             });
   if (keep && y.numel() == 0) kept = empty_strided(x, x.sizes().data(), x.strides().data(), x.dim(), real_dtype(y));
   return {x, log_abs_det, kept};
 }

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from led_fast import reference
-from led_fast.ops import _staircase_tangents
+from led_fast.ops import _staircase_tangents as tangents
 from led_fast.ops._autograd import differentiable, forward_mode
 from led_fast.ops._checks import check_floating
 from led_fast.ops.backend import reference_in_use
@@ -252,10 +252,10 @@ def _second(plain: Callable, tangents_of: Callable) -> tuple[Callable, Callable,
     def setup(ctx: Any, inputs: Any, output: Any) -> None:
         ctx.save_for_backward(*inputs)
 
-    def jvp(inputs: Any, output: Any, tangents: Any) -> tuple[Tensor, ...]:
+    def jvp(inputs: Any, output: Any, moves: Any) -> tuple[Tensor, ...]:
         primals = _with_cotangents(inputs)
-        moves = tangents_of(_in_real(primals), _in_real(_zeros_for_none(tangents, primals)))
-        return tuple(move.to(result.dtype) for move, result in zip(moves, output, strict=True))
+        results = tangents_of(_in_real(primals), _in_real(_zeros_for_none(moves, primals)))
+        return tuple(r.to(o.dtype) for r, o in zip(results, output, strict=True))
 
     return backward, setup, jvp
 
@@ -264,24 +264,24 @@ def _in_real(tensors: Any) -> list[Tensor]:
     return [t.to(_real_dtype(t)) for t in tensors]
 
 
-def _jvp(inputs: Any, output: Any, tangents: Any) -> tuple[Tensor, Tensor]:
+def _jvp(inputs: Any, output: Any, moves: Any) -> tuple[Tensor, Tensor]:
     x, *parameters = _in_real(inputs)
-    dx, *moves = _in_real(_zeros_for_none(tangents, inputs))
-    dy, of_log = _staircase_tangents.of_staircase(x, parameters, dx, moves)
+    dx, *of_parameters = _in_real(_zeros_for_none(moves, inputs))
+    dy, of_log = tangents.of_staircase(x, parameters, dx, of_parameters)
     return dy.to(output[0].dtype), of_log
 
 
-def _jvp_of_inverse(inputs: Any, output: Any, tangents: Any) -> tuple[Tensor, ...]:
-    dy, *moves = _in_real(_zeros_for_none(tangents[:5], inputs[:5]))
-    dx, of_log = _staircase_tangents.of_inverse(output[2], inputs[1:5], dy, moves)
+def _jvp_of_inverse(inputs: Any, output: Any, moves: Any) -> tuple[Tensor, ...]:
+    dy, *of_parameters = _in_real(_zeros_for_none(moves[:5], inputs[:5]))
+    dx, of_log = tangents.of_inverse(output[2], inputs[1:5], dy, of_parameters)
     return dx.to(output[0].dtype), of_log, dx
 
 
 _forward = differentiable(_forward_op, _backward, _setup, _jvp)
-_gradient = differentiable(_backward_op, *_second(_plain_gradient, _staircase_tangents.of_gradient))
+_gradient = differentiable(_backward_op, *_second(_plain_gradient, tangents.of_gradient))
 _inverse = differentiable(_inverse_op, _inverse_backward, _setup_inverse, _jvp_of_inverse)
 _inverse_gradient = differentiable(
-    _inverse_backward_op, *_second(_plain_inverse_gradient, _staircase_tangents.of_inverse_gradient)
+    _inverse_backward_op, *_second(_plain_inverse_gradient, tangents.of_inverse_gradient)
 )
 
 
