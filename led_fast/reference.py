@@ -48,16 +48,23 @@ def soft_relu_inverse(
     return x, -soft_relu(x, alpha, beta, u0, t0)[1]
 
 
+def _staircase_and_derivative(
+    x: Tensor, centers: Tensor, heights: Tensor, steepness: Tensor, slope: Tensor
+) -> tuple[Tensor, Tensor]:
+    x = x.movedim(1, -1)
+    tanh = torch.tanh(steepness * (x[..., None] - centers))
+    y = slope * x + (heights * tanh).sum(-1)
+    derivative = slope + (heights * steepness * (1 - tanh.square())).sum(-1)
+    return y.movedim(-1, 1), derivative.movedim(-1, 1)
+
+
 def staircase(
     x: Tensor, centers: Tensor, heights: Tensor, steepness: Tensor, slope: Tensor
 ) -> tuple[Tensor, Tensor]:
     """`y = m x + Σ_k a_k tanh(b_k (x - c_k))` of every feature and `Σ log dy/dx` per sample; x is (B, F, ...)."""
-    last = x.movedim(1, -1)
-    tanh = torch.tanh(steepness * (last[..., None] - centers))
-    y = slope * last + (heights * tanh).sum(-1)
-    derivative = slope + (heights * steepness * (1 - tanh.square())).sum(-1)
+    y, derivative = _staircase_and_derivative(x, centers, heights, steepness, slope)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return y.movedim(-1, 1).to(x.dtype), derivative.log().flatten(1).sum(1, dtype=dtype)
+    return y.to(x.dtype), derivative.log().flatten(1).sum(1, dtype=dtype)
 
 
 def staircase_inverse(
@@ -65,7 +72,7 @@ def staircase_inverse(
 ) -> tuple[Tensor, Tensor]:
     """The inverse of `staircase` and `-Σ log dy/dx`, by bisection and two of Newton's steps.
 
-    Two, since the derivatives of one are right to the first order only, and those of two to the third.
+    Two, because the derivatives of one are right to the first order only, and those of two to the third.
     """
     parameters = centers, heights, steepness, slope
     shape = (-1, *[1] * (y.dim() - 2))
@@ -74,14 +81,15 @@ def staircase_inverse(
         low, high = (y - reach) / scale, (y + reach) / scale
         for _ in range(100):
             middle = 0.5 * (low + high)
-            below = staircase(middle, *parameters)[0] < y
+            below = _staircase_and_derivative(middle, *parameters)[0] < y
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
     x = 0.5 * (low + high)
     for _ in range(2):
-        last = x.movedim(1, -1)[..., None]
-        rise = heights * steepness * (1 - torch.tanh(steepness * (last - centers)).square())
-        x = x - (staircase(x, *parameters)[0] - y) / (slope + rise.sum(-1)).movedim(-1, 1)
-    return x.to(y.dtype), -staircase(x, *parameters)[1]
+        value, derivative = _staircase_and_derivative(x, *parameters)
+        x = x - (value - y) / derivative
+    derivative = _staircase_and_derivative(x, *parameters)[1]
+    dtype = torch.float64 if y.dtype == torch.float64 else torch.float32
+    return x.to(y.dtype), -derivative.log().flatten(1).sum(1, dtype=dtype)
 
 
 def circulant_symbols(weight: Tensor, grid: tuple[int, int]) -> Tensor:

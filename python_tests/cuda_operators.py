@@ -70,6 +70,7 @@ OPERATORS = [
         lambda: (torch.empty(0, 3, 4, dtype=torch.float64),),
         FLOATING,
     ),
+    Operator(
         "staircase",
         led_fast.staircase,
         reference.staircase,

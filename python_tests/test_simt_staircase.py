@@ -207,7 +207,6 @@ suite.wrong(
     "places[count + 1] = values[count + 1] = Real(INFINITY);",
     "places[count + 1] = values[count + 1] = 0;",
 )
-suite.wrong("reach without heights", "reach += p.heights[k];", "reach += 0;")
 suite.wrong("log of the forward map", "sum -= log_of(derivative);", "sum += log_of(derivative);")
 suite.wrong("ends too early", "const bool ends = !(far & wrong);", "const bool ends = true;")
 suite.wrong(
