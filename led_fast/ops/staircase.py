@@ -116,7 +116,8 @@ def _check(op: str, name: str, x: Tensor, *parameters: Tensor) -> list[Tensor]:
         shape = centers.shape[:1] if parameter == "slope" else centers.shape
         if value.shape != shape:
             raise ValueError(f"{op}: {parameter} must have shape {tuple(shape)}, got {tuple(value.shape)}")
-    return [value.to(_real_dtype(x)) for value in parameters]
+    real = _real_dtype(x)
+    return [value if value.dtype == real else value.to(real) for value in parameters]
 
 
 def _keep(*tensors: Tensor) -> bool:
