@@ -103,6 +103,29 @@ def _convolution_near_identity(batch: int, channels: int) -> Tensor:
     return weight
 
 
+def circular_conv_inverse_cases() -> list[GpuCase]:
+    """3x3 convolutions of 256 images undone."""
+    samples = 256
+    # A complex inverse takes 8 C^3 real operations, a product with the samples 8 C^2; backward takes two products.
+    passes = [("forward", _same, 1), ("forward+backward", _forward_and_backward, 3)]
+    return [
+        GpuCase(
+            f"circular_conv_inverse {name}",
+            f"{samples}x{channels}x{size}x{size}",
+            torch.float32,
+            inputs=lambda channels=channels, size=size: (
+                torch.randn(samples, channels, size, size, device=DEVICE),
+                _convolution_near_identity(1, channels)[0],
+            ),
+            ours=wrap(led_fast.circular_conv_inverse),
+            baselines=_baselines(wrap, reference.circular_conv_inverse),
+            least_flops=(size * size // 2 + 2) * 8 * channels**2 * (channels + products * samples),
+        )
+        for channels, size in [(4, 32), (16, 16), (32, 16), (64, 8), (128, 8)]
+        for name, wrap, products in passes
+    ]
+
+
 def _perpendicular_norm(x: Tensor, weight: Tensor) -> Tensor:
     return led_fast.perpendicular_norm(x, weight, stride=2, padding=1)
 
@@ -136,4 +159,9 @@ def perpendicular_norm_cases() -> list[GpuCase]:
 
 
 def all_cases() -> list[GpuCase]:
-    return [*soft_relu_cases(), *circulant_logdet_cases(), *perpendicular_norm_cases()]
+    return [
+        *soft_relu_cases(),
+        *circulant_logdet_cases(),
+        *circular_conv_inverse_cases(),
+        *perpendicular_norm_cases(),
+    ]

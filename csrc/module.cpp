@@ -8,6 +8,16 @@
 STABLE_TORCH_LIBRARY(led_fast, m) {
   m.def("circulant_logdet(Tensor weight, SymInt rows, SymInt columns) -> Tensor");
   m.def("circulant_logdet_with_grad(Tensor weight, SymInt rows, SymInt columns) -> (Tensor, Tensor)");
+  m.def("circular_conv_inverse(Tensor y, Tensor weight, bool keep) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "circular_conv_inverse_backward(Tensor? grad_x, Tensor? grad_log_abs_det, Tensor y, Tensor weight, Tensor "
+      "solved, Tensor inverses, bool need_y, bool need_weight) -> (Tensor, Tensor)");
+  // For CUDA alone: what lies between the Fourier transforms.
+  m.def("circular_conv_invert(Tensor weight, SymInt rows, SymInt columns) -> (Tensor, Tensor)");
+  m.def("circular_conv_solve(Tensor spectrum, Tensor inverses, bool adjoint) -> Tensor");
+  m.def(
+      "circular_conv_weight_gradient(Tensor? grad_spectrum, Tensor? grad_log_abs_det, Tensor weight, Tensor solved, "
+      "Tensor inverses, SymInt columns) -> Tensor");
   m.def("soft_relu(Tensor x, float alpha, float beta, float u0, float t0) -> (Tensor, Tensor)");
   m.def(
       "soft_relu_backward(Tensor x, Tensor? grad_y, Tensor? grad_log_abs_det, float alpha, float beta, float u0) -> "

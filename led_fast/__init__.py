@@ -39,6 +39,7 @@ else:
 from led_fast import nn as nn  # noqa: E402
 from led_fast import reference as reference  # noqa: E402
 from led_fast.ops import circulant_logdet as circulant_logdet  # noqa: E402
+from led_fast.ops import circular_conv_inverse as circular_conv_inverse  # noqa: E402
 from led_fast.ops import perpendicular as perpendicular  # noqa: E402
 from led_fast.ops import perpendicular_norm as perpendicular_norm  # noqa: E402
 from led_fast.ops import soft_relu as soft_relu  # noqa: E402
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 __version__ = _version("led_fast")
 __all__ = [
     "circulant_logdet",
+    "circular_conv_inverse",
     "cuda_error",
     "cuda_module_path",
     "density",

@@ -72,6 +72,12 @@ SELF_CHECKS = [
         lambda: (_normal(2, 8, 8, 3, 3), (8, 8)),
     ),
     SelfCheck(
+        "circular_conv_inverse",
+        led_fast.circular_conv_inverse,
+        reference.circular_conv_inverse,
+        lambda: (_normal(4, 8, 8, 8), _normal(8, 8, 1, 1) + _normal(8, 8, 3, 2) / 8),
+    ),
+    SelfCheck(
         "perpendicular_norm",
         led_fast.perpendicular_norm,
         reference.perpendicular_norm,

@@ -120,6 +120,21 @@ def circulant_logdet(weight: Tensor, grid: tuple[int, int]) -> Tensor:
     return (logs * half_spectrum_counts(grid, weight.device)).sum((-2, -1))
 
 
+def circular_conv_inverse(y: Tensor, weight: Tensor, transpose: bool = False) -> tuple[Tensor, Tensor]:
+    """Solves `Ŵ(f) x̂(f) = ŷ(f)` at every frequency; minus `circulant_logdet`, a 0-d tensor (App. A.3).
+
+    `y(p) = Σ_tap w(tap) x(p + tap - c)` is a shift by the kernel's centre c after a correlation, whose symbol is
+    the conjugate of the weight's transform. The transposed map has the conjugate transposed symbols.
+    """
+    grid, centre = (y.shape[-2], y.shape[-1]), [(k - 1) // 2 for k in weight.shape[-2:]]
+    symbols = circulant_symbols(weight, grid)
+    shifts = centre if transpose else [-shift for shift in centre]
+    spectrum = torch.fft.rfft2(y.roll(shifts, dims=(-2, -1))).permute(2, 3, 1, 0)
+    solved = torch.linalg.solve_ex(symbols.mT if transpose else symbols.conj(), spectrum)[0]
+    logs = torch.linalg.slogdet(symbols).logabsdet * half_spectrum_counts(grid, weight.device)
+    return torch.fft.irfft2(solved.permute(3, 2, 0, 1), s=grid), -logs.sum()
+
+
 def perpendicular_norm(
     x: Tensor,
     weight: Tensor,

@@ -121,6 +121,47 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("frequency <= Tail::lanes", "frequency <= Tail::lanes + 1"),
         ],
     },
+    "circular_conv_inverse": {
+        "circular_conv_inverse/fourier.h": [
+            ("{across.im, -across.re}", "{-across.im, across.re}"),
+            ("roots + 2 * (j * t % radix)", "roots + 2 * (j * t % 2)"),
+            (
+                "for (int64_t t = 0; t < radix; ++t) add(q * t, left);",
+                "for (int64_t t = 0; t < radix; ++t) add(q, left);",
+            ),
+            ("R(-root[1])", "R(root[1])"),
+            ("f.weight == 2 && 2 * f.column % g.columns == 0", "false"),
+            ("ComplexVector<S>{-im, re}", "ComplexVector<S>{im, re}"),
+            (
+                "ComplexVector<S>{(a.im + b.im) * h, (b.re - a.re) * h}",
+                "ComplexVector<S>{(a.im + b.im) * h, (a.re - b.re) * h}",
+            ),
+            ("ComplexVector<S>{b.im - a.re, a.im + b.re}", "ComplexVector<S>{b.im + a.re, a.im + b.re}"),
+        ],
+        "circular_conv_inverse/product.h": [
+            ("im[r][v] -= x[v] * b;", "im[r][v] += x[v] * b;"),
+            ("re[r][v] -= y[v] * b;", "re[r][v] += y[v] * b;"),
+            ("c + lanes < columns; c += 2 * lanes", "c + 2 * lanes < columns; c += 2 * lanes"),
+        ],
+        "circular_conv_inverse/spectra.h": [
+            ("re[l] = x * cosines + y * sines;", "re[l] = x * cosines - y * sines;"),
+            ("a - (p.taps.rows - 1) / 2", "a - p.taps.rows / 2"),
+            ("p.taps.columns % 2 == 0 ? f.column : 0", "p.taps.columns % 2 == 0 ? 0 : f.column"),
+            ("f.weight);", "1);"),
+            ("sum[t] -= im * phases[2 * t + 1];", "sum[t] += im * phases[2 * t + 1];"),
+        ],
+        "circular_conv_inverse/cpu.cpp": [
+            ("adjoint ? row : 1, adjoint ? 1 : row", "adjoint ? 1 : row, adjoint ? row : 1"),
+            ("frequencies() - frequency <= Tail::lanes", "frequencies() - frequency <= Tail::lanes + 1"),
+            ("const bool singular = w.weights[l] == 0;", "const bool singular = false;"),
+            ("return R(-std::accumulate", "return R(std::accumulate"),
+            ("grad_logdet * R(p_.image())", "grad_logdet"),
+            ("const double scale = -1.0", "const double scale = 1.0"),
+            ("inverses + i * S::lanes * inverses_.frequency()", "inverses"),
+            ("first_frequency = group * S::lanes", "first_frequency = 0 * group"),
+            ("p_.grid.frequency(frequency).weight == 1", "p_.grid.frequency(frequency).weight == 2"),
+        ],
+    },
     "perpendicular": {
         "perpendicular/math.h": [
             ("uu > 0 ? ux / uu : 0", "ux / uu"),

@@ -44,6 +44,11 @@ def _near_identity(batch: int, channels: int) -> Tensor:
     return weight
 
 
+def _plain_circular_conv_inverse(y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    x, log_abs_det = reference.circular_conv_inverse(y, weight)
+    return x, log_abs_det.expand(len(y))
+
+
 def _image_and_weight(batch: int, channels: int) -> tuple[Tensor, Tensor]:
     image = torch.randn(batch, channels, 18, 17, dtype=torch.float64)
     return image, torch.randn(8, channels, 4, 4, dtype=torch.float64) / (4 * channels**0.5)
@@ -97,6 +102,24 @@ OPERATORS = [
             REAL,
         )
         for channels in (3, 11, 40, 200)
+    ),
+    # Symbols that a block has in shared memory, and too large for that.
+    *(
+        Operator(
+            f"circular_conv_inverse {channels} channels",
+            led_fast.circular_conv_inverse,
+            _plain_circular_conv_inverse,
+            lambda channels=channels: (
+                torch.randn(4, channels, 6, 5, dtype=torch.float64),
+                _near_identity(1, channels)[0],
+            ),
+            lambda channels=channels: (
+                torch.randn(0, channels, 6, 5, dtype=torch.float64),
+                _near_identity(1, channels)[0],
+            ),
+            REAL,
+        )
+        for channels in (3, 40, 200)
     ),
     Operator(
         "perpendicular_norm linear",

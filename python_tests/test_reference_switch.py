@@ -19,6 +19,9 @@ CALLS = {
     "staircase": lambda: led_fast.staircase(torch.randn(5, 3), *STEPS),
     "staircase_inverse": lambda: led_fast.staircase_inverse(torch.randn(5, 3), *STEPS),
     "circulant_logdet": lambda: led_fast.circulant_logdet(torch.randn(2, 2, 3, 3), (4, 4)),
+    "circular_conv_inverse": lambda: led_fast.circular_conv_inverse(
+        torch.randn(2, 3, 4, 4), torch.randn(3, 3, 3, 3)
+    ),
     "perpendicular_norm": lambda: led_fast.perpendicular_norm(torch.randn(5, 3), torch.randn(2, 3)),
 }
 

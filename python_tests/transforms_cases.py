@@ -61,6 +61,12 @@ def randn(*shape: int) -> Tensor:
     return torch.randn(shape, dtype=torch.float64)
 
 
+def near_identity(channels: int, taps: int) -> Tensor:
+    weight = randn(channels, channels, taps, taps) / 10
+    weight[:, :, 0, 0] += torch.eye(channels)
+    return weight
+
+
 def images(channels: int) -> Callable[[int, int], Tensor]:
     return lambda batch, size: randn(batch, channels, size, size + 2)
 
@@ -140,6 +146,14 @@ OPERATORS: dict[str, Callable[[], Case]] = {
         lambda weight: led_fast.circulant_logdet(weight, (1, 2)),
         lambda batch, size: [randn(64, 64, 1, 1)],
         sizes=False,
+    ),
+    "circular_conv_inverse": lambda: Case(
+        led_fast.circular_conv_inverse,
+        lambda batch, size: [images(2)(batch, size), near_identity(2, 3)],
+    ),
+    "circular_conv_inverse, transposed": lambda: Case(
+        lambda y, weight: led_fast.circular_conv_inverse(y, weight, transpose=True),
+        lambda batch, size: [images(2)(batch, size), near_identity(2, 2)],
     ),
     "perpendicular_norm, linear": lambda: Case(
         led_fast.perpendicular_norm, lambda batch, size: [randn(batch, 5), randn(3, 5)]

@@ -2,13 +2,10 @@
 // vector of frequencies (16 in fp32 with AVX-512) are evaluated, eliminated and dropped. Work is split by batch and
 // frequency into fixed pieces, whose results are added in order: nothing depends on the number of threads.
 #include <algorithm>
-#include <memory>
-#include <new>
 #include <numeric>
 
-#include "circulant_logdet/eliminate.h"
 #include "circulant_logdet/op.h"
-#include "circulant_logdet/spectrum.h"
+#include "circulant_logdet/workspace.h"
 
 namespace led::circulant_logdet {
 namespace {
@@ -20,42 +17,6 @@ constexpr int64_t kFoldOnce = 1 << 14;     // matrices of more entries fold thei
 int64_t gradient_pieces(int64_t groups) {
   constexpr int64_t together = kGroupsPerGradient * kGradientPieces;
   return std::min(groups, (groups + together - 1) / together * kGradientPieces);
-}
-
-// What one thread works in: a view of size(problem) Reals, aligned to 64 bytes.
-template <class S> struct Workspace {
-  static int64_t size(const Problem& p) {
-    return LaneMatrix<S>::size(int(p.channels)) + (p.taps.count() + 1) * S::lanes + p.channels * p.taps.count();
-  }
-
-  LaneMatrix<S> matrix;
-  Real<S>*basis, *weights, *folded_row;
-  std::vector<Exchange<S>> exchanges;
-
-  Workspace(const Problem& p, Real<S>* memory)
-      : matrix(memory, int(p.channels)),
-        basis(memory + LaneMatrix<S>::size(matrix.n)),
-        weights(basis + p.taps.count() * S::lanes),
-        folded_row(weights + S::lanes) {}
-};
-
-struct Free {
-  void operator()(void* p) const { ::operator delete(p, std::align_val_t(64)); }
-};
-template <class T> std::unique_ptr<T[], Free> allocate(int64_t size) {
-  return std::unique_ptr<T[], Free>(static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t(64))));
-}
-
-// The symbols at frequencies from `first` on, from taps that are folded already, or from the weight's.
-template <class S>
-LED_INLINE void evaluate_group(const Spectrum& s, int64_t first, const Real<S>* taps, bool folded,
-                               const Workspace<S>& w) {
-  evaluate_basis<S>(s, first, w.basis, w.weights);
-  const int n = w.matrix.n;
-  for (int i = 0; i < n; ++i, taps += n * s.taps.count()) {
-    if (!folded) fold_taps<S>(taps, n, s.taps, w.folded_row);
-    evaluate_row(folded ? taps : w.folded_row, w.basis, s.taps, w.matrix, i);
-  }
 }
 
 // Plain functions, since target_clones does not apply to templates.
@@ -96,9 +57,9 @@ template <class S> class Computation {
 
   void run() {
     torch::stable::parallel_for(0, p_.batch * pieces_, 1, [&](int64_t begin, int64_t end) {
-      const auto memory = allocate<Real<S>>(Workspace<S>::size(p_));
-      Workspace<S> workspace(p_, memory.get());
-      Workspace<Tail> tail(p_, memory.get());
+      const auto memory = allocate<Real<S>>(Workspace<S>::size(p_.channels, p_.taps));
+      Workspace<S> workspace(p_.channels, p_.taps, memory.get());
+      Workspace<Tail> tail(p_.channels, p_.taps, memory.get());
       for (int64_t i = begin; i < end; ++i) compute_piece(i / pieces_, i % pieces_, workspace, tail);
     });
     for (int64_t b = 0; b < p_.batch; ++b)

@@ -2,10 +2,9 @@
 // it is eliminated: in the registers of a warp, a row a lane, or in the shared memory of a block. For the gradient,
 // inverse symbols of a chunk of frequencies are kept in memory until a second kernel has folded them into taps. No
 // atomics: every run gives the same bits.
+#include "circulant_logdet/eliminate.cuh"
 #include "circulant_logdet/launch.h"
 #include "common/dtype.h"
-#include "common/gpu.h"
-#include "common/reduce.cuh"
 
 #define LED_FUNCTION __host__ __device__ __forceinline__
 #include "circulant_logdet/math.h"
@@ -13,40 +12,11 @@
 namespace led::circulant_logdet {
 namespace {
 
-constexpr int kThreads = 128;       // of a block of warp_kernel, phase_kernel and sum_kernel
-constexpr int kBlockThreads = 256;  // of a block of block_kernel and fold_kernel
+constexpr int kThreads = 128;  // of a block of warp_kernel, phase_kernel and sum_kernel
 // Up to so many channels, a warp has the matrix in registers.
 template <typename Real> constexpr int kWarpChannels = sizeof(Real) == 4 ? 32 : 16;
 constexpr int kSlices = kBlockThreads / 32;  // warps that share the frequencies of a fold
 constexpr int kFoldTaps = 5;                 // pairs of taps folded at a time: all of a 3 x 3 kernel's
-
-template <typename Real> using Complex = Pack<Real, 2>;
-
-template <typename Real> __device__ __forceinline__ Complex<Real> multiply(Complex<Real> a, Complex<Real> b) {
-  return {a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]};
-}
-
-// |re| + |im|, and infinity for NaN, so that a NaN becomes a pivot and is seen.
-template <typename Real> __device__ __forceinline__ Real magnitude(Complex<Real> z) {
-  const Real size = fabs(z[0]) + fabs(z[1]);
-  return size == size ? size : Real(INFINITY);
-}
-
-// 1/z, and 0 for z = 0. Scaled, so that no square over- or underflows.
-template <typename Real> __device__ __forceinline__ Complex<Real> reciprocal(Complex<Real> z) {
-  const Real size = magnitude(z);
-  if (size == 0) return {0, 0};
-  const Real x = z[0] / size, y = z[1] / size, scale = 1 / size / (x * x + y * y);
-  return {x * scale, -y * scale};
-}
-
-// log|z|: -inf for 0, NaN for infinity and NaN.
-template <typename Real> __device__ __forceinline__ double log_abs(Complex<Real> z) {
-  const double size = magnitude(z);
-  if (size == 0) return -INFINITY;
-  const double x = z[0] / size, y = z[1] / size;
-  return log(size) + 0.5 * log(x * x + y * y);
-}
 
 struct Shape {
   int64_t batch;
@@ -170,44 +140,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// The shared memory of a block_kernel.
-template <typename Real> struct BlockMatrix {
-  int n, stride;
-  Complex<Real>*entries, *pivot_row, *factors, *pivots;
-  int *exchanged, *place;  // the row exchanged with row k; where column j of the inverse belongs
-
-  // An odd stride: the entries of a column lie in different banks.
-  static __host__ __device__ size_t bytes(int n) {
-    return (size_t(n) * (n | 1) + 3 * n) * sizeof(Complex<Real>) + 2 * n * sizeof(int);
-  }
-  __device__ BlockMatrix(unsigned char* memory, int channels) : n(channels), stride(channels | 1) {
-    entries = reinterpret_cast<Complex<Real>*>(memory);
-    pivot_row = entries + n * stride;
-    factors = pivot_row + n;
-    pivots = factors + n;
-    exchanged = reinterpret_cast<int*>(pivots + n);
-    place = exchanged + n;
-  }
-  __device__ Complex<Real>& entry(int i, int j) { return entries[i * stride + j]; }
-};
-
-// The first warp finds the row, from k on, with the largest entry in column k. All its lanes return it.
-template <typename Real> __device__ __forceinline__ int find_pivot(BlockMatrix<Real>& m, int k) {
-  Real size = -1;
-  int who = k;
-  for (int i = k + int(threadIdx.x); i < m.n; i += 32) {
-    const Real candidate = magnitude(m.entry(i, k));
-    if (candidate > size) size = candidate, who = i;
-  }
-#pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) {
-    const Real other_size = __shfl_xor_sync(kFullMask, size, offset);
-    const int other = __shfl_xor_sync(kFullMask, who, offset);
-    if (other_size > size || (other_size == size && other < who)) size = other_size, who = other;
-  }
-  return who;
-}
-
 // One block a matrix in shared memory.
 template <typename Real, bool kInverse>
 __global__ void __launch_bounds__(kBlockThreads)
@@ -215,56 +147,18 @@ __global__ void __launch_bounds__(kBlockThreads)
   GPU_DYNAMIC_SHARED(unsigned char, memory);
   __shared__ double scratch[kBlockThreads / 32];
   BlockMatrix<Real> m(memory, s.channels);
-  const int n = m.n, thread = threadIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int n = m.n, thread = threadIdx.x;
   const Task<Real> task(blockIdx.x, weights, all_phases, s);
   for (int e = thread; e < n * n; e += kBlockThreads)
     m.entry(e / n, e % n) = evaluate_symbol(task.weight + e * s.taps.count(), task.phases, s.taps);
-  for (int k = 0; k < n; ++k) {
-    __syncthreads();  // the symbol, or the last step's update, is there
-    if (warp == 0) {
-      const int who = find_pivot(m, k);
-      if (lane == 0) m.exchanged[k] = who;
-    }
-    __syncthreads();  // the pivot is known
-    const int who = m.exchanged[k];
-    const Complex<Real> chosen = m.entry(who, k), inverse = reciprocal(chosen);
-    for (int i = thread; i < n; i += kBlockThreads) m.factors[i] = m.entry(i == who ? k : i, k);
-    if (thread == 0) m.pivots[k] = chosen;
-    __syncthreads();  // column k has been read
-    for (int j = (kInverse ? 0 : k) + thread; j < n; j += kBlockThreads) {
-      const Complex<Real> entry = m.entry(who, j), scaled = j == k ? inverse : multiply(entry, inverse);
-      m.entry(who, j) = m.entry(k, j);
-      m.entry(k, j) = scaled;
-      m.pivot_row[j] = scaled;
-    }
-    __syncthreads();  // rows are exchanged
-    for (int i = (kInverse ? 0 : k + 1) + warp; i < n; i += kBlockThreads / 32) {
-      if (i == k) continue;
-      const Complex<Real> factor = m.factors[i];
-      for (int j = (kInverse ? 0 : k + 1) + lane; j < n; j += 32) {
-        const Complex<Real> product = multiply(factor, m.pivot_row[j]), old = m.entry(i, j);
-        m.entry(i, j) =
-            j == k ? Complex<Real>{-product[0], -product[1]} : Complex<Real>{old[0] - product[0], old[1] - product[1]};
-      }
-    }
-  }
-  double sum = 0;
-  for (int k = thread; k < n; k += kBlockThreads) sum += log_abs(m.pivots[k]);
-  sum = block_sum<kBlockThreads>(sum, scratch);
+  eliminate_in_block<Real, kInverse>(m);
+  double sum = sum_log_abs_pivots(m, scratch);
   if (thread == 0) {
     logs[task.log_index] = sum * task.weight_of_frequency;
     scratch[0] = sum;
   }
   if constexpr (kInverse) {
-    // inv(A) = inv(E A) E: column j of what is there belongs where the row exchanges E bring it.
-    if (thread == 0) {
-      for (int j = 0; j < n; ++j) m.place[j] = j;
-      for (int k = 0; k < n; ++k) {
-        const int place = m.place[k];
-        m.place[k] = m.place[m.exchanged[k]];
-        m.place[m.exchanged[k]] = place;
-      }
-    }
+    if (thread == 0) find_places(m);
     __syncthreads();  // the inverse, the sum and the places are known
     sum = scratch[0];
     const Real scale = sum == -INFINITY ? Real(0) : Real(task.weight_of_frequency + (sum - sum));

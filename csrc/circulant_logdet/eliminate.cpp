@@ -8,7 +8,9 @@ namespace {
 // Lanes disagree about the best pivot row, and rows are exchanged under a mask, once for each distinct row. So that
 // these are few, a lane takes a row that another lane wants if its entry there is at least this part of its largest.
 // Inverses lose more digits by it than determinants do.
-constexpr float acceptable(Goal goal) { return goal == Goal::inverse ? 0.5f : 0.3f; }
+constexpr float acceptable(Goal goal) {
+  return goal == Goal::accurate_inverse ? 1.0f : goal == Goal::inverse ? 0.5f : 0.3f;
+}
 
 constexpr int kBlock = 16, kBlockFrom = 24;  // from this size on, the rest of the matrix is updated once a block
 
@@ -122,7 +124,7 @@ LED_INLINE void eliminate_panel(const LaneMatrix<S>& m, Goal goal, int p, std::v
       scaled[j] = {z.re * inverse.re - z.im * inverse.im, z.re * inverse.im + z.im * inverse.re};
     }
     scaled[c] = inverse;
-    if (goal == Goal::inverse) {
+    if (goal != Goal::determinant) {
       for (int j = 0; j < kWidth; ++j) store_entry<S>(m.entry(k, p + j), scaled[j]);
       for (int i = 0; i < k; ++i) eliminate_row<kWidth, S>(m.entry(i, p), c, scaled);
     }
@@ -185,10 +187,10 @@ LED_INLINE void update_columns(const LaneMatrix<S>& m, Goal goal, int p, int q, 
   exchange_rows<kWidth>(m, begin, end, j);
   for (int k = p; k < q; ++k) {
     std::memcpy(right + (k - p) * kWidth * step, m.entry(k, j), kWidth * step * sizeof(Real<S>));
-    if (goal == Goal::inverse) std::memset(m.entry(k, j), 0, kWidth * step * sizeof(Real<S>));
+    if (goal != Goal::determinant) std::memset(m.entry(k, j), 0, kWidth * step * sizeof(Real<S>));
   }
   const int64_t stride = m.row_stride();
-  int i = goal == Goal::inverse ? 0 : q;
+  int i = goal != Goal::determinant ? 0 : q;
   constexpr int rows = kTileRows<S>;
   for (; i + rows <= m.n; i += rows) multiply_tile<rows, kWidth, S>(m.entry(i, j), m.entry(i, p), stride, right, q - p);
   for (; i < m.n; ++i) multiply_tile<1, kWidth, S>(m.entry(i, j), m.entry(i, p), stride, right, q - p);
@@ -245,7 +247,7 @@ LED_KERNELS(NarrowDouble, LED_NARROW)
 
 template <class S> void eliminate(const LaneMatrix<S>& m, Goal goal, std::vector<Exchange<S>>& exchanges) {
   const int n = m.n, block = n >= kBlockFrom ? kBlock : kPanel;
-  const bool inverse = goal == Goal::inverse;
+  const bool inverse = goal != Goal::determinant;
   exchanges.clear();
   for (int begin = 0; begin < n; begin += block) {
     const int end = std::min(begin + block, n);

@@ -86,7 +86,9 @@ def variant(name: str, replacements: dict[Path, str], directory: Path, build: st
     for folder in {source.parent, CSRC / "common"}:
         shutil.copytree(folder, tree / folder.relative_to(CSRC), dirs_exist_ok=True)
     for path, text in replacements.items():
-        (tree / path.relative_to(CSRC)).write_text(text)
+        changed = tree / path.relative_to(CSRC)
+        changed.parent.mkdir(exist_ok=True)
+        changed.write_text(text)
     # A name of its own: the loader takes libraries of one name for the same.
     tag = hashlib.sha256(str(directory).encode()).hexdigest()[:12]
     target, output = directory / "kernels.o", directory / f"libsimt_{name}_{tag}.so"
