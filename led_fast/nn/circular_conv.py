@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from led_fast.ops.circulant_logdet import circulant_logdet
-from led_fast.reference import circulant_symbols
+from led_fast.ops.circular_conv_inverse import circular_conv_inverse
 
 
 class CircularConv2d(nn.Module):
@@ -65,10 +65,7 @@ class CircularConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns `y` like `x`, and `log_abs_det` in nats of shape (B,)."""
-        if x.dim() != 4 or x.shape[1] != self.channels:
-            raise ValueError(
-                f"CircularConv2d: x must have shape (B, {self.channels}, H, W), got {tuple(x.shape)}"
-            )
+        self._check(x)
         weight: Tensor = self.weight  # once: a parametrisation computes it at every access
         fitted, padding = weight, []
         for dim in (-1, -2):
@@ -79,27 +76,24 @@ class CircularConv2d(nn.Module):
         return y, log_abs_det.repeat(x.shape[0])  # no view: the caller may add to it in place
 
     def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the images whose convolution is `x`, and `log_abs_det` of this direction, in nats of shape (B,)."""
-        if x.dim() != 4 or x.shape[1] != self.channels:
-            raise ValueError(
-                f"CircularConv2d: x must have shape (B, {self.channels}, H, W), got {tuple(x.shape)}"
-            )
-        weight, grid = self.weight, (x.shape[2], x.shape[3])
-        if self.bias is not None:
-            x = x - self.bias[:, None, None]
-        # The layer is a shift by the kernel's centre, then y(p) = Σ_tap w(tap) x(p + tap), whose symbol is the
-        # conjugate of the weight's transform.
-        solved = _solve(circulant_symbols(weight, grid).conj(), x)
-        out = solved.roll([-((k - 1) // 2) for k in self.kernel_size], dims=(-2, -1))
-        return out, -circulant_logdet(weight, grid).repeat(x.shape[0])
+        """Returns the images whose convolution is `x`, and `log_abs_det` of this direction, in nats of shape (B,).
+
+        See :func:`led_fast.circular_conv_inverse`, also for singular kernels.
+        """
+        self._check(x)
+        return circular_conv_inverse(x if self.bias is None else x - self.bias[:, None, None], self.weight)
 
     def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, and carries the score of a density along: see :class:`led_fast.flows.Layer`."""
         y, log_abs_det = self(x)
         with torch.no_grad():
-            shifted = score.roll([(k - 1) // 2 for k in self.kernel_size], dims=(-2, -1))
-            symbols = circulant_symbols(self.weight, (x.shape[2], x.shape[3]))
-            return y, log_abs_det, _solve(symbols.mT, shifted)
+            return y, log_abs_det, circular_conv_inverse(score, self.weight, transpose=True)[0]
+
+    def _check(self, x: Tensor) -> None:
+        if x.dim() != 4 or x.shape[1] != self.channels:
+            raise ValueError(
+                f"CircularConv2d: x must have shape (B, {self.channels}, H, W), got {tuple(x.shape)}"
+            )
 
     def log_abs_det(self, grid: tuple[int, int]) -> Tensor:
         """The log-determinant on images of size `grid`, in nats: a 0-d tensor."""
@@ -124,11 +118,3 @@ def _fit(weight: Tensor, dim: int, size: int) -> tuple[Tensor, list[int]]:
             .sum(dim - 1)
         )
     return weight, [before, weight.shape[dim] - 1 - before]
-
-
-def _solve(symbols: Tensor, x: Tensor) -> Tensor:
-    """Images whose half spectrum solves a linear system at each frequency, symbols (H, W // 2 + 1, C, C)."""
-    if x.shape[0] == 0:  # which MKL's transforms refuse
-        return 1 * x
-    spectrum = torch.fft.rfft2(x).permute(2, 3, 1, 0)
-    return torch.fft.irfft2(torch.linalg.solve_ex(symbols, spectrum)[0].permute(3, 2, 0, 1), s=x.shape[2:])
