@@ -9,6 +9,7 @@ import torch
 import led_fast
 from led_fast import reference
 from led_fast.nn import SoftReLU
+from led_fast.ops.soft_relu_per_feature import of_slopes
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
@@ -110,3 +111,37 @@ def test_soft_relu_inverse(compare, shape, direction, threads) -> None:
         )
     with torch.set_grad_enabled(direction != "forward"):
         compare("soft_relu_inverse", case, contenders)
+
+
+@pytest.mark.parametrize("threads", [1] if CUDA else [1, 2], indirect=True)
+@pytest.mark.parametrize("direction", ["forward", "forward+backward", "inverse", "inverse+backward"])
+@pytest.mark.parametrize(
+    "shape", [s for s in SHAPES if s != (1, 1_000_003)], ids=lambda shape: "x".join(map(str, shape))
+)
+def test_soft_relu_per_feature(compare, shape, direction, threads) -> None:
+    inverse = direction.startswith("inverse")
+    x = torch.randn(shape, device=DEVICE)
+    ratio, sharpness, u0, t0 = (
+        torch.full(shape[1:2], value, device=DEVICE) for value in (1 / 5.8, 4.8, 0.1, 0.12)
+    )
+    parameters, gradients = [ratio, sharpness, u0, t0], [x, torch.randn(shape[0], device=DEVICE)]
+    functions = {
+        "led_fast": lambda *leaves: of_slopes(*leaves, inverse),
+        "eager": lambda *leaves: reference.soft_relu_per_feature(*leaves, inverse),
+    }
+    scalar = led_fast.soft_relu_inverse if inverse else led_fast.soft_relu
+    case = {"shape": "x".join(map(str, shape)), "pass": direction, "threads": threads}
+    with torch.set_grad_enabled("backward" in direction):
+        if "backward" in direction:
+            leaves = [t.clone().requires_grad_() for t in (x, *parameters)]
+            contenders = {
+                name: lambda f=f: torch.autograd.grad(f(*leaves), leaves, gradients)
+                for name, f in functions.items()
+            }
+            contenders["scalar"] = lambda: torch.autograd.grad(
+                scalar(leaves[0], 5.8, 1.0, 0.1, 0.12), leaves[0], gradients
+            )
+        else:
+            contenders = {name: lambda f=f: f(x, *parameters) for name, f in functions.items()}
+            contenders["scalar"] = lambda: scalar(x, 5.8, 1.0, 0.1, 0.12)
+        compare("soft_relu_per_feature", case, contenders)

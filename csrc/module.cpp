@@ -27,6 +27,12 @@ STABLE_TORCH_LIBRARY(led_fast, m) {
       "soft_relu_inverse_backward(Tensor y, Tensor? grad_x, Tensor? grad_log_abs_det, float alpha, float beta, "
       "float u0, float t0) -> Tensor");
   m.def(
+      "soft_relu_per_feature(Tensor x, Tensor ratio, Tensor sharpness, Tensor u0, Tensor t0, bool inverse) -> (Tensor, "
+      "Tensor)");
+  m.def(
+      "soft_relu_per_feature_backward(Tensor x, Tensor? grad_y, Tensor? grad_log_abs_det, Tensor ratio, Tensor "
+      "sharpness, Tensor u0, Tensor t0, bool inverse) -> (Tensor, Tensor)");
+  m.def(
       "perpendicular_norm(Tensor x, Tensor weight, Tensor t, SymInt[] stride, SymInt[] padding, SymInt[] dilation, "
       "SymInt groups, "
       "bool keep_u) -> (Tensor, Tensor, Tensor)");

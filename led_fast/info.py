@@ -10,6 +10,7 @@ from torch import Tensor
 
 import led_fast
 from led_fast import reference
+from led_fast.ops.soft_relu_per_feature import of_slopes
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,12 @@ SELF_CHECKS = [
         led_fast.soft_relu_inverse,
         reference.soft_relu_inverse,
         lambda: (_normal(8, 1000),),
+    ),
+    SelfCheck(
+        "soft_relu_per_feature",
+        of_slopes,
+        reference.soft_relu_per_feature,
+        lambda: (_normal(8, 5, 200), *(_normal(4, 5).exp())),
     ),
     SelfCheck(
         "circulant_logdet",

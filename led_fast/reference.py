@@ -34,7 +34,7 @@ def soft_relu_inverse(
     """The x with `soft_relu(x)[0] == y` by Newton's method, and `-Σ log L'(x)` per sample.
 
     From the least of three tangents, right of the solution, the steps go left to it: L is convex. `steps` are enough
-    for alpha / beta up to 100. The last two have gradients: those of one would be right to the first order only.
+    for alpha / beta up to 100. The last two steps have the derivatives, up to the third.
     """
     t0 = math.log(2) / alpha if t0 is None else t0
     with torch.no_grad():
@@ -46,6 +46,42 @@ def soft_relu_inverse(
             slope = beta / alpha + (1 - beta / alpha) * torch.sigmoid((alpha - beta) * (x - u0))
             x = torch.where(tangents[0].isinf(), v, x - (soft_relu(x, alpha, beta, u0, t0)[0] - y) / slope)
     return x, -soft_relu(x, alpha, beta, u0, t0)[1]
+
+
+def soft_relu_per_feature(
+    x: Tensor,
+    ratio: Tensor,
+    sharpness: Tensor,
+    u0: Tensor,
+    t0: Tensor,
+    inverse: bool = False,
+    steps: int = 12,
+) -> tuple[Tensor, Tensor]:
+    """`L(x) = r v + (1 - r) log(1 + e^{k v}) / k - t0`, `v = x - u0`, and `Σ log L'(x)`, for x of (B, F, ...).
+
+    r > 0, k > 0, u0 and t0 have one value a feature. The inverse and its log-determinant by Newton's method, as in
+    `soft_relu_inverse`; for r > 1, L is concave, and the start left of the solution.
+    """
+    r, k, u0, t0 = (p.view(-1, *[1] * (x.dim() - 2)) for p in (ratio, sharpness, u0, t0))
+
+    def value_and_slope(v: Tensor) -> tuple[Tensor, Tensor]:
+        softplus = torch.logaddexp(k * v, torch.zeros_like(v)) / k
+        return r * v + (1 - r) * softplus - t0, r + (1 - r) * torch.sigmoid(k * v)
+
+    v = x - u0
+    if inverse:
+        with torch.no_grad():
+            w = x + t0
+            tangents = torch.stack([w, w / r, (w - (1 - r) * math.log(2) / k) * 2 / (1 + r)])
+            v = torch.where(r > 1, tangents.amax(0), tangents.amin(0))
+        for step in range(steps):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and step >= steps - 2):
+                value, slope = value_and_slope(v)
+                v = v - (value - x) / slope
+    y, slope = value_and_slope(v)
+    per_element = slope.log().unsqueeze(-1).flatten(1)
+    sums = per_element.sum(1, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
+    return (v + u0, -sums) if inverse else (y.to(x.dtype), sums)
 
 
 def _staircase_and_derivative(

@@ -6,20 +6,22 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
         "soft_relu/math.h": [
             ("p.sharpness_log2), log1p =", "p.sharpness_log2 + p.u0), log1p ="),
             ("- p.t0)", "+ p.t0)"),
-            ("log1p * p.inverse_alpha + (", "log1p * p.inverse_alpha - ("),
+            ("log1p * p.height + (", "log1p * p.height - ("),
             ("e * p.slope_ratio + 1", "e * p.slope_ratio - 1"),
             ("e + p.slope_ratio", "e - p.slope_ratio"),
             ("return v >= 0 ?", "return v < 0 ?"),
             ("(e + 1) * numerator", "(e - 1) * numerator"),
-            ("(1 - p.slope_ratio)) * reciprocal", "(1 + p.slope_ratio)) * reciprocal"),
-            ("sharpness(Real(alpha - beta))", "sharpness(Real(alpha + beta))"),
-            ("-85 : -705", "-850 : -7050"),
+            ("e * p.curvature * reciprocal}", "e * p.height * reciprocal}"),
+            ("height(Real(other / k))", "height(Real(1 / k))"),
+            ("85 : 705", "850 : 7050"),
         ],
         "soft_relu/cpu.cpp": [
+            ("terms.slope + terms.log_slope", "terms.slope - terms.log_slope"),
+        ],
+        "soft_relu/cpu.h": [
             ("numerators.log() - log1p_total", "numerators.log() + log1p_total"),
             ("log_slope -= log1ps[i]", "log_slope += log1ps[i]"),
-            ("factors++ == p.safe_factors", "factors++ == 1000"),
-            ("terms.slope + terms.log_slope", "terms.slope - terms.log_slope"),
+            ("factors++ == safe_factors", "factors++ == 1000"),
             ("for (T& e : elements) e = infinity<T>();", "for (T& e : elements) e = T{};"),
         ],
         "common/elementary.h": [
@@ -31,8 +33,6 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
     },
     "soft_relu_inverse": {
         "soft_relu/inverse.h": [
-            ("odds = beta / k;", "odds = beta / alpha;"),  # another start
-            ("tangent_at_0 = -height * tangent;", "tangent_at_0 = height * tangent;"),
             ("(s >= p.s_least) & (w < p.height) ? exponential", "false ? exponential"),
             ("(s >= p.s_least) & (w < p.height)", "(s >= p.s_least)"),
             ("z -= inverse_step<true>(z, w, p).change;", ""),
@@ -42,7 +42,7 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("- log_growth * log_growth * Real(0.5)", ""),
             ("z >= 0 ? last.change : -last.change", "last.change"),
             ("w == w_any ?", "true ?"),
-            ("minimum(v, v * p.inverse_ratio)", "v"),
+            ("(v >= 0 ? v : v * p.far_left)", "v"),
             ("* p.curvature) * reciprocal", "* p.curvature)"),
             ("direction = -1", "direction = 1"),
             ("return {x + p.u0,", "return {x - p.u0,"),
@@ -84,6 +84,31 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("half * part + (half - Real(0.5))", "scale * part * half + (half - Real(0.5))"),
             ("+ 0 * x;", ";"),
             ("^ sign))", "))"),
+        ],
+    },
+    "soft_relu_per_feature": {
+        "soft_relu/per_feature.h": [
+            ("right ? Real(0) : z", "right ? z : Real(0)"),
+            ("(right ? e : Real(1))", "(right ? Real(1) : e)"),
+            ("slope * z * (e", "-slope * z * (e"),
+            ("(magnitude * (e", "(z * (e"),
+            ("to.sums[2] = -to.gradient, to.sums[3] = -gy;", "to.sums[2] = to.gradient, to.sums[3] = -gy;"),
+            ("to.sums[2] = gx, to.sums[3] = to.gradient;", "to.sums[2] = to.gradient, to.sums[3] = gx;"),
+            ("(s.z_of_branch >= 0) != (p.inverse_sharpness < 0)", "s.x >= p.u0"),
+            ("-to.gradient, -gl);", "-to.gradient, gl);"),
+            ("sum * (1 - r) / (k * k)", "sum / (k * k)"),
+        ],
+        "soft_relu/per_feature_cpu.cpp": [
+            ("place / run % features", "place % features"),
+            ("if (++passes % kFlush == 0) flush();\n    }\n  }\n  for", "passes = 0;\n    }\n  }\n  for"),
+            ("row * n + i;\n        backward_run", "row * n;\n        backward_run"),
+            ("+= of_tail[k * kRegister + l]", "= of_tail[k * kRegister + l]"),
+            ("unit < units; ++unit) sum +=", "unit < 1; ++unit) sum +="),
+        ],
+        "soft_relu/inverse.h": [
+            ("const bool mirrored = ratio > 1;", "const bool mirrored = false;"),
+            ("mirrored ? -other * r : other", "mirrored ? other * r : other"),
+            ("right = mirrored ? Real(ratio) : Real(1)", "right = Real(1)"),
         ],
     },
     "circulant_logdet": {

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import led_fast
 from led_fast import reference
+from led_fast.ops.soft_relu_per_feature import of_slopes
 
 DEVICE = torch.device("cuda")
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -90,6 +91,21 @@ OPERATORS = [
         lambda: _staircase_inputs(7, 5, 33, 31),
         lambda: _staircase_inputs(0, 3, 4),
         REAL,
+    ),
+    *(
+        Operator(
+            f"soft_relu_per_feature{' inverse' if inverse else ''} {shape}",
+            lambda *tensors, inverse=inverse: of_slopes(*tensors, inverse),
+            lambda *tensors, inverse=inverse: reference.soft_relu_per_feature(*tensors, inverse),
+            lambda shape=shape: (
+                3 * torch.randn(shape, dtype=torch.float64),
+                *torch.rand(4, shape[1], dtype=torch.float64).add(0.3),
+            ),
+            lambda: (torch.empty(0, 3, 4, dtype=torch.float64), *torch.ones(4, 3, dtype=torch.float64)),
+            REAL,
+        )
+        for inverse in (False, True)
+        for shape in ((70, 40), (7, 5, 33, 31))
     ),
     # Matrices that a warp has in registers, that a block has in shared memory, and too large for that.
     *(

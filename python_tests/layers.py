@@ -83,6 +83,7 @@ LAYERS: dict[str, Case] = {
     "Slice": Case(lambda: Slice(4, 2, GaussianConditional())),
     "SoftReLU": Case(lambda: SoftReLU(u0=0.3)),
     "SoftReLU, flat": Case(lambda: SoftReLU(alpha=3.0, beta=0.5), (4,)),
+    "SoftReLU, learned": Case(lambda: SoftReLU(features=4, learned=True)),
     "Staircase": Case(lambda: Staircase(4, steps=5)),
     "Staircase, flat": Case(lambda: Staircase(4, steps=3), (4,)),
     "Unflatten": Case(lambda: Unflatten(2, 12, 4), (96,)),

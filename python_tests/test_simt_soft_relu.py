@@ -138,6 +138,116 @@ def inverse_backward(kernels: Kernels, dtype: torch.dtype, shape: tuple[int, int
     torch.testing.assert_close(grad_y.double(), exact, rtol=4 * eps, atol=64 * eps)
 
 
+# (samples, places, features, run): empty, one element, channels-last with a tail of a tile and of chunks of 256 outer
+# indices, runs of a plane, more than one piece of a sample, more than one chunk of 8192 / run samples.
+LAYOUTS = [
+    (0, 1, 3, 1),
+    (1, 1, 1, 1),
+    (9, 1, 7, 1),
+    (3, 100, 40, 1),
+    (3, 1, 5, 7),
+    (2, 1, 3, 400),
+    (2, 1, 2, 4100),
+]
+
+
+def features_of(
+    layout: tuple[int, int, int, int], dtype: torch.dtype, spread: float = 1.0
+) -> list[torch.Tensor]:
+    """ratio, sharpness, u0 and t0: ratios on both sides of 1."""
+    random = torch.randn(4, layout[2], dtype=torch.float64)
+    return [
+        p.to(dtype) for p in ((spread * random[0]).exp(), 3 * (0.5 * random[1]).exp(), random[2], random[3])
+    ]
+
+
+@suite.case(dtype=DTYPES, layout=LAYOUTS, inverted=[False, True], spread=[1.0])
+@suite.case(dtype=[torch.float32], layout=[(1, 1, 2, 4100), (2, 1, 80, 12)], inverted=[False], spread=[16.0])
+def per_feature(
+    kernels: Kernels,
+    dtype: torch.dtype,
+    layout: tuple[int, int, int, int],
+    inverted: bool,
+    spread: float,
+) -> None:
+    rows, places, features, run = layout
+    row_size = places * features * run
+    x = (3 * torch.randn(layout, dtype=torch.float64)).to(dtype)
+    parameters = features_of(layout, log_dtype(dtype), spread)
+    y, log_abs_det = torch.full_like(x, torch.nan), torch.full((rows,), torch.nan, dtype=log_dtype(dtype))
+    workspace = torch.full((rows * math.ceil(row_size / PIECE),), torch.nan, dtype=torch.float64)
+    numbers = torch.full((20, features), torch.nan, dtype=log_dtype(dtype))
+    kernels.launch(
+        "led_fast_soft_relu_per_feature",
+        *(x, y, log_abs_det, workspace, *parameters, numbers, rows, row_size, features, run, inverted),
+        DTYPES.index(dtype),
+    )
+    exact, logs = torch.ops.led_fast.soft_relu_per_feature(
+        x.double().view(-1, features, run), *(p.double() for p in parameters), inverted
+    )
+    slack = 8 if inverted else max(1.0, parameters[0].max().item())  # 1 / L', or L' where it is larger
+    eps = max(torch.finfo(dtype).eps, 8 * torch.finfo(log_dtype(dtype)).eps)
+    torch.testing.assert_close(y.double(), exact.view(layout), rtol=4 * eps, atol=8 * slack * eps)
+    rounding = slack * torch.finfo(log_abs_det.dtype).eps * (row_size + 8)
+    torch.testing.assert_close(
+        log_abs_det.double(), logs.view(rows, places).sum(1), rtol=1e-6, atol=2 * rounding
+    )
+
+
+@suite.case(dtype=DTYPES, layout=LAYOUTS, inverted=[False, True])
+def per_feature_backward(
+    kernels: Kernels, dtype: torch.dtype, layout: tuple[int, int, int, int], inverted: bool
+) -> None:
+    rows, places, features, run = layout
+    x, grad_y = ((2 * torch.randn(layout, dtype=torch.float64)).to(dtype) for _ in range(2))
+    grad_log = torch.randn(rows, dtype=log_dtype(dtype))
+    parameters = features_of(layout, log_dtype(dtype))
+    grad_x, grads = (
+        torch.full_like(x, torch.nan),
+        torch.full((4, features), torch.nan, dtype=log_dtype(dtype)),
+    )
+    chunk = 256 if run == 1 else max(1, 8192 // run)
+    workspace = torch.full((4 * features * math.ceil(rows * places / chunk),), torch.nan, dtype=torch.float64)
+    numbers = torch.full((20, features), torch.nan, dtype=log_dtype(dtype))
+    kernels.launch(
+        "led_fast_soft_relu_per_feature_backward",
+        *(x, grad_y, grad_log, grad_x, workspace, *parameters, numbers, grads),
+        *(rows, places * features * run, features, run, inverted, DTYPES.index(dtype)),
+    )
+    if rows == 0:
+        return
+    exact_x, exact = torch.ops.led_fast.soft_relu_per_feature_backward(
+        x.double().view(-1, features, run),
+        grad_y.double().view(-1, features, run),
+        grad_log.double().repeat_interleave(places),
+        *(p.double() for p in parameters),
+        inverted,
+    )
+    eps, log_eps = torch.finfo(dtype).eps, torch.finfo(log_dtype(dtype)).eps
+    scale = exact_x.abs().max().clamp(min=1)
+    assert (grad_x.double() - exact_x.view(layout)).abs().max() <= 8 * (eps + 8 * log_eps) * scale
+    assert ((grads - exact).abs().amax(1) <= 400 * log_eps * exact.abs().amax(1).clamp(min=1)).all()
+
+
+suite.wrong("per feature: another feature", "i / run % features, features", "i % features, features")
+suite.wrong("per feature: too many factors", "if (shares > 16) {", "if (shares > 1600) {")
+suite.wrong("per feature: row of a tile", "* features + feature) * run", "* features + lane) * run")
+suite.wrong(
+    "per feature: overlapping chunks", "min(begin + chunk_size, outer)", "min(begin + chunk_size + 1, outer)"
+)
+suite.wrong("per feature: missing chunks", "c < chunks; ++c", "c < chunks - 1; ++c")
+suite.wrong(
+    "per feature: missing warps", "for (int w = 0; w < kWarps; ++w)", "for (int w = 0; w < kWarps - 1; ++w)"
+)
+suite.wrong("per feature: past the features", "if (feature < features) {", "if (feature <= features) {")
+suite.wrong(
+    "per feature: sample of a place", "grad_log_abs_det[at / places]", "grad_log_abs_det[at / chunk_size]"
+)
+suite.wrong(
+    "per feature: no mirror image", "const bool mirrored = ratio > 1;", "const bool mirrored = false;"
+)
+suite.wrong("per feature: gradient to u0", "to.sums[2] = gx,", "to.sums[2] = -gx,")
+
 suite.wrong(
     "overlapping pieces", "min(begin + kPieceSize, row_size)", "min(begin + kPieceSize + 1, row_size)"
 )

@@ -100,6 +100,12 @@ def norm(geometry: dict[str, int], channels: int, kernel: int) -> Case:
     )
 
 
+def bends(batch: int, size: int) -> list[Tensor]:
+    """x, alpha, beta, u0 and t0 of two features."""
+    beta, gap, u0, t0 = torch.rand(4, 2, dtype=torch.float64) + 0.5
+    return [images(2)(batch, size), beta + 3 * gap, beta, u0, t0]
+
+
 def staircase(batch: int, size: int) -> list[Tensor]:
     """A value of two features, three steps each."""
     positive = [0.3 + randn(2, 3).abs() for _ in range(2)]
@@ -138,6 +144,8 @@ OPERATORS: dict[str, Callable[[], Case]] = {
     ),
     "staircase": lambda: Case(led_fast.staircase, staircase),
     "staircase_inverse": lambda: Case(led_fast.staircase_inverse, staircase),
+    "soft_relu, per feature": lambda: Case(led_fast.soft_relu, bends),
+    "soft_relu_inverse, per feature": lambda: Case(led_fast.soft_relu_inverse, bends),
     "circulant_logdet": lambda: Case(
         lambda weight, x: led_fast.circulant_logdet(weight, x.shape[2:]) + x.mean(),
         lambda batch, size: [randn(2, 2, 3, 3), images(1)(batch, size)],
@@ -193,6 +201,7 @@ ITERATES = {
 
 LAYERS: dict[str, Callable[[], Case]] = {
     "SoftReLU": lambda: layer(SoftReLU, images(2)),
+    "SoftReLU, learned": lambda: layer(lambda: SoftReLU(features=2, learned=True), images(2)),
     "CircularConv2d": lambda: layer(lambda: CircularConv2d(2, 3), images(2)),
     "PerpendicularLinear": lambda: layer(lambda: PerpendicularLinear(5, 3), lambda b, s: randn(b, 5)),
     "PerpendicularConv2d": lambda: layer(lambda: PerpendicularConv2d(3, 4, 4, 2, 1), images(3)),

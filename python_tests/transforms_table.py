@@ -15,7 +15,6 @@ not supported raises an error, which the test reads. Made by `python python_test
 - `torch.jit.trace`: sizes may differ from the example's; with a stride, by multiples of it.
 - Autocast: x in the low precision, parameters in float32. Norms, log-determinants, gradients of parameters: float32.
 - Outside autocast, x and weight must have one dtype, as for `torch.nn.Conv2d`.
-- `SoftReLU`'s own parameters are numbers: a tensor that requires a gradient raises TypeError.
 """
 
 

@@ -78,7 +78,7 @@ LED_INLINE void store(Half* p, float x) {
 template <class Real> LED_INLINE Real maximum(Real a, Real b) { return a > b ? a : b; }
 
 // log2(x) of a normal positive x, off by 0.05: its exponent, and its mantissa for the mantissa's logarithm.
-LED_INLINE float rough_log2(float x) { return float(bits<int32_t>(x) - 0x3f800000) * 0x1p-23f + 0.043f; }
+LED_INLINE float rough_log2(float x) { return float(int32_t(bits<uint32_t>(x) - 0x3f800000)) * 0x1p-23f + 0.043f; }
 
 // 2^f - 1 for |f| <= 1/2, to full relative accuracy.
 LED_INLINE float exp2m1_fraction(float f) {

@@ -1,7 +1,7 @@
 // The torch side of soft-ReLU's CUDA kernels.
 #include "common/cuda_tensor.h"
 #include "soft_relu/launch.h"
-#include "soft_relu/op.h"
+#include "soft_relu/per_feature_op.h"
 
 namespace led::soft_relu {
 namespace {
@@ -54,12 +54,60 @@ Tensor soft_relu_inverse_backward_cuda(const Tensor& y, std::optional<Tensor> gr
       });
 }
 
+Tensor workspace_of(const Tensor& x, int64_t size, ScalarType dtype) {
+  const int64_t stride = 1;
+  return empty_strided(x, &size, &stride, 1, dtype);
+}
+
+std::tuple<Tensor, Tensor> per_feature_cuda(const Tensor& x, const Tensor& ratio, const Tensor& sharpness,
+                                            const Tensor& u0, const Tensor& t0, bool inverse) {
+  const DeviceGuard guard(x.get_device_index());
+  return per_feature_op(
+      x, {ratio, sharpness, u0, t0},
+      [&](const Tensor& dense, const Numbers& numbers, Tensor& y, Tensor& log_abs_det, const FeatureShape& s) {
+        Tensor workspace = workspace_of(x, s.rows * pieces_of(s.row_size), ScalarType::Double);
+        Tensor table = workspace_of(x, kTableRows * s.features, log_dtype(x));
+        check_launch(led_fast_soft_relu_per_feature(
+                         dense.const_data_ptr(), y.mutable_data_ptr(), log_abs_det.mutable_data_ptr(),
+                         static_cast<double*>(workspace.mutable_data_ptr()), numbers.tensors[0].const_data_ptr(),
+                         numbers.tensors[1].const_data_ptr(), numbers.tensors[2].const_data_ptr(),
+                         numbers.tensors[3].const_data_ptr(), table.mutable_data_ptr(), s.rows, s.row_size, s.features,
+                         s.run, inverse, dtype_code(x, "soft_relu_per_feature"), current_stream(x)),
+                     "soft_relu_per_feature");
+      });
+}
+
+std::tuple<Tensor, Tensor> per_feature_backward_cuda(const Tensor& x, std::optional<Tensor> grad_y,
+                                                     std::optional<Tensor> grad_log, const Tensor& ratio,
+                                                     const Tensor& sharpness, const Tensor& u0, const Tensor& t0,
+                                                     bool inverse) {
+  const DeviceGuard guard(x.get_device_index());
+  return per_feature_backward_op(
+      x, grad_y, grad_log, {ratio, sharpness, u0, t0},
+      [&](const Tensor& dense, const void* gy, const void* gl, const Numbers& numbers, Tensor& gx, Tensor& grads,
+          const FeatureShape& s) {
+        const int64_t chunks = outer_chunks(s.rows, s.row_size, s.features, s.run);
+        Tensor workspace = workspace_of(x, 4 * s.features * chunks, ScalarType::Double);
+        Tensor table = workspace_of(x, kTableRows * s.features, log_dtype(x));
+        check_launch(led_fast_soft_relu_per_feature_backward(
+                         dense.const_data_ptr(), gy, gl, gx.mutable_data_ptr(),
+                         static_cast<double*>(workspace.mutable_data_ptr()), numbers.tensors[0].const_data_ptr(),
+                         numbers.tensors[1].const_data_ptr(), numbers.tensors[2].const_data_ptr(),
+                         numbers.tensors[3].const_data_ptr(), table.mutable_data_ptr(), grads.mutable_data_ptr(),
+                         s.rows, s.row_size, s.features, s.run, inverse,
+                         dtype_code(x, "soft_relu_per_feature_backward"), current_stream(x)),
+                     "soft_relu_per_feature_backward");
+      });
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(led_fast, CUDA, m) {
   m.impl("soft_relu", TORCH_BOX(&forward_cuda<led_fast_soft_relu_forward>));
   m.impl("soft_relu_backward", TORCH_BOX(&soft_relu_backward_cuda));
   m.impl("soft_relu_inverse", TORCH_BOX(&forward_cuda<led_fast_soft_relu_inverse>));
+  m.impl("soft_relu_per_feature", TORCH_BOX(&per_feature_cuda));
+  m.impl("soft_relu_per_feature_backward", TORCH_BOX(&per_feature_backward_cuda));
   m.impl("soft_relu_inverse_backward", TORCH_BOX(&soft_relu_inverse_backward_cuda));
 }
 

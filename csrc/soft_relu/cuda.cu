@@ -7,6 +7,7 @@
 #include "soft_relu/launch.h"
 
 #define LED_FUNCTION __host__ __device__ __forceinline__
+#define LED_HOST_DEVICE __host__ __device__
 
 namespace led::soft_relu {
 
@@ -64,6 +65,22 @@ template <typename Real> struct LogSum {
   __device__ __forceinline__ Real total() const { return sum + log_of(product); }
 };
 
+// Adds up the sums of a piece's threads. All threads of the block take part.
+template <typename Real, int kGroup>
+__device__ __forceinline__ void write_sum(Real sum, const Piece<kGroup>& piece, Real* log_abs_det, double* workspace,
+                                          int64_t rows, int64_t pieces) {
+  if constexpr (kGroup == 32) {
+    sum = warp_sum(sum);
+  } else {
+    __shared__ Real scratch[kThreads / 32];
+    sum = block_sum<kThreads>(sum, scratch);
+  }
+  if (threadIdx.x % kGroup == 0 && piece.row < rows) {
+    if (pieces == 1) log_abs_det[piece.row] = sum;
+    else workspace[piece.row * pieces + piece.index] = sum;
+  }
+}
+
 // P is Parameters or InverseParameters of the type that T is computed in: the map that is applied.
 template <typename T, int N, int kGroup, typename P>
 __global__ void __launch_bounds__(kThreads)
@@ -86,18 +103,7 @@ __global__ void __launch_bounds__(kThreads)
       *reinterpret_cast<Pack<T, N>*>(to + i) = pack;
     }
   }
-  Real sum = log_sum.total();
-  if constexpr (kGroup == 32) {
-    sum = warp_sum(sum);
-  } else {
-    __shared__ Real scratch[kThreads / 32];
-    sum = block_sum<kThreads>(sum, scratch);
-  }
-  sum *= P::direction;
-  if (threadIdx.x % kGroup == 0 && piece.row < rows) {
-    if (pieces == 1) log_abs_det[piece.row] = sum;
-    else workspace[piece.row * pieces + piece.index] = sum;
-  }
+  write_sum(log_sum.total() * P::direction, piece, log_abs_det, workspace, rows, pieces);
 }
 
 // One warp a row: adds the row's pieces in order.
@@ -175,6 +181,15 @@ template <typename F> cudaError_t dispatch(int dtype, F f) {
   }
 }
 
+// Calls f with null pointers of the dtype's type and of the map's parameters.
+template <typename F> cudaError_t dispatch_map(int dtype, bool inverse, F f) {
+  return dispatch(dtype, [&](auto* type) {
+    using Real = accumulate_t<std::remove_pointer_t<decltype(type)>>;
+    return inverse ? f(type, static_cast<InverseParameters<Real>*>(nullptr))
+                   : f(type, static_cast<Parameters<Real>*>(nullptr));
+  });
+}
+
 template <template <typename> class P>
 cudaError_t dispatch_forward(const void* x, void* y, void* log_abs_det, double* workspace, int64_t rows,
                              int64_t row_size, double alpha, double beta, double u0, double t0, int dtype,
@@ -209,7 +224,9 @@ cudaError_t dispatch_backward(const void* x, const void* grad_y, const void* gra
 
 }  // namespace
 }  // namespace led::soft_relu
+#include "soft_relu/per_feature_kernels.h"
 
+using namespace led;
 using namespace led::soft_relu;
 
 extern "C" cudaError_t led_fast_soft_relu_forward(const void* x, void* y, void* log_abs_det, double* workspace,
@@ -238,4 +255,45 @@ extern "C" cudaError_t led_fast_soft_relu_inverse_backward(const void* y, const 
                                                            double t0, int dtype, cudaStream_t stream) {
   return dispatch_backward<InverseParameters>(y, grad_x, grad_log_abs_det, grad_y, rows, row_size, alpha, beta, u0, t0,
                                               dtype, stream);
+}
+
+extern "C" cudaError_t led_fast_soft_relu_per_feature(const void* x, void* y, void* log_abs_det, double* workspace,
+                                                      const void* ratio, const void* sharpness, const void* u0,
+                                                      const void* t0, void* numbers, int64_t rows, int64_t row_size,
+                                                      int64_t features, int64_t run, bool inverse, int dtype,
+                                                      cudaStream_t stream) {
+  if (rows == 0 || row_size == 0) return cudaSuccess;
+  return dispatch_map(dtype, inverse, [&](auto* type, auto* map) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    using P = std::remove_pointer_t<decltype(map)>;
+    using Real = accumulate_t<T>;
+    const auto real = [](const void* p) { return static_cast<const Real*>(p); };
+    Real* const table = static_cast<Real*>(numbers);
+    const cudaError_t error = make_table<P>(real(ratio), real(sharpness), real(u0), real(t0), table, features, stream);
+    if (error != cudaSuccess) return error;
+    return per_feature_forward<T, P>(static_cast<const T*>(x), static_cast<T*>(y), static_cast<Real*>(log_abs_det),
+                                     workspace, table, rows, row_size, features, run, stream);
+  });
+}
+
+extern "C" cudaError_t led_fast_soft_relu_per_feature_backward(
+    const void* x, const void* grad_y, const void* grad_log_abs_det, void* grad_x, double* workspace, const void* ratio,
+    const void* sharpness, const void* u0, const void* t0, void* numbers, void* grads, int64_t rows, int64_t row_size,
+    int64_t features, int64_t run, bool inverse, int dtype, cudaStream_t stream) {
+  if (rows == 0 || row_size == 0) return cudaSuccess;
+  return dispatch_map(dtype, inverse, [&](auto* type, auto* map) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    using P = std::remove_pointer_t<decltype(map)>;
+    using Real = accumulate_t<T>;
+    const auto real = [](const void* p) { return static_cast<const Real*>(p); };
+    Real* const table = static_cast<Real*>(numbers);
+    cudaError_t error = make_table<P>(real(ratio), real(sharpness), real(u0), real(t0), table, features, stream);
+    if (error == cudaSuccess)
+      error =
+          per_feature_backward<T, P>(static_cast<const T*>(x), static_cast<const T*>(grad_y), real(grad_log_abs_det),
+                                     static_cast<T*>(grad_x), table, workspace, rows, row_size, features, run, stream);
+    if (error != cudaSuccess) return error;
+    return parameter_gradients(workspace, real(ratio), real(sharpness), static_cast<Real*>(grads), features,
+                               outer_chunks(rows, row_size, features, run), stream);
+  });
 }

@@ -2,7 +2,8 @@
 //
 // In units of the bend, z = k (x - u0) and w = k (y + t0), one equation is left, whose left side N is increasing:
 //   N(z) = r z + (1 - r) log(1 + e^z) = w
-// and convex, because r <= 1. Below z and w are in units of log 2, so that e^z is a power of two.
+// and convex, because r <= 1: otherwise the mirror image is solved. Below z and w are in units of log 2, so that e^z is
+// a power of two.
 //
 // Start: the least of three tangents, z <= w / r, z <= w and that at 0, which N lies above. But with small r, N is
 // nearly exponential left of 0: there e^z = e^s - 1 with s = (w - r z) / (1 - r), for which r log((1 - r) / r) stands
@@ -23,22 +24,41 @@ template <class Real> struct InverseParameters {
   static constexpr Real far = sizeof(Real) == 4 ? 125 : 1000;  // from |z| = far on, L is linear
   Real slope_ratio, inverse_ratio;                             // r, 1 / r
   Real rest, half_rest;                                        // (1 - r) in units of log 2, and half of it times log 2
-  Real sharpness, inverse_sharpness;                           // k / log 2, log 2 / k
+  Real sharpness, inverse_sharpness;                           // w = sharpness (y + t0), x = inverse_sharpness z + u0
   Real tangent, tangent_at_0;                                  // 1 / N'(0), and where that tangent is when w = 0
   Real height, s_of_w, s_of_0, s_least;                        // N(0); s = w s_of_w + s_of_0, from s_least on
-  Real curvature;                                              // L'' / L' = curvature e / ((1 + e) numerator)
+  Real right, left;                                            // L' (1 + e): right + left e for z >= 0, else reversed
+  Real far_left;                                               // 1 / L'(-inf)
+  Real curvature;                                              // L'' / L' = curvature e / (L' (1 + e)^2)
+  Real sharpness_of_x;                                         // k
   Real u0, t0;
   int safe_factors;
 
-  InverseParameters(double alpha, double beta, double u0_, double t0_) : u0(Real(u0_)), t0(Real(t0_)) {
-    const double r = beta / alpha, k = alpha - beta, other = k / alpha, odds = beta / k;  // other = 1 - r
+  InverseParameters() = default;
+  InverseParameters(double alpha, double beta, double u0, double t0)
+      : InverseParameters(beta / alpha, alpha - beta, (alpha - beta) / alpha, u0, t0) {}
+  LED_HOST_DEVICE InverseParameters(double ratio, double k, double other, double u0_, double t0_)  // other = 1 - ratio
+      : u0(Real(u0_)), t0(Real(t0_)) {
+    // N's r is at most 1: the mirror image has z -> -z, w -> -w / r, 1 - r -> (1 - 1 / r).
+    const bool mirrored = ratio > 1;
+    const double r = mirrored ? 1 / ratio : ratio, bend = mirrored ? -other * r : other, odds = r / bend;
     slope_ratio = Real(r), inverse_ratio = Real(1 / r);
-    rest = Real(other / kLog2), half_rest = Real(other * kLog2 / 2);
-    sharpness = Real(k / kLog2), inverse_sharpness = Real(kLog2 / k);
-    height = Real(other), tangent = Real(2 / (1 + r)), tangent_at_0 = -height * tangent;
-    s_of_w = Real(kLog2 / other), s_of_0 = Real(-odds * std::log(odds)), s_least = Real(odds);
-    curvature = Real(other * k);
-    safe_factors = safe_factors_of<Real>(r);
+    rest = Real(bend / kLog2), half_rest = Real(bend * kLog2 / 2);
+    sharpness = Real(mirrored ? -k * r / kLog2 : k / kLog2),
+    inverse_sharpness = Real(mirrored ? -kLog2 / k : kLog2 / k);
+    height = Real(bend), tangent = Real(2 / (1 + r)), tangent_at_0 = -height * tangent;
+    s_of_w = Real(kLog2 / bend), s_of_0 = Real(-odds * std::log(odds)), s_least = Real(odds);
+    right = mirrored ? Real(ratio) : Real(1), left = mirrored ? Real(1) : Real(ratio), far_left = Real(1 / ratio);
+    curvature = Real(other * k), sharpness_of_x = Real(k);
+    safe_factors = safe_factors_of<Real>(ratio);
+  }
+
+  static constexpr int kNumbers = 19;
+  template <class Visit> LED_FUNCTION void each(Visit visit) {
+    visit(slope_ratio), visit(inverse_ratio), visit(rest), visit(half_rest), visit(sharpness);
+    visit(inverse_sharpness), visit(tangent), visit(tangent_at_0), visit(height), visit(s_of_w), visit(s_of_0);
+    visit(s_least), visit(right), visit(left), visit(far_left), visit(curvature), visit(sharpness_of_x), visit(u0),
+        visit(t0);
   }
 };
 
@@ -68,9 +88,10 @@ LED_FUNCTION Step<Real> inverse_step(Real z, Real w, const InverseParameters<Rea
   return {e, log1p, e_reciprocal * numerator, newton + newton * (half * rest_of_series + half)};
 }
 
-// Where L(x) = y: x, e = e^{-|z|}, log(1 + e), and N' = numerator / (1 + e).
+// Where L(x) = y: x, e = e^{-|z|}, log(1 + e), and L' = numerator / (1 + e).
+// Their branch is that of z before the last change, which may be on the other side of 0: then e exceeds 1.
 template <class Real> struct Solution {
-  Real x, e, log1p, numerator;
+  Real x, e, log1p, numerator, z_of_branch;
 };
 
 template <class Real> LED_FUNCTION Solution<Real> solve(Real y, const InverseParameters<Real>& p) {
@@ -86,8 +107,8 @@ template <class Real> LED_FUNCTION Solution<Real> solve(Real y, const InversePar
   const Real relative = growth * (growth * Real(kLog2 * kLog2 / 2) + Real(kLog2)), log_growth = last.share * relative;
   const Real e = last.e * relative + last.e;
   const Real log1p = last.log1p + (log_growth - log_growth * log_growth * Real(0.5));
-  const Real x = w == w_any ? (z - last.change) * p.inverse_sharpness : minimum(v, v * p.inverse_ratio);
-  return {x + p.u0, e, log1p, slope_numerator(z, e, p)};
+  const Real x = w == w_any ? (z - last.change) * p.inverse_sharpness : (v >= 0 ? v : v * p.far_left);
+  return {x + p.u0, e, log1p, z >= 0 ? e * p.left + p.right : e * p.right + p.left, z};
 }
 
 // x, and L'(x) as in forward_terms of math.h.

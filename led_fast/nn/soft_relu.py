@@ -1,63 +1,114 @@
 """soft-ReLU as a layer."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from led_fast.ops.soft_relu import as_numbers, check_parameters, soft_relu
 from led_fast.ops.soft_relu_inverse import soft_relu_inverse
+from led_fast.ops.soft_relu_per_feature import of_slopes
+
+_RATE = 3.0  # of the logarithms: a step of an optimiser moves them by so many times its own
+_LOG_RATIOS, _LOG_SHARPNESSES = (-7.0, 7.0), (-2.0, 7.0)  # as far as they can go
+_START_RATIO, _START_SHARPNESS, _START_POSITION = 0.8, 4.8, 1.5
 
 
 class SoftReLU(nn.Module):
     """Invertible activation that returns its log-determinant with its value (LED, Eq. 10-11); a layer of flows.
+
+    With `learned`, each feature has a bend of its own: `L(x) = ρ v + (1 - ρ) (softplus(κ v) - log 2) / κ`,
+    `v = x - position`, of slope ratio `ρ = exp(3 log_ratio)` and sharpness `κ = exp(3 log_sharpness)`. For ρ < 1 it is
+    Eq. 10 with `beta / alpha = ρ`, `alpha - beta = κ`; for ρ > 1 its mirror image. L is 0 where it bends. It starts
+    with ρ = 0.8 or 1 / 0.8 at random, κ = 4.8 and positions uniform in ±1.5; ρ stays within `exp(±7)`.
 
     Args:
         alpha: Sharpness of the bend; must exceed `beta`.
         beta: Positive; `beta / alpha` is the slope for very negative inputs.
         u0: Position of the bend.
         t0: Shift of the output. None means `log(2) / alpha`, for which the output is 0 at `u0`.
+        features: Number of features F of a learned layer; else None.
+        learned: Whether the layer learns its bends. Then the four numbers above are not used, and must not be given.
 
     Shape:
-        (B, ...) -> (B, ...) and (B,); see :func:`led_fast.soft_relu`.
+        (B, ...) -> (B, ...) and (B,); see :func:`led_fast.soft_relu`. Learned: (B, F, ...).
+
+    Attributes:
+        log_ratio, log_sharpness, position: Parameters of shape (F,) of a learned layer.
 
     Raises:
         TypeError: A parameter is no number, or a tensor that requires a gradient.
-        ValueError: Not `alpha > beta > 0`, or a parameter is not finite.
+        ValueError: Not `alpha > beta > 0`, or a parameter is not finite; `features` without `learned` or the reverse;
+            `learned` with other numbers.
 
     Example:
         >>> import torch
         >>> from led_fast.nn import SoftReLU
-        >>> y, log_abs_det = SoftReLU()(torch.zeros(4, 3))
+        >>> layer = SoftReLU(features=3, learned=True)
+        >>> y, log_abs_det = layer(torch.zeros(4, 3))
         >>> y.shape, log_abs_det.shape
         (torch.Size([4, 3]), torch.Size([4]))
+        >>> x, inverse_log_abs_det = layer.inverse(y)
     """
 
     bijective = True
 
     def __init__(
-        self, alpha: float = 5.8, beta: float = 1.0, u0: float = 0.0, t0: float | None = None
+        self,
+        alpha: float = 5.8,
+        beta: float = 1.0,
+        u0: float = 0.0,
+        t0: float | None = None,
+        features: int | None = None,
+        learned: bool = False,
     ) -> None:
         super().__init__()
+        if learned != (features is not None):
+            raise ValueError(f"SoftReLU: features and learned go together, got {features=}, {learned=}")
+        if learned and (alpha, beta, u0, t0) != (5.8, 1.0, 0.0, None):
+            raise ValueError(f"SoftReLU: a learned layer takes no {alpha=}, {beta=}, {u0=}, {t0=}")
+        self.features = features
+        if features is not None:
+            ratio = math.log(_START_RATIO) / _RATE
+            self.log_ratio = nn.Parameter(ratio * (2.0 * torch.randint(0, 2, (features,)) - 1))
+            self.log_sharpness = nn.Parameter(torch.full((features,), math.log(_START_SHARPNESS) / _RATE))
+            self.position = nn.Parameter(torch.empty(features).uniform_(-_START_POSITION, _START_POSITION))
+            return
         self.alpha, self.beta, self.u0, self.t0 = as_numbers("SoftReLU", alpha, beta, u0, t0)
         check_parameters("SoftReLU", self.alpha, self.beta, self.u0, self.t0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns `y` like `x`, and `log_abs_det` in nats of shape (B,)."""
+        if self.features is not None:
+            return self._learned(x, inverse=False)
         return soft_relu(x, self.alpha, self.beta, self.u0, self.t0)
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the `x` with `forward(x)[0] == y`, and the log-determinant of this inverse map."""
+        if self.features is not None:
+            return self._learned(y, inverse=True)
         return soft_relu_inverse(y, self.alpha, self.beta, self.u0, self.t0)
 
     def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, and carries the score of a density along: see :class:`led_fast.flows.Layer`."""
         y, log_abs_det = self(x)
-        with torch.no_grad():
-            # L', and the derivative of its logarithm.
-            ratio, sharpness = self.beta / self.alpha, self.alpha - self.beta
-            sigma = torch.sigmoid(sharpness * (x - self.u0))
-            slope = ratio + (1 - ratio) * sigma
-            return y, log_abs_det, (score - (1 - ratio) * sharpness * sigma * (1 - sigma) / slope) / slope
+        with torch.enable_grad():
+            fixed = x.detach().requires_grad_()
+            value, log_slope = self(fixed)
+            (of_log,) = torch.autograd.grad(log_slope.sum(), fixed, retain_graph=True)
+            (slope,) = torch.autograd.grad(value.sum(), fixed)
+        return y, log_abs_det, (score - of_log) / slope
+
+    def _learned(self, x: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+        if x.dim() < 2 or x.shape[1] != self.features:
+            raise ValueError(f"SoftReLU: x must have shape (B, {self.features}, ...), got {tuple(x.shape)}")
+        ratio = (_RATE * self.log_ratio).clamp(*_LOG_RATIOS).exp()
+        sharpness = (_RATE * self.log_sharpness).clamp(*_LOG_SHARPNESSES).exp()
+        t0 = (1 - ratio) * math.log(2) / sharpness
+        return of_slopes(x, ratio, sharpness, self.position, t0, inverse)
 
     def extra_repr(self) -> str:
         """Parameters for `print(module)`."""
+        if self.features is not None:
+            return f"features={self.features}, learned=True"
         return f"alpha={self.alpha}, beta={self.beta}, u0={self.u0}, t0={self.t0:.6g}"

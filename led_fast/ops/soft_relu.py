@@ -12,13 +12,18 @@ from led_fast.ops._autograd import differentiable, is_moving
 from led_fast.ops._checks import check_floating
 from led_fast.ops._sample_sums import per_sample_sum, sum_dtype
 from led_fast.ops.backend import reference_in_use
+from led_fast.ops.soft_relu_per_feature import Parameter, of_bends
 
 _forward_op = torch.ops.led_fast.soft_relu.default
 _backward_op = torch.ops.led_fast.soft_relu_backward.default
 
 
 def soft_relu(
-    x: Tensor, alpha: float = 5.8, beta: float = 1.0, u0: float = 0.0, t0: float | None = None
+    x: Tensor,
+    alpha: Parameter = 5.8,
+    beta: Parameter = 1.0,
+    u0: Parameter = 0.0,
+    t0: Parameter | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The invertible activation of LED, with the log-determinant of its Jacobian, in one pass over memory.
 
@@ -28,7 +33,8 @@ def soft_relu(
     Args:
         x: Shape (B, ...), any strides; float64, float32, bfloat16 or float16. B may be 0.
         alpha: Sharpness of the bend; must exceed `beta`. Like the next three a number, or a 0-d tensor that
-            requires no gradient, which is read at once.
+            requires no gradient, which is read at once; or, for x of shape (B, F, ...), a tensor of shape (F,), which
+            gets a gradient and whose values are not checked.
         beta: Positive; `beta / alpha` is the slope for very negative `x`.
         u0: Position of the bend.
         t0: Shift of the output. None means `log(2) / alpha`, for which `y(u0) = 0`.
@@ -44,18 +50,22 @@ def soft_relu(
         ValueError: `x` is not of a floating-point dtype or has no batch dimension, or not `alpha > beta > 0`, or
             a parameter is not finite, or `alpha / beta` exceeds 1e30 (the slope would leave float32's range).
     """
-    alpha, beta, u0, t0 = checked_arguments("soft_relu", "x", x, alpha, beta, u0, t0)
+    numbers = as_checked_numbers("soft_relu", "x", x, alpha, beta, u0, t0)
+    if numbers is None:
+        return of_bends("soft_relu", "x", x, alpha, beta, u0, t0)
     if reference_in_use():
-        return reference.soft_relu(x, alpha, beta, u0, t0)
-    return _forward(x, alpha, beta, u0, t0)
+        return reference.soft_relu(x, *numbers)
+    return _forward(x, *numbers)
 
 
-def checked_arguments(
-    op: str, name: str, x: Tensor, alpha: Any, beta: Any, u0: Any, t0: Any
-) -> tuple[float, float, float, float]:
-    """The parameters as floats, t0 by its default where it is None.
+def as_checked_numbers(
+    op: str, name: str, x: Tensor, alpha: Parameter, beta: Parameter, u0: Parameter, t0: Parameter | None
+) -> tuple[float, float, float, float] | None:
+    """The parameters as floats, t0 by its default; None where some are vectors. Raises as :func:`soft_relu` does.
 
-    Raises as :func:`soft_relu` does; `name` is that of the tensor.
+    Args:
+        op: The operator's name in errors.
+        name: That of x.
     """
     check_floating(op, name, x)
     if x.dim() == 0:
@@ -63,9 +73,11 @@ def checked_arguments(
     if t0 is None and type(alpha) is float and alpha:
         t0 = math.log(2) / alpha
     if not type(alpha) is type(beta) is type(u0) is type(t0) is float:
+        if any(isinstance(p, Tensor) and p.dim() > 0 for p in (alpha, beta, u0, t0)):
+            return None
         alpha, beta, u0, t0 = as_numbers(op, alpha, beta, u0, t0)
-    check_parameters(op, alpha, beta, u0, t0)
-    return alpha, beta, u0, t0
+    check_parameters(op, alpha, beta, u0, t0)  # type: ignore[arg-type]
+    return alpha, beta, u0, t0  # type: ignore[return-value]
 
 
 def as_numbers(
@@ -83,12 +95,13 @@ def as_numbers(
 def _number(op: str, name: str, value: Any) -> float:
     if isinstance(value, Tensor) and (value.dim() > 0 or is_moving(value)):
         raise TypeError(
-            f"{op}: {name} must be a number, because no derivative with respect to it is computed, got a tensor "
+            f"{op}: {name} must be a number, or a tensor of shape (F,) to have a derivative, got a tensor "
             f"of shape {tuple(value.shape)}{' that requires a gradient' if value.requires_grad else ''}"
         )
-    if isinstance(value, str) or not hasattr(value, "__float__"):
-        raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
-    return float(value)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}") from None
 
 
 def check_parameters(op: str, alpha: float, beta: float, u0: float, t0: float) -> None:

@@ -10,14 +10,19 @@ from led_fast.ops import _sample_sums
 from led_fast.ops._autograd import differentiable
 from led_fast.ops._sample_sums import per_sample_sum, sum_dtype
 from led_fast.ops.backend import reference_in_use
-from led_fast.ops.soft_relu import checked_arguments
+from led_fast.ops.soft_relu import as_checked_numbers
+from led_fast.ops.soft_relu_per_feature import Parameter, of_bends
 
 _inverse_op = torch.ops.led_fast.soft_relu_inverse.default
 _backward_op = torch.ops.led_fast.soft_relu_inverse_backward.default
 
 
 def soft_relu_inverse(
-    y: Tensor, alpha: float = 5.8, beta: float = 1.0, u0: float = 0.0, t0: float | None = None
+    y: Tensor,
+    alpha: Parameter = 5.8,
+    beta: Parameter = 1.0,
+    u0: Parameter = 0.0,
+    t0: Parameter | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The x with `soft_relu(x)[0] == y`, and the log-determinant of this inverse map, in one pass over memory.
 
@@ -27,7 +32,7 @@ def soft_relu_inverse(
 
     Args:
         y: Shape (B, ...), any strides; float64, float32, bfloat16 or float16. B may be 0.
-        alpha: As of :func:`led_fast.soft_relu`, like all that follow.
+        alpha: As of :func:`led_fast.soft_relu`, tensors included, like all that follow.
         beta: See there.
         u0: See there.
         t0: See there.
@@ -52,10 +57,12 @@ def soft_relu_inverse(
         >>> torch.testing.assert_close(x, torch.tensor([[-1.0, 0.5]]))
         >>> torch.testing.assert_close(inverse_log_abs_det, -log_abs_det)
     """
-    alpha, beta, u0, t0 = checked_arguments("soft_relu_inverse", "y", y, alpha, beta, u0, t0)
+    numbers = as_checked_numbers("soft_relu_inverse", "y", y, alpha, beta, u0, t0)
+    if numbers is None:
+        return of_bends("soft_relu_inverse", "y", y, alpha, beta, u0, t0, inverse=True)
     if reference_in_use():
-        return reference.soft_relu_inverse(y, alpha, beta, u0, t0)
-    return _inverse(y, alpha, beta, u0, t0)
+        return reference.soft_relu_inverse(y, *numbers)
+    return _inverse(y, *numbers)
 
 
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:

@@ -1,0 +1,158 @@
+// The kernels for parameters per feature, which cuda.cu includes. Each element loads the numbers of its feature from a
+// table that a first kernel makes. Sums over a feature are those of chunks, added in order by a last kernel.
+#pragma once
+#include "soft_relu/per_feature.h"
+
+namespace led::soft_relu {
+namespace {
+
+constexpr int kSums = FeatureTerms<float>::kSums;
+
+// The table: row i holds number i of every feature; the last one what share of 16 safe factors a slope takes.
+template <typename P, typename Real>
+__global__ void __launch_bounds__(kThreads) table_kernel(const Real* ratio, const Real* sharpness, const Real* u0,
+                                                         const Real* t0, Real* numbers, int64_t features) {
+  const int64_t f = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (f >= features) return;
+  P p(double(ratio[f]), double(sharpness[f]), 1 - double(ratio[f]), double(u0[f]), double(t0[f]));
+  Real* number = numbers + f;
+  p.each([&](Real& value) { *number = value, number += features; });
+  *number = Real((p.safe_factors + 15) / p.safe_factors);
+}
+
+template <typename P, typename Real>
+__device__ __forceinline__ P load_parameters(const Real* numbers, int64_t feature, int64_t features) {
+  P p;
+  const Real* number = numbers + feature;
+  p.each([&](Real& value) { value = *number, number += features; });
+  p.safe_factors = int(*number);
+  return p;
+}
+
+template <typename T, int kGroup, typename P>
+__global__ void __launch_bounds__(kThreads)
+    per_feature_kernel(const T* x, T* y, accumulate_t<T>* log_abs_det, double* workspace,
+                       const accumulate_t<T>* numbers, int64_t rows, int64_t row_size, int64_t pieces, int64_t features,
+                       int64_t run) {
+  using Real = accumulate_t<T>;
+  const Piece<kGroup> piece(row_size, pieces);
+  Real product = 1, sum = 0;
+  int shares = 0;
+  if (const int64_t end = piece.end; piece.row < rows) {
+    const T* from = x + piece.row * row_size;
+    T* to = y + piece.row * row_size;
+    for (int64_t i = piece.begin + threadIdx.x % kGroup; i < end; i += kGroup) {
+      const P p = load_parameters<P>(numbers, i / run % features, features);
+      const auto terms = forward_terms(static_cast<Real>(from[i]), p);
+      to[i] = T(terms.value);
+      shares += p.safe_factors;
+      if (shares > 16) {
+        sum += log_of(product);
+        product = 1;
+        shares = p.safe_factors;
+      }
+      product *= terms.numerator;
+      sum = sum - terms.log1p;
+    }
+  }
+  write_sum((sum + log_of(product)) * P::direction, piece, log_abs_det, workspace, rows, pieces);
+}
+
+// A block has a chunk of the outer indices (samples, or their places in channels-last) and, where runs have one
+// element, 32 features, one a lane; else one feature. It leaves kSums sums for each feature.
+template <typename T, bool kLanesAreFeatures, typename P>
+__global__ void __launch_bounds__(kThreads)
+    per_feature_backward_kernel(const T* x, const T* grad_y, const accumulate_t<T>* grad_log_abs_det, T* grad_x,
+                                const accumulate_t<T>* numbers, double* workspace, int64_t rows, int64_t row_size,
+                                int64_t features, int64_t run, int64_t tiles, int64_t chunk_size) {
+  using Real = accumulate_t<T>;
+  constexpr int kWarps = kThreads / 32;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int64_t chunk = blockIdx.x / tiles, tile = blockIdx.x % tiles;
+  const int64_t feature = kLanesAreFeatures ? tile * 32 + lane : tile;
+  const int64_t places = row_size / (features * run), outer = rows * places;
+  const int64_t begin = chunk * chunk_size, end = min(begin + chunk_size, outer);
+  Real sums[kSums] = {};
+  if (feature < features) {
+    const P p = load_parameters<P>(numbers, feature, features);
+    const int64_t stop = kLanesAreFeatures ? end : begin * run + (end - begin) * run;
+    for (int64_t i = kLanesAreFeatures ? begin + warp : begin * run + threadIdx.x; i < stop;
+         i += kLanesAreFeatures ? kWarps : kThreads) {
+      const int64_t at = kLanesAreFeatures ? i : i / run;
+      const int64_t element = (at * features + feature) * run + (kLanesAreFeatures ? 0 : i % run);
+      const auto terms = feature_terms(static_cast<Real>(x[element]), static_cast<Real>(grad_y[element]),
+                                       grad_log_abs_det[at / places], p);
+      grad_x[element] = T(terms.gradient);
+#pragma unroll
+      for (int k = 0; k < kSums; ++k) sums[k] += terms.sums[k];
+    }
+  }
+  __shared__ Real scratch[kSums][kWarps][32];
+#pragma unroll
+  for (int k = 0; k < kSums; ++k) scratch[k][warp][lane] = kLanesAreFeatures ? sums[k] : warp_sum(sums[k]);
+  __syncthreads();
+  if (warp >= kSums || feature >= features || (!kLanesAreFeatures && lane > 0)) return;
+  double sum = 0;
+  for (int w = 0; w < kWarps; ++w) sum += scratch[warp][w][lane];
+  workspace[(chunk * kSums + warp) * features + feature] = sum;
+}
+
+// One thread a feature and parameter.
+template <typename Real>
+__global__ void __launch_bounds__(kThreads)
+    parameter_gradient_kernel(const double* workspace, const Real* ratio, const Real* sharpness, Real* grads,
+                              int64_t features, int64_t chunks) {
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= kSums * features) return;
+  double sum = 0;
+  for (int64_t c = 0; c < chunks; ++c) sum += workspace[c * kSums * features + i];
+  const int64_t f = i % features;
+  grads[i] = parameter_gradient<Real>(int(i / features), sum, ratio[f], sharpness[f]);
+}
+
+template <typename Real>
+cudaError_t parameter_gradients(const double* workspace, const Real* ratio, const Real* sharpness, Real* grads,
+                                int64_t features, int64_t chunks, cudaStream_t stream) {
+  return GPU_LAUNCH((parameter_gradient_kernel<Real>), unsigned((kSums * features + kThreads - 1) / kThreads), kThreads,
+                    0, stream, workspace, ratio, sharpness, grads, features, chunks);
+}
+
+template <typename P, typename Real>
+cudaError_t make_table(const Real* ratio, const Real* sharpness, const Real* u0, const Real* t0, Real* numbers,
+                       int64_t features, cudaStream_t stream) {
+  return GPU_LAUNCH((table_kernel<P, Real>), unsigned((features + kThreads - 1) / kThreads), kThreads, 0, stream, ratio,
+                    sharpness, u0, t0, numbers, features);
+}
+
+template <typename T, typename P>
+cudaError_t per_feature_forward(const T* x, T* y, accumulate_t<T>* log_abs_det, double* workspace,
+                                const accumulate_t<T>* numbers, int64_t rows, int64_t row_size, int64_t features,
+                                int64_t run, cudaStream_t stream) {
+  if (row_size <= kWarpRow)
+    return GPU_LAUNCH((per_feature_kernel<T, 32, P>), blocks_for(rows, 1, 32), kThreads, 0, stream, x, y, log_abs_det,
+                      workspace, numbers, rows, row_size, 1, features, run);
+  const int64_t pieces = pieces_of(row_size);
+  const cudaError_t error =
+      GPU_LAUNCH((per_feature_kernel<T, kThreads, P>), blocks_for(rows, pieces, kThreads), kThreads, 0, stream, x, y,
+                 log_abs_det, workspace, numbers, rows, row_size, pieces, features, run);
+  if (pieces == 1 || error != cudaSuccess) return error;
+  return GPU_LAUNCH((sum_pieces_kernel<accumulate_t<T>>), blocks_for(rows, 1, 32), kThreads, 0, stream, workspace,
+                    log_abs_det, rows, pieces);
+}
+
+template <typename T, typename P>
+cudaError_t per_feature_backward(const T* x, const T* grad_y, const accumulate_t<T>* grad_log, T* grad_x,
+                                 const accumulate_t<T>* numbers, double* workspace, int64_t rows, int64_t row_size,
+                                 int64_t features, int64_t run, cudaStream_t stream) {
+  const int64_t chunk = outer_chunk(run), chunks = outer_chunks(rows, row_size, features, run);
+  if (run == 1) {
+    const int64_t tiles = (features + 31) / 32;
+    return GPU_LAUNCH((per_feature_backward_kernel<T, true, P>), unsigned(chunks * tiles), kThreads, 0, stream, x,
+                      grad_y, grad_log, grad_x, numbers, workspace, rows, row_size, features, run, tiles, chunk);
+  }
+  return GPU_LAUNCH((per_feature_backward_kernel<T, false, P>), unsigned(chunks * features), kThreads, 0, stream, x,
+                    grad_y, grad_log, grad_x, numbers, workspace, rows, row_size, features, run, features, chunk);
+}
+
+}  // namespace
+}  // namespace led::soft_relu

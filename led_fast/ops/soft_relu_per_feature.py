@@ -1,0 +1,226 @@
+"""soft-ReLU and its inverse with parameters per feature, by slope ratio and sharpness of the bend."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from led_fast import reference
+from led_fast.ops._autograd import differentiable
+from led_fast.ops._checks import check_floating
+from led_fast.ops._sample_sums import per_sample_sum, sample_dense_format, sum_dtype
+from led_fast.ops.backend import reference_in_use
+
+_op = torch.ops.led_fast.soft_relu_per_feature.default
+_backward_op = torch.ops.led_fast.soft_relu_per_feature_backward.default
+Parameter = float | Tensor
+
+
+def of_slopes(
+    x: Tensor, ratio: Tensor, sharpness: Tensor, u0: Tensor, t0: Tensor, inverse: bool = False
+) -> tuple[Tensor, Tensor]:
+    """`L(x) = ratio v + (1 - ratio) log(1 + exp(sharpness v)) / sharpness - t0`, `v = x - u0`, or its inverse.
+
+    soft-ReLU for `ratio < 1`; its mirror image for `ratio > 1`; the identity, shifted, for `ratio = 1`.
+
+    Args:
+        x: Shape (B, F, ...).
+        ratio: Positive slope at -inf, while that at +inf is 1; shape (F,), as all parameters.
+        sharpness: Positive.
+        u0: Position of the bend.
+        t0: Shift of the output.
+        inverse: Whether to apply the inverse map.
+
+    Returns:
+        The value, like `x`, and the log-determinant of the map that was applied, of shape (B,). Differentiable in
+        all tensors, any number of times. The values of the parameters are not checked: that would wait for a GPU.
+    """
+    dtype = sum_dtype(x)
+    parameters = [p if p.dtype == dtype else p.to(dtype) for p in (ratio, sharpness, u0, t0)]
+    if reference_in_use():
+        return reference.soft_relu_per_feature(x, *parameters, inverse)
+    return _apply(x, *parameters, inverse)
+
+
+def of_bends(
+    op: str,
+    name: str,
+    x: Tensor,
+    alpha: Parameter,
+    beta: Parameter,
+    u0: Parameter,
+    t0: Parameter | None,
+    inverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The same by alpha and beta, some of the parameters being tensors of shape (F,).
+
+    Args:
+        op: The operator's name in errors.
+        name: That of x.
+    """
+    check_floating(op, name, x)
+    if x.dim() < 2:
+        raise ValueError(
+            f"{op}: {name} must have shape (B, F, ...) for parameters of shape (F,), got {tuple(x.shape)}"
+        )
+    for label, value in (("alpha", alpha), ("beta", beta), ("u0", u0), ("t0", t0)):
+        if isinstance(value, Tensor):
+            check_floating(op, label, value)
+            if value.shape != x.shape[1:2] or value.device != x.device:
+                raise ValueError(
+                    f"{op}: {label} must be a number or have shape ({x.shape[1]},) on {x.device}, got "
+                    f"{tuple(value.shape)} on {value.device}"
+                )
+    t0 = math.log(2) / alpha if t0 is None else t0
+
+    def vector(value: Parameter) -> Tensor:
+        if isinstance(value, Tensor):
+            return value
+        return torch.full(x.shape[1:2], value, dtype=sum_dtype(x), device=x.device)
+
+    return of_slopes(x, vector(beta / alpha), vector(alpha - beta), vector(u0), vector(t0), inverse)
+
+
+def _along_features(x: Tensor, p: Tensor) -> Tensor:
+    return p.view(-1, *[1] * (x.dim() - 2))
+
+
+class _Derivatives:
+    """Of L and log L' at x, in differentiable PyTorch: wrt x, ratio and sharpness. Those wrt u0 are minus x's."""
+
+    def __init__(self, x: Tensor, ratio: Tensor, sharpness: Tensor, u0: Tensor) -> None:
+        r, k, v = _along_features(x, ratio), _along_features(x, sharpness), x - _along_features(x, u0)
+        sigma, other = torch.sigmoid(k * v), torch.sigmoid(-k * v)
+        softplus = torch.logaddexp(k * v, torch.zeros_like(v)) / k
+        self.slope = r + (1 - r) * sigma
+        self.by_ratio, self.by_sharpness = v - softplus, (1 - r) * (v * sigma - softplus) / k
+        bend = (1 - r) * sigma * other / self.slope
+        self.log_slope, self.log_by_ratio, self.log_by_sharpness = k * bend, other / self.slope, v * bend
+
+
+def _at_solution(x: Tensor, parameters: tuple[Tensor, ...], inverse: bool) -> _Derivatives:
+    x = x.to(sum_dtype(x))
+    return _Derivatives(_apply(x, *parameters, True)[0] if inverse else x, *parameters[:3])
+
+
+def _plain_gradient(inverse: bool) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The gradient's formulas in differentiable PyTorch."""
+
+    def gradient(x: Tensor, grad_y: Tensor, grad_log: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        at = _at_solution(x, parameters, inverse)
+        g = grad_y.to(grad_log.dtype)
+        log = grad_log.reshape(-1, *[1] * (x.dim() - 1)).expand_as(g)
+        grad_x = (g - log * at.log_slope) / at.slope if inverse else g * at.slope + log * at.log_slope
+        if inverse:
+            by_u0, by_t0, g, log = g, grad_x, -grad_x, -log
+        else:
+            by_u0, by_t0 = -grad_x, -g
+        by_ratio = g * at.by_ratio + log * at.log_by_ratio
+        by_sharpness = g * at.by_sharpness + log * at.log_by_sharpness
+        sums = [v.transpose(0, 1).flatten(1).sum(1) for v in (by_ratio, by_sharpness, by_u0, by_t0)]
+        return grad_x.to(x.dtype), torch.stack(sums)
+
+    return gradient
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    *tensors, ctx.inverse = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad_y: Tensor | None, grad_log: Tensor | None) -> tuple[Tensor | None, ...]:
+    if grad_y is None and grad_log is None:
+        return (None,) * 6
+    x, *parameters = ctx.saved_tensors
+    grad_x, grads = _gradient(x, grad_y, grad_log, *parameters, ctx.inverse)
+    return grad_x, *grads.unbind(), None
+
+
+def _jvp(inputs: Any, output: Any, tangents: Any) -> tuple[Tensor, Tensor]:
+    x, *parameters, inverse = inputs
+    at = _at_solution(x, tuple(parameters), inverse)
+    zeros = torch.zeros_like(at.slope)
+    moved = zeros if tangents[0] is None else tangents[0].to(zeros.dtype)
+    ratio, sharpness, u0, t0 = (zeros if t is None else _along_features(x, t) + zeros for t in tangents[1:5])
+    shape = at.by_ratio * ratio + at.by_sharpness * sharpness
+    log_shape = at.log_by_ratio * ratio + at.log_by_sharpness * sharpness
+    if inverse:
+        relative = (moved - shape + t0) / at.slope  # of x - u0
+        return (relative + u0).to(x.dtype), -per_sample_sum(at.log_slope * relative + log_shape)
+    y = at.slope * (moved - u0) + shape - t0
+    return y.to(x.dtype), per_sample_sum(at.log_slope * (moved - u0) + log_shape)
+
+
+def _with_zeros(x: Tensor, grad_y: Tensor | None, grad_log: Tensor | None) -> tuple[Tensor, Tensor]:
+    return (
+        torch.zeros_like(x) if grad_y is None else grad_y,
+        x.new_zeros(len(x), dtype=sum_dtype(x)) if grad_log is None else grad_log,
+    )
+
+
+def _double_backward(
+    ctx: Any, grad_grad_x: Tensor | None, grad_grads: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    if grad_grad_x is None and grad_grads is None:
+        return (None,) * 8
+    x, grad_y, grad_log, *parameters = ctx.saved_tensors
+    outputs, pull = torch.func.vjp(
+        _plain_gradient(ctx.inverse), x, *_with_zeros(x, grad_y, grad_log), *parameters
+    )
+    given = zip((grad_grad_x, grad_grads), outputs, strict=True)
+    by_x, by_y, by_log, *by_parameters = pull(
+        tuple(torch.zeros_like(o) if g is None else g for g, o in given)
+    )
+    return (
+        by_x,
+        None if grad_y is None else by_y,
+        None if grad_log is None else by_log,
+        *by_parameters,
+        None,
+    )
+
+
+def _jvp_of_gradient(inputs: Any, output: Any, tangents: Any) -> tuple[Tensor | None, ...]:
+    x, grad_y, grad_log, *parameters, inverse = inputs
+    primals = (x, *_with_zeros(x, grad_y, grad_log), *parameters)
+    moved = (
+        p if t is None else forward_ad.make_dual(p, t) for p, t in zip(primals, tangents[:-1], strict=True)
+    )
+    return tuple(forward_ad.unpack_dual(o).tangent for o in _plain_gradient(inverse)(*moved))
+
+
+_apply = differentiable(_op, _backward, _setup, _jvp)
+_gradient = differentiable(_backward_op, _double_backward, _setup, _jvp_of_gradient)
+
+
+@torch.library.register_fake(_op.name())
+def _fake(x: Tensor, *parameters: Any) -> tuple[Tensor, Tensor]:
+    y = torch.empty_like(x, memory_format=sample_dense_format(x))
+    return y, x.new_empty(x.shape[0], dtype=sum_dtype(x))
+
+
+@torch.library.register_fake(_backward_op.name())
+def _fake_backward(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    grad_x = torch.empty_like(x, memory_format=sample_dense_format(x))
+    return grad_x, x.new_empty((4, x.shape[1]), dtype=sum_dtype(x))
+
+
+def _one_by_one(op: Any) -> Callable[..., Any]:
+    """A vmap rule: sums over a feature are those of each mapped call."""
+
+    def rule(info: Any, in_dims: Any, *args: Any) -> Any:
+        calls = [
+            op(*(a if d is None else a.select(d, i) for a, d in zip(args, in_dims, strict=True)))
+            for i in range(info.batch_size)
+        ]
+        return tuple(torch.stack(outputs) for outputs in zip(*calls, strict=True)), (0, 0)
+
+    return rule
+
+
+torch.library.register_vmap(_op.name(), _one_by_one(_op))
+torch.library.register_vmap(_backward_op.name(), _one_by_one(_backward_op))
