@@ -39,10 +39,10 @@ def of_slopes(
         all tensors, any number of times. The values of the parameters are not checked: that would wait for a GPU.
     """
     dtype = sum_dtype(x)
-    parameters = [p if p.dtype == dtype else p.to(dtype) for p in (ratio, sharpness, u0, t0)]
+    ratio, sharpness, u0, t0 = (p if p.dtype == dtype else p.to(dtype) for p in (ratio, sharpness, u0, t0))
     if reference_in_use():
-        return reference.soft_relu_per_feature(x, *parameters, inverse)
-    return _apply(x, *parameters, inverse)
+        return reference.soft_relu_per_feature(x, ratio, sharpness, u0, t0, inverse)
+    return _apply(x, ratio, sharpness, u0, t0, inverse)
 
 
 def of_bends(
@@ -168,7 +168,7 @@ def _double_backward(
     if grad_grad_x is None and grad_grads is None:
         return (None,) * 8
     x, grad_y, grad_log, *parameters = ctx.saved_tensors
-    outputs, pull = torch.func.vjp(
+    outputs, pull, *_ = torch.func.vjp(
         _plain_gradient(ctx.inverse), x, *_with_zeros(x, grad_y, grad_log), *parameters
     )
     given = zip((grad_grad_x, grad_grads), outputs, strict=True)
