@@ -18,7 +18,8 @@ template <typename Real> __device__ __forceinline__ Real bounded_exp2_negative_a
 }
 __device__ __forceinline__ float rough_exp2_negative_abs(float x) { return exp2f(-fabsf(x)); }
 __device__ __forceinline__ double rough_exp2_negative_abs(double x) { return exp2f(-fabsf(float(x))); }
-__device__ __forceinline__ float rough_log2(float x) { return log2f(x); }
+// For the host too, because nvcc checks a call that does not depend on a template where it stands.
+__host__ __device__ __forceinline__ float rough_log2(float x) { return log2f(x); }
 __device__ __forceinline__ float log1p_unit(float e) { return log1pf(e); }
 __device__ __forceinline__ double log1p_unit(double e) { return log1p(e); }
 __device__ __forceinline__ float log_of(float x) { return logf(x); }

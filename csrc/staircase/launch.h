@@ -8,16 +8,20 @@ namespace led::staircase {
 
 // A sample of more elements is shared by several blocks, which leave one sum each in the workspace.
 constexpr int64_t kPieceSize = 2048;
-constexpr int64_t pieces_of(int64_t sample_size) { return (sample_size + kPieceSize - 1) / kPieceSize; }
+__host__ __device__ constexpr int64_t pieces_of(int64_t sample_size) {
+  return (sample_size + kPieceSize - 1) / kPieceSize;
+}
 
 // So many elements of one feature belong to a block of the backward pass, which leaves 3 K + 1 sums in the workspace.
 constexpr int64_t kSliceSize = 512;
-constexpr int64_t slices_of(int64_t elements_of_feature) { return (elements_of_feature + kSliceSize - 1) / kSliceSize; }
-constexpr int64_t sums_of_steps(int64_t steps) { return 3 * steps + 1; }
+__host__ __device__ constexpr int64_t slices_of(int64_t elements_of_feature) {
+  return (elements_of_feature + kSliceSize - 1) / kSliceSize;
+}
+__host__ __device__ constexpr int64_t sums_of_steps(int64_t steps) { return 3 * steps + 1; }
 
 // For each feature: the places where its staircase bends, from minus to plus infinity, then its values there, then
 // m, Σ a and the distance in x over which no step bends.
-constexpr int64_t table_size(int64_t steps) { return 2 * (6 * steps + 2) + 3; }
+__host__ __device__ constexpr int64_t table_size(int64_t steps) { return 2 * (6 * steps + 2) + 3; }
 
 }  // namespace led::staircase
 

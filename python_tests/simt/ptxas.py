@@ -53,7 +53,7 @@ def _compile(source: Path, cache: Path) -> tuple[str, str]:
     if not report.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as directory:
-            command = ["nvcc", "-std=c++17", f"-arch={ARCHITECTURE}", "--expt-relaxed-constexpr", "-lineinfo"]
+            command = ["nvcc", "-std=c++17", f"-arch={ARCHITECTURE}", "-lineinfo"]
             command += ["-I", str(build.CSRC), "-cubin", "-Xptxas", "-v", "--keep", "--keep-dir", directory]
             text = build.run([*command, "-o", f"{directory}/out.cubin", str(source)])
             ptx.write_text(next(Path(directory).glob("*.ptx")).read_text())
