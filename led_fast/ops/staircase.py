@@ -10,6 +10,7 @@ from led_fast import reference
 from led_fast.ops import _staircase_tangents as tangents
 from led_fast.ops._autograd import differentiable, forward_mode
 from led_fast.ops._checks import check_floating
+from led_fast.ops._sample_sums import sample_dense_format, sum_dtype
 from led_fast.ops.backend import reference_in_use
 
 _forward_op = torch.ops.led_fast.staircase.default
@@ -116,7 +117,7 @@ def _check(op: str, name: str, x: Tensor, *parameters: Tensor) -> list[Tensor]:
         shape = centers.shape[:1] if parameter == "slope" else centers.shape
         if value.shape != shape:
             raise ValueError(f"{op}: {parameter} must have shape {tuple(shape)}, got {tuple(value.shape)}")
-    real = _real_dtype(x)
+    real = sum_dtype(x)
     return [value if value.dtype == real else value.to(real) for value in parameters]
 
 
@@ -130,22 +131,10 @@ def _keep(*tensors: Tensor) -> bool:
     )
 
 
-def _sample_dense_format(x: Tensor) -> torch.memory_format:
-    """The layout of results; csrc/common/tensor.h makes the same choice."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    if not x.is_contiguous() and x.dim() in formats and x.is_contiguous(memory_format=formats[x.dim()]):
-        return formats[x.dim()]
-    return torch.contiguous_format
-
-
-def _real_dtype(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
 @torch.library.register_fake("led_fast::staircase")
 def _fake(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-    y = torch.empty_like(x, memory_format=_sample_dense_format(x))
-    return y, x.new_empty(x.shape[0], dtype=_real_dtype(x))
+    y = torch.empty_like(x, memory_format=sample_dense_format(x))
+    return y, x.new_empty(x.shape[0], dtype=sum_dtype(x))
 
 
 @torch.library.register_fake("led_fast::staircase_inverse")
@@ -153,7 +142,7 @@ def _fake_inverse(
     y: Tensor, centers: Tensor, heights: Tensor, steepness: Tensor, slope: Tensor, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     x, log_abs_det = _fake(y)
-    kept = torch.empty_like(x, dtype=_real_dtype(y)) if keep else y.new_empty(0, dtype=_real_dtype(y))
+    kept = torch.empty_like(x, dtype=sum_dtype(y)) if keep else y.new_empty(0, dtype=sum_dtype(y))
     return x, log_abs_det, kept
 
 
@@ -168,7 +157,7 @@ def _fake_backward(
     grad_value: Tensor | None,
     grad_log: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    grad_x = torch.empty_like(x, memory_format=_sample_dense_format(x))
+    grad_x = torch.empty_like(x, memory_format=sample_dense_format(x))
     parameters = (centers, heights, steepness, slope)
     return grad_x, *(torch.empty_like(p, memory_format=torch.contiguous_format) for p in parameters)
 
@@ -212,7 +201,7 @@ def _inverse_backward(
 
 
 def _plain(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-    y, log_abs_det = reference.staircase(x.to(_real_dtype(x)), *parameters)
+    y, log_abs_det = reference.staircase(x.to(sum_dtype(x)), *parameters)
     return y.to(x.dtype), log_abs_det
 
 
@@ -236,7 +225,7 @@ def _zeros_for_none(values: Any, like: Any) -> list[Tensor]:
 def _with_cotangents(inputs: Any) -> list[Tensor]:
     """A gradient's inputs, with zeros for a cotangent that is None."""
     x, *_, grad_log = inputs
-    zeros = x, x.new_zeros(len(x), dtype=_real_dtype(x))
+    zeros = x, x.new_zeros(len(x), dtype=sum_dtype(x))
     return [*inputs[:5], *_zeros_for_none((inputs[5], grad_log), zeros)]
 
 
@@ -262,7 +251,7 @@ def _second(plain: Callable, tangents_of: Callable) -> tuple[Callable, Callable,
 
 
 def _in_real(tensors: Any) -> list[Tensor]:
-    return [t.to(_real_dtype(t)) for t in tensors]
+    return [t.to(sum_dtype(t)) for t in tensors]
 
 
 def _jvp(inputs: Any, output: Any, moves: Any) -> tuple[Tensor, Tensor]:
