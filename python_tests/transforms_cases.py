@@ -78,7 +78,7 @@ def layer(make: Callable[[], nn.Module], x: Callable[[int, int], Tensor], **more
     names = [name for name, _ in module.named_parameters()]
 
     def function(x: Tensor, *parameters: Tensor) -> Any:
-        like = parameters[0] if parameters else x
+        like = parameters[0] if parameters else x if x.dtype == torch.float64 else x.float()
         buffers = {
             name: value.to(like) if value.is_floating_point() else value.to(like.device)
             for name, value in module.named_buffers()

@@ -46,6 +46,7 @@ def staircase(
         ValueError: A dtype is not of floating point, or shapes or devices do not agree.
 
     Example:
+        >>> import torch, led_fast
         >>> x = torch.zeros(1, 2)
         >>> one = torch.ones(2, 1)
         >>> y, log_abs_det = led_fast.staircase(x, 0 * one, one, one, torch.ones(2))
@@ -86,6 +87,7 @@ def staircase_inverse(
         ValueError: A dtype is not of floating point, or shapes or devices do not agree.
 
     Example:
+        >>> import torch, led_fast
         >>> parameters = torch.zeros(3, 1), torch.ones(3, 1), torch.full((3, 1), 5.0), torch.ones(3)
         >>> x = torch.tensor([[-1.0, 0.1, 2.0]])
         >>> y, log_abs_det = led_fast.staircase(x, *parameters)
