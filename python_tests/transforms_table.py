@@ -15,6 +15,8 @@ not supported raises an error, which the test reads. Made by `python python_test
 - `torch.jit.trace`: sizes may differ from the example's; with a stride, by multiples of it.
 - Autocast: x in the low precision, parameters in float32. Norms, log-determinants, gradients of parameters: float32.
 - Outside autocast, x and weight must have one dtype, as for `torch.nn.Conv2d`.
+- Soft-ReLU's own parameters are numbers or tensors of shape (F,); a 0-d tensor of which a derivative is wanted raises
+  TypeError.
 """
 
 

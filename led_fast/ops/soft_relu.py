@@ -98,10 +98,9 @@ def _number(op: str, name: str, value: Any) -> float:
             f"{op}: {name} must be a number, or a tensor of shape (F,) to have a derivative, got a tensor "
             f"of shape {tuple(value.shape)}{' that requires a gradient' if value.requires_grad else ''}"
         )
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}") from None
+    if isinstance(value, str) or not hasattr(value, "__float__"):
+        raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
+    return float(value)
 
 
 def check_parameters(op: str, alpha: float, beta: float, u0: float, t0: float) -> None:
