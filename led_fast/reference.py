@@ -17,7 +17,8 @@ def soft_relu(
     """`L(x) = log(e^{alpha v} + e^{beta v}) / alpha - t0`, `v = x - u0`, and `Σ log L'(x)` per sample (Eq. 10-11)."""
     t0 = math.log(2) / alpha if t0 is None else t0
     v = x - u0
-    y = torch.logaddexp(alpha * v, beta * v) / alpha - t0
+    # Not logaddexp, whose second derivative is NaN far from the bend.
+    y = (beta * v - F.logsigmoid((beta - alpha) * v)) / alpha - t0
     slope = beta / alpha + (1 - beta / alpha) * torch.sigmoid((alpha - beta) * v)
     per_element = slope.log().unsqueeze(-1).flatten(1)
     return y, per_element.sum(1, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
@@ -65,8 +66,10 @@ def soft_relu_per_feature(
     r, k, u0, t0 = (p.view(-1, *[1] * (x.dim() - 2)) for p in (ratio, sharpness, u0, t0))
 
     def value_and_slope(v: Tensor) -> tuple[Tensor, Tensor]:
-        softplus = torch.logaddexp(k * v, torch.zeros_like(v)) / k
-        return r * v + (1 - r) * softplus - t0, r + (1 - r) * torch.sigmoid(k * v)
+        value = torch.where(
+            v.isinf(), torch.where(v > 0, v, r * v), r * v - (1 - r) * F.logsigmoid(-k * v) / k
+        )
+        return value - t0, r + (1 - r) * torch.sigmoid(k * v)
 
     v = x - u0
     if inverse:
@@ -77,11 +80,11 @@ def soft_relu_per_feature(
         for step in range(steps):
             with torch.set_grad_enabled(torch.is_grad_enabled() and step >= steps - 2):
                 value, slope = value_and_slope(v)
-                v = v - (value - x) / slope
+                v = torch.where(w.isinf(), w, v - (value - x) / slope)
     y, slope = value_and_slope(v)
     per_element = slope.log().unsqueeze(-1).flatten(1)
     sums = per_element.sum(1, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
-    return (v + u0, -sums) if inverse else (y.to(x.dtype), sums)
+    return ((v + u0).to(x.dtype), -sums) if inverse else (y.to(x.dtype), sums)
 
 
 def _staircase_and_derivative(

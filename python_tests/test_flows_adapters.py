@@ -351,3 +351,29 @@ def test_no_library_is_imported_before_it_is_wanted(tmp_path):
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_zuko_density_of_a_layer_that_draws_noise_is_that_of_its_inverse():
+    base = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
+    flow = TransformedDistribution(base, [to_zuko(flows.Inflate(1))()])
+    x = torch.randn(5, 3)
+    wanted = OneWayFlow(StandardNormal(2).double(), [flows.Inflate(1)]).log_prob(x)
+    for _ in range(2):
+        torch.testing.assert_close(flow.log_prob(x), wanted, **ROUNDING)
+
+
+def test_zuko_transforms_may_be_cached():
+    transform = to_zuko(flows.Linear(2).double())()
+    x = torch.randn(5, 2)
+    composed = torch.distributions.ComposeTransform([transform], cache_size=1)
+    assert torch.equal(composed(x), transform(x)) and transform.with_cache(1)._cache_size == 1
+
+
+@pytest.mark.parametrize("adapt", [lambda layer: to_zuko(layer)(), to_nflows])
+def test_adapted_layers_stay_in_full_precision_under_autocast(adapt):
+    layer = flows.Linear(4).float()
+    x = torch.randn(5, 4, dtype=torch.float32)
+    wanted = layer(x)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = adapt(layer)(x)
+    assert torch.equal(found[0] if isinstance(found, tuple) else found, wanted)

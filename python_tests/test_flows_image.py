@@ -54,7 +54,7 @@ def test_channel_shuffle_brings_what_is_alike_in_all_groups_together():
     ("act", "message"),
     [
         (lambda: Unflatten(), "size must be positive, got 0"),
-        (lambda: Unflatten(2, 3)(torch.zeros(1, 5)), r"shape \(B, 6, ...\), got \(1, 5\)"),
+        (lambda: Unflatten(2, 3)(torch.zeros(1, 5)), r"shape \(B, 6\), got \(1, 5\)"),
         (lambda: PixelShuffle(0), "factor must be positive"),
         (lambda: PixelShuffle(2)(torch.zeros(1, 3, 2, 2)), r"shape \(B, C 4, H, W\), got \(1, 3, 2, 2\)"),
         (lambda: ChannelShuffle(0), "groups must be positive"),
@@ -69,3 +69,12 @@ def test_channel_shuffle_brings_what_is_alike_in_all_groups_together():
 def test_bad_arguments(act, message):
     with pytest.raises(ValueError, match=message):
         act()
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_pixel_shuffle_is_torchs(factor):
+    t = torch.randn(2, 2 * factor**2, 3, 5, requires_grad=True)
+    assert torch.equal(PixelShuffle(factor)(t)[0], nn.functional.pixel_shuffle(t, factor))
+    empty = torch.zeros(0, factor**2, 2, 2, requires_grad=True)
+    PixelShuffle(factor)(empty)[0].sum().backward()
+    assert empty.grad.shape == empty.shape

@@ -13,9 +13,11 @@ from torch import nn
 from led_fast.flows import (
     Affine,
     BatchNorm,
+    Coupling,
     Inflate,
     Layer,
     Linear,
+    MixtureBase,
     NotInvertibleError,
     OneWayFlow,
     SoftReLU,
@@ -276,3 +278,99 @@ def test_singular_weights_give_documented_values(name):
 def test_bad_arguments(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+class _Pools(nn.Module):
+    def forward(self, t):
+        return torch.zeros(len(t), 4, 1, 1)
+
+
+@pytest.mark.parametrize("network", [nn.Conv2d(2, 2, 1), nn.Conv2d(2, 8, 1), _Pools()])
+def test_a_network_of_another_shape_is_refused(network):
+    layer = Coupling(network, 4, 2)
+    for run in (layer, layer.inverse, lambda t: layer.forward_with_score(t, t)):
+        with pytest.raises(ValueError, match=r"Coupling: network must give shape \(3, 4, 5, 5\), got"):
+            run(torch.randn(3, 4, 5, 5))
+
+
+def test_a_network_may_change_its_input_in_place():
+    layer = Coupling(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(2, 4)), 4, 2)
+    t = torch.randn(3, 4)
+    kept = t.clone()
+    with torch.no_grad():
+        out, _ = layer(t)
+    assert torch.equal(t, kept) and torch.equal(out[:, :2], kept[:, :2])
+
+
+def test_a_coupling_by_a_constant_has_a_score():
+    class Constant(nn.Module):
+        def forward(self, t):
+            return torch.ones(len(t), 4)
+
+    t = torch.randn(3, 4)
+    _, _, score = Coupling(Constant(), 4, 2).forward_with_score(t, torch.ones_like(t))
+    torch.testing.assert_close(score[:, :2], torch.ones(3, 2))
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda: StandardNormal(2).log_prob(torch.zeros(5, 1)),
+        lambda: StandardNormal(2).log_prob(torch.zeros(2)),
+        lambda: MixtureBase(2, 3).log_prob(torch.zeros(5, 1)),
+        lambda: OneWayFlow(StandardNormal(2), [SoftReLU()]).log_prob(torch.zeros(7, 5, 2)),
+        lambda: Affine(torch.tensor(2.0), torch.zeros(3))(torch.zeros(5, 1)),
+        lambda: Affine(torch.tensor(2.0), torch.zeros(3)).inverse(torch.zeros(5, 1)),
+        lambda: Linear(4)(torch.zeros(3, 4, 5)),
+        lambda: Inflate(2)(torch.zeros(3)),
+    ],
+)
+def test_shapes_that_would_broadcast_are_refused(run):
+    with pytest.raises(ValueError, match="must have shape"):
+        run()
+
+
+@pytest.mark.parametrize("name", ["Slice", "Inflate"])
+def test_what_is_kept_is_a_copy(name):
+    layer, t = trained_like(name)
+    before = t.clone()
+    out = layer(t)[0] if name == "Slice" else layer.inverse(t)[0]
+    out.add_(1)
+    assert torch.equal(t, before)
+
+
+@pytest.mark.parametrize("name", WITH_INVERSE)
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_parametrisations_are_computed_once_a_direction(name, direction):
+    layer, t = trained_like(name)
+    x = t if direction == "forward" else layer(t)[0].detach()
+    if isinstance(layer, OneWayFlow):
+        pytest.skip("its layers are in the table")
+    calls: dict[str, int] = {}
+
+    class Counted(nn.Module):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def forward(self, value):
+            calls[self.name] = calls.get(self.name, 0) + 1
+            return value
+
+    own = [n for n, _ in layer.named_parameters(recurse=False)]
+    for parameter in own:
+        nn.utils.parametrize.register_parametrization(layer, parameter, Counted(parameter))
+    calls.clear()
+    getattr(layer, direction)(x)
+    assert all(count == 1 for count in calls.values()), calls
+
+
+def test_a_learned_bend_finds_back():
+    layer = SoftReLU(features=2, learned=True)
+    with torch.no_grad():
+        layer.log_ratio.copy_(torch.tensor([5.0, -5.0]))
+        layer.log_sharpness.copy_(torch.tensor([5.0, -5.0]))
+    y, ladj = layer(torch.randn(8, 2))
+    (y.square().sum() - ladj.sum()).backward()
+    assert (layer.log_ratio.grad != 0).all() and (layer.log_sharpness.grad != 0).any()
+    assert y.isfinite().all()

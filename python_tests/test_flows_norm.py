@@ -131,3 +131,45 @@ def test_statistics_are_kept_in_full_precision_under_autocast():
         for _ in range(2):
             layer(torch.randn(20, 3, dtype=torch.bfloat16))
     assert layer.running_mean.dtype == torch.float32 and layer.running_mean.isfinite().all()
+
+
+@pytest.mark.parametrize("batches", [([-3.0, 3.0], [-3.0, 3.0]), ([-3.0, 3.0], [3.0, -3.0])])
+def test_batches_that_cannot_be_told_apart_are_an_error(batches):
+    layer = BatchNorm(1)
+    layer(torch.tensor([[-1.0], [1.0]]))
+    inputs = [torch.tensor(batch)[:, None].requires_grad_() for batch in batches]
+    outputs = [checkpoint(layer, x, use_reentrant=False)[0] for x in inputs]
+    with pytest.raises(RuntimeError, match="cannot tell apart"):
+        sum(out.pow(3).sum() for out in outputs).backward()
+
+
+def test_batches_of_equal_means_are_told_apart():
+    def run(use):
+        layer = BatchNorm(1)
+        layer(torch.tensor([[-1.0], [1.0]]))
+        inputs = [torch.tensor([[-s], [s]]).requires_grad_() for s in (3.0, 12.0)]
+        sum(use(layer, x)[0].pow(3).sum() * (1 + x.sum()) for x in inputs).backward()
+        return [x.grad for x in inputs]
+
+    saved = run(lambda layer, x: checkpoint(layer, x, use_reentrant=False))
+    for a, b in zip(run(lambda layer, x: layer(x)), saved, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_nan_in_a_checkpointed_batch_is_its_gradients():
+    x = torch.randn(20, 3)
+    x[0, 0] = torch.nan
+    x.requires_grad_()
+    checkpoint(BatchNorm(3), x, use_reentrant=False)[0].sum().backward()
+    assert x.grad[:, 0].isnan().all() and x.grad[:, 1:].isfinite().all()
+
+
+def test_act_norm_starts_by_a_sound_batch_only():
+    layer, t = ActNorm(2), torch.randn(20, 2)
+    t[3, 1] = torch.inf
+    with pytest.raises(ValueError, match="must be finite"):
+        layer(t)
+    assert not layer.initialized and torch.equal(layer.log_scale, torch.zeros(2))
+    t[:, 1] = 7.0  # a constant feature keeps its scale
+    out, _ = layer(t)
+    assert layer.log_scale[1] == 0 and torch.equal(out[:, 1], torch.zeros(20))

@@ -10,6 +10,7 @@ def test_staircase_steepness_is_capped():
     torch.nn.init.constant_(layer.log_steepness, 10.0)
     out, ladj = layer(torch.randn(100, 2))
     assert out.isfinite().all() and ladj.isfinite().all()
+    torch.testing.assert_close(layer.steps_in_use()[2].amax(), torch.tensor(9.0).exp())
 
 
 def test_steep_stairs_far_out():

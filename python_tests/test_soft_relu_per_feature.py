@@ -305,3 +305,29 @@ class TestLearnedLayer:
         x = sample((2, 3), torch.float32)
         torch.testing.assert_close(other(x), layer(x), rtol=0, atol=0)
         assert repr(layer) == "SoftReLU(features=3, learned=True)"
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("bad", [-1.0, 0.0, math.nan])
+@pytest.mark.parametrize("which", ["ratio", "sharpness"])
+def test_parameters_out_of_range_give_nan(which, bad, inverse):
+    good = {"ratio": 0.5, "sharpness": 4.0}
+    ratio, sharpness = (torch.tensor([good[n], bad if n == which else good[n]]) for n in good)
+    x = torch.randn(3, 2, 300)
+    y, log_abs_det = of_slopes(x, ratio, sharpness, torch.zeros(2), torch.zeros(2), inverse)
+    assert y[:, 0].isfinite().all() and y[:, 1].isnan().all() and log_abs_det.isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "message"),
+    [
+        ({"alpha": -1.0, "beta": torch.ones(2)}, ValueError, "alpha must be positive and finite, got -1.0"),
+        ({"alpha": torch.ones(2), "beta": 0.0}, ValueError, "beta must be positive and finite, got 0.0"),
+        ({"u0": math.nan, "beta": torch.ones(2)}, ValueError, "u0 must be finite, got nan"),
+        ({"u0": "abc", "beta": torch.ones(2)}, TypeError, "u0 must be a number, got str"),
+        ({"alpha": None, "beta": torch.ones(2)}, TypeError, "alpha must be a number, got NoneType"),
+    ],
+)
+def test_numbers_beside_vectors_are_checked(parameters, error, message):
+    with pytest.raises(error, match=message):
+        led_fast.soft_relu(torch.zeros(3, 2), **parameters)

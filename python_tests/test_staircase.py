@@ -465,3 +465,17 @@ class TestBadArguments:
             ops.staircase_inverse_backward(x, centers, centers, centers, slope, torch.ones(2, 2), None)
         with pytest.raises(RuntimeError, match="must be float64 or float32"):
             ops.staircase_inverse_backward(x.half(), centers, centers, centers, slope, None, torch.ones(2))
+
+
+def test_a_derivative_that_is_not_positive_has_no_finite_logarithm():
+    one, x = torch.ones(2, 1), 100 * torch.randn(3, 2, 50)
+    for slope, wanted in ((-3.0, math.nan), (0.0, -math.inf)):
+        _, log_abs_det = led_fast.staircase(x, 0 * one, one, one, torch.tensor([1.0, slope]))
+        torch.testing.assert_close(log_abs_det, torch.full((3,), wanted), equal_nan=True)
+
+
+def test_vmap_over_empty_batches():
+    one, x = torch.ones(2, 1), torch.zeros(3, 0, 2)
+    for op in (led_fast.staircase, led_fast.staircase_inverse):
+        y, log_abs_det = torch.vmap(lambda v, op=op: op(v, 0 * one, one, one, torch.ones(2)))(x)
+        assert y.shape == (3, 0, 2) and log_abs_det.shape == (3, 0)

@@ -21,8 +21,8 @@ not supported raises an error, which the test reads. Made by `python python_test
 
 
 FLOWS = """Each cell is of both directions, in eval mode. (`Inflate`: of its inverse, because forward draws noise;
-`Slice` has no inverse.) In training mode `BatchNorm` moves its averages and `ActNorm` starts by its first batch, so
-that vmap raises, and compilers break the graph.
+`Slice` has no inverse.) Of the sizes, the batch varies. In training mode `BatchNorm` moves its averages and `ActNorm`
+starts by its first batch, so that vmap raises, and compilers break the graph.
 """
 
 

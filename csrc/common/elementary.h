@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include "common/multiversion.h"
 
@@ -220,6 +221,12 @@ LED_INLINE float log_normal(float x) {
   p = p * f - 2.5000306e-1f;
   p = p * f + 3.3333331e-1f;
   return float(exponent) * 0.69314718f + ((p * f - 0.5f) * f * f + f) + 0 * x;
+}
+
+// log(x) of any x but subnormal ones: -inf of 0, NaN of negative x.
+template <class Real> LED_INLINE Real log_of(Real x) {
+  const Real undefined = x == 0 ? -std::numeric_limits<Real>::infinity() : std::numeric_limits<Real>::quiet_NaN();
+  return x > 0 ? log_normal(x) : undefined;
 }
 
 }  // namespace led

@@ -38,7 +38,7 @@ template <class Real> struct InverseParameters {
   InverseParameters(double alpha, double beta, double u0, double t0)
       : InverseParameters(beta / alpha, alpha - beta, (alpha - beta) / alpha, u0, t0) {}
   LED_HOST_DEVICE InverseParameters(double ratio, double k, double other, double u0_, double t0_)  // other = 1 - ratio
-      : u0(Real(u0_)), t0(Real(t0_)) {
+      : u0(Real(u0_)), t0(Real(usable(ratio, k) ? t0_ : NAN)) {  // which no value and no sum survives
     // N's r is at most 1: the mirror image has z -> -z, w -> -w / r, 1 - r -> (1 - 1 / r).
     const bool mirrored = ratio > 1;
     const double r = mirrored ? 1 / ratio : ratio, bend = mirrored ? -other * r : other, odds = r / bend;
@@ -50,7 +50,7 @@ template <class Real> struct InverseParameters {
     s_of_w = Real(kLog2 / bend), s_of_0 = Real(-odds * std::log(odds)), s_least = Real(odds);
     right = mirrored ? Real(ratio) : Real(1), left = mirrored ? Real(1) : Real(ratio), far_left = Real(1 / ratio);
     curvature = Real(other * k), sharpness_of_x = Real(k);
-    safe_factors = safe_factors_of<Real>(ratio);
+    safe_factors = safe_factors_of<Real>(usable(ratio, k) ? ratio : 1);
   }
 
   static constexpr int kNumbers = 19;

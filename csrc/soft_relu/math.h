@@ -28,6 +28,8 @@ template <class Real> LED_HOST_DEVICE int safe_factors_of(double slope_ratio) {
   return int(fmax(1.0, fmin(16.0, (sizeof(Real) == 4 ? 85 : 705) / widest)));
 }
 
+LED_HOST_DEVICE inline bool usable(double r, double k) { return r > 0 && k > 0; }
+
 // What the formulas take, from alpha and beta or from r and k.
 template <class Real> struct Parameters {
   static constexpr int direction = 1;  // log|det| is direction * Σ log L'
@@ -45,9 +47,9 @@ template <class Real> struct Parameters {
         sharpness_log2(Real(k * 1.44269504088896340736)),
         height(Real(other / k)),
         curvature(Real(other * k)),
-        u0(Real(u0)),
+        u0(Real(usable(r, k) ? u0 : NAN)),  // which no value and no sum survives
         t0(Real(t0)),
-        safe_factors(safe_factors_of<Real>(r)) {}
+        safe_factors(safe_factors_of<Real>(usable(r, k) ? r : 1)) {}
 
   // Calls visit with every number that is not the same for all features.
   static constexpr int kNumbers = 6;

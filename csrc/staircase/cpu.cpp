@@ -47,7 +47,7 @@ LED_INLINE void forward_chunk(const T* x, T* y, double* logs, int64_t stride, co
       for (; k < l.steps; ++k) add_steps<1>(in, out, derivative, n, &steps[k]);
       write(out, tile, y);
       LED_SIMD
-      for (int i = 0; i < n; ++i) derivative[i] = log_normal(derivative[i]);
+      for (int i = 0; i < n; ++i) derivative[i] = log_of(derivative[i]);
       add_runs(derivative, tile, logs, stride);
     });
   }

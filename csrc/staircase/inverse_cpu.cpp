@@ -142,7 +142,7 @@ LED_INLINE void inverse_chunk(const T* y, T* x, RealOf<T>* kept, double* logs, i
       write(out, tile, x);
       if (kept) write(out, tile, kept);
       LED_SIMD
-      for (int i = 0; i < n; ++i) derivative[i] = -log_normal(derivative[i]);
+      for (int i = 0; i < n; ++i) derivative[i] = -log_of(derivative[i]);
       add_runs(derivative, tile, logs, stride);
     });
   }

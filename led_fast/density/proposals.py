@@ -81,8 +81,8 @@ class KernelProposal(nn.Module):
 class CoveringProposal(nn.Module):
     """Generator samples, a share ε of them replaced by draws from a broad density (App. B.3).
 
-    The density of the mixture is not computable at the broad draws, since the generator has no inverse. So
-    each component keeps its own density and a balance π_q(y) + π_b(y) = 1 splits the integral between the
+    The density of the mixture at the broad draws would take an inverse of the generator, which need not have one.
+    So each component keeps its own density and a balance π_q(y) + π_b(y) = 1 splits the integral between the
     two,
 
         α = E_q[π_q(y) N(y) / q(y)] + E_b[π_b(y) N(y) / b(y)],

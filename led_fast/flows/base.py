@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from led_fast.flows.contract import check_positive, standard_normal_log_prob
+from led_fast.flows.contract import check_event, check_positive, log_dtype, standard_normal_log_prob
 
 
 class Base(Protocol):
@@ -53,11 +53,14 @@ class DiagonalNormal(nn.Module):
     def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         """Draws n samples: (z of shape (n, ...), their log density of shape (n,))."""
         noise = torch.randn(n, *self.mean.shape, device=self.mean.device, dtype=self.mean.dtype)
-        return self.mean + self.scale * noise, standard_normal_log_prob(noise) - self.scale.log().sum()
+        return self.mean + self.scale * noise, standard_normal_log_prob(noise) - self.scale.to(
+            log_dtype(self.scale)
+        ).log().sum()
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density at z of shape (B, ...), in nats: (B,)."""
-        return standard_normal_log_prob((z - self.mean) / self.scale) - self.scale.log().sum()
+        check_event(type(self).__name__, z, self.mean.shape)
+        return standard_normal_log_prob((z - self.mean) / self.scale) - self._log_volume()
 
     def rsample(self, n: int) -> Tensor:
         """Draws n samples: (n, ...)."""
@@ -67,6 +70,9 @@ class DiagonalNormal(nn.Module):
     def score(self, z: Tensor) -> Tensor:
         """Gradient of the log density at z, detached."""
         return (self.mean - z) / self.scale.square()
+
+    def _log_volume(self) -> Tensor:
+        return self.scale.to(log_dtype(self.scale)).log().sum()
 
 
 class StandardNormal(DiagonalNormal):
@@ -114,6 +120,7 @@ class MixtureBase(nn.Module):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density at z of shape (B, D), in nats: (B,)."""
+        check_event("MixtureBase", z, self.means.shape[1:])
         return self._component_log_probs(z).logsumexp(dim=1)
 
     def rsample(self, n: int) -> Tensor:
@@ -128,7 +135,8 @@ class MixtureBase(nn.Module):
         return responsibility @ (precision * self.means) - (responsibility @ precision) * z
 
     def _component_log_probs(self, z: Tensor) -> Tensor:
-        """Log of weight times density of every component at z: (B, K)."""
+        """Log of weight times density of every component at z, in `log_dtype`: (B, K)."""
+        z = z.to(log_dtype(z))
         standardised = (z[:, None, :] - self.means) * (-self.log_scales).exp()
         log_volume = self.log_scales.sum(dim=1) + 0.5 * z.shape[1] * math.log(2 * math.pi)
         return self.logits.log_softmax(0) - log_volume - 0.5 * standardised.square().sum(dim=2)

@@ -7,8 +7,8 @@ that is kept so far follows `log q(t') = log q(t) - ladj`. To write one:
   Jacobian. `Inflate` and `Slice`, which change the dimension, put the log density of what they add or drop in its
   place (Eq. 6-8).
 - `inverse(t') -> (t, ladj)`: the way back, with the log|det| of the map *applied*, so that the two ladj add up to 0.
-  Sampling never needs it; the density of given points does. Leave it out and set `bijective = False` where there
-  is none.
+  Sampling never needs it; the density of given points does. Leave it out where there is none. A layer that has one and
+  still is no bijection, as `Inflate`, sets `bijective = False`.
 - `forward_with_score(t, score)`: only where there is something better than the Jacobian of `Layer`.
 
 normflows and nflows keep the first two as well, so that their layers run in our flows; ours run in theirs and in
@@ -18,9 +18,13 @@ zuko's (`led_fast.flows.adapters`).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from led_fast.ops.autocast import autocast_is_on, without_autocast
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -30,7 +34,9 @@ class NotInvertibleError(TypeError):
 
 
 class Layer(nn.Module):
-    """The base of every layer, see the module's docstring. Samples of a batch must not depend on each other.
+    """The base of layers, see the module's docstring. Samples of a batch must not depend on each other.
+
+    `nn.SoftReLU` and `nn.CircularConv2d`, which serve outside of flows too, keep the contract without it.
 
     Example:
         >>> import torch
@@ -48,7 +54,7 @@ class Layer(nn.Module):
     @property
     def bijective(self) -> bool:  # a property, so that a subclass may answer by an attribute or by its parts
         """Whether `forward` maps samples one to one, so that each direction undoes the other."""
-        return True
+        return self.invertible
 
     @property
     def invertible(self) -> bool:
@@ -143,6 +149,13 @@ def check_features(layer: str, t: Tensor, features: int) -> None:
         raise ValueError(f"{layer}: t must have shape (B, {features}, ...), got {tuple(t.shape)}")
 
 
+def check_event(layer: str, t: Tensor, shape: torch.Size) -> None:
+    """Raises unless every sample of t, (B, *shape), has the given shape: others would broadcast."""
+    if t.dim() == 0 or t.shape[1:] != shape:
+        wanted = "".join(f", {size}" for size in shape)
+        raise ValueError(f"{layer}: t must have shape (B{wanted}), got {tuple(t.shape)}")
+
+
 def check_positive(layer: str, **sizes: float) -> None:
     """Raises unless every named argument is greater than zero."""
     for name, value in sizes.items():
@@ -158,6 +171,14 @@ def per_feature(parameter: Tensor, t: Tensor) -> Tensor:
 def log_dtype(t: Tensor) -> torch.dtype:
     """Of log densities and log-determinants: float64 for float64, float32 for all else."""
     return torch.float64 if t.dtype == torch.float64 else torch.float32
+
+
+@contextmanager
+def in_full_precision(t: Tensor) -> Iterator[Tensor]:
+    """t, while autocast is off: half precision would put log q off by nats."""
+    wide = t.to(log_dtype(t)) if autocast_is_on(t) else t
+    with without_autocast(t):
+        yield wide
 
 
 def sum_event(x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from led_fast.flows.contract import Layer, check_features, check_positive, log_dtype, sum_event
+from led_fast.flows.contract import Layer, check_features, check_positive, gradient, log_dtype, sum_event
 
 
 class Coupling(Layer):
@@ -27,6 +27,9 @@ class Coupling(Layer):
 
     Shape:
         t: (B, F, ...). Output: the same and ladj (B,).
+
+    Raises:
+        ValueError: not 0 < given < features, t has another shape, or the network's output has.
     """
 
     def __init__(
@@ -73,7 +76,7 @@ class Coupling(Layer):
             changed, ladj = (log_scale.exp() * changed + shift).to(t.dtype), sum_event(log_scale)
             of_changed = of_changed * (-log_scale.detach()).exp()
             owed = ladj + sum_event(of_changed * changed)
-            (by_given,) = torch.autograd.grad(owed.sum(), given, retain_graph=True)
+            by_given = gradient(owed, given)
         out, carried = self.join(given, changed), self.join(of_given - by_given, of_changed.to(t.dtype))
         return (out, ladj, carried) if with_graph else (out.detach(), ladj.detach(), carried)
 
@@ -90,6 +93,10 @@ class Coupling(Layer):
 
     def affine(self, given: Tensor) -> tuple[Tensor, Tensor]:
         """Shift and log scale of what changes, in `log_dtype`: (b, a) in `t2' = e^a t2 + b`."""
-        mean, raw = self.network(given).to(log_dtype(given)).chunk(2, dim=1)
+        wanted = (given.shape[0], 2 * (self.features - self.given), *given.shape[2:])
+        parameters = self.network(given.clone())  # which may change its input in place
+        if tuple(parameters.shape) != wanted:
+            raise ValueError(f"Coupling: network must give shape {wanted}, got {tuple(parameters.shape)}")
+        mean, raw = parameters.to(log_dtype(given)).chunk(2, dim=1)
         log_scale = self.bound * torch.tanh(raw / self.bound)
         return (-mean * (-log_scale).exp(), -log_scale) if self.whiten else (mean, log_scale)

@@ -11,7 +11,6 @@ from led_fast.flows.contract import (
     NotInvertibleError,
     check_features,
     check_positive,
-    of_its_own,
     standard_normal_log_prob,
 )
 
@@ -38,6 +37,8 @@ class Inflate(Layer):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns ([t ‖ η], -log N(η; 0, I))."""
+        if t.dim() < 2:
+            raise ValueError(f"Inflate: t must have shape (B, F, ...), got {tuple(t.shape)}")
         noise = t.new_empty(t.shape[0], self.features, *t.shape[2:]).normal_()
         return torch.cat([t, noise], dim=1), -standard_normal_log_prob(noise)
 
@@ -48,7 +49,7 @@ class Inflate(Layer):
             raise ValueError(
                 f"Inflate: t must have shape (B, more than {self.features}, ...), got {tuple(t.shape)}"
             )
-        return of_its_own(t[:, :kept]), standard_normal_log_prob(t[:, kept:])
+        return t[:, :kept].clone(), standard_normal_log_prob(t[:, kept:])
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the score of the noise is -η."""
@@ -93,7 +94,7 @@ class Slice(Layer):
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t1, log r(t2 | t1))."""
         kept, dropped = self.split(t)
-        return of_its_own(kept), self.conditional(dropped, kept)
+        return kept.clone(), self.conditional(dropped, kept)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Raises `NotInvertibleError`: the score at t1 alone does not follow from that at (t1, t2)."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from led_fast.flows.contract import Layer, log_dtype, of_its_own, sum_event
+from led_fast.flows.contract import Layer, check_event, log_dtype, of_its_own, sum_event
 
 _LEAST = 1e-20  # logits end here, far below what dequantised data and generators come to
 
@@ -34,17 +34,20 @@ class Affine(Layer):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (scale t + shift, Σ log|scale|)."""
-        return self.scale * t + self.shift, self._ladj(t)
+        ladj = self._ladj(t)
+        return (self.scale * t + self.shift).to(t.dtype), ladj
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns ((t - shift) / scale, -Σ log|scale|)."""
-        return (t - self.shift) / self.scale, -self._ladj(t)
+        ladj = self._ladj(t)
+        return ((t - self.shift) / self.scale).to(t.dtype), -ladj
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the Jacobian is diagonal."""
         return *self(t), score / self.scale
 
     def _ladj(self, t: Tensor) -> Tensor:
+        check_event("Affine", t, torch.broadcast_shapes(self.scale.shape, self.shift.shape, t.shape[1:]))
         return self.scale.expand(t.shape[1:]).to(log_dtype(t)).abs().log().sum().repeat(t.shape[0])
 
 
@@ -66,7 +69,7 @@ class Sigmoid(Layer):
         """
         out = logit(t)
         ladj = -sum_event(_log_slope(out))
-        outside = ((t < 0) | (t > 1)).flatten(1).any(dim=1)
+        outside = ((t < 0) | (t > 1)).unsqueeze(-1).flatten(1).any(dim=1)
         return of_its_own(out), ladj.masked_fill(outside, -torch.inf)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:

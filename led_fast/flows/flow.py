@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from led_fast.flows.base import Base
-from led_fast.flows.contract import Layer, forward_with_score, inverse, invertible, log_dtype
+from led_fast.flows.contract import (
+    Layer,
+    forward_with_score,
+    in_full_precision,
+    inverse,
+    invertible,
+    log_dtype,
+)
 from led_fast.flows.dimension import Slice
-from led_fast.ops.autocast import autocast_is_on, without_autocast
 
 
 class ScoredSample(NamedTuple):
@@ -70,7 +75,7 @@ class OneWayFlow(Layer):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Pushes latent values through all layers: (y, ladj), as a layer does."""
-        with _in_full_precision(t) as t:
+        with in_full_precision(t) as t:
             ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
             for layer in self.layers:
                 t, step = layer(t)
@@ -83,7 +88,7 @@ class OneWayFlow(Layer):
         Raises:
             NotInvertibleError: a layer has no inverse.
         """
-        with _in_full_precision(t) as t:
+        with in_full_precision(t) as t:
             ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
             for layer in reversed(self.layers):
                 t, step = inverse(layer, t)
@@ -92,7 +97,7 @@ class OneWayFlow(Layer):
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: by the rule of every layer in turn."""
-        with _in_full_precision(t) as t:
+        with in_full_precision(t) as t:
             ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
             for layer in self.layers:
                 t, step, score = forward_with_score(layer, t, score)
@@ -131,7 +136,7 @@ class OneWayFlow(Layer):
         """Draws n samples and carries the score ∇ log q along, for pathwise gradients."""
         z, log_joint = self.base.rsample_and_log_prob(n)
         path = log_r = torch.zeros_like(log_joint)
-        with _in_full_precision(z) as t:
+        with in_full_precision(z) as t:
             score = self.base.score(t)
             for layer in self.layers:
                 if isinstance(layer, Slice):
@@ -153,14 +158,6 @@ class OneWayFlow(Layer):
             log_q_path=value + (path_only - path_only.detach()),
             log_q_fixed=value + (fixed_only - fixed_only.detach()),
         )
-
-
-@contextmanager
-def _in_full_precision(t: Tensor) -> Iterator[Tensor]:
-    """t, while autocast is off: half precision would put log q off by nats."""
-    wide = t.to(log_dtype(t)) if autocast_is_on(t) else t
-    with without_autocast(t):
-        yield wide
 
 
 def _dot(score: Tensor, t: Tensor) -> Tensor:

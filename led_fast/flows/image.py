@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from led_fast.flows.contract import Layer, check_features, check_positive, log_dtype
+from led_fast.flows.contract import Layer, check_event, check_positive, log_dtype
 
 
 class _Rearrangement(Layer):
@@ -50,13 +50,11 @@ class Unflatten(_Rearrangement):
         self.shape = shape
 
     def _there(self, t: Tensor) -> Tensor:
-        check_features("Unflatten", t, math.prod(self.shape))
+        check_event("Unflatten", t, torch.Size([math.prod(self.shape)]))
         return t.reshape(t.shape[0], *self.shape)
 
     def _back(self, t: Tensor) -> Tensor:
-        if tuple(t.shape[1:]) != self.shape:
-            wanted = ", ".join(map(str, self.shape))
-            raise ValueError(f"Unflatten: t must have shape (B, {wanted}), got {tuple(t.shape)}")
+        check_event("Unflatten", t, torch.Size(self.shape))
         return t.flatten(1)
 
 
@@ -80,14 +78,15 @@ class PixelShuffle(_Rearrangement):
             raise ValueError(
                 f"PixelShuffle: t must have shape (B, C {self.factor**2}, H, W), got {tuple(t.shape)}"
             )
-        return F.pixel_shuffle(t, self.factor)
+        # Not F.pixel_shuffle, whose gradient of an empty batch has another shape, nor F.pixel_unshuffle below.
+        blocks = t.unflatten(1, (-1, self.factor, self.factor))
+        return blocks.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
 
     def _back(self, t: Tensor) -> Tensor:
         if t.dim() != 4 or t.shape[2] % self.factor or t.shape[3] % self.factor:
             raise ValueError(
                 f"PixelShuffle: t must have shape (B, C, {self.factor} H, {self.factor} W), got {tuple(t.shape)}"
             )
-        # Not F.pixel_unshuffle, which leaves an empty batch in its old shape.
         blocks = t.unflatten(3, (-1, self.factor)).unflatten(2, (-1, self.factor))
         return blocks.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 

@@ -25,18 +25,19 @@ class Linear(Layer):
     def __init__(self, features: int) -> None:
         super().__init__()
         check_positive("Linear", features=features)
+        self.features = features
         self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(features, features)))
         self.bias = nn.Parameter(torch.zeros(features))
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (W t + b, log|det W| for every sample)."""
-        check_features("Linear", t, self.bias.shape[0])
+        _check(t, self.features)
         weight = self.weight
         return torch.addmm(self.bias, t, weight.mT), log_abs_det(weight).repeat(t.shape[0])
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (W⁻¹ (t - b), -log|det W| for every sample)."""
-        check_features("Linear", t, self.bias.shape[0])
+        _check(t, self.features)
         factors, pivots, ladj = _factor(self.weight)
         out = torch.linalg.lu_solve(
             factors, pivots, (t - self.bias).to(factors.dtype), left=False, adjoint=True
@@ -45,12 +46,18 @@ class Linear(Layer):
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: score' = W⁻ᵀ score, by the factors that ladj is taken from."""
-        check_features("Linear", t, self.bias.shape[0])
+        _check(t, self.features)
         weight = self.weight
         factors, pivots, ladj = _factor(weight)
         out = torch.addmm(self.bias, t, weight.mT)
         carried = torch.linalg.lu_solve(factors.detach(), pivots, score.to(factors.dtype), left=False)
         return out, ladj.repeat(t.shape[0]), carried.to(score.dtype)
+
+
+def _check(t: Tensor, features: int) -> None:
+    check_features("Linear", t, features)
+    if t.dim() != 2:
+        raise ValueError(f"Linear: t must have shape (B, {features}), got {tuple(t.shape)}")
 
 
 def log_abs_det(matrix: Tensor) -> Tensor:

@@ -54,7 +54,8 @@ class BatchNorm(_Normalization):
     running statistics serve in both cases, and every function of `led_fast.density` that reports a density
     puts the generator in eval mode. `inverse` always takes the running ones, and moves nothing.
 
-    Gradient checkpointing runs a batch again in backward: that moves nothing, and normalises as the first time.
+    Gradient checkpointing runs a batch again in backward: that moves nothing, and normalises as the first time. Which
+    time that was is told by the batch's moments.
 
     Args:
         features: number F of features (channels).
@@ -66,7 +67,8 @@ class BatchNorm(_Normalization):
         t: (B, F, ...). Output: the same and ladj (B,).
 
     Raises:
-        RuntimeError: gradient checkpointing runs a batch again that is not among the last 16.
+        RuntimeError: gradient checkpointing runs a batch again that is not among the last 16, or that passed more than
+            once before backward.
     """
 
     running_mean: Tensor
@@ -80,6 +82,7 @@ class BatchNorm(_Normalization):
         check_positive("BatchNorm", features=features, momentum=momentum, eps=eps)
         if statistics not in get_args(Statistics):
             raise ValueError(f"BatchNorm: statistics must be 'running' or 'batch', got {statistics!r}")
+        self.features = features
         self.statistics = statistics
         self.momentum = momentum
         self.eps = eps
@@ -88,16 +91,16 @@ class BatchNorm(_Normalization):
         self.register_buffer("running_mean", torch.zeros(features))
         self.register_buffer("running_var", torch.ones(features))
         self.register_buffer("initialized", torch.tensor(False))
-        # Batch means, and the (mean, variance) that normalised these batches.
-        self._recent: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=_REMEMBERED)
+        # Moments of batches, and the (mean, variance) that normalised these batches.
+        self._recent: deque[tuple[Tensor, tuple[Tensor, Tensor]]] = deque(maxlen=_REMEMBERED)
 
     def _constants(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        check_features("BatchNorm", t, self.beta.shape[0])
+        check_features("BatchNorm", t, self.features)
         if not self.training or t.shape[0] < 2:
             return self._normalizing(self.running_mean, self.running_var)
         batch_var, batch_mean = _moments(t.to(self.running_mean.dtype))
         if torch._C._current_graph_task_id() != -1:  # in backward: a checkpointed batch is run again
-            mean, var = self._recall(batch_mean)
+            mean, var = self._recall(torch.stack([batch_mean, batch_var]))
         else:
             mean, var = self._move(batch_mean.detach(), batch_var.detach())
         if self.statistics == "batch":
@@ -105,7 +108,7 @@ class BatchNorm(_Normalization):
         return self._normalizing(mean, var)
 
     def _inverse_constants(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        check_features("BatchNorm", t, self.beta.shape[0])
+        check_features("BatchNorm", t, self.features)
         return self._normalizing(self.running_mean, self.running_var)
 
     def _normalizing(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -123,31 +126,41 @@ class BatchNorm(_Normalization):
             self.running_mean.copy_(mean)
             self.running_var.copy_(var)
             self.initialized.fill_(True)
-        self._recent.append((batch_mean, mean, var))
+        self._recent.append((torch.stack([batch_mean, batch_var]), (mean, var)))
         return mean, var
 
-    def _recall(self, batch_mean: Tensor) -> tuple[Tensor, Tensor]:
+    def _recall(self, moments: Tensor) -> tuple[Tensor, Tensor]:
         """What normalised a batch the first time."""
-        for known, mean, var in reversed(self._recent):
-            if torch.equal(known, batch_mean):
-                return mean, var
-        raise RuntimeError(
-            f"BatchNorm: gradient checkpointing runs a batch again that is not among the last {_REMEMBERED}; call "
-            "backward after fewer of them"
-        )
+        found = [used for known, used in self._recent if _alike(known, moments)]
+        if not found:
+            raise RuntimeError(
+                f"BatchNorm: gradient checkpointing runs a batch again that is not among the last {_REMEMBERED}; call "
+                "backward after fewer of them"
+            )
+        if len(found) > 1:
+            raise RuntimeError(
+                "BatchNorm: gradient checkpointing cannot tell apart batches of the same moments, normalised by other "
+                "averages; call backward after each, or leave the layer out of the checkpoint"
+            )
+        return found[0]
 
 
 class ActNorm(_Normalization):
     """An affine map for each feature; its first training batch leaves with mean 0 and variance 1.
 
     (Kingma and Dhariwal 2018, "Glow".) That batch may pass in either direction. Statistics never enter again, so
-    the density is exact at any batch size; one sample alone does not start it.
+    the density is exact at any batch size; one sample alone does not start it. A feature that is constant in it keeps
+    its scale. Under `DistributedDataParallel` let one batch pass before wrapping the flow: each process would start by
+    its own.
 
     Args:
         features: number F of features (channels).
 
     Shape:
         t: (B, F, ...). Output: `e^s (t - mean) + shift` of the same shape, and ladj = Σ s, (B,).
+
+    Raises:
+        ValueError: the batch that is to start it is not finite.
     """
 
     mean: Tensor
@@ -156,19 +169,20 @@ class ActNorm(_Normalization):
     def __init__(self, features: int) -> None:
         super().__init__()
         check_positive("ActNorm", features=features)
+        self.features = features
         self.log_scale = nn.Parameter(torch.zeros(features))
         self.shift = nn.Parameter(torch.zeros(features))
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("initialized", torch.tensor(False))
 
     def _constants(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        check_features("ActNorm", t, self.shift.shape[0])
+        check_features("ActNorm", t, self.features)
         if self._starts_by(t):
             self._start(t, -0.5, self.mean)
         return self.mean, self.log_scale, self.shift
 
     def _inverse_constants(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        check_features("ActNorm", t, self.shift.shape[0])
+        check_features("ActNorm", t, self.features)
         if self._starts_by(t):
             self._start(t, 0.5, self.shift)
         return self.mean, self.log_scale, self.shift
@@ -179,14 +193,22 @@ class ActNorm(_Normalization):
     @torch.no_grad()
     def _start(self, t: Tensor, power: float, location: Tensor) -> None:
         var, mean = _moments(t.to(self.mean.dtype))
+        if not bool(var.isfinite().all()):
+            raise ValueError(
+                "ActNorm: the first batch must be finite, got NaN or infinite values, or too large ones"
+            )
         location.copy_(mean)
-        self.log_scale.copy_(power * (var + 1e-12).log())
+        self.log_scale.copy_(torch.where(var > 0, power * (var + 1e-12).log(), 0))
         self.initialized.fill_(True)
 
 
 def _affine(t: Tensor, mean: Tensor, log_scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     out = (t - per_feature(mean, t)) * per_feature(log_scale.exp(), t) + per_feature(shift, t)
-    return out, (log_scale.sum(dtype=log_dtype(t)) * math.prod(t.shape[2:])).repeat(t.shape[0])
+    return out.to(t.dtype), (log_scale.sum(dtype=log_dtype(t)) * math.prod(t.shape[2:])).repeat(t.shape[0])
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    return bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 def _moments(t: Tensor) -> tuple[Tensor, Tensor]:

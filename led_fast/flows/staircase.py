@@ -28,6 +28,7 @@ class Staircase(Layer):
     def __init__(self, features: int, steps: int = 8) -> None:
         super().__init__()
         check_positive("Staircase", features=features, steps=steps)
+        self.features = features
         centers = torch.linspace(-1.8, 1.8, steps) + 0.1 * torch.randn(features, steps)
         self.centers = nn.Parameter(centers)
         self.log_heights = nn.Parameter(torch.full((features, steps), -2.0))
@@ -36,12 +37,12 @@ class Staircase(Layer):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t', Σ log dt'/dt over the features)."""
-        check_features("Staircase", t, self.centers.shape[0])
+        check_features("Staircase", t, self.features)
         return staircase(t, *self.steps_in_use())
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t, -Σ log dt'/dt over the features)."""
-        check_features("Staircase", t, self.centers.shape[0])
+        check_features("Staircase", t, self.features)
         return staircase_inverse(t, *self.steps_in_use())
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:

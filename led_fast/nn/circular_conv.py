@@ -38,7 +38,7 @@ class CircularConv2d(nn.Module):
         (torch.Size([4, 3, 8, 8]), torch.Size([4]))
     """
 
-    bijective = True
+    bijective = invertible = True
 
     def __init__(self, channels: int, kernel_size: int | Sequence[int], bias: bool = True) -> None:
         super().__init__()
@@ -81,7 +81,10 @@ class CircularConv2d(nn.Module):
         See :func:`led_fast.circular_conv_inverse`, also for singular kernels.
         """
         self._check(x)
-        return circular_conv_inverse(x if self.bias is None else x - self.bias[:, None, None], self.weight)
+        bias = self.bias
+        if bias is not None:
+            x = x - bias.to(x.dtype)[:, None, None]
+        return circular_conv_inverse(x, self.weight)
 
     def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, and carries the score of a density along: see :class:`led_fast.flows.Layer`."""

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from led_fast.ops._checks import check_floating
 from led_fast.ops.soft_relu import as_numbers, check_parameters, soft_relu
 from led_fast.ops.soft_relu_inverse import soft_relu_inverse
 from led_fast.ops.soft_relu_per_feature import of_slopes
@@ -20,7 +21,8 @@ class SoftReLU(nn.Module):
     With `learned`, each feature has a bend of its own: `L(x) = ρ v + (1 - ρ) (softplus(κ v) - log 2) / κ`,
     `v = x - position`, of slope ratio `ρ = exp(3 log_ratio)` and sharpness `κ = exp(3 log_sharpness)`. For ρ < 1 it is
     Eq. 10 with `beta / alpha = ρ`, `alpha - beta = κ`; for ρ > 1 its mirror image. L is 0 where it bends. It starts
-    with ρ = 0.8 or 1 / 0.8 at random, κ = 4.8 and positions uniform in ±1.5; ρ stays within `exp(±7)`.
+    with ρ = 0.8 or 1 / 0.8 at random, κ = 4.8 and positions uniform in ±1.5. ρ stays within `exp(±7)`, κ between
+    `exp(-2)` and `exp(7)`; a parameter beyond has the gradient of the bound, so that it finds back.
 
     Args:
         alpha: Sharpness of the bend; must exceed `beta`.
@@ -51,7 +53,7 @@ class SoftReLU(nn.Module):
         >>> x, inverse_log_abs_det = layer.inverse(y)
     """
 
-    bijective = True
+    bijective = invertible = True
 
     def __init__(
         self,
@@ -65,8 +67,13 @@ class SoftReLU(nn.Module):
         super().__init__()
         if learned != (features is not None):
             raise ValueError(f"SoftReLU: features and learned go together, got {features=}, {learned=}")
-        if learned and (alpha, beta, u0, t0) != (5.8, 1.0, 0.0, None):
+        if learned and not all(
+            isinstance(given, float | None) and given == default
+            for given, default in ((alpha, 5.8), (beta, 1.0), (u0, 0.0), (t0, None))
+        ):
             raise ValueError(f"SoftReLU: a learned layer takes no {alpha=}, {beta=}, {u0=}, {t0=}")
+        if features is not None and (type(features) is not int or features < 1):
+            raise ValueError(f"SoftReLU: features must be a positive integer, got {features!r}")
         self.features = features
         if features is not None:
             ratio = math.log(_START_RATIO) / _RATE
@@ -100,10 +107,11 @@ class SoftReLU(nn.Module):
         return y, log_abs_det, (score - of_log) / slope
 
     def _learned(self, x: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+        check_floating("SoftReLU", "x", x)
         if x.dim() < 2 or x.shape[1] != self.features:
             raise ValueError(f"SoftReLU: x must have shape (B, {self.features}, ...), got {tuple(x.shape)}")
-        ratio = (_RATE * self.log_ratio).clamp(*_LOG_RATIOS).exp()
-        sharpness = (_RATE * self.log_sharpness).clamp(*_LOG_SHARPNESSES).exp()
+        ratio = _within(_RATE * self.log_ratio, *_LOG_RATIOS).exp()
+        sharpness = _within(_RATE * self.log_sharpness, *_LOG_SHARPNESSES).exp()
         t0 = (1 - ratio) * math.log(2) / sharpness
         return of_slopes(x, ratio, sharpness, self.position, t0, inverse)
 
@@ -112,3 +120,8 @@ class SoftReLU(nn.Module):
         if self.features is not None:
             return f"features={self.features}, learned=True"
         return f"alpha={self.alpha}, beta={self.beta}, u0={self.u0}, t0={self.t0:.6g}"
+
+
+def _within(x: Tensor, low: float, high: float) -> Tensor:
+    """x moved to the bounds, with the gradient of x."""
+    return x + (x.clamp(low, high) - x).detach()

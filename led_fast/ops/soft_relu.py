@@ -8,8 +8,8 @@ from torch import Tensor
 
 from led_fast import reference
 from led_fast.ops import _sample_sums
-from led_fast.ops._autograd import differentiable, is_moving
-from led_fast.ops._checks import check_floating
+from led_fast.ops._autograd import differentiable
+from led_fast.ops._checks import as_number, check_floating
 from led_fast.ops._sample_sums import per_sample_sum, sum_dtype
 from led_fast.ops.backend import reference_in_use
 from led_fast.ops.soft_relu_per_feature import Parameter, of_bends
@@ -85,22 +85,11 @@ def as_numbers(
 ) -> tuple[float, float, float, float]:
     """The parameters as floats, t0 by its default where it is None. Raises TypeError where one is no number."""
     alpha, beta, u0 = (
-        _number(op, name, value) for name, value in (("alpha", alpha), ("beta", beta), ("u0", u0))
+        as_number(op, name, value) for name, value in (("alpha", alpha), ("beta", beta), ("u0", u0))
     )
     if t0 is None:
         return alpha, beta, u0, math.log(2) / alpha if alpha else 0.0
-    return alpha, beta, u0, _number(op, "t0", t0)
-
-
-def _number(op: str, name: str, value: Any) -> float:
-    if isinstance(value, Tensor) and (value.dim() > 0 or is_moving(value)):
-        raise TypeError(
-            f"{op}: {name} must be a number, or a tensor of shape (F,) to have a derivative, got a tensor "
-            f"of shape {tuple(value.shape)}{' that requires a gradient' if value.requires_grad else ''}"
-        )
-    if isinstance(value, str) or not hasattr(value, "__float__"):
-        raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
-    return float(value)
+    return alpha, beta, u0, as_number(op, "t0", t0)
 
 
 def check_parameters(op: str, alpha: float, beta: float, u0: float, t0: float) -> None:

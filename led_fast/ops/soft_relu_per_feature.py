@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 
 from led_fast import reference
 from led_fast.ops._autograd import differentiable
-from led_fast.ops._checks import check_floating
+from led_fast.ops._checks import as_number, check_floating
 from led_fast.ops._sample_sums import per_sample_sum, sample_dense_format, sum_dtype
 from led_fast.ops.backend import reference_in_use
 
@@ -36,7 +36,8 @@ def of_slopes(
 
     Returns:
         The value, like `x`, and the log-determinant of the map that was applied, of shape (B,). Differentiable in
-        all tensors, any number of times. The values of the parameters are not checked: that would wait for a GPU.
+        all tensors, any number of times. The values of the parameters are not checked, because that would wait for
+        a GPU: where a ratio or a sharpness is not positive, value and log-determinant are NaN.
     """
     dtype = sum_dtype(x)
     ratio, sharpness, u0, t0 = (p if p.dtype == dtype else p.to(dtype) for p in (ratio, sharpness, u0, t0))
@@ -61,20 +62,16 @@ def of_bends(
         op: The operator's name in errors.
         name: That of x.
     """
-    check_floating(op, name, x)
     if x.dim() < 2:
         raise ValueError(
             f"{op}: {name} must have shape (B, F, ...) for parameters of shape (F,), got {tuple(x.shape)}"
         )
-    for label, value in (("alpha", alpha), ("beta", beta), ("u0", u0), ("t0", t0)):
-        if isinstance(value, Tensor):
-            check_floating(op, label, value)
-            if value.shape != x.shape[1:2] or value.device != x.device:
-                raise ValueError(
-                    f"{op}: {label} must be a number or have shape ({x.shape[1]},) on {x.device}, got "
-                    f"{tuple(value.shape)} on {value.device}"
-                )
-    t0 = math.log(2) / alpha if t0 is None else t0
+    alpha, beta, u0 = (
+        _prepared(op, label, value, x) for label, value in (("alpha", alpha), ("beta", beta), ("u0", u0))
+    )
+    if isinstance(alpha, float) and isinstance(beta, float) and not alpha > beta:
+        raise ValueError(f"{op}: alpha > beta > 0 is required, got alpha={alpha}, beta={beta}")
+    t0 = math.log(2) / alpha if t0 is None else _prepared(op, "t0", t0, x)
 
     def vector(value: Parameter) -> Tensor:
         if isinstance(value, Tensor):
@@ -82,6 +79,23 @@ def of_bends(
         return torch.full(x.shape[1:2], value, dtype=sum_dtype(x), device=x.device)
 
     return of_slopes(x, vector(beta / alpha), vector(alpha - beta), vector(u0), vector(t0), inverse)
+
+
+def _prepared(op: str, label: str, value: Any, x: Tensor) -> Parameter:
+    """A vector in the dtype that it is computed in, or a number that is checked."""
+    if isinstance(value, Tensor) and value.dim() > 0:
+        check_floating(op, label, value)
+        if value.shape != x.shape[1:2] or value.device != x.device:
+            raise ValueError(
+                f"{op}: {label} must be a number or have shape ({x.shape[1]},) on {x.device}, got "
+                f"{tuple(value.shape)} on {value.device}"
+            )
+        return value.to(sum_dtype(x))
+    number = as_number(op, label, value)
+    if not math.isfinite(number) or (label in ("alpha", "beta") and number <= 0):
+        wanted = "positive and finite" if label in ("alpha", "beta") else "finite"
+        raise ValueError(f"{op}: {label} must be {wanted}, got {number}")
+    return number
 
 
 def _along_features(x: Tensor, p: Tensor) -> Tensor:
@@ -94,7 +108,7 @@ class _Derivatives:
     def __init__(self, x: Tensor, ratio: Tensor, sharpness: Tensor, u0: Tensor) -> None:
         r, k, v = _along_features(x, ratio), _along_features(x, sharpness), x - _along_features(x, u0)
         sigma, other = torch.sigmoid(k * v), torch.sigmoid(-k * v)
-        softplus = torch.logaddexp(k * v, torch.zeros_like(v)) / k
+        softplus = -torch.nn.functional.logsigmoid(-k * v) / k
         self.slope = r + (1 - r) * sigma
         self.by_ratio, self.by_sharpness = v - softplus, (1 - r) * (v * sigma - softplus) / k
         bend = (1 - r) * sigma * other / self.slope

@@ -32,7 +32,8 @@ def staircase(
         centers: c, shape (F, K).
         heights: a, shape (F, K), positive.
         steepness: b, shape (F, K), positive.
-        slope: m, shape (F,), positive. That these three are is not checked: it would have to be waited for.
+        slope: m, shape (F,), positive. That these three are is not checked, because it would have to be waited for:
+            where the derivative is negative, log_abs_det is NaN.
 
     Returns:
         `y`, of `x`'s shape and dtype (channels-last stays channels-last, other strides become contiguous), and
@@ -285,7 +286,11 @@ def _register_vmap(op: Any, over_samples: bool) -> None:
             x = x.movedim(in_dims[0], 0)
             results = op(x.flatten(0, 1), *rest)
             sizes = x.shape[:2]
-            split = tuple(r.unflatten(0, sizes) if len(r) else r.new_zeros(len(x), 0) for r in results)
+            # The third output of the inverse is empty where nothing is kept, and of no dimension of x's.
+            split = tuple(
+                r.unflatten(0, sizes) if i < 2 or rest[-1] is True else r.new_zeros(len(x), 0)
+                for i, r in enumerate(results)
+            )
             return split, (0,) * len(split)
         calls = [
             op(*(v if d is None else v.select(d, i) for v, d in zip((x, *rest), in_dims, strict=True)))

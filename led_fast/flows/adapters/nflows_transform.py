@@ -5,7 +5,7 @@ from __future__ import annotations
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from led_fast.flows.contract import inverse
+from led_fast.flows.contract import in_full_precision, inverse
 
 
 class LayerTransform(Transform):
@@ -17,8 +17,10 @@ class LayerTransform(Transform):
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns (outputs, logabsdet) of `layer.forward`."""
-        return self.layer(inputs)
+        with in_full_precision(inputs) as inputs:
+            return self.layer(inputs)
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns (outputs, logabsdet) of `layer.inverse`."""
-        return inverse(self.layer, inputs)
+        with in_full_precision(inputs) as inputs:
+            return inverse(self.layer, inputs)

@@ -10,7 +10,7 @@ from torch import Size, Tensor, nn
 from torch.distributions import Transform, constraints
 from zuko.lazy import LazyTransform
 
-from led_fast.flows.contract import inverse
+from led_fast.flows.contract import in_full_precision, inverse
 
 
 class LazyLayer(LazyTransform):
@@ -33,10 +33,13 @@ class LayerTransform(Transform):
         layer: runs both ways.
         event_dims: number of dimensions of one sample before and after `layer.forward`.
         backward: whether to call is to run `layer.inverse`.
+        cache_size: as of torch.distributions.
     """
 
-    def __init__(self, layer: nn.Module, event_dims: tuple[int, int], backward: bool = False) -> None:
-        super().__init__()
+    def __init__(
+        self, layer: nn.Module, event_dims: tuple[int, int], backward: bool = False, cache_size: int = 0
+    ) -> None:
+        super().__init__(cache_size)
         self.layer = layer
         self.event_dims = event_dims
         self.backward = backward
@@ -51,13 +54,18 @@ class LayerTransform(Transform):
     @property
     def inv(self) -> LayerTransform:
         """The other direction."""
-        return LayerTransform(self.layer, self.event_dims, not self.backward)
+        return LayerTransform(self.layer, self.event_dims, not self.backward, self._cache_size)
+
+    def with_cache(self, cache_size: int = 1) -> LayerTransform:
+        """The same transform with another cache."""
+        return LayerTransform(self.layer, self.event_dims, self.backward, cache_size)
 
     def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps x of shape (..., *event) to (y, ladj), ladj of shape (...)."""
         batch, event = self._split(x.shape)
         samples = x.reshape(math.prod(batch), *event)
-        y, ladj = inverse(self.layer, samples) if self.backward else self.layer(samples)
+        with in_full_precision(samples) as samples:
+            y, ladj = inverse(self.layer, samples) if self.backward else self.layer(samples)
         return y.reshape(*batch, *y.shape[1:]), ladj.reshape(batch)
 
     def _call(self, x: Tensor) -> Tensor:
@@ -67,8 +75,8 @@ class LayerTransform(Transform):
         return self.inv(y)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """Log|det| at x, of shape (...)."""
-        return self.call_and_ladj(x)[1]
+        """Log|det| at x, of shape (...); back from y where the way there draws noise, as in `Inflate`."""
+        return self.call_and_ladj(x)[1] if self.bijective or self.backward else -self.inv.call_and_ladj(y)[1]
 
     def forward_shape(self, shape: Size) -> Size:
         """The shape of what a value of this shape is mapped to."""
