@@ -14,6 +14,8 @@ _LEAST = 1e-20  # logits end here, far below what dequantised data and generator
 class Affine(Layer):
     """A fixed affine map, `t' = scale t + shift`: into the units of the data, as a flow's last layer.
 
+    Its result is of the wider dtype of t and scale, because the units of data may want float64.
+
     Args:
         scale: non-zero, shape of one sample or broadcastable to it.
         shift: the same.
@@ -35,12 +37,12 @@ class Affine(Layer):
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (scale t + shift, Σ log|scale|)."""
         ladj = self._ladj(t)
-        return (self.scale * t + self.shift).to(t.dtype), ladj
+        return self.scale * t + self.shift, ladj
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns ((t - shift) / scale, -Σ log|scale|)."""
         ladj = self._ladj(t)
-        return ((t - self.shift) / self.scale).to(t.dtype), -ladj
+        return (t - self.shift) / self.scale, -ladj
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the Jacobian is diagonal."""
@@ -48,7 +50,14 @@ class Affine(Layer):
 
     def _ladj(self, t: Tensor) -> Tensor:
         check_event("Affine", t, torch.broadcast_shapes(self.scale.shape, self.shift.shape, t.shape[1:]))
-        return self.scale.expand(t.shape[1:]).to(log_dtype(t)).abs().log().sum().repeat(t.shape[0])
+        return (
+            self.scale.expand(t.shape[1:])
+            .to(torch.promote_types(log_dtype(t), self.scale.dtype))
+            .abs()
+            .log()
+            .sum()
+            .repeat(t.shape[0])
+        )
 
 
 class Sigmoid(Layer):
