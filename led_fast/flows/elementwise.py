@@ -50,14 +50,8 @@ class Affine(Layer):
 
     def _ladj(self, t: Tensor) -> Tensor:
         check_event("Affine", t, torch.broadcast_shapes(self.scale.shape, self.shift.shape, t.shape[1:]))
-        return (
-            self.scale.expand(t.shape[1:])
-            .to(torch.promote_types(log_dtype(t), self.scale.dtype))
-            .abs()
-            .log()
-            .sum()
-            .repeat(t.shape[0])
-        )
+        scale = self.scale.to(torch.promote_types(log_dtype(t), self.scale.dtype)).expand(t.shape[1:])
+        return scale.abs().log().sum().repeat(t.shape[0])
 
 
 class Sigmoid(Layer):
