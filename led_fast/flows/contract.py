@@ -24,6 +24,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from led_fast.ops._sample_sums import log_dtype
 from led_fast.ops.autocast import autocast_is_on, without_autocast
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -166,11 +167,6 @@ def check_positive(layer: str, **sizes: float) -> None:
 def per_feature(parameter: Tensor, t: Tensor) -> Tensor:
     """Views a parameter of shape (features,) so that it broadcasts over t of shape (B, features, ...)."""
     return parameter.view(-1, *[1] * (t.dim() - 2))
-
-
-def log_dtype(t: Tensor) -> torch.dtype:
-    """Of log densities and log-determinants: float64 for float64, float32 for all else."""
-    return torch.float64 if t.dtype == torch.float64 else torch.float32
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from led_fast.flows.contract import Layer, check_features, check_positive, gradient
+from led_fast.flows.contract import Layer, check_features, check_positive
 from led_fast.ops import staircase, staircase_inverse
+from led_fast.ops._sample_sums import carry_score
 
 
 class Staircase(Layer):
@@ -47,11 +48,8 @@ class Staircase(Layer):
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the Jacobian is diagonal."""
-        out, ladj = self(t)
-        with torch.enable_grad():
-            fixed = t.detach().requires_grad_()
-            value, log_slope = staircase(fixed, *(part.detach() for part in self.steps_in_use()))
-            return out, ladj, (score - gradient(log_slope, fixed)) / gradient(value, fixed)
+        fixed = [part.detach() for part in self.steps_in_use()]
+        return *self(t), carry_score(lambda value: staircase(value, *fixed), t, score)
 
     def steps_in_use(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Centers, heights and steepnesses (F, K), slopes (F,)."""

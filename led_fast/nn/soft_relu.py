@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.ops._checks import check_floating
+from led_fast.ops._sample_sums import carry_score
 from led_fast.ops.soft_relu import as_numbers, check_parameters, soft_relu
 from led_fast.ops.soft_relu_inverse import soft_relu_inverse
 from led_fast.ops.soft_relu_per_feature import of_slopes
@@ -98,13 +99,7 @@ class SoftReLU(nn.Module):
 
     def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, and carries the score of a density along: see :class:`led_fast.flows.Layer`."""
-        y, log_abs_det = self(x)
-        with torch.enable_grad():
-            fixed = x.detach().requires_grad_()
-            value, log_slope = self(fixed)
-            (of_log,) = torch.autograd.grad(log_slope.sum(), fixed, retain_graph=True)
-            (slope,) = torch.autograd.grad(value.sum(), fixed)
-        return y, log_abs_det, (score - of_log) / slope
+        return *self(x), carry_score(self, x, score)
 
     def _learned(self, x: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
         check_floating("SoftReLU", "x", x)

@@ -12,10 +12,11 @@ FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 def check_floating(op: str, name: str, value: object) -> None:
     """Raises TypeError unless `value` is a tensor, ValueError unless of float64, float32, bfloat16 or float16."""
+    if getattr(value, "dtype", None) in FLOATING:  # first, because isinstance is slow for tensors
+        return
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
-    if value.dtype not in FLOATING:
-        raise ValueError(f"{op}: {name} must be float64, float32, bfloat16 or float16, got {value.dtype}")
+    raise ValueError(f"{op}: {name} must be float64, float32, bfloat16 or float16, got {value.dtype}")
 
 
 def as_number(op: str, name: str, value: Any) -> float:

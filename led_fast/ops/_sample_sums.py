@@ -1,9 +1,12 @@
 """What elementwise operators with a sum for each sample share: layout of results, fake kernels, vmap."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from led_fast.ops._vmap import flat
 
 
 def sample_dense_format(x: Tensor) -> torch.memory_format:
@@ -14,9 +17,19 @@ def sample_dense_format(x: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
-def sum_dtype(x: Tensor) -> torch.dtype:
-    """float64 for float64, else float32."""
+def log_dtype(x: Tensor) -> torch.dtype:
+    """Of log densities and log-determinants: float64 for float64, float32 for all else."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def carry_score(function: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor, score: Tensor) -> Tensor:
+    """The score of a density behind a map of each element by itself: `s' = (s - ∇ log|det|) / slope`, detached."""
+    with torch.enable_grad():
+        fixed = x.detach().requires_grad_()
+        value, log_abs_det = function(fixed)
+        (of_log,) = torch.autograd.grad(log_abs_det.sum(), fixed, retain_graph=True)
+        (slope,) = torch.autograd.grad(value.sum(), fixed)
+    return (score - of_log) / slope
 
 
 def per_sample_sum(v: Tensor) -> Tensor:
@@ -36,7 +49,7 @@ def register(name: str) -> None:
 
     def fake(x: Tensor, *floats: float) -> tuple[Tensor, Tensor]:
         y = torch.empty_like(x, memory_format=sample_dense_format(x))
-        return y, x.new_empty(x.shape[0], dtype=sum_dtype(x))
+        return y, x.new_empty(x.shape[0], dtype=log_dtype(x))
 
     def fake_backward(x: Tensor, grad_y: Tensor | None, grad_sums: Tensor | None, *floats: float) -> Tensor:
         return torch.empty_like(x, memory_format=sample_dense_format(x))
@@ -49,13 +62,8 @@ def register(name: str) -> None:
     def vmap_backward(
         info: Any, in_dims: Any, x: Tensor, grad_y: Tensor | None, grad_sums: Tensor | None, *floats: Any
     ) -> Any:
-        def flat(tensor: Tensor | None, dim: int | None) -> Tensor | None:
-            if tensor is None:
-                return None
-            tensor = tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-            return tensor.flatten(0, 1)
-
-        grad_x = backward_op(*map(flat, (x, grad_y, grad_sums), in_dims[:3]), *floats)
+        given = zip((x, grad_y, grad_sums), in_dims[:3], strict=True)
+        grad_x = backward_op(*(None if v is None else flat(info, v, dim) for v, dim in given), *floats)
         return grad_x.unflatten(0, (info.batch_size, grad_x.shape[0] // info.batch_size)), 0
 
     torch.library.register_fake(op.name(), fake)

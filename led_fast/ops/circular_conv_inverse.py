@@ -1,5 +1,6 @@
 """The inverse of a circular convolution, with its log-determinant (LED, App. A.3)."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from led_fast import reference
 from led_fast.ops import _circular_conv_inverse_cuda
 from led_fast.ops._autograd import differentiable, graph_wanted
 from led_fast.ops._checks import check_floating
+from led_fast.ops._vmap import one_by_one
 from led_fast.ops.autocast import without_autocast
 from led_fast.ops.backend import reference_in_use
 from led_fast.reference import circulant_symbols
@@ -225,18 +227,7 @@ def _vmap(info: Any, in_dims: Any, y: Tensor, weight: Tensor, keep: bool) -> Any
         y = y.movedim(in_dims[0], 0)
         x, log_abs_det, solved, inverses = _op(y.flatten(0, 1), weight, keep)
         return (x.unflatten(0, y.shape[:2]), log_abs_det, solved, inverses), (0, None, None, None)
-    ys = [y] * info.batch_size if in_dims[0] is None else y.unbind(in_dims[0])
-    results = [_op(one, w, keep) for one, w in zip(ys, weight.unbind(in_dims[1]), strict=True)]
-    return tuple(map(torch.stack, zip(*results, strict=True))), (0, 0, 0, 0)
+    return one_by_one(_op, info, in_dims, y, weight, keep)
 
 
-@torch.library.register_vmap("led_fast::circular_conv_inverse_backward")
-def _vmap_backward(info: Any, in_dims: Any, *args: Any) -> Any:
-    def of_sample(i: int) -> list[Any]:
-        return [
-            a if dim is None or not isinstance(a, Tensor) else a.select(dim, i)
-            for a, dim in zip(args, in_dims, strict=True)
-        ]
-
-    results = [_backward_op(*of_sample(i)) for i in range(info.batch_size)]
-    return tuple(map(torch.stack, zip(*results, strict=True))), (0, 0)
+torch.library.register_vmap("led_fast::circular_conv_inverse_backward", partial(one_by_one, _backward_op))

@@ -11,6 +11,7 @@ from led_fast.ops import _layer_map
 from led_fast.ops._autograd import differentiable, graph_wanted, not_differentiable
 from led_fast.ops._checks import check_floating
 from led_fast.ops._layer_map import Geometry
+from led_fast.ops._vmap import flat, one_by_one
 from led_fast.ops.autocast import autocast_is_on, without_autocast
 from led_fast.ops.backend import reference_in_use
 from led_fast.ops.row_space import project
@@ -349,39 +350,21 @@ not_differentiable(_norm_backward_op)
 # ---- vmap ------------------------------------------------------------------------------------------------
 
 
-def _flat(info, tensor: Tensor, dim: int | None) -> Tensor:
-    tensor = tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-    return tensor.flatten(0, 1)
-
-
 @torch.library.register_vmap("led_fast::perpendicular_norm_to")
 def _vmap_to(info, in_dims, x, u):
-    outputs = _norm_to_op(_flat(info, x, in_dims[0]), _flat(info, u, in_dims[1]))
+    outputs = _norm_to_op(flat(info, x, in_dims[0]), flat(info, u, in_dims[1]))
     return tuple(v.unflatten(0, (info.batch_size, -1)) for v in outputs), (0, 0)
 
 
 @torch.library.register_vmap("led_fast::perpendicular_norm")
 def _vmap(info, in_dims, x, weight, t, *arguments):
     if in_dims[1] is not None:
-        return _one_by_one(_norm_op, info, in_dims, x, weight, t, *arguments)
-    *outputs, u = _norm_op(_flat(info, x, in_dims[0]), weight, _flat(info, t, in_dims[2]), *arguments)
+        return one_by_one(_norm_op, info, in_dims, x, weight, t, *arguments)
+    *outputs, u = _norm_op(flat(info, x, in_dims[0]), weight, flat(info, t, in_dims[2]), *arguments)
     outputs = [v.unflatten(0, (info.batch_size, -1)) for v in outputs]
     if u.dim() == 1:  # not kept
         return (*outputs, u), (0, 0, None)
     return (*outputs, u.unflatten(0, (info.batch_size, -1))), (0, 0, 0)
 
 
-@torch.library.register_vmap("led_fast::perpendicular_norm_backward")
-def _vmap_backward(info, in_dims, *arguments):
-    return _one_by_one(_norm_backward_op, info, in_dims, *arguments)
-
-
-def _one_by_one(op, info, in_dims, *arguments):
-    """The weights of an ensemble have nothing in common that one call could share."""
-
-    def of(i: int, value, dim):
-        return value.select(dim, i) if isinstance(value, Tensor) and dim is not None else value
-
-    each = [op(*map(partial(of, i), arguments, in_dims)) for i in range(info.batch_size)]
-    outputs = tuple(map(torch.stack, zip(*each, strict=True)))
-    return outputs, (0,) * len(outputs)
+torch.library.register_vmap("led_fast::perpendicular_norm_backward", partial(one_by_one, _norm_backward_op))

@@ -10,7 +10,7 @@ from led_fast import reference
 from led_fast.ops import _sample_sums
 from led_fast.ops._autograd import differentiable
 from led_fast.ops._checks import as_number, check_floating
-from led_fast.ops._sample_sums import per_sample_sum, sum_dtype
+from led_fast.ops._sample_sums import log_dtype, per_sample_sum
 from led_fast.ops.backend import reference_in_use
 from led_fast.ops.soft_relu_per_feature import Parameter, of_bends
 
@@ -134,7 +134,7 @@ def _slope_of_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`d grad_x / dx` of grad_x = grad_y L' + grad_log L''/L', then L' and L''/L'. Differentiable PyTorch."""
     k, r = alpha - beta, beta / alpha
-    sigma = torch.sigmoid(k * (x.to(sum_dtype(x)) - u0))
+    sigma = torch.sigmoid(k * (x.to(log_dtype(x)) - u0))
     first = r + (1 - r) * sigma
     second = (1 - r) * k * sigma * (1 - sigma)
     ratio = second / first

@@ -8,7 +8,7 @@ from torch import Tensor
 from led_fast import reference
 from led_fast.ops import _sample_sums
 from led_fast.ops._autograd import differentiable
-from led_fast.ops._sample_sums import per_sample_sum, sum_dtype
+from led_fast.ops._sample_sums import log_dtype, per_sample_sum
 from led_fast.ops.backend import reference_in_use
 from led_fast.ops.soft_relu import as_checked_numbers
 from led_fast.ops.soft_relu_per_feature import Parameter, of_bends
@@ -98,7 +98,7 @@ def _slope_of_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`d grad_y / dy` of grad_y = (grad_x - grad_log q) / L', q = L''/L'; 1/L' and q. Differentiable PyTorch."""
     k, r = alpha - beta, beta / alpha
-    x, _ = _inverse(y.to(sum_dtype(y)), alpha, beta, u0, t0)
+    x, _ = _inverse(y.to(log_dtype(y)), alpha, beta, u0, t0)
     sigma = torch.sigmoid(k * (x - u0))
     first = 1 / (r + (1 - r) * sigma)
     ratio = (1 - r) * k * sigma * torch.sigmoid(k * (u0 - x)) * first

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch.autograd import forward_ad
 from led_fast import reference
 from led_fast.ops._autograd import differentiable
 from led_fast.ops._checks import as_number, check_floating
-from led_fast.ops._sample_sums import per_sample_sum, sample_dense_format, sum_dtype
+from led_fast.ops._sample_sums import log_dtype, per_sample_sum, sample_dense_format
+from led_fast.ops._vmap import one_by_one
 from led_fast.ops.backend import reference_in_use
 
 _op = torch.ops.led_fast.soft_relu_per_feature.default
@@ -39,7 +41,7 @@ def of_slopes(
         all tensors, any number of times. The values of the parameters are not checked, because that would wait for
         a GPU: where a ratio or a sharpness is not positive, value and log-determinant are NaN.
     """
-    dtype = sum_dtype(x)
+    dtype = log_dtype(x)
     ratio, sharpness, u0, t0 = (p if p.dtype == dtype else p.to(dtype) for p in (ratio, sharpness, u0, t0))
     if reference_in_use():
         return reference.soft_relu_per_feature(x, ratio, sharpness, u0, t0, inverse)
@@ -76,7 +78,7 @@ def of_bends(
     def vector(value: Parameter) -> Tensor:
         if isinstance(value, Tensor):
             return value
-        return torch.full(x.shape[1:2], value, dtype=sum_dtype(x), device=x.device)
+        return torch.full(x.shape[1:2], value, dtype=log_dtype(x), device=x.device)
 
     return of_slopes(x, vector(beta / alpha), vector(alpha - beta), vector(u0), vector(t0), inverse)
 
@@ -90,7 +92,7 @@ def _prepared(op: str, label: str, value: Any, x: Tensor) -> Parameter:
                 f"{op}: {label} must be a number or have shape ({x.shape[1]},) on {x.device}, got "
                 f"{tuple(value.shape)} on {value.device}"
             )
-        return value.to(sum_dtype(x))
+        return value.to(log_dtype(x))
     number = as_number(op, label, value)
     if not math.isfinite(number) or (label in ("alpha", "beta") and number <= 0):
         wanted = "positive and finite" if label in ("alpha", "beta") else "finite"
@@ -116,7 +118,7 @@ class _Derivatives:
 
 
 def _at_solution(x: Tensor, parameters: tuple[Tensor, ...], inverse: bool) -> _Derivatives:
-    x = x.to(sum_dtype(x))
+    x = x.to(log_dtype(x))
     return _Derivatives(_apply(x, *parameters, True)[0] if inverse else x, *parameters[:3])
 
 
@@ -172,7 +174,7 @@ def _jvp(inputs: Any, output: Any, tangents: Any) -> tuple[Tensor, Tensor]:
 def _with_zeros(x: Tensor, grad_y: Tensor | None, grad_log: Tensor | None) -> tuple[Tensor, Tensor]:
     return (
         torch.zeros_like(x) if grad_y is None else grad_y,
-        x.new_zeros(len(x), dtype=sum_dtype(x)) if grad_log is None else grad_log,
+        x.new_zeros(len(x), dtype=log_dtype(x)) if grad_log is None else grad_log,
     )
 
 
@@ -214,27 +216,15 @@ _gradient = differentiable(_backward_op, _double_backward, _setup, _jvp_of_gradi
 @torch.library.register_fake(_op.name())
 def _fake(x: Tensor, *parameters: Any) -> tuple[Tensor, Tensor]:
     y = torch.empty_like(x, memory_format=sample_dense_format(x))
-    return y, x.new_empty(x.shape[0], dtype=sum_dtype(x))
+    return y, x.new_empty(x.shape[0], dtype=log_dtype(x))
 
 
 @torch.library.register_fake(_backward_op.name())
 def _fake_backward(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     grad_x = torch.empty_like(x, memory_format=sample_dense_format(x))
-    return grad_x, x.new_empty((4, x.shape[1]), dtype=sum_dtype(x))
+    return grad_x, x.new_empty((4, x.shape[1]), dtype=log_dtype(x))
 
 
-def _one_by_one(op: Any) -> Callable[..., Any]:
-    """A vmap rule: sums over a feature are those of each mapped call."""
-
-    def rule(info: Any, in_dims: Any, *args: Any) -> Any:
-        calls = [
-            op(*(a if d is None else a.select(d, i) for a, d in zip(args, in_dims, strict=True)))
-            for i in range(info.batch_size)
-        ]
-        return tuple(torch.stack(outputs) for outputs in zip(*calls, strict=True)), (0, 0)
-
-    return rule
-
-
-torch.library.register_vmap(_op.name(), _one_by_one(_op))
-torch.library.register_vmap(_backward_op.name(), _one_by_one(_backward_op))
+# Sums over a feature are those of each mapped call.
+torch.library.register_vmap(_op.name(), partial(one_by_one, _op))
+torch.library.register_vmap(_backward_op.name(), partial(one_by_one, _backward_op))

@@ -10,7 +10,8 @@ from led_fast import reference
 from led_fast.ops import _staircase_tangents as tangents
 from led_fast.ops._autograd import differentiable, forward_mode
 from led_fast.ops._checks import check_floating
-from led_fast.ops._sample_sums import sample_dense_format, sum_dtype
+from led_fast.ops._sample_sums import log_dtype, sample_dense_format
+from led_fast.ops._vmap import one_by_one
 from led_fast.ops.backend import reference_in_use
 
 _forward_op = torch.ops.led_fast.staircase.default
@@ -120,7 +121,7 @@ def _check(op: str, name: str, x: Tensor, *parameters: Tensor) -> list[Tensor]:
         shape = centers.shape[:1] if parameter == "slope" else centers.shape
         if value.shape != shape:
             raise ValueError(f"{op}: {parameter} must have shape {tuple(shape)}, got {tuple(value.shape)}")
-    real = sum_dtype(x)
+    real = log_dtype(x)
     return [value if value.dtype == real else value.to(real) for value in parameters]
 
 
@@ -137,7 +138,7 @@ def _keep(*tensors: Tensor) -> bool:
 @torch.library.register_fake("led_fast::staircase")
 def _fake(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
     y = torch.empty_like(x, memory_format=sample_dense_format(x))
-    return y, x.new_empty(x.shape[0], dtype=sum_dtype(x))
+    return y, x.new_empty(x.shape[0], dtype=log_dtype(x))
 
 
 @torch.library.register_fake("led_fast::staircase_inverse")
@@ -145,7 +146,7 @@ def _fake_inverse(
     y: Tensor, centers: Tensor, heights: Tensor, steepness: Tensor, slope: Tensor, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     x, log_abs_det = _fake(y)
-    kept = torch.empty_like(x, dtype=sum_dtype(y)) if keep else y.new_empty(0, dtype=sum_dtype(y))
+    kept = torch.empty_like(x, dtype=log_dtype(y)) if keep else y.new_empty(0, dtype=log_dtype(y))
     return x, log_abs_det, kept
 
 
@@ -204,7 +205,7 @@ def _inverse_backward(
 
 
 def _plain(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-    y, log_abs_det = reference.staircase(x.to(sum_dtype(x)), *parameters)
+    y, log_abs_det = reference.staircase(x.to(log_dtype(x)), *parameters)
     return y.to(x.dtype), log_abs_det
 
 
@@ -228,7 +229,7 @@ def _zeros_for_none(values: Any, like: Any) -> list[Tensor]:
 def _with_cotangents(inputs: Any) -> list[Tensor]:
     """A gradient's inputs, with zeros for a cotangent that is None."""
     x, *_, grad_log = inputs
-    zeros = x, x.new_zeros(len(x), dtype=sum_dtype(x))
+    zeros = x, x.new_zeros(len(x), dtype=log_dtype(x))
     return [*inputs[:5], *_zeros_for_none((inputs[5], grad_log), zeros)]
 
 
@@ -254,7 +255,7 @@ def _second(plain: Callable, tangents_of: Callable) -> tuple[Callable, Callable,
 
 
 def _in_real(tensors: Any) -> list[Tensor]:
-    return [t.to(sum_dtype(t)) for t in tensors]
+    return [t.to(log_dtype(t)) for t in tensors]
 
 
 def _jvp(inputs: Any, output: Any, moves: Any) -> tuple[Tensor, Tensor]:
@@ -292,12 +293,7 @@ def _register_vmap(op: Any, over_samples: bool) -> None:
                 for i, r in enumerate(results)
             )
             return split, (0,) * len(split)
-        calls = [
-            op(*(v if d is None else v.select(d, i) for v, d in zip((x, *rest), in_dims, strict=True)))
-            for i in range(info.batch_size)
-        ]
-        stacked = tuple(map(torch.stack, zip(*calls, strict=True)))
-        return stacked, (0,) * len(stacked)
+        return one_by_one(op, info, in_dims, x, *rest)
 
     torch.library.register_vmap(op.name(), rule)
 
