@@ -92,6 +92,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="compare and save the results; --benchmark-max-time is the least time for one comparison",
     )
     group.addoption("--benchmark-out", type=Path, default=RESULTS, help="folder of the JSON files")
+    group.addoption(
+        "--beside", type=Path, metavar="PYTHON", help="a Python with another led_fast to train beside"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

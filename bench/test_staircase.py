@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from memory import needs_counters, peak_memory
 from torch import Tensor
 
 import led_fast
@@ -106,15 +105,3 @@ def test_staircase(compare, compiled, shape, steps, direction, threads) -> None:
 
     with torch.set_grad_enabled(backward):
         compare("staircase", case, {name: lambda f=f: run(f) for name, f in functions.items()})
-
-
-@needs_counters
-@pytest.mark.parametrize("direction", ["staircase", "staircase_inverse"])
-def test_memory_is_less_than_the_references(direction) -> None:
-    x, parameters = torch.randn(64, 16, 32, 32, device=DEVICE), parameters_of(16, 4)
-    leaves = [v.requires_grad_() for v in (x, *parameters)]
-    ours, plain = (
-        peak_memory(lambda f=f: sum(o.sum() for o in f(*leaves)).backward())
-        for f in (getattr(led_fast, direction), getattr(reference, direction))
-    )
-    assert ours <= plain

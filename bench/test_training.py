@@ -1,58 +1,52 @@
 """Whole training steps: the fast operators against their references, where the time goes, and memory.
 
-A step is a critic step with its generator steps, after the warm-up.
+A step is a critic step with its generator steps; timed are as many as share one gradient penalty. `--beside PYTHON`
+times those of that Python's led_fast, too.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
 from memory import needs_counters, peak_memory
+from training_step import CyclesElsewhere, cycle, trainer_of
 
-from led_fast.data import open_source
-from led_fast.data.images import ImageCollection, ImageSet, ImageSource
 from led_fast.ops import use_reference
-from led_fast.training import TrainConfig, Trainer
+from led_fast.training import Trainer
 
-S64 = {"integral_samples": 64, "integrals": 1}
 CASES = [
-    ("ring", "default", {}),
-    ("ring", "inflated", {}),
-    ("ring", "perpendicular", {}),
-    ("ring", "paper", {}),
-    ("images", "mnist32", S64),
-    ("images", "paper_mnist32", S64),
+    ("ring", "default", "joint training"),
+    ("ring", "inflated", "joint training"),
+    ("ring", "perpendicular", "joint training"),
+    ("ring", "paper", "joint training"),
+    ("images", "mnist32", "warm-up"),
+    ("images", "mnist32", "joint training"),
+    ("images", "mnist32", "calibration"),
+    ("images", "paper_mnist32", "joint training"),
 ]
 BATCH = 64
 
 
-def source_of(data: str) -> object:
-    if data == "ring":
-        return open_source("ring")
-    images = torch.randint(0, 256, (200, 1, 32, 32), dtype=torch.uint8)
-    return ImageSource("noise", ImageCollection(ImageSet(images)))
-
-
-def trainer_of(data: str, preset: str, **changes: object) -> Trainer:
-    source = source_of(data)
-    config = TrainConfig.from_preset(data, source.fingerprint, preset, steps=10**6)
-    recipe = replace(config.recipe, warm_up=0.0, **changes)
-    return Trainer(replace(config, recipe=recipe), source)
-
-
 def referenced(trainer: Trainer) -> None:
     with use_reference():
-        trainer.step()
+        cycle(trainer)
 
 
 @pytest.mark.parametrize("threads", [1], indirect=True)
-@pytest.mark.parametrize("data, preset, changes", CASES)
-def test_step(compare, threads, data, preset, changes):
-    fast, slow = (trainer_of(data, preset, **changes) for _ in range(2))
-    contenders = {"led_fast": fast.step, "reference": lambda: referenced(slow)}
-    row = compare("training", {"data": data, "preset": preset, "threads": threads}, contenders)
-    row.figures["samples a second"] = fast.recipe.batch_size / row.seconds["led_fast"]
+@pytest.mark.parametrize("data, preset, stage", CASES)
+def test_step(compare, request, threads, data, preset, stage):
+    fast, slow = (trainer_of(data, preset, stage) for _ in range(2))
+    contenders = {"led_fast": lambda: cycle(fast), "reference": lambda: referenced(slow)}
+    beside = request.config.getoption("--beside")
+    if beside:
+        contenders["beside"] = CyclesElsewhere(beside, data, preset, stage)
+    try:
+        case = {"data": data, "preset": preset, "stage": stage, "threads": threads}
+        row = compare("training", case, contenders)
+    finally:
+        if beside:
+            contenders["beside"].close()
+    row.figures["ms a step"] = 1000 * row.seconds["led_fast"] / fast.recipe.penalty_interval
 
 
 def parts_of(trainer: Trainer) -> dict[str, Callable[[], object]]:
@@ -79,8 +73,8 @@ def parts_of(trainer: Trainer) -> dict[str, Callable[[], object]]:
 
 @pytest.mark.parametrize("threads", [1], indirect=True)
 def test_parts_of_a_step(compare, threads):
-    trainer = trainer_of("images", "mnist32", **S64)
-    contenders = {"led_fast": trainer.step, **parts_of(trainer)}
+    trainer = trainer_of("images", "mnist32")
+    contenders = {"led_fast": lambda: cycle(trainer), **parts_of(trainer)}
     compare("training_parts", {"data": "images", "preset": "mnist32", "threads": threads}, contenders)
 
 
@@ -95,8 +89,8 @@ def test_memory(compare, measuring, threads, preset):
         trainer_of("images", preset, **large, micro_batch=micro_batch) for micro_batch in (None, 64, None)
     )
     contenders = {
-        "led_fast": whole.step,
-        "led_fast, micro_batch 64": parted.step,
+        "led_fast": lambda: cycle(whole),
+        "led_fast, micro_batch 64": lambda: cycle(parted),
         "reference": lambda: referenced(slow),
     }
     peaks = {name: peak_memory(run) for name, run in contenders.items()}
