@@ -4,7 +4,7 @@
 // atomics: every run gives the same bits.
 #include "circulant_logdet/eliminate.cuh"
 #include "circulant_logdet/launch.h"
-#include "common/dtype.h"
+#include "common/dispatch.cuh"
 
 #define LED_FUNCTION __host__ __device__ __forceinline__
 #include "circulant_logdet/math.h"

@@ -4,7 +4,7 @@
 // bits.
 #include "circulant_logdet/eliminate.cuh"
 #include "circular_conv_inverse/launch.h"
-#include "common/dtype.h"
+#include "common/dispatch.cuh"
 
 namespace led::circular_conv_inverse {
 namespace {

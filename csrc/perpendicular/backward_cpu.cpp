@@ -3,6 +3,7 @@
 // time, so that the workspace does not grow with the batch; stretches are added in order.
 #include <vector>
 
+#include "common/dispatch.h"
 #include "perpendicular/karatsuba_backward.h"
 #include "perpendicular/op.h"
 
@@ -121,7 +122,7 @@ std::tuple<Tensor, Tensor, Tensor> backward_cpu(const Tensor& x, const Tensor& w
   return backward_op(x, weight, t, u, g, need_weight, need_t,
                      [&](const Tensor& xc, const Tensor& wc, const Tensor& tc, const Tensor& uc, Tensor& grad_x,
                          void* grad_weight, void* grad_t) {
-                       dispatch(x, [&](auto* type) {
+                       dispatch_real("perpendicular_norm", x.scalar_type(), [&](auto* type) {
                          using T = std::remove_pointer_t<decltype(type)>;
                          const auto data = [](const Tensor& v) { return static_cast<const T*>(v.const_data_ptr()); };
                          backward(Arrays<T>{data(xc), data(uc), data(wc), data(tc), data(coefficients), data(scales),

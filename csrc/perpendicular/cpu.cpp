@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "common/dispatch.h"
 #include "perpendicular/direct.h"
 #include "perpendicular/karatsuba.h"
 #include "perpendicular/measure.h"
@@ -180,7 +181,7 @@ std::tuple<Tensor, Tensor, Tensor> norm_cpu(const Tensor& x, const Tensor& weigh
   return norm_op(
       x, weight, t, g, keep_u,
       [&](const Tensor& xc, const Tensor& wc, const Tensor& tc, Tensor& norm, Tensor& coefficient, void* u) {
-        dispatch(x, [&](auto* type) {
+        dispatch_real("perpendicular_norm", x.scalar_type(), [&](auto* type) {
           using T = std::remove_pointer_t<decltype(type)>;
           const Arrays<T> a{static_cast<const T*>(xc.const_data_ptr()), static_cast<const T*>(wc.const_data_ptr()),
                             static_cast<const T*>(tc.const_data_ptr()), static_cast<T*>(u)};
@@ -196,7 +197,7 @@ LED_MULTIVERSION Moments measure_all(const double* x, const double* u, int64_t n
 
 std::tuple<Tensor, Tensor> norm_to_cpu(const Tensor& x, const Tensor& u) {
   return norm_to_op(x, u, [&](const Tensor& xc, const Tensor& uc, Tensor& norm, Tensor& coefficient, int64_t size) {
-    dispatch(x, [&](auto* type) {
+    dispatch_real("perpendicular_norm", x.scalar_type(), [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
       constexpr int64_t chunk = 8 * kBlock;
       const auto *px = static_cast<const T*>(xc.const_data_ptr()), *pu = static_cast<const T*>(uc.const_data_ptr());

@@ -1,7 +1,7 @@
 // ||x - û ûᵀ x|| on the GPU. A block takes the moments of a piece of a sample, whose elements stay in registers between
 // the sums and the residual; a second kernel merges the pieces of each sample in order, so that every run gives the
 // same bits. For few channels of x, u = conv_transpose(t, weight) is made on the fly, a pixel a thread.
-#include "common/dtype.h"
+#include "common/dispatch.cuh"
 #include "common/gpu.h"
 #include "common/reduce.cuh"
 #include "perpendicular/launch.h"

@@ -32,15 +32,6 @@ inline Geometry geometry_of(const Tensor& x, const Tensor& weight, const Tensor&
 
 inline Tensor dense(const Tensor& x) { return in_format(x, MemoryFormat::Contiguous); }
 
-// Calls f with a pointer of the element type.
-template <class F> void dispatch(const Tensor& x, F f) {
-  switch (x.scalar_type()) {
-    case ScalarType::Double: return f(static_cast<double*>(nullptr));
-    case ScalarType::Float: return f(static_cast<float*>(nullptr));
-    default: STD_TORCH_CHECK(false, "perpendicular_norm: float32 or float64 expected");
-  }
-}
-
 // launch(x, weight, t, norm, coefficient, u or null, geometry) with contiguous data; never called on an empty batch.
 template <class Launch>
 std::tuple<Tensor, Tensor, Tensor> norm_op(const Tensor& x, const Tensor& weight, const Tensor& t, const Geometry& g,

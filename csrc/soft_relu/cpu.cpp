@@ -88,7 +88,7 @@ LED_KERNELS(BFloat16, InverseParameters<float>)
 template <template <class> class P>
 std::tuple<Tensor, Tensor> forward_cpu(const Tensor& x, double alpha, double beta, double u0, double t0) {
   return forward_op(x, [&](const Tensor& dense, Tensor& y, Tensor& log_abs_det, const Shape& s) {
-    dispatch(x.scalar_type(), [&](auto* type) {
+    dispatch("soft_relu", x.scalar_type(), [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
       const P<RealOf<T>> p(alpha, beta, u0, t0);
       const auto* from = static_cast<const T*>(dense.const_data_ptr());
@@ -111,7 +111,7 @@ Tensor backward_cpu(const Tensor& x, std::optional<Tensor> grad_y, std::optional
                     double beta, double u0, double t0) {
   return backward_op(x, grad_y, grad_log,
                      [&](const Tensor& dense, const void* gy, const void* gl, Tensor& gx, const Shape& s) {
-                       dispatch(x.scalar_type(), [&](auto* type) {
+                       dispatch("soft_relu", x.scalar_type(), [&](auto* type) {
                          using T = std::remove_pointer_t<decltype(type)>;
                          const P<RealOf<T>> p(alpha, beta, u0, t0);
                          const auto* from = static_cast<const T*>(dense.const_data_ptr());

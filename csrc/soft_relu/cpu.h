@@ -6,7 +6,7 @@
 #include <numeric>
 #include <vector>
 
-#include "common/elementary.h"
+#include "common/dispatch.h"
 #define LED_FUNCTION LED_INLINE
 #include "soft_relu/inverse.h"
 #include "soft_relu/op.h"
@@ -170,17 +170,6 @@ LED_INLINE void forward_short_rows(const T* x, T* y, int64_t n, double* sums, co
   }
   LED_SIMD
   for (int row = 0; row < kRegister; ++row) sums[row] += log_normal(products[row]);
-}
-
-// Calls f with a pointer of the kernels' type for the dtype.
-template <class F> void dispatch(ScalarType dtype, F f) {
-  switch (dtype) {
-    case ScalarType::Double: return f(static_cast<double*>(nullptr));
-    case ScalarType::Float: return f(static_cast<float*>(nullptr));
-    case ScalarType::Half: return f(static_cast<Half*>(nullptr));
-    case ScalarType::BFloat16: return f(static_cast<BFloat16*>(nullptr));
-    default: STD_TORCH_CHECK(false, "soft_relu: unsupported dtype");
-  }
 }
 
 // Calls f(row, start, rows, n) for pieces that cover all samples: n elements from `start` on, of `rows` samples from

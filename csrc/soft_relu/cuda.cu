@@ -1,7 +1,7 @@
 // soft-ReLU on the GPU: one pass, 16 bytes an access. A short sample belongs to a warp, a longer one to a block, and a
 // long one to several blocks, whose sums a second kernel adds in order, so that every run gives the same bits. The
 // inverse differs in its formulas alone.
-#include "common/dtype.h"
+#include "common/dispatch.cuh"
 #include "common/gpu.h"
 #include "common/reduce.cuh"
 #include "soft_relu/launch.h"
@@ -171,15 +171,6 @@ cudaError_t backward(const T* x, const T* grad_y, const accumulate_t<T>* grad_lo
   const int64_t pieces = pieces_of(row_size);
   return GPU_LAUNCH((backward_kernel<T, N, kThreads, P>), blocks_for(rows, pieces, kThreads), kThreads, 0, stream, x,
                     grad_y, grad_log_abs_det, grad_x, rows, row_size, pieces, p);
-}
-
-// Calls f with a null pointer of the dtype's type.
-template <typename F> cudaError_t dispatch(int dtype, F f) {
-  switch (dtype) {
-    case kBFloat16: return f(static_cast<__nv_bfloat16*>(nullptr));
-    case kFloat16: return f(static_cast<__half*>(nullptr));
-    default: return dispatch_real(dtype, f);
-  }
 }
 
 // Calls f with null pointers of the dtype's type and of the map's parameters.

@@ -223,7 +223,7 @@ void backward_all(const T* x, const T* gy, const RealOf<T>* gl, T* gx, RealOf<T>
 
 // Calls f with null pointers of the kernels' type and of its parameters' type.
 template <class F> void dispatch_map(ScalarType dtype, bool inverse, F f) {
-  dispatch(dtype, [&](auto* type) {
+  dispatch("soft_relu_per_feature", dtype, [&](auto* type) {
     using Real = RealOf<std::remove_pointer_t<decltype(type)>>;
     if (inverse) f(type, static_cast<InverseParameters<Real>*>(nullptr));
     else f(type, static_cast<Parameters<Real>*>(nullptr));

@@ -1,6 +1,5 @@
 // The staircase on the CPU: tiles of one feature's elements, through whose steps a register of elements goes a few
 // steps at a time. Chunks are fixed and their sums are added in order: the result does not depend on the threads.
-#include "common/elementary.h"
 #define LED_FUNCTION LED_INLINE
 #include "staircase/backward.h"
 #include "staircase/dispatch.h"
@@ -83,7 +82,7 @@ std::tuple<Tensor, Tensor> forward_cpu(const Tensor& x, const Tensor& centers, c
                                        const Tensor& steepness, const Tensor& slope) {
   return map_op(x, centers, heights, steepness, slope,
                 [&](const Tensor& dense, Tensor& y, Tensor& log_abs_det, const Parameters& p, const Layout& l) {
-                  dispatch(x.scalar_type(), [&](auto* type) {
+                  dispatch("staircase", x.scalar_type(), [&](auto* type) {
                     using T = std::remove_pointer_t<decltype(type)>;
                     const Staircases<RealOf<T>> staircases(p, l.steps);
                     const auto* from = static_cast<const T*>(dense.const_data_ptr());
@@ -101,7 +100,7 @@ Gradients backward_cpu(const Tensor& x, const Tensor& centers, const Tensor& hei
   return backward_op(x, centers, heights, steepness, slope, grad_y, grad_log,
                      [&](const Tensor& dense, const void* gy, const void* gl, Gradients& gradients, const Parameters& p,
                          const Layout& l) {
-                       dispatch(x.scalar_type(), [&](auto* type) {
+                       dispatch("staircase", x.scalar_type(), [&](auto* type) {
                          using T = std::remove_pointer_t<decltype(type)>;
                          const Staircases<RealOf<T>> staircases(p, l.steps);
                          auto* gx = static_cast<T*>(std::get<0>(gradients).mutable_data_ptr());

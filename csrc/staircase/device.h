@@ -1,6 +1,6 @@
 // What the staircase's CUDA kernels share: elementary functions, the layout, sums over a sample.
 #pragma once
-#include "common/dtype.h"
+#include "common/dispatch.cuh"
 #include "common/gpu.h"
 #include "common/reduce.cuh"
 #include "staircase/launch.h"
@@ -98,15 +98,6 @@ __global__ void __launch_bounds__(kThreads)
 inline unsigned blocks_for(int64_t groups, int group) {
   const int64_t per_block = kThreads / group;
   return unsigned((groups + per_block - 1) / per_block);
-}
-
-// Calls f with a null pointer of the dtype's type.
-template <typename F> cudaError_t dispatch(int dtype, F f) {
-  switch (dtype) {
-    case kBFloat16: return f(static_cast<__nv_bfloat16*>(nullptr));
-    case kFloat16: return f(static_cast<__half*>(nullptr));
-    default: return dispatch_real(dtype, f);
-  }
 }
 
 }  // namespace led::staircase

@@ -1,10 +1,10 @@
-// How the CPU kernels are called: by dtype, chunk by chunk on several threads.
+// How the CPU kernels are called: chunk by chunk on several threads.
 #pragma once
 #include <numeric>
 #include <type_traits>
 #include <vector>
 
-#include "common/elementary.h"
+#include "common/dispatch.h"
 #include "staircase/math.h"
 #include "staircase/op.h"
 
@@ -26,24 +26,6 @@ template <class Real> struct Staircases {
       to[k] = Step<Real>(centers[i], heights[i], steepness[i]);
   }
 };
-
-// Calls f with a pointer of the kernels' type for the dtype.
-template <class F> void dispatch(ScalarType dtype, F f) {
-  switch (dtype) {
-    case ScalarType::Double: return f(static_cast<double*>(nullptr));
-    case ScalarType::Float: return f(static_cast<float*>(nullptr));
-    case ScalarType::Half: return f(static_cast<Half*>(nullptr));
-    case ScalarType::BFloat16: return f(static_cast<BFloat16*>(nullptr));
-    default: STD_TORCH_CHECK(false, "staircase: unsupported dtype");
-  }
-}
-template <class F> void dispatch_real(ScalarType dtype, F f) {
-  switch (dtype) {
-    case ScalarType::Double: return f(static_cast<double*>(nullptr));
-    case ScalarType::Float: return f(static_cast<float*>(nullptr));
-    default: STD_TORCH_CHECK(false, "staircase_inverse_backward: x must be float64 or float32");
-  }
-}
 
 // Calls f(chunk, sums, stride), which adds each sample's sum at sums[sample * stride]; log_abs_det gets their totals.
 // A chunk has at least so many elements of each feature.

@@ -1,7 +1,6 @@
 // The staircase's inverse on the CPU: the elements of a block search side by side until all have found.
 #include <limits>
 
-#include "common/elementary.h"
 #define LED_FUNCTION LED_INLINE
 #include "staircase/backward.h"
 #include "staircase/dispatch.h"
@@ -192,7 +191,7 @@ std::tuple<Tensor, Tensor, Tensor> inverse_cpu(const Tensor& y, const Tensor& ce
   return inverse_op(
       y, centers, heights, steepness, slope, keep,
       [&](const Tensor& dense, Tensor& x, Tensor& log_abs_det, void* kept, const Parameters& p, const Layout& l) {
-        dispatch(y.scalar_type(), [&](auto* type) {
+        dispatch("staircase_inverse", y.scalar_type(), [&](auto* type) {
           using T = std::remove_pointer_t<decltype(type)>;
           using Real = RealOf<T>;
           const Staircases<Real> staircases(p, l.steps);
@@ -215,7 +214,7 @@ Gradients inverse_backward_cpu(const Tensor& x, const Tensor& centers, const Ten
   return backward_op(x, centers, heights, steepness, slope, grad_x, grad_log,
                      [&](const Tensor& dense, const void* gx, const void* gl, Gradients& gradients, const Parameters& p,
                          const Layout& l) {
-                       dispatch_real(x.scalar_type(), [&](auto* type) {
+                       dispatch_real("staircase_inverse_backward", x.scalar_type(), [&](auto* type) {
                          using T = std::remove_pointer_t<decltype(type)>;
                          const Staircases<T> staircases(p, l.steps);
                          auto* gy = static_cast<T*>(std::get<0>(gradients).mutable_data_ptr());
