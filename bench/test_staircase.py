@@ -82,7 +82,7 @@ def compiled(measuring: bool) -> Callable | None:
     return torch.compile(reference.staircase, dynamic=False)
 
 
-@pytest.mark.parametrize("threads", [1] if CUDA else [1, 2], indirect=True)
+@pytest.mark.parametrize("threads", [1], indirect=True)
 @pytest.mark.parametrize("direction", ["forward", "forward+backward", "inverse", "inverse+backward"])
 @pytest.mark.parametrize("steps", [4, 8])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
