@@ -131,6 +131,20 @@ def staircase_inverse(
     return x.to(y.dtype), -derivative.log().flatten(1).sum(1, dtype=dtype)
 
 
+def rfft2(images: Tensor) -> Tensor:
+    """`torch.fft.rfft2`, also of no images, which the library behind it refuses."""
+    if images.numel() > 0:
+        return torch.fft.rfft2(images)
+    return images[..., : images.shape[-1] // 2 + 1].to(images.dtype.to_complex())
+
+
+def irfft2(spectrum: Tensor, grid: tuple[int, int]) -> Tensor:
+    """`torch.fft.irfft2`, also of no images."""
+    if spectrum.numel() > 0:
+        return torch.fft.irfft2(spectrum, s=grid)
+    return spectrum.real[..., :1].expand(*spectrum.shape[:-1], grid[1])
+
+
 def circulant_symbols(weight: Tensor, grid: tuple[int, int]) -> Tensor:
     """Symbols of a circular convolution, conjugated: (..., C, C, kh, kw) -> (..., H, W // 2 + 1, C, C).
 
@@ -140,7 +154,7 @@ def circulant_symbols(weight: Tensor, grid: tuple[int, int]) -> Tensor:
     wrap_rows, wrap_columns = -(-kh // rows), -(-kw // columns)  # a larger kernel wraps around the grid
     padded = torch.nn.functional.pad(weight, (0, wrap_columns * columns - kw, 0, wrap_rows * rows - kh))
     wrapped = padded.unflatten(-1, (wrap_columns, columns)).unflatten(-3, (wrap_rows, rows)).sum((-4, -2))
-    return torch.fft.rfft2(wrapped).movedim((-4, -3), (-2, -1))
+    return rfft2(wrapped).movedim((-4, -3), (-2, -1))
 
 
 def half_spectrum_counts(grid: tuple[int, int], device: torch.device) -> Tensor:
@@ -168,10 +182,10 @@ def circular_conv_inverse(y: Tensor, weight: Tensor, transpose: bool = False) ->
     grid, centre = (y.shape[-2], y.shape[-1]), [(k - 1) // 2 for k in weight.shape[-2:]]
     symbols = circulant_symbols(weight, grid)
     shifts = centre if transpose else [-shift for shift in centre]
-    spectrum = torch.fft.rfft2(y.roll(shifts, dims=(-2, -1))).permute(2, 3, 1, 0)
+    spectrum = rfft2(y.roll(shifts, dims=(-2, -1))).permute(2, 3, 1, 0)
     solved = torch.linalg.solve_ex(symbols.mT if transpose else symbols.conj(), spectrum)[0]
     logs = torch.linalg.slogdet(symbols).logabsdet * half_spectrum_counts(grid, weight.device)
-    return torch.fft.irfft2(solved.permute(3, 2, 0, 1), s=grid), -logs.sum()
+    return irfft2(solved.permute(3, 2, 0, 1), grid), -logs.sum()
 
 
 def perpendicular_norm(

@@ -88,9 +88,10 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
     },
     "soft_relu_per_feature": {
         "soft_relu/per_feature.h": [
-            ("right ? Real(0) : z", "right ? z : Real(0)"),
+            ("right ? Real(0) : maximum(z, -most)", "right ? z : Real(0)"),
             ("(right ? e : Real(1))", "(right ? Real(1) : e)"),
-            ("slope * z * (e", "-slope * z * (e"),
+            ("slope * near * (e", "-slope * near * (e"),
+            ("right ? near : -near", "near"),
             ("(magnitude * (e", "(z * (e"),
             ("to.sums[2] = -to.gradient, to.sums[3] = -gy;", "to.sums[2] = to.gradient, to.sums[3] = -gy;"),
             ("to.sums[2] = gx, to.sums[3] = to.gradient;", "to.sums[2] = to.gradient, to.sums[3] = gx;"),

@@ -313,11 +313,56 @@ def test_half_precisions_are_computed_in_float32(dtype):
     leaves = [y.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_()]
     grads = torch.autograd.grad(led_fast.circular_conv_inverse(*leaves)[0].sum(), leaves)
     assert all(g.dtype == dtype for g in grads)
+    outside = led_fast.circular_conv_inverse(y, weight)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        for found, wanted in zip(
-            led_fast.circular_conv_inverse(y, weight), led_fast.circular_conv_inverse(y, weight), strict=True
-        ):
-            assert found.dtype == torch.float32 and torch.equal(found, wanted)
+        inside = led_fast.circular_conv_inverse(y, weight)
+    for found, wanted in zip(inside, outside, strict=True):
+        assert found.dtype == torch.float32 and torch.equal(found, wanted)
+
+
+def test_second_derivatives_and_tangents_of_no_images():
+    y = torch.empty(0, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    weight = random_weight(3, (3, 3)).requires_grad_()
+
+    def loss(y, weight):
+        x, log_abs_det = led_fast.circular_conv_inverse(y, weight)
+        return x.sum() + log_abs_det.sum()
+
+    for reference_used in (False, True):
+        with led_fast.ops.use_reference(reference_used):
+            first = torch.autograd.grad(loss(y, weight), [y, weight], create_graph=True)
+            assert first[0].shape == y.shape and first[1].eq(0).all()
+            assert torch.func.jvp(loss, (y, weight), (y, weight))[1] == 0
+    second = torch.autograd.grad(first[1].sum(), weight, allow_unused=True)[0]
+    assert second is None or second.eq(0).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {0: None},  # a gradient to y is wanted
+        {0: torch.ones(2, 3, 5, 4)},
+        {0: torch.ones(2, 3, 4, 4, dtype=torch.float16)},
+        {1: torch.ones(2, dtype=torch.float64)},
+        {1: torch.ones((), dtype=torch.float32)},
+        {4: torch.ones(7, dtype=torch.float64)},
+        {4: "float32"},
+        {5: "strided"},
+    ],
+)
+def test_what_would_be_unsafe_is_refused_below_python(change):
+    y, weight = random_images(2, 3, 4, 4), random_weight(3, (3, 3))
+    _, log_abs_det, solved, inverses = _op(y, weight, True)
+    arguments = [torch.ones_like(y), torch.ones_like(log_abs_det), y, weight, solved, inverses, True, True]
+    torch.ops.led_fast.circular_conv_inverse_backward(*arguments)
+    for index, value in change.items():
+        if value == "float32":
+            value = arguments[index].float()
+        elif value == "strided":
+            value = arguments[index].repeat_interleave(2)[::2]
+        arguments[index] = value
+    with pytest.raises(RuntimeError, match="circular_conv_inverse: "):
+        torch.ops.led_fast.circular_conv_inverse_backward(*arguments)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -419,12 +464,9 @@ def test_transpose_must_be_a_bool():
         led_fast.circular_conv_inverse(_Y, _W, "yes")
 
 
-def test_meta_tensors_and_no_grad():
+def test_meta_tensors():
     x, log_abs_det = led_fast.circular_conv_inverse(_Y.to("meta"), _W.to("meta"))
     assert x.shape == _Y.shape and log_abs_det.shape == (2,)
-    weight = random_weight(3, (3, 3), torch.float32).requires_grad_()
-    with torch.no_grad():
-        assert not led_fast.circular_conv_inverse(_Y, weight)[0].requires_grad
 
 
 def test_kept_tensors_have_the_sizes_that_compilers_are_told():

@@ -243,13 +243,14 @@ class TestDerivatives:
         torch.testing.assert_close(value, (3 * slopes[1] ** 2 - slopes[0] * slopes[2]) / slopes[0] ** 5)
 
     def test_steep_slopes_have_finite_gradients(self) -> None:
-        """Left of a bend of ratio 1e30 a gradient of 1e30 is right; at the right side it is 1."""
-        y = torch.tensor([[-1e-32, 1e-3, 1.0]], requires_grad=True)
+        """Left of a bend of ratio 1e30 the gradient is 1e30; at the right side it is 1."""
+        y = torch.tensor([[-1e3, 1e-3, 1.0]], requires_grad=True)
         x, _ = led_fast.soft_relu_inverse(y, alpha=1.0, beta=1e-30, t0=0.0)
         (grad,) = torch.autograd.grad(x.sum(), y)
-        exact = led_fast.soft_relu(x.detach().double().requires_grad_(), alpha=1.0, beta=1e-30)[1]
-        assert grad.isfinite().all() and exact.isfinite().all()
-        torch.testing.assert_close(grad[0, 2].double(), torch.tensor(1 / (1 - math.exp(-1.0))).double())
+        wanted = [1e30, 1 / (1 - math.exp(-1e-3)), 1 / (1 - math.exp(-1.0))]
+        torch.testing.assert_close(
+            grad[0].double(), torch.tensor(wanted, dtype=torch.float64), rtol=1e-5, atol=0
+        )
 
     def test_the_result_may_be_changed_in_place(self) -> None:
         y = sample((3, 4)).requires_grad_()

@@ -294,10 +294,21 @@ class TestLearnedLayer:
     def test_stays_in_its_bounds(self) -> None:
         layer = SoftReLU(features=2, learned=True)
         with torch.no_grad():
-            layer.log_ratio.copy_(torch.tensor([-100.0, 100.0]))
-            layer.log_sharpness.copy_(torch.tensor([-100.0, 100.0]))
-        y, log_abs_det = layer(sample((5, 2), torch.float32))
-        assert y.isfinite().all() and log_abs_det.isfinite().all()
+            layer.log_ratio.copy_(torch.tensor([-7.0, 7.0]) / 3)
+            layer.log_sharpness.copy_(torch.tensor([-2.0, 7.0]) / 3)
+            x = sample((5, 2), torch.float32)
+            at_bounds = layer(x)
+            layer.log_ratio.copy_(torch.tensor([-1e8, 1e8]))
+            layer.log_sharpness.copy_(torch.tensor([-1e8, 1e8]))
+        torch.testing.assert_close(layer(x), at_bounds)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_of_half_precision_is_zero_where_it_bends(self, dtype) -> None:
+        layer = SoftReLU(features=2, learned=True).to(dtype)
+        with torch.no_grad():
+            layer.log_ratio.copy_(torch.tensor([2.25, -2.25]))
+        y, _ = layer(layer.position.detach().repeat(3, 1))
+        assert y.abs().max() < 1e-4
 
     def test_state_and_repr(self) -> None:
         layer, other = SoftReLU(features=3, learned=True), SoftReLU(features=3, learned=True)
@@ -331,3 +342,32 @@ def test_parameters_out_of_range_give_nan(which, bad, inverse):
 def test_numbers_beside_vectors_are_checked(parameters, error, message):
     with pytest.raises(error, match=message):
         led_fast.soft_relu(torch.zeros(3, 2), **parameters)
+
+
+@pytest.mark.parametrize("function", [led_fast.soft_relu, led_fast.soft_relu_inverse])
+@pytest.mark.parametrize("gap", [0.1, 1e-2, 1e-3, 1e-4])
+def test_alpha_may_be_close_to_beta(gap, function):
+    x, beta = sample((300, 1), torch.float32), torch.tensor([1.75])
+    alpha = (beta + gap).requires_grad_()
+    y, log_abs_det = function(x, alpha, beta)
+    exact_alpha = alpha.detach().double().requires_grad_()
+    exact, exact_log = function(x.double(), exact_alpha, beta.double())
+    torch.testing.assert_close(y.double(), exact, rtol=5e-7, atol=1e-6)
+    torch.testing.assert_close(log_abs_det.double(), exact_log, rtol=1e-5, atol=5e-7)
+    (grad,) = torch.autograd.grad(y.sum(), alpha)
+    (exact_grad,) = torch.autograd.grad(exact.sum(), exact_alpha)
+    # Each element's part is a difference of two, which the gap divides.
+    torch.testing.assert_close(grad.double(), exact_grad, rtol=1e-6 + 1e-6 / gap, atol=0)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("far", [math.inf, -math.inf, 1e38, -1e38])
+@pytest.mark.parametrize("shape", [(5, 2), (5, 2, 100)])
+def test_far_elements_that_do_not_count_move_no_parameter(shape, far, inverse):
+    x, parameters = sample(shape, torch.float32), parameters_of(2, torch.float32)
+    cotangents = sample(shape, torch.float32, 1), sample(shape[:1], torch.float32, 2)
+    x[3], cotangents[0][3], cotangents[1][3] = far, 0, 0
+    _, (_, *grads) = both(of_slopes, x, parameters, cotangents, inverse)
+    kept = [0, 1, 2, 4]
+    _, (_, *wanted) = both(of_slopes, x[kept], parameters, tuple(c[kept] for c in cotangents), inverse)
+    torch.testing.assert_close(grads, wanted, rtol=1e-5, atol=1e-5)

@@ -191,3 +191,20 @@ def test_the_forward_derivative_of_many_channels_has_a_derivative():
     wanted = jacrev(jacrev(along))(zero)
     for twice in (jacrev(jacfwd(along)), jacfwd(jacfwd(along)), jacfwd(jacrev(along))):
         torch.testing.assert_close(twice(zero), wanted)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        led_fast.soft_relu,
+        led_fast.soft_relu_inverse,
+        lambda x: led_fast.soft_relu(x, torch.tensor([3.0, 4.0])),
+        lambda x: led_fast.staircase(x, *3 * [torch.ones(2, 1)], torch.ones(2)),
+        lambda x: led_fast.staircase_inverse(x, *3 * [torch.ones(2, 1)], torch.ones(2)),
+    ],
+)
+def test_vmap_over_no_calls(function):
+    x = torch.zeros(0, 3, 2)
+    y, log_abs_det = torch.vmap(function)(x)
+    assert y.shape == (0, 3, 2) and log_abs_det.shape == (0, 3)
+    assert torch.vmap(torch.func.grad(lambda x: function(x)[1].sum()))(x).shape == (0, 3, 2)

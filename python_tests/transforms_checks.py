@@ -295,16 +295,33 @@ def _(case: Case) -> None:
         close(torch.vmap(case.__call__, in_dims=-1)(*stacked), one_by_one(reference(case), stacked))
 
 
-@transform("vmap over one input")
-def _(case: Case) -> None:
-    stacked = ensemble(case)
+def over_one_input(function: Callable, plain: Callable, stacked: tuple[Tensor, ...]) -> None:
+    """Maps over each input in turn, while the others stay as they are."""
     for i in range(len(stacked)):
         one = [v[..., 0] for v in stacked]
         one[i] = stacked[i]
         in_dims = tuple(-1 if j == i else None for j in range(len(stacked)))
-        results = [case(*(v[..., k] if j == i else v for j, v in enumerate(one))) for k in range(2)]
+        results = [plain(*(v[..., k] if j == i else v for j, v in enumerate(one))) for k in range(2)]
         wanted = tuple(map(torch.stack, zip(*results, strict=True)))
-        close(torch.vmap(case.__call__, in_dims=in_dims)(*one), wanted)
+        close(torch.vmap(function, in_dims=in_dims)(*one), wanted)
+
+
+@transform("vmap over one input")
+def _(case: Case) -> None:
+    over_one_input(case.__call__, case.__call__, ensemble(case))
+
+
+@transform("vmap over one input ∘ vjp, under no_grad")
+def _(case: Case) -> None:
+    def pulled(function: Callable[..., Outputs]) -> Callable[..., tuple[Tensor, ...]]:
+        def pull_back(*inputs: Tensor) -> tuple[Tensor, ...]:
+            value, pull = torch.func.vjp(loss(function), *inputs)
+            return pull(torch.ones_like(value))
+
+        return pull_back
+
+    with torch.no_grad():
+        over_one_input(pulled(case.__call__), pulled(reference(case)), ensemble(case))
 
 
 @transform("vmap ∘ vmap", slow=True)

@@ -323,10 +323,15 @@ std::tuple<Tensor, Tensor> backward(const std::optional<Tensor>& grad_x, const s
                                     const Tensor& y, const Tensor& weight, const Tensor& solved, const Tensor& inverses,
                                     bool need_y, bool need_weight) {
   const Problem problem = problem_of(y, weight);
-  STD_TORCH_CHECK(!grad_x || same_sizes(*grad_x, y), "circular_conv_inverse: grad_x must have y's shape");
-  STD_TORCH_CHECK(
-      solved.numel() == spectrum_layout(problem).size() && inverses.numel() == inverse_layout(problem).size(),
-      "circular_conv_inverse: solved and inverses must come from the forward pass");
+  STD_TORCH_CHECK(!grad_x || (same_sizes(*grad_x, y) && is_like(*grad_x, y)),
+                  "circular_conv_inverse: grad_x must have y's shape, dtype and device");
+  STD_TORCH_CHECK(grad_x || !need_y, "circular_conv_inverse: a gradient to y needs grad_x");
+  check_log_gradient(grad_log_abs_det, weight);
+  const auto is_kept = [&](const Tensor& t, int64_t size) {
+    return t.numel() == size && t.is_contiguous() && is_like(t, y);
+  };
+  STD_TORCH_CHECK(is_kept(solved, spectrum_layout(problem).size()) && is_kept(inverses, inverse_layout(problem).size()),
+                  "circular_conv_inverse: solved and inverses must come from the forward pass");
   const int64_t empty[] = {0};
   const int64_t stride[] = {1};
   const auto output = [&](const Tensor& like, bool needed) {

@@ -68,8 +68,9 @@ Tensor solve(const Tensor& spectrum, const Tensor& inverses, bool adjoint) {
 Tensor weight_gradient(const std::optional<Tensor>& grad_spectrum, const std::optional<Tensor>& grad_log_abs_det,
                        const Tensor& weight, const Tensor& solved, const Tensor& inverses, int64_t columns) {
   check_spectrum(solved, inverses);
-  STD_TORCH_CHECK(!grad_spectrum || same_sizes(*grad_spectrum, solved),
-                  "circular_conv_inverse: the gradient's spectrum must have x's shape");
+  STD_TORCH_CHECK(!grad_spectrum || (same_sizes(*grad_spectrum, solved) && is_like(*grad_spectrum, solved)),
+                  "circular_conv_inverse: the gradient's spectrum must have x's shape, dtype and device");
+  check_log_gradient(grad_log_abs_det, weight);
   const Problem p = problem_of(weight, solved.size(0), solved.size(2), columns);
   STD_TORCH_CHECK(p.channels == solved.size(1) && columns / 2 + 1 == solved.size(3),
                   "circular_conv_inverse: weight and columns must fit the spectrum");

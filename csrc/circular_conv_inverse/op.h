@@ -1,5 +1,6 @@
 // The part of the torch side that all devices share: safety checks and sizes.
 #pragma once
+#include <optional>
 #include <tuple>
 
 #include "circulant_logdet/math.h"
@@ -31,11 +32,19 @@ inline Problem problem_of(const Tensor& weight, int64_t samples, int64_t rows, i
   return {samples, weight.size(0), {weight.size(2), weight.size(3)}, {rows, columns}};
 }
 
+inline bool is_like(const Tensor& a, const Tensor& b) {
+  return a.scalar_type() == b.scalar_type() && a.device() == b.device();
+}
+
 inline Problem problem_of(const Tensor& images, const Tensor& weight) {
-  STD_TORCH_CHECK(images.dim() == 4 && weight.dim() == 4 && images.size(1) == weight.size(0) &&
-                      images.scalar_type() == weight.scalar_type(),
-                  "circular_conv_inverse: y must have shape (B, C, H, W) and the weight's dtype");
+  STD_TORCH_CHECK(images.dim() == 4 && weight.dim() == 4 && images.size(1) == weight.size(0) && is_like(images, weight),
+                  "circular_conv_inverse: y must have shape (B, C, H, W) and the weight's dtype and device");
   return problem_of(weight, images.size(0), images.size(2), images.size(3));
+}
+
+inline void check_log_gradient(const std::optional<Tensor>& gradient, const Tensor& weight) {
+  STD_TORCH_CHECK(!gradient || (gradient->numel() == 1 && is_like(*gradient, weight)),
+                  "circular_conv_inverse: grad_log_abs_det must be one number of the weight's dtype and device");
 }
 
 inline Tensor empty_vector(const Tensor& like, int64_t size) {

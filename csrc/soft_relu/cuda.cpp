@@ -67,13 +67,14 @@ std::tuple<Tensor, Tensor> per_feature_cuda(const Tensor& x, const Tensor& ratio
       [&](const Tensor& dense, const Numbers& numbers, Tensor& y, Tensor& log_abs_det, const FeatureShape& s) {
         Tensor workspace = workspace_of(x, s.rows * pieces_of(s.row_size), ScalarType::Double);
         Tensor table = workspace_of(x, kTableRows * s.features, log_dtype(x));
-        check_launch(led_fast_soft_relu_per_feature(
-                         dense.const_data_ptr(), y.mutable_data_ptr(), log_abs_det.mutable_data_ptr(),
-                         static_cast<double*>(workspace.mutable_data_ptr()), numbers.tensors[0].const_data_ptr(),
-                         numbers.tensors[1].const_data_ptr(), numbers.tensors[2].const_data_ptr(),
-                         numbers.tensors[3].const_data_ptr(), table.mutable_data_ptr(), s.rows, s.row_size, s.features,
-                         s.run, inverse, dtype_code(x, "soft_relu_per_feature"), current_stream(x)),
-                     "soft_relu_per_feature");
+        check_launch(
+            led_fast_soft_relu_per_feature(dense.const_data_ptr(), y.mutable_data_ptr(), log_abs_det.mutable_data_ptr(),
+                                           static_cast<double*>(workspace.mutable_data_ptr()),
+                                           numbers.tensors[0].const_data_ptr(), numbers.tensors[1].const_data_ptr(),
+                                           numbers.tensors[2].const_data_ptr(), numbers.tensors[3].const_data_ptr(),
+                                           numbers.wide(), table.mutable_data_ptr(), s.rows, s.row_size, s.features,
+                                           s.run, inverse, dtype_code(x, "soft_relu_per_feature"), current_stream(x)),
+            "soft_relu_per_feature");
       });
 }
 
@@ -93,8 +94,8 @@ std::tuple<Tensor, Tensor> per_feature_backward_cuda(const Tensor& x, std::optio
                          dense.const_data_ptr(), gy, gl, gx.mutable_data_ptr(),
                          static_cast<double*>(workspace.mutable_data_ptr()), numbers.tensors[0].const_data_ptr(),
                          numbers.tensors[1].const_data_ptr(), numbers.tensors[2].const_data_ptr(),
-                         numbers.tensors[3].const_data_ptr(), table.mutable_data_ptr(), grads.mutable_data_ptr(),
-                         s.rows, s.row_size, s.features, s.run, inverse,
+                         numbers.tensors[3].const_data_ptr(), numbers.wide(), table.mutable_data_ptr(),
+                         grads.mutable_data_ptr(), s.rows, s.row_size, s.features, s.run, inverse,
                          dtype_code(x, "soft_relu_per_feature_backward"), current_stream(x)),
                      "soft_relu_per_feature_backward");
       });

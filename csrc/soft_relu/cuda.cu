@@ -251,17 +251,17 @@ extern "C" cudaError_t led_fast_soft_relu_inverse_backward(const void* y, const 
 
 extern "C" cudaError_t led_fast_soft_relu_per_feature(const void* x, void* y, void* log_abs_det, double* workspace,
                                                       const void* ratio, const void* sharpness, const void* u0,
-                                                      const void* t0, void* numbers, int64_t rows, int64_t row_size,
-                                                      int64_t features, int64_t run, bool inverse, int dtype,
-                                                      cudaStream_t stream) {
+                                                      const void* t0, bool wide, void* numbers, int64_t rows,
+                                                      int64_t row_size, int64_t features, int64_t run, bool inverse,
+                                                      int dtype, cudaStream_t stream) {
   if (rows == 0 || row_size == 0) return cudaSuccess;
   return dispatch_map(dtype, inverse, [&](auto* type, auto* map) {
     using T = std::remove_pointer_t<decltype(type)>;
     using P = std::remove_pointer_t<decltype(map)>;
     using Real = accumulate_t<T>;
-    const auto real = [](const void* p) { return static_cast<const Real*>(p); };
     Real* const table = static_cast<Real*>(numbers);
-    const cudaError_t error = make_table<P>(real(ratio), real(sharpness), real(u0), real(t0), table, features, stream);
+    const cudaError_t error = with_given(ratio, sharpness, u0, t0, features, wide,
+                                         [&](const auto& given) { return make_table<P>(given, table, stream); });
     if (error != cudaSuccess) return error;
     return per_feature_forward<T, P>(static_cast<const T*>(x), static_cast<T*>(y), static_cast<Real*>(log_abs_det),
                                      workspace, table, rows, row_size, features, run, stream);
@@ -270,22 +270,22 @@ extern "C" cudaError_t led_fast_soft_relu_per_feature(const void* x, void* y, vo
 
 extern "C" cudaError_t led_fast_soft_relu_per_feature_backward(
     const void* x, const void* grad_y, const void* grad_log_abs_det, void* grad_x, double* workspace, const void* ratio,
-    const void* sharpness, const void* u0, const void* t0, void* numbers, void* grads, int64_t rows, int64_t row_size,
-    int64_t features, int64_t run, bool inverse, int dtype, cudaStream_t stream) {
+    const void* sharpness, const void* u0, const void* t0, bool wide, void* numbers, void* grads, int64_t rows,
+    int64_t row_size, int64_t features, int64_t run, bool inverse, int dtype, cudaStream_t stream) {
   if (rows == 0 || row_size == 0) return cudaSuccess;
   return dispatch_map(dtype, inverse, [&](auto* type, auto* map) {
     using T = std::remove_pointer_t<decltype(type)>;
     using P = std::remove_pointer_t<decltype(map)>;
     using Real = accumulate_t<T>;
-    const auto real = [](const void* p) { return static_cast<const Real*>(p); };
     Real* const table = static_cast<Real*>(numbers);
-    cudaError_t error = make_table<P>(real(ratio), real(sharpness), real(u0), real(t0), table, features, stream);
-    if (error == cudaSuccess)
-      error =
-          per_feature_backward<T, P>(static_cast<const T*>(x), static_cast<const T*>(grad_y), real(grad_log_abs_det),
-                                     static_cast<T*>(grad_x), table, workspace, rows, row_size, features, run, stream);
-    if (error != cudaSuccess) return error;
-    return parameter_gradients(workspace, real(ratio), real(sharpness), static_cast<Real*>(grads), features,
-                               outer_chunks(rows, row_size, features, run), stream);
+    return with_given(ratio, sharpness, u0, t0, features, wide, [&](const auto& given) {
+      cudaError_t error = make_table<P>(given, table, stream);
+      if (error == cudaSuccess)
+        error = per_feature_backward<T, P>(static_cast<const T*>(x), static_cast<const T*>(grad_y),
+                                           static_cast<const Real*>(grad_log_abs_det), static_cast<T*>(grad_x), table,
+                                           workspace, rows, row_size, features, run, stream);
+      if (error != cudaSuccess) return error;
+      return parameter_gradients(workspace, given, grads, outer_chunks(rows, row_size, features, run), stream);
+    });
   });
 }

@@ -42,16 +42,17 @@ extern "C" cudaError_t led_fast_soft_relu_inverse_backward(const void* y, const 
                                                            int64_t row_size, double alpha, double beta, double u0,
                                                            double t0, int dtype, cudaStream_t stream);
 
-// With parameters per feature: vectors of `features` elements of log_abs_det's dtype, as is numbers, of kTableRows *
-// features elements. `inverse`: the map is the inverse one.
+// With parameters per feature: vectors of `features` elements, of float64 where they are wide, else of float32.
+// numbers: kTableRows * features elements of log_abs_det's dtype. `inverse`: the map is the inverse one.
 extern "C" cudaError_t led_fast_soft_relu_per_feature(const void* x, void* y, void* log_abs_det, double* workspace,
                                                       const void* ratio, const void* sharpness, const void* u0,
-                                                      const void* t0, void* numbers, int64_t rows, int64_t row_size,
-                                                      int64_t features, int64_t run, bool inverse, int dtype,
-                                                      cudaStream_t stream);
+                                                      const void* t0, bool wide, void* numbers, int64_t rows,
+                                                      int64_t row_size, int64_t features, int64_t run, bool inverse,
+                                                      int dtype, cudaStream_t stream);
 
-// workspace: 4 * features * outer_chunks(...) elements. grads: 4 * features elements, to ratio, sharpness, u0 and t0.
+// workspace: 4 * features * outer_chunks(...) elements. grads: 4 * features elements of the parameters' dtype, to
+// ratio, sharpness, u0 and t0.
 extern "C" cudaError_t led_fast_soft_relu_per_feature_backward(
     const void* x, const void* grad_y, const void* grad_log_abs_det, void* grad_x, double* workspace, const void* ratio,
-    const void* sharpness, const void* u0, const void* t0, void* numbers, void* grads, int64_t rows, int64_t row_size,
-    int64_t features, int64_t run, bool inverse, int dtype, cudaStream_t stream);
+    const void* sharpness, const void* u0, const void* t0, bool wide, void* numbers, void* grads, int64_t rows,
+    int64_t row_size, int64_t features, int64_t run, bool inverse, int dtype, cudaStream_t stream);

@@ -21,9 +21,12 @@ template <class Real> struct FeatureTerms {
 template <class Real>
 LED_FUNCTION void set_r_and_k(FeatureTerms<Real>& to, bool right, Real z, Real k, Real e, Real log1p, Real m,
                               Real reciprocal, Real g, Real l) {
-  const Real magnitude = right ? z : -z, slope = l * k;
-  to.sums[0] = g * ((right ? Real(0) : z) - log1p) + slope * ((right ? e : Real(1)) * (e + 1) * reciprocal);
-  to.sums[1] = slope * z * (e * reciprocal) - g * (magnitude * (e * m * reciprocal) + log1p);
+  // z may be infinite, with a cotangent of 0. Beyond `far` e is not what it should be, but small enough.
+  constexpr Real far = InverseParameters<Real>::far, most = Real(sizeof(Real) == 4 ? 0x1p127 : 0x1p1023);
+  const Real near = maximum(-far, minimum(z, far)), magnitude = right ? near : -near, slope = l * k;
+  to.sums[0] =
+      g * ((right ? Real(0) : maximum(z, -most)) - log1p) + slope * ((right ? e : Real(1)) * (e + 1) * reciprocal);
+  to.sums[1] = slope * near * (e * reciprocal) - g * (magnitude * (e * m * reciprocal) + log1p);
 }
 
 template <class Real>
@@ -50,8 +53,8 @@ LED_FUNCTION FeatureTerms<Real> feature_terms(Real y, Real gx, Real gl, const In
 }
 
 // The gradient to parameter `index` of (r, k, u0, t0) from its sum over the feature.
-template <class Real> LED_HOST_DEVICE Real parameter_gradient(int index, double sum, double r, double k) {
-  return Real(index == 0 ? sum / k : index == 1 ? sum * (1 - r) / (k * k) : sum);
+LED_HOST_DEVICE inline double parameter_gradient(int index, double sum, double r, double k) {
+  return index == 0 ? sum / k : index == 1 ? sum * (1 - r) / (k * k) : sum;
 }
 
 }  // namespace led::soft_relu

@@ -14,6 +14,11 @@ constexpr int64_t kUnits = 64;              // groups of samples that leave sums
 constexpr int64_t kElementsOfFeature = 64;  // in a group, at least, so that the sums are few beside the elements
 constexpr int kSums = FeatureTerms<float>::kSums;
 
+double number(const Numbers& numbers, int parameter, int64_t feature) {
+  const void* const data = numbers.tensors[parameter].const_data_ptr();
+  return numbers.wide() ? static_cast<const double*>(data)[feature] : static_cast<const float*>(data)[feature];
+}
+
 // The parameters of every feature, and which ones an element has.
 template <class P> struct Features {
   using Real = decltype(P::u0);
@@ -24,11 +29,11 @@ template <class P> struct Features {
   std::vector<P> parameters;
   std::vector<Real> numbers;  // of the table
 
-  Features(const FeatureShape& s, const Real* ratio, const Real* sharpness, const Real* u0, const Real* t0)
+  Features(const FeatureShape& s, const Numbers& given)
       : features(s.features), run(s.run), long_runs(s.run >= kLongRun) {
     for (int64_t f = 0; f < features; ++f) {
-      parameters.emplace_back(double(ratio[f]), double(sharpness[f]), 1 - double(ratio[f]), double(u0[f]),
-                              double(t0[f]));
+      const double r = number(given, 0, f);
+      parameters.emplace_back(r, number(given, 1, f), 1 - r, number(given, 2, f), number(given, 3, f));
       safe_factors = std::min(safe_factors, parameters[f].safe_factors);
     }
     if (long_runs) return;
@@ -198,8 +203,8 @@ void forward_all(const T* x, T* y, RealOf<T>* logs, const FeatureShape& s, const
 }
 
 template <class T, class P>
-void backward_all(const T* x, const T* gy, const RealOf<T>* gl, T* gx, RealOf<T>* grads, const FeatureShape& s,
-                  const Features<P>& f, const RealOf<T>* ratio, const RealOf<T>* sharpness) {
+void backward_all(const T* x, const T* gy, const RealOf<T>* gl, T* gx, Tensor& grads, const FeatureShape& s,
+                  const Features<P>& f, const Numbers& numbers) {
   const auto ceil = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
   const int64_t of_sample = s.row_size / s.features;
   const int64_t group = std::max({ceil(s.rows, kUnits), ceil(kElementsOfFeature, of_sample), ceil(kChunk, s.row_size)});
@@ -217,7 +222,10 @@ void backward_all(const T* x, const T* gy, const RealOf<T>* gl, T* gx, RealOf<T>
     double sum = 0;
     for (int64_t unit = 0; unit < units; ++unit) sum += sums[unit * size + i];
     const int64_t feature = i % s.features;
-    grads[i] = parameter_gradient<RealOf<T>>(int(i / s.features), sum, ratio[feature], sharpness[feature]);
+    const double r = number(numbers, 0, feature), k = number(numbers, 1, feature);
+    const double gradient = parameter_gradient(int(i / s.features), sum, r, k);
+    if (numbers.wide()) static_cast<double*>(grads.mutable_data_ptr())[i] = gradient;
+    else static_cast<float*>(grads.mutable_data_ptr())[i] = float(gradient);
   }
 }
 
@@ -239,7 +247,7 @@ std::tuple<Tensor, Tensor> per_feature_cpu(const Tensor& x, const Tensor& ratio,
           using T = std::remove_pointer_t<decltype(type)>;
           using P = std::remove_pointer_t<decltype(map)>;
           using Real = RealOf<T>;
-          const Features<P> f(s, numbers.of<Real>(0), numbers.of<Real>(1), numbers.of<Real>(2), numbers.of<Real>(3));
+          const Features<P> f(s, numbers);
           forward_all(static_cast<const T*>(dense.const_data_ptr()), static_cast<T*>(y.mutable_data_ptr()),
                       static_cast<Real*>(log_abs_det.mutable_data_ptr()), s, f);
         });
@@ -250,20 +258,19 @@ std::tuple<Tensor, Tensor> per_feature_backward_cpu(const Tensor& x, std::option
                                                     std::optional<Tensor> grad_log, const Tensor& ratio,
                                                     const Tensor& sharpness, const Tensor& u0, const Tensor& t0,
                                                     bool inverse) {
-  return per_feature_backward_op(
-      x, grad_y, grad_log, {ratio, sharpness, u0, t0},
-      [&](const Tensor& dense, const void* gy, const void* gl, const Numbers& numbers, Tensor& gx, Tensor& grads,
-          const FeatureShape& s) {
-        dispatch_map(x.scalar_type(), inverse, [&](auto* type, auto* map) {
-          using T = std::remove_pointer_t<decltype(type)>;
-          using P = std::remove_pointer_t<decltype(map)>;
-          using Real = RealOf<T>;
-          const Features<P> f(s, numbers.of<Real>(0), numbers.of<Real>(1), numbers.of<Real>(2), numbers.of<Real>(3));
-          backward_all(static_cast<const T*>(dense.const_data_ptr()), static_cast<const T*>(gy),
-                       static_cast<const Real*>(gl), static_cast<T*>(gx.mutable_data_ptr()),
-                       static_cast<Real*>(grads.mutable_data_ptr()), s, f, numbers.of<Real>(0), numbers.of<Real>(1));
-        });
-      });
+  return per_feature_backward_op(x, grad_y, grad_log, {ratio, sharpness, u0, t0},
+                                 [&](const Tensor& dense, const void* gy, const void* gl, const Numbers& numbers,
+                                     Tensor& gx, Tensor& grads, const FeatureShape& s) {
+                                   dispatch_map(x.scalar_type(), inverse, [&](auto* type, auto* map) {
+                                     using T = std::remove_pointer_t<decltype(type)>;
+                                     using P = std::remove_pointer_t<decltype(map)>;
+                                     using Real = RealOf<T>;
+                                     const Features<P> f(s, numbers);
+                                     backward_all(static_cast<const T*>(dense.const_data_ptr()),
+                                                  static_cast<const T*>(gy), static_cast<const Real*>(gl),
+                                                  static_cast<T*>(gx.mutable_data_ptr()), grads, s, f, numbers);
+                                   });
+                                 });
 }
 
 }  // namespace

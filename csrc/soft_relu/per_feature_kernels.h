@@ -9,9 +9,9 @@ namespace {
 constexpr int kSums = FeatureTerms<float>::kSums;
 
 // The table: row i holds number i of every feature; the last one what share of 16 safe factors a slope takes.
-template <typename P, typename Real>
-__global__ void __launch_bounds__(kThreads) table_kernel(const Real* ratio, const Real* sharpness, const Real* u0,
-                                                         const Real* t0, Real* numbers, int64_t features) {
+template <typename P, typename Number, typename Real>
+__global__ void __launch_bounds__(kThreads) table_kernel(const Number* ratio, const Number* sharpness, const Number* u0,
+                                                         const Number* t0, Real* numbers, int64_t features) {
   const int64_t f = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (f >= features) return;
   P p(double(ratio[f]), double(sharpness[f]), 1 - double(ratio[f]), double(u0[f]), double(t0[f]));
@@ -98,30 +98,48 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // One thread a feature and parameter.
-template <typename Real>
+template <typename Number>
 __global__ void __launch_bounds__(kThreads)
-    parameter_gradient_kernel(const double* workspace, const Real* ratio, const Real* sharpness, Real* grads,
+    parameter_gradient_kernel(const double* workspace, const Number* ratio, const Number* sharpness, Number* grads,
                               int64_t features, int64_t chunks) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= kSums * features) return;
   double sum = 0;
   for (int64_t c = 0; c < chunks; ++c) sum += workspace[c * kSums * features + i];
   const int64_t f = i % features;
-  grads[i] = parameter_gradient<Real>(int(i / features), sum, ratio[f], sharpness[f]);
+  grads[i] = Number(parameter_gradient(int(i / features), sum, ratio[f], sharpness[f]));
 }
 
-template <typename Real>
-cudaError_t parameter_gradients(const double* workspace, const Real* ratio, const Real* sharpness, Real* grads,
-                                int64_t features, int64_t chunks, cudaStream_t stream) {
-  return GPU_LAUNCH((parameter_gradient_kernel<Real>), unsigned((kSums * features + kThreads - 1) / kThreads), kThreads,
-                    0, stream, workspace, ratio, sharpness, grads, features, chunks);
+// The parameters as they come: vectors of `Number`.
+template <typename Number> struct Given {
+  const Number *ratio, *sharpness, *u0, *t0;
+  int64_t features;
+};
+
+template <typename P, typename Number, typename Real>
+cudaError_t make_table(const Given<Number>& given, Real* numbers, cudaStream_t stream) {
+  return GPU_LAUNCH((table_kernel<P, Number, Real>), unsigned((given.features + kThreads - 1) / kThreads), kThreads, 0,
+                    stream, given.ratio, given.sharpness, given.u0, given.t0, numbers, given.features);
 }
 
-template <typename P, typename Real>
-cudaError_t make_table(const Real* ratio, const Real* sharpness, const Real* u0, const Real* t0, Real* numbers,
-                       int64_t features, cudaStream_t stream) {
-  return GPU_LAUNCH((table_kernel<P, Real>), unsigned((features + kThreads - 1) / kThreads), kThreads, 0, stream, ratio,
-                    sharpness, u0, t0, numbers, features);
+template <typename Number>
+cudaError_t parameter_gradients(const double* workspace, const Given<Number>& given, void* grads, int64_t chunks,
+                                cudaStream_t stream) {
+  Number* const to = static_cast<Number*>(grads);
+  return GPU_LAUNCH((parameter_gradient_kernel<Number>), unsigned((kSums * given.features + kThreads - 1) / kThreads),
+                    kThreads, 0, stream, workspace, given.ratio, given.sharpness, to, given.features, chunks);
+}
+
+// Calls f with what is given, as float64 where it is wide, else as float32.
+template <typename F>
+cudaError_t with_given(const void* ratio, const void* sharpness, const void* u0, const void* t0, int64_t features,
+                       bool wide, F f) {
+  const auto as = [&](auto* type) {
+    using Number = std::remove_pointer_t<decltype(type)>;
+    const auto cast = [](const void* p) { return static_cast<const Number*>(p); };
+    return f(Given<Number>{cast(ratio), cast(sharpness), cast(u0), cast(t0), features});
+  };
+  return wide ? as(static_cast<double*>(nullptr)) : as(static_cast<float*>(nullptr));
 }
 
 template <typename T, typename P>

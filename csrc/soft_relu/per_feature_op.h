@@ -12,10 +12,11 @@ struct FeatureShape : Shape {
   int64_t features, run;
 };
 
-// ratio, sharpness, u0 and t0: dense vectors.
+// ratio, sharpness, u0 and t0: dense vectors of float64 or float32, whatever x is. 1 - ratio needs more digits than
+// float32 has where the ratio was computed from other parameters.
 struct Numbers {
   std::array<Tensor, 4> tensors;
-  template <class Real> const Real* of(int i) const { return static_cast<const Real*>(tensors[i].const_data_ptr()); }
+  bool wide() const { return tensors[0].scalar_type() == ScalarType::Double; }
 };
 
 inline FeatureShape feature_shape_of(const Tensor& x, MemoryFormat format) {
@@ -28,9 +29,10 @@ inline FeatureShape feature_shape_of(const Tensor& x, MemoryFormat format) {
 
 inline Numbers numbers_of(const Tensor& x, const std::array<Tensor, 4>& parameters) {
   for (const Tensor& p : parameters)
-    STD_TORCH_CHECK(
-        p.dim() == 1 && p.size(0) == x.size(1) && p.scalar_type() == log_dtype(x) && p.device() == x.device(),
-        "soft_relu_per_feature: parameters must be vectors of one value a feature, of log_abs_det's dtype");
+    STD_TORCH_CHECK(p.dim() == 1 && p.size(0) == x.size(1) && p.device() == x.device() &&
+                        p.scalar_type() == parameters[0].scalar_type() &&
+                        (p.scalar_type() == ScalarType::Float || p.scalar_type() == ScalarType::Double),
+                    "soft_relu_per_feature: parameters must be vectors of one value a feature, all float32 or float64");
   const auto dense = [](const Tensor& p) { return in_format(p, MemoryFormat::Contiguous); };
   return {{dense(parameters[0]), dense(parameters[1]), dense(parameters[2]), dense(parameters[3])}};
 }
@@ -47,7 +49,7 @@ std::tuple<Tensor, Tensor> per_feature_op(const Tensor& x, const std::array<Tens
 }
 
 // launch(x, grad_y, grad_log, numbers, grad_x, grad_parameters, shape), where no gradient is missing. Returns grad_x
-// and the gradients to the four parameters as rows.
+// and the gradients to the four parameters as rows, of their dtype.
 template <class Launch>
 std::tuple<Tensor, Tensor> per_feature_backward_op(const Tensor& x, std::optional<Tensor> grad_y,
                                                    std::optional<Tensor> grad_log,
@@ -56,7 +58,7 @@ std::tuple<Tensor, Tensor> per_feature_backward_op(const Tensor& x, std::optiona
   const FeatureShape shape = feature_shape_of(x, format);
   const Numbers numbers = numbers_of(x, parameters);
   const int64_t sizes[2] = {4, shape.features}, strides[2] = {shape.features, 1};
-  Tensor grads = empty_strided(x, sizes, strides, 2, log_dtype(x));
+  Tensor grads = empty_strided(x, sizes, strides, 2, parameters[0].scalar_type());
   if (!grad_y) {
     grad_y = empty_with_strides_of(in_format(x, format));
     torch::stable::zero_(*grad_y);

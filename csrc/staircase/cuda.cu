@@ -94,8 +94,9 @@ __global__ void __launch_bounds__(kThreads)
       Real derivative = scale.slope;
       for (int step = 0; step < Precision<Real>::most_steps; ++step)
         if (advance(search, derivative, target, local_at(search.x, p, feature), scale)) break;
-      x[start + i] = T(search.x);
-      if (kept) kept[start + i] = search.x;
+      const Real found = solution(search.x, derivative);
+      x[start + i] = T(found);
+      if (kept) kept[start + i] = found;
       sum -= log_of(derivative);
     }
   }

@@ -123,6 +123,8 @@ LED_INLINE void solve(const Real* y, Real* x, Real* derivative, int n, const Fea
       left |= open[i];
     }
   }
+  LED_SIMD
+  for (int i = 0; i < n; ++i) x[i] = solution(x[i], derivative[i]);
 }
 
 // One chunk: x, a copy of it that is not rounded, and each sample's -Σ log dy/dx at logs[sample * stride].

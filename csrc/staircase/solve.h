@@ -4,15 +4,18 @@
 // From there on Halley's steps, which have F'' for two multiplications more, and bisection where they leave the bracket
 // or do not shrink. All cease when the next step is known: its error is of third order in x, of second in log dy/dx.
 #pragma once
+#include <cmath>
+
 #include "staircase/math.h"
 
 namespace led::staircase {
 
-// Places of one step, as b |x - c|, on both its sides.
+// Places of one step, as b |x - c|, on both its sides. Those of a NaN are at infinity, because they must have an order.
 constexpr int kPlaces = 6;
 template <class Real> LED_FUNCTION Real place_of(int i, Real center, Real steepness) {
   const Real distance = (i % 3 == 0 ? Real(0.6) : i % 3 == 1 ? Real(1.5) : Real(3)) / steepness;
-  return i < 3 ? center - distance : center + distance;
+  const Real place = i < 3 ? center - distance : center + distance;
+  return place == place ? place : Real(INFINITY);
 }
 
 // What holds for all elements of a feature.
@@ -67,6 +70,9 @@ template <class Real> LED_FUNCTION Search<Real> start(const Bracket<Real>& b, Re
   const Real share = (y - below) / (above - below), x = low + (high - low) * (share < 1 ? share : Real(1));
   return {y - y == 0 ? x : y, low, high, high - low};
 }
+
+// x, or NaN where the derivative there is not finite, because a parameter is not.
+template <class Real> LED_FUNCTION Real solution(Real x, Real derivative) { return x + (derivative - derivative); }
 
 // Takes a step from where the staircase is `at`. Where it is the last one, returns true, and `derivative` is the one at
 // the new x, which it does not round.

@@ -48,8 +48,11 @@ class Staircase(Layer):
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the Jacobian is diagonal."""
-        fixed = [part.detach() for part in self.steps_in_use()]
-        return *self(t), carry_score(lambda value: staircase(value, *fixed), t, score)
+
+        def map_alone(value: Tensor) -> tuple[Tensor, Tensor]:
+            return staircase(value, *(part.detach() for part in self.steps_in_use()))
+
+        return *self(t), carry_score(map_alone, t, score)
 
     def steps_in_use(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Centers, heights and steepnesses (F, K), slopes (F,)."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.ops._checks import check_floating
-from led_fast.ops._sample_sums import carry_score
+from led_fast.ops._sample_sums import carry_score, log_dtype
 from led_fast.ops.soft_relu import as_numbers, check_parameters, soft_relu
 from led_fast.ops.soft_relu_inverse import soft_relu_inverse
 from led_fast.ops.soft_relu_per_feature import of_slopes
@@ -105,8 +105,9 @@ class SoftReLU(nn.Module):
         check_floating("SoftReLU", "x", x)
         if x.dim() < 2 or x.shape[1] != self.features:
             raise ValueError(f"SoftReLU: x must have shape (B, {self.features}, ...), got {tuple(x.shape)}")
-        ratio = _within(_RATE * self.log_ratio, *_LOG_RATIOS).exp()
-        sharpness = _within(_RATE * self.log_sharpness, *_LOG_SHARPNESSES).exp()
+        real = log_dtype(x)  # t0 is a small difference of what may be large
+        ratio = _within(_RATE * self.log_ratio.to(real), *_LOG_RATIOS).exp()
+        sharpness = _within(_RATE * self.log_sharpness.to(real), *_LOG_SHARPNESSES).exp()
         t0 = (1 - ratio) * math.log(2) / sharpness
         return of_slopes(x, ratio, sharpness, self.position, t0, inverse)
 
@@ -119,4 +120,4 @@ class SoftReLU(nn.Module):
 
 def _within(x: Tensor, low: float, high: float) -> Tensor:
     """x moved to the bounds, with the gradient of x."""
-    return x + (x.clamp(low, high) - x).detach()
+    return x.clamp(low, high).detach() + (x - x.detach())

@@ -20,7 +20,7 @@ class _Steps:
         self.w, self.dw = self.x[..., None] - c, self.dx[..., None] - dc
         u = self.b * self.w
         self.t = u.tanh()
-        self.s = 1 - self.t.square()
+        self.s = 4 * (2 * u).sigmoid() * (-2 * u).sigmoid()  # 1 - t² would have no digits left beside a step
         du = self.db * self.w + self.b * self.dw
         self.dt = self.s * du
         self.ds = -2 * self.t * self.dt

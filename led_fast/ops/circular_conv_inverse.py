@@ -10,10 +10,10 @@ from led_fast import reference
 from led_fast.ops import _circular_conv_inverse_cuda
 from led_fast.ops._autograd import differentiable, graph_wanted
 from led_fast.ops._checks import check_floating
-from led_fast.ops._vmap import one_by_one
+from led_fast.ops._vmap import flat, one_by_one, unflat
 from led_fast.ops.autocast import without_autocast
 from led_fast.ops.backend import reference_in_use
-from led_fast.reference import circulant_symbols
+from led_fast.reference import circulant_symbols, irfft2, rfft2
 
 _op = torch.ops.led_fast.circular_conv_inverse.default
 _backward_op = torch.ops.led_fast.circular_conv_inverse_backward.default
@@ -113,15 +113,15 @@ def _centre(weight: Tensor) -> list[int]:
 def _convolve(x: Tensor, weight: Tensor) -> Tensor:
     grid = (x.shape[-2], x.shape[-1])
     symbols = circulant_symbols(weight, grid).conj()
-    spectrum = torch.einsum("hwij,bjhw->bihw", symbols, torch.fft.rfft2(x))
-    return torch.fft.irfft2(spectrum, s=grid).roll(_centre(weight), dims=(-2, -1))
+    spectrum = torch.einsum("hwij,bjhw->bihw", symbols, rfft2(x))
+    return irfft2(spectrum, grid).roll(_centre(weight), dims=(-2, -1))
 
 
 def _gradient_of_convolve(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """The gradient of `<grad, _convolve(x, weight)>` with respect to the weight."""
     grad = grad.roll([-shift for shift in _centre(weight)], dims=(-2, -1))
-    products = torch.einsum("bihw,bjhw->ijhw", torch.fft.rfft2(grad).conj(), torch.fft.rfft2(x))
-    return _at_taps(torch.fft.irfft2(products, s=x.shape[-2:]), weight)
+    products = torch.einsum("bihw,bjhw->ijhw", rfft2(grad).conj(), rfft2(x))
+    return _at_taps(irfft2(products, (x.shape[-2], x.shape[-1])), weight)
 
 
 def _gradient_of_logdet(weight: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -134,7 +134,7 @@ def _gradient_of_logdet(weight: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:
-    y, weight, ctx.kept = inputs
+    y, weight, _ = inputs
     _, _, solved, inverses = output
     ctx.save_for_backward(y, weight, solved, inverses)
     ctx.mark_non_differentiable(solved, inverses)
@@ -146,7 +146,7 @@ def _backward(ctx: Any, grad_x: Tensor | None, grad_log: Tensor | None, *_: Any)
     if grad_x is None and (grad_log is None or not need_weight):
         return None, None, None
     y, weight, solved, inverses = ctx.saved_tensors
-    if graph_wanted() or not ctx.kept:
+    if graph_wanted() or inverses.numel() == 0:  # nothing was kept
         return *_composed_gradients(grad_x, grad_log, y, weight, need_weight), None
     need_y &= grad_x is not None
     grad_y, grad_weight = _backward_op(grad_x, grad_log, y, weight, solved, inverses, need_y, need_weight)
@@ -222,11 +222,10 @@ def _fake_backward(
 
 @torch.library.register_vmap("led_fast::circular_conv_inverse")
 def _vmap(info: Any, in_dims: Any, y: Tensor, weight: Tensor, keep: bool) -> Any:
-    # A composed gradient serves: what the kernels keep is of one weight, and of all samples.
     if in_dims[1] is None:
-        y = y.movedim(in_dims[0], 0)
-        x, log_abs_det, solved, inverses = _op(y.flatten(0, 1), weight, keep)
-        return (x.unflatten(0, y.shape[:2]), log_abs_det, solved, inverses), (0, None, None, None)
+        # Nothing is kept, because it would be of all calls' samples, and not of each call's: gradients are composed.
+        x, log_abs_det, *nothing = _op(flat(info, y, in_dims[0]), weight, False)
+        return (unflat(info, x, y, in_dims[0]), log_abs_det, *nothing), (0, None, None, None)
     return one_by_one(_op, info, in_dims, y, weight, keep)
 
 

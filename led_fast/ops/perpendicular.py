@@ -11,7 +11,8 @@ from led_fast.ops import _layer_map
 from led_fast.ops._autograd import differentiable, graph_wanted, not_differentiable
 from led_fast.ops._checks import check_floating
 from led_fast.ops._layer_map import Geometry
-from led_fast.ops._vmap import flat, one_by_one
+from led_fast.ops._sample_sums import along_samples
+from led_fast.ops._vmap import flat, one_by_one, unflat
 from led_fast.ops.autocast import autocast_is_on, without_autocast
 from led_fast.ops.backend import reference_in_use
 from led_fast.ops.row_space import project
@@ -224,14 +225,10 @@ def _unfolding_is_faster(weight: Tensor, t: Tensor, geometry: Geometry) -> bool:
 # ---- autograd --------------------------------------------------------------------------------------------
 
 
-def _per_sample(v: Tensor, x: Tensor) -> Tensor:
-    return v.reshape(-1, *[1] * (x.dim() - 1))
-
-
 def _coefficient(x: Tensor, u: Tensor) -> Tensor:
     """`<u, x> / <u, u>` of every sample, 0 where u = 0; shaped to multiply u."""
     ux, uu = (u * x).flatten(1).sum(1), (u * u).flatten(1).sum(1)
-    return _per_sample(torch.where(uu > 0, ux / torch.where(uu > 0, uu, 1), 0), x)
+    return along_samples(torch.where(uu > 0, ux / torch.where(uu > 0, uu, 1), 0), x)
 
 
 def _scale(grad: Tensor, norm: Tensor) -> Tensor:
@@ -247,7 +244,7 @@ def _gradients_to(
     if norm is None:
         square = rest.flatten(1).square().sum(1)
         norm = torch.where(square > 0, torch.where(square > 0, square, 1).sqrt(), 0)
-    grad_x = rest * _per_sample(_scale(grad, norm), x)
+    grad_x = rest * along_samples(_scale(grad, norm), x)
     return grad_x, grad_x * -coefficient
 
 
@@ -296,7 +293,7 @@ def _backward(ctx, grad: Tensor | None, *_):
         if differentiable:
             grad_x, grad_u = _gradients_to(grad, x, u, _coefficient(x, u), None)
         else:
-            grad_x, grad_u = _gradients_to(grad, x, u, _per_sample(coefficient, x), norm)
+            grad_x, grad_u = _gradients_to(grad, x, u, along_samples(coefficient, x), norm)
         if not differentiable and need_weight and need_t and _unfolding_is_faster(weight, t, ctx.geometry):
             grad_t, grad_weight = _layer_map.both_by_unfolding(grad_u, weight, t, ctx.geometry)
         else:
@@ -317,7 +314,7 @@ def _backward_to(ctx, grad: Tensor | None, _):
     x, u, norm, coefficient = ctx.saved_tensors
     if graph_wanted():
         return _gradients_to(grad, x, u, _coefficient(x, u), None)
-    return _gradients_to(grad, x, u, _per_sample(coefficient, x), norm)
+    return _gradients_to(grad, x, u, along_samples(coefficient, x), norm)
 
 
 def _jvp(inputs, output, tangents):
@@ -353,7 +350,7 @@ not_differentiable(_norm_backward_op)
 @torch.library.register_vmap("led_fast::perpendicular_norm_to")
 def _vmap_to(info, in_dims, x, u):
     outputs = _norm_to_op(flat(info, x, in_dims[0]), flat(info, u, in_dims[1]))
-    return tuple(v.unflatten(0, (info.batch_size, -1)) for v in outputs), (0, 0)
+    return tuple(unflat(info, v, x, in_dims[0]) for v in outputs), (0, 0)
 
 
 @torch.library.register_vmap("led_fast::perpendicular_norm")
@@ -361,10 +358,10 @@ def _vmap(info, in_dims, x, weight, t, *arguments):
     if in_dims[1] is not None:
         return one_by_one(_norm_op, info, in_dims, x, weight, t, *arguments)
     *outputs, u = _norm_op(flat(info, x, in_dims[0]), weight, flat(info, t, in_dims[2]), *arguments)
-    outputs = [v.unflatten(0, (info.batch_size, -1)) for v in outputs]
+    outputs = [unflat(info, v, x, in_dims[0]) for v in outputs]
     if u.dim() == 1:  # not kept
         return (*outputs, u), (0, 0, None)
-    return (*outputs, u.unflatten(0, (info.batch_size, -1))), (0, 0, 0)
+    return (*outputs, unflat(info, u, x, in_dims[0])), (0, 0, 0)
 
 
 torch.library.register_vmap("led_fast::perpendicular_norm_backward", partial(one_by_one, _norm_backward_op))

@@ -1,20 +1,14 @@
 """The inverse of soft-ReLU, fused with its log-derivative sum."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from led_fast import reference
-from led_fast.ops import _sample_sums
-from led_fast.ops._autograd import differentiable
-from led_fast.ops._sample_sums import log_dtype, per_sample_sum
+from led_fast.ops._elementwise import elementwise
+from led_fast.ops._sample_sums import along_samples, log_dtype
 from led_fast.ops.backend import reference_in_use
 from led_fast.ops.soft_relu import as_checked_numbers
 from led_fast.ops.soft_relu_per_feature import Parameter, of_bends
-
-_inverse_op = torch.ops.led_fast.soft_relu_inverse.default
-_backward_op = torch.ops.led_fast.soft_relu_inverse_backward.default
 
 
 def soft_relu_inverse(
@@ -48,7 +42,8 @@ def soft_relu_inverse(
     Raises:
         TypeError: `y` is no tensor.
         ValueError: `y` is not of a floating-point dtype or has no batch dimension, or not `alpha > beta > 0`, or
-            a parameter is not finite, or `alpha / beta` exceeds 1e30.
+            a parameter is not finite or leaves float32's range: alpha, 1 / beta, alpha / beta and the sizes of u0 and
+            t0 must be at most 1e30.
 
     Example:
         >>> import torch, led_fast
@@ -65,70 +60,21 @@ def soft_relu_inverse(
     return _inverse(y, *numbers)
 
 
-def _setup(ctx: Any, inputs: Any, output: Any) -> None:
-    y, *ctx.parameters = inputs
-    ctx.save_for_backward(y)
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx: Any, grad_x: Tensor | None, grad_log: Tensor | None) -> tuple[Tensor | None, ...]:
-    grad_y = None
-    if grad_x is not None or grad_log is not None:
-        grad_y = _gradient(*ctx.saved_tensors, grad_x, grad_log, *ctx.parameters)
-    return grad_y, None, None, None, None
-
-
-def _setup_double(ctx: Any, inputs: Any, output: Any) -> None:
-    y, grad_x, grad_log, *ctx.parameters = inputs
-    ctx.save_for_backward(y, grad_x, grad_log)
-
-
-def _double_backward(ctx: Any, grad_grad: Tensor) -> tuple[Tensor | None, ...]:
-    y, grad_x, grad_log = ctx.saved_tensors
-    slope, first, ratio = _slope_of_gradient(y, grad_x, grad_log, *ctx.parameters)
-    grad_grad_x = None if grad_x is None else (grad_grad * first).to(grad_x.dtype)
-    grad_grad_log = (
-        None if grad_log is None else per_sample_sum(-grad_grad * ratio * first).to(grad_log.dtype)
-    )
-    return (grad_grad * slope).to(y.dtype), grad_grad_x, grad_grad_log, None, None, None, None
-
-
-def _slope_of_gradient(
+def _derivatives_of_gradient(
     y: Tensor, grad_x: Tensor | None, grad_log: Tensor | None, alpha: float, beta: float, u0: float, t0: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`d grad_y / dy` of grad_y = (grad_x - grad_log q) / L', q = L''/L'; 1/L' and q. Differentiable PyTorch."""
+    """Those of `(grad_x - grad_log q) / L'`, `q = L''/L'`, with respect to y, grad_x and grad_log."""
     k, r = alpha - beta, beta / alpha
     x, _ = _inverse(y.to(log_dtype(y)), alpha, beta, u0, t0)
     sigma = torch.sigmoid(k * (x - u0))
     first = 1 / (r + (1 - r) * sigma)
     ratio = (1 - r) * k * sigma * torch.sigmoid(k * (u0 - x)) * first
-    slope = torch.zeros_like(x)
+    by_y = torch.zeros_like(x)
     if grad_x is not None:
-        slope = slope - grad_x * ratio * first**2
+        by_y = by_y - grad_x * ratio * first**2
     if grad_log is not None:
-        per_sample = grad_log.reshape(-1, *[1] * (y.dim() - 1))
-        slope = slope + per_sample * ratio * (2 * ratio - k * (1 - 2 * sigma)) * first**2
-    return slope, first, ratio
+        by_y = by_y + along_samples(grad_log, y) * ratio * (2 * ratio - k * (1 - 2 * sigma)) * first**2
+    return by_y, first, -ratio * first
 
 
-def _jvp(inputs: Any, output: Any, tangents: Any) -> tuple[Tensor, Tensor]:
-    (y, *parameters), v = inputs, tangents[0]
-    ones = torch.ones_like(output[1])
-    slopes = _gradient(y, None, ones, *parameters).to(ones.dtype)
-    return _gradient(y, v, None, *parameters), per_sample_sum(slopes * v)
-
-
-def _jvp_of_gradient(inputs: Any, output: Tensor, tangents: Any) -> Tensor:
-    y, grad_x, grad_log, *parameters = inputs
-    v, v_x, v_log, *_ = tangents
-    parts = []
-    if v is not None:
-        parts.append(v * _slope_of_gradient(y, grad_x, grad_log, *parameters)[0])
-    if v_x is not None or v_log is not None:  # linear in these two
-        parts.append(_gradient(y, v_x, v_log, *parameters))
-    return sum(parts[1:], parts[0]).to(output.dtype)
-
-
-_inverse = differentiable(_inverse_op, _backward, _setup, _jvp)
-_gradient = differentiable(_backward_op, _double_backward, _setup_double, _jvp_of_gradient)
-_sample_sums.register("soft_relu_inverse")
+_inverse = elementwise("soft_relu_inverse", _derivatives_of_gradient)

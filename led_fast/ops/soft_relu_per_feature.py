@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 from led_fast import reference
 from led_fast.ops._autograd import differentiable
 from led_fast.ops._checks import as_number, check_floating
-from led_fast.ops._sample_sums import log_dtype, per_sample_sum, sample_dense_format
+from led_fast.ops._sample_sums import along_samples, log_dtype, per_sample_sum, sample_dense_format
 from led_fast.ops._vmap import one_by_one
 from led_fast.ops.backend import reference_in_use
 
@@ -30,7 +30,8 @@ def of_slopes(
 
     Args:
         x: Shape (B, F, ...).
-        ratio: Positive slope at -inf, while that at +inf is 1; shape (F,), as all parameters.
+        ratio: Positive slope at -inf, while that at +inf is 1; shape (F,), as all parameters. They are taken as float64
+            where one of them or x is, else as float32.
         sharpness: Positive.
         u0: Position of the bend.
         t0: Shift of the output.
@@ -41,7 +42,8 @@ def of_slopes(
         all tensors, any number of times. The values of the parameters are not checked, because that would wait for
         a GPU: where a ratio or a sharpness is not positive, value and log-determinant are NaN.
     """
-    dtype = log_dtype(x)
+    wide = torch.float64 in (x.dtype, ratio.dtype, sharpness.dtype, u0.dtype, t0.dtype)
+    dtype = torch.float64 if wide else torch.float32
     ratio, sharpness, u0, t0 = (p if p.dtype == dtype else p.to(dtype) for p in (ratio, sharpness, u0, t0))
     if reference_in_use():
         return reference.soft_relu_per_feature(x, ratio, sharpness, u0, t0, inverse)
@@ -59,6 +61,8 @@ def of_bends(
     inverse: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The same by alpha and beta, some of the parameters being tensors of shape (F,).
+
+    In float64, because `1 - beta / alpha` loses digits where the two are close.
 
     Args:
         op: The operator's name in errors.
@@ -78,13 +82,13 @@ def of_bends(
     def vector(value: Parameter) -> Tensor:
         if isinstance(value, Tensor):
             return value
-        return torch.full(x.shape[1:2], value, dtype=log_dtype(x), device=x.device)
+        return torch.full(x.shape[1:2], value, dtype=torch.float64, device=x.device)
 
     return of_slopes(x, vector(beta / alpha), vector(alpha - beta), vector(u0), vector(t0), inverse)
 
 
 def _prepared(op: str, label: str, value: Any, x: Tensor) -> Parameter:
-    """A vector in the dtype that it is computed in, or a number that is checked."""
+    """A vector in float64, or a number that is checked."""
     if isinstance(value, Tensor) and value.dim() > 0:
         check_floating(op, label, value)
         if value.shape != x.shape[1:2] or value.device != x.device:
@@ -92,7 +96,7 @@ def _prepared(op: str, label: str, value: Any, x: Tensor) -> Parameter:
                 f"{op}: {label} must be a number or have shape ({x.shape[1]},) on {x.device}, got "
                 f"{tuple(value.shape)} on {value.device}"
             )
-        return value.to(log_dtype(x))
+        return value.double()
     number = as_number(op, label, value)
     if not math.isfinite(number) or (label in ("alpha", "beta") and number <= 0):
         wanted = "positive and finite" if label in ("alpha", "beta") else "finite"
@@ -128,7 +132,7 @@ def _plain_gradient(inverse: bool) -> Callable[..., tuple[Tensor, Tensor]]:
     def gradient(x: Tensor, grad_y: Tensor, grad_log: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         at = _at_solution(x, parameters, inverse)
         g = grad_y.to(grad_log.dtype)
-        log = grad_log.reshape(-1, *[1] * (x.dim() - 1)).expand_as(g)
+        log = along_samples(grad_log, x).expand_as(g)
         grad_x = (g - log * at.log_slope) / at.slope if inverse else g * at.slope + log * at.log_slope
         if inverse:
             by_u0, by_t0, g, log = g, grad_x, -grad_x, -log
@@ -166,9 +170,10 @@ def _jvp(inputs: Any, output: Any, tangents: Any) -> tuple[Tensor, Tensor]:
     log_shape = at.log_by_ratio * ratio + at.log_by_sharpness * sharpness
     if inverse:
         relative = (moved - shape + t0) / at.slope  # of x - u0
-        return (relative + u0).to(x.dtype), -per_sample_sum(at.log_slope * relative + log_shape)
-    y = at.slope * (moved - u0) + shape - t0
-    return y.to(x.dtype), per_sample_sum(at.log_slope * (moved - u0) + log_shape)
+        value, logs = relative + u0, -(at.log_slope * relative + log_shape)
+    else:
+        value, logs = at.slope * (moved - u0) + shape - t0, at.log_slope * (moved - u0) + log_shape
+    return value.to(x.dtype), per_sample_sum(logs).to(output[1].dtype)
 
 
 def _with_zeros(x: Tensor, grad_y: Tensor | None, grad_log: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -220,9 +225,9 @@ def _fake(x: Tensor, *parameters: Any) -> tuple[Tensor, Tensor]:
 
 
 @torch.library.register_fake(_backward_op.name())
-def _fake_backward(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+def _fake_backward(x: Tensor, grad_y: Any, grad_log: Any, ratio: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     grad_x = torch.empty_like(x, memory_format=sample_dense_format(x))
-    return grad_x, x.new_empty((4, x.shape[1]), dtype=log_dtype(x))
+    return grad_x, ratio.new_empty((4, x.shape[1]))
 
 
 # Sums over a feature are those of each mapped call.
