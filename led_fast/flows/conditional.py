@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.flows.contract import check_positive, standard_normal_log_prob
-from led_fast.flows.linear import log_abs_det
 from led_fast.nn import FourierFeatures
+from led_fast.ops.determinant import log_abs_det
 
 
 class GaussianConditional(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.flows.contract import Layer, check_features, check_positive, log_dtype, of_its_own
+from led_fast.ops.determinant import log_abs_det
 
 
 class Linear(Layer):
@@ -33,25 +34,26 @@ class Linear(Layer):
         """Returns (W t + b, log|det W| for every sample)."""
         _check(t, self.features)
         weight = self.weight
-        return torch.addmm(self.bias, t, weight.mT), log_abs_det(weight).repeat(t.shape[0])
+        return torch.addmm(self.bias, t, weight.mT), _ladj(weight).repeat(t.shape[0])
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (W⁻¹ (t - b), -log|det W| for every sample)."""
         _check(t, self.features)
-        factors, pivots, ladj = _factor(self.weight)
+        factors, pivots = _factor(self.weight)
+        ladj = factors.diagonal().abs().log().sum()
         out = torch.linalg.lu_solve(
             factors, pivots, (t - self.bias).to(factors.dtype), left=False, adjoint=True
         )
         return of_its_own(out.to(t.dtype)), -ladj.repeat(t.shape[0])
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See `Layer`: score' = W⁻ᵀ score, by the factors that ladj is taken from."""
+        """See `Layer`: score' = W⁻ᵀ score."""
         _check(t, self.features)
         weight = self.weight
-        factors, pivots, ladj = _factor(weight)
         out = torch.addmm(self.bias, t, weight.mT)
-        carried = torch.linalg.lu_solve(factors.detach(), pivots, score.to(factors.dtype), left=False)
-        return out, ladj.repeat(t.shape[0]), carried.to(score.dtype)
+        factors, pivots = _factor(weight.detach())
+        carried = torch.linalg.lu_solve(factors, pivots, score.to(factors.dtype), left=False)
+        return out, _ladj(weight).repeat(t.shape[0]), carried.to(score.dtype)
 
 
 def _check(t: Tensor, features: int) -> None:
@@ -60,16 +62,11 @@ def _check(t: Tensor, features: int) -> None:
         raise ValueError(f"Linear: t must have shape (B, {features}), got {tuple(t.shape)}")
 
 
-def log_abs_det(matrix: Tensor) -> Tensor:
-    """`log|det|` of a square matrix, -inf where it is singular, in `log_dtype`.
-
-    Not by `torch.linalg.slogdet`, whose tangents have no derivatives of their own: torch returns 0 for them.
-    """
-    return _factor(matrix)[2]
+def _ladj(weight: Tensor) -> Tensor:
+    return log_abs_det(weight.to(log_dtype(weight)))
 
 
-def _factor(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """LU factors of W, their pivots, and log|det W|."""
-    # Unchecked, because a GPU would have to be waited for.
+def _factor(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """LU factors of W, and their pivots. Unchecked, because a GPU would have to be waited for."""
     factors, pivots, _ = torch.linalg.lu_factor_ex(weight.to(log_dtype(weight)))
-    return factors, pivots, factors.diagonal().abs().log().sum()
+    return factors, pivots

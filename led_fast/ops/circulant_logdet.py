@@ -10,6 +10,7 @@ from led_fast import reference
 from led_fast.ops._autograd import differentiable, forward_mode
 from led_fast.ops._checks import check_floating
 from led_fast.ops.backend import reference_in_use
+from led_fast.ops.determinant import log_abs_det
 from led_fast.reference import circulant_symbols, half_spectrum_counts
 
 _op = torch.ops.led_fast.circulant_logdet.default
@@ -96,17 +97,8 @@ def _composed(weight: Tensor, grid: tuple[int, int]) -> Tensor:
         singular = torch.linalg.slogdet(symbols).logabsdet == -torch.inf
     identity = torch.eye(symbols.shape[-1], dtype=symbols.dtype, device=symbols.device)
     regular = torch.where(singular[..., None, None], identity, symbols)
-    logs = _log_abs_det(regular).masked_fill(singular, -torch.inf)
+    logs = log_abs_det(regular).masked_fill(singular, -torch.inf)
     return (logs * half_spectrum_counts(grid, weight.device)).sum((-2, -1))
-
-
-def _log_abs_det(matrix: Tensor) -> Tensor:
-    if not forward_mode():
-        return torch.linalg.slogdet(matrix).logabsdet
-    factors, _, _ = torch.linalg.lu_factor_ex(
-        matrix
-    )  # because slogdet's tangent has no derivative of its own
-    return factors.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
 
 
 @torch.library.register_fake("led_fast::circulant_logdet")
