@@ -21,18 +21,17 @@ def unflat(info: Any, tensor: Tensor, like: Tensor, dim: int | None) -> Tensor:
 def one_by_one(op: Any, info: Any, in_dims: Any, *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     """A rule for an operator whose mapped calls have nothing in common that one call could share."""
 
-    def of_call(select: Callable[[Tensor, int], Tensor]) -> tuple[Tensor, ...]:
-        return op(
-            *(
-                select(a, dim) if isinstance(a, Tensor) and dim is not None else a
-                for a, dim in zip(args, in_dims, strict=True)
-            )
-        )
+    def call(of: Callable[[Tensor, int], Tensor]) -> tuple[Tensor, ...]:
+        given = zip(args, in_dims, strict=True)
+        return op(*(of(a, dim) if isinstance(a, Tensor) and dim is not None else a for a, dim in given))
+
+    def number(i: int) -> Callable[[Tensor, int], Tensor]:
+        return lambda a, dim: a.select(dim, i)
 
     if info.batch_size == 0:  # the shapes are those of a call with anything
-        like = of_call(lambda a, dim: a.new_ones(a.shape[:dim] + a.shape[dim + 1 :]))
+        like = call(lambda a, dim: a.new_ones(a.shape[:dim] + a.shape[dim + 1 :]))
         outputs = tuple(o.new_empty((0, *o.shape)) for o in like)
     else:
-        calls = [of_call(lambda a, dim, i=i: a.select(dim, i)) for i in range(info.batch_size)]
+        calls = [call(number(i)) for i in range(info.batch_size)]
         outputs = tuple(map(torch.stack, zip(*calls, strict=True)))
     return outputs, (0,) * len(outputs)
