@@ -27,16 +27,12 @@ class Section:
     figures: bool = False
 
 
-def one_thread(case: Case) -> bool:
-    return case["threads"] == 1 and case.get("dtype", "float32") == "float32"
-
-
-def two_threads(case: Case) -> bool:
-    return case["threads"] == 2 and case.get("dtype", "float32") == "float32"
+def in_float32(case: Case, threads: int = 1) -> bool:
+    return case["threads"] == threads and case.get("dtype", "float32") == "float32"
 
 
 SECTIONS = [
-    Section("soft_relu", "soft_relu", "`clone` copies the input.", one_thread),
+    Section("soft_relu", "soft_relu", "`clone` copies the input.", in_float32),
     Section(
         "soft_relu in bfloat16", "soft_relu", "", lambda c: c["threads"] == 1 and c["dtype"] == "bfloat16"
     ),
@@ -44,20 +40,20 @@ SECTIONS = [
         "soft_relu with parameters per feature",
         "soft_relu_per_feature",
         "`scalar` is the operator with numbers for parameters, which has no gradients to them.",
-        one_thread,
+        in_float32,
     ),
     Section(
         "soft_relu_inverse",
         "soft_relu_inverse",
         "`eager` takes Newton's steps in plain PyTorch, a fixed number; `host loop` is how commit c092c34 inverted; "
         "`soft_relu` is the way there.",
-        one_thread,
+        in_float32,
     ),
     Section(
         "staircase and staircase_inverse",
         "staircase",
         "`Newton in Python` is how commit c092c34 inverted.",
-        one_thread,
+        in_float32,
     ),
     Section(
         "circulant_logdet",
@@ -70,8 +66,8 @@ SECTIONS = [
         "circular_conv_inverse",
         "`separate calls` is how commit c092c34 inverted; `convolution` is the way there, with its log-determinant.",
     ),
-    Section("perpendicular_norm", "perpendicular", "", one_thread),
-    Section("Two threads: soft_relu", "soft_relu", "", two_threads),
+    Section("perpendicular_norm", "perpendicular", "", in_float32),
+    Section("Two threads: soft_relu", "soft_relu", "", lambda c: in_float32(c, threads=2)),
     Section("Two threads over one: elementwise operators", "elementwise_threads", ""),
     Section("Two threads over one: circulant_logdet", "circulant_logdet_threads", ""),
     Section("Two threads over one: circular_conv_inverse", "circular_conv_inverse_threads", ""),
@@ -88,31 +84,31 @@ SUMMARY: list[tuple[str, str, str, str, Callable[[Case], bool]]] = [
         "soft_relu",
         "eager",
         PLAIN,
-        lambda c: one_thread(c) and c["shape"] == ELEMENTS,
+        lambda c: in_float32(c) and c["shape"] == ELEMENTS,
     ),
-    ("", "soft_relu", "torch.compile", "torch.compile", lambda c: one_thread(c) and c["shape"] == ELEMENTS),
-    ("`soft_relu`, 8×16", "soft_relu", "eager", PLAIN, lambda c: one_thread(c) and c["shape"] == "8x16"),
+    ("", "soft_relu", "torch.compile", "torch.compile", lambda c: in_float32(c) and c["shape"] == ELEMENTS),
+    ("`soft_relu`, 8×16", "soft_relu", "eager", PLAIN, lambda c: in_float32(c) and c["shape"] == "8x16"),
     (
         "the same, parameters per feature, 8×16 to 64×96×32×32",
         "soft_relu_per_feature",
         "eager",
         PLAIN,
-        lambda c: one_thread(c) and c["shape"] != "1x1",
+        lambda c: in_float32(c) and c["shape"] != "1x1",
     ),
     (
         "`soft_relu_inverse`, 8×16 to 64×96×32×32",
         "soft_relu_inverse",
         "eager",
         f"Newton in {PLAIN}",
-        lambda c: one_thread(c) and c["shape"] != "1x1",
+        lambda c: in_float32(c) and c["shape"] != "1x1",
     ),
-    ("`staircase`, 4 and 8 steps", "staircase", "eager", PLAIN, one_thread),
+    ("`staircase`, 4 and 8 steps", "staircase", "eager", PLAIN, in_float32),
     (
         "`staircase_inverse`, 4 and 8 steps",
         "staircase",
         "Newton in Python",
         "Newton and a table in PyTorch",
-        one_thread,
+        in_float32,
     ),
     (
         "`circulant_logdet`, C = 8…64, grids 16×16…32×32",
@@ -134,7 +130,7 @@ SUMMARY: list[tuple[str, str, str, str, Callable[[Case], bool]]] = [
         "perpendicular",
         "composition",
         "the composition in PyTorch",
-        one_thread,
+        in_float32,
     ),
 ]
 

@@ -72,6 +72,7 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("far | (halley != halley) ? Real(0)", "halley != halley ? Real(0)"),
             ("at.derivative - at.curvature * last", "at.derivative"),
             ("s.high = residual < 0 ? s.x : s.high;", "s.high = residual > 0 ? s.x : s.high;"),
+            ("return x + (derivative - derivative);", "return x;"),
         ],
         "staircase/inverse_cpu.cpp": [
             ("place <= unsorted[i] ? 1 : 0", "place < unsorted[i] ? 1 : 0"),
@@ -91,6 +92,7 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("(right ? e : Real(1))", "(right ? Real(1) : e)"),
             ("slope * near * (e", "-slope * near * (e"),
             ("right ? near : -near", "near"),
+            ("maximum(-far, minimum(z, far))", "z"),
             ("(magnitude * (e", "(z * (e"),
             ("to.sums[2] = -to.gradient, to.sums[3] = -gy;", "to.sums[2] = to.gradient, to.sums[3] = -gy;"),
             ("to.sums[2] = gx, to.sums[3] = to.gradient;", "to.sums[2] = to.gradient, to.sums[3] = gx;"),
@@ -179,6 +181,7 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("adjoint ? row : 1, adjoint ? 1 : row", "adjoint ? 1 : row, adjoint ? row : 1"),
             ("frequencies() - frequency <= Tail::lanes", "frequencies() - frequency <= Tail::lanes + 1"),
             ("const bool singular = w.weights[l] == 0;", "const bool singular = false;"),
+            ("t.numel() == size && t.is_contiguous()", "true"),
             ("return R(-std::accumulate", "return R(std::accumulate"),
             ("grad_logdet * R(p_.image())", "grad_logdet"),
             ("const double scale = -1.0", "const double scale = 1.0"),

@@ -16,6 +16,7 @@ from led_fast.nn import (
     PerpendicularSequential,
     SoftReLU,
 )
+from led_fast.ops.determinant import log_abs_det
 
 
 def test_half_of_a_sum_keeps_its_tangent():
@@ -208,3 +209,11 @@ def test_vmap_over_no_calls(function):
     y, log_abs_det = torch.vmap(function)(x)
     assert y.shape == (0, 3, 2) and log_abs_det.shape == (0, 3)
     assert torch.vmap(torch.func.grad(lambda x: function(x)[1].sum()))(x).shape == (0, 3, 2)
+
+
+def test_the_log_determinant_of_a_matrix_has_second_tangents():
+    """torch gives 0 for those of slogdet."""
+    matrix = torch.randn(2, 3, 3, dtype=torch.float64)
+    truth = torch.autograd.functional.hessian(lambda m: torch.linalg.slogdet(m).logabsdet.sum(), matrix)
+    for outer, inner in ((torch.func.jacfwd, torch.func.jacfwd), (torch.func.jacrev, torch.func.jacfwd)):
+        torch.testing.assert_close(outer(inner(lambda m: log_abs_det(m).sum()))(matrix), truth)

@@ -53,9 +53,7 @@ class DiagonalNormal(nn.Module):
     def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         """Draws n samples: (z of shape (n, ...), their log density of shape (n,))."""
         noise = torch.randn(n, *self.mean.shape, device=self.mean.device, dtype=self.mean.dtype)
-        return self.mean + self.scale * noise, standard_normal_log_prob(noise) - self.scale.to(
-            log_dtype(self.scale)
-        ).log().sum()
+        return self.mean + self.scale * noise, standard_normal_log_prob(noise) - self._log_volume()
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density at z of shape (B, ...), in nats: (B,)."""

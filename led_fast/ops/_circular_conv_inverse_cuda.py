@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from led_fast.reference import circulant_symbols, half_spectrum_counts
+from led_fast.reference import circulant_symbols, half_spectrum_counts, irfft2, rfft2
 
 _invert_op = torch.ops.led_fast.circular_conv_invert.default
 _solve_op = torch.ops.led_fast.circular_conv_solve.default
@@ -53,15 +53,11 @@ def _backward(
 
 
 def _spectrum(images: Tensor) -> Tensor:
-    if images.numel() == 0:  # which cuFFT refuses
-        return images.new_empty(kept_shapes(images, images)[0])
-    return torch.view_as_real(torch.fft.rfft2(images))
+    return torch.view_as_real(rfft2(images))
 
 
 def _images(spectrum: Tensor, like: Tensor) -> Tensor:
-    if like.numel() == 0:
-        return torch.empty_like(like, memory_format=torch.contiguous_format)
-    return torch.fft.irfft2(torch.view_as_complex(spectrum), s=like.shape[2:]).contiguous()
+    return irfft2(torch.view_as_complex(spectrum), (like.shape[2], like.shape[3])).contiguous()
 
 
 def _exceeds_shared_memory(weight: Tensor) -> bool:
