@@ -8,7 +8,10 @@ from simt import Kernels, Suite
 
 from led_fast import reference
 
-suite = Suite("circulant_logdet", headers=("circulant_logdet/eliminate.cuh",))
+suite = Suite(
+    "circulant_logdet",
+    headers=tuple(f"circulant_logdet/{name}.cuh" for name in ("eliminate", "symbol", "warp")),
+)
 
 DTYPES = [torch.float64, torch.float32]  # by the launcher's dtype code
 # Lanes of a warp's matrix: 8, 16 and 32 (fp64: a block's from 17 on); then a block's.
