@@ -10,6 +10,7 @@
 namespace led::circulant_logdet {
 namespace {
 
+constexpr int kBlockThreads = 256;           // of a block of fold_kernel
 constexpr int kSlices = kBlockThreads / 32;  // warps that share the frequencies of a fold
 constexpr int kFoldTaps = 5;                 // pairs of taps folded at a time: all of a 3 x 3 kernel's
 

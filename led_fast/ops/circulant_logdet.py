@@ -9,6 +9,7 @@ from torch import Tensor
 from led_fast import reference
 from led_fast.ops._autograd import differentiable, forward_mode
 from led_fast.ops._checks import check_floating
+from led_fast.ops._shared_memory import exceeds_shared_memory
 from led_fast.ops.backend import reference_in_use
 from led_fast.ops.determinant import log_abs_det
 from led_fast.reference import circulant_symbols, half_spectrum_counts
@@ -83,10 +84,8 @@ def _traceable() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
 def _exceeds_kernels(weight: Tensor, rows: int, columns: int) -> bool:
     """Whether PyTorch's own factorisation is the better one, by measurement, or the only one."""
     channels = weight.shape[-3]
-    if weight.is_cuda:  # a block has the matrix, and four vectors, in its shared memory
-        size = 2 * weight.element_size()
-        shared = torch.cuda.get_device_properties(weight.device).shared_memory_per_block_optin  # type: ignore[attr-defined]
-        return channels > 32 and size * channels * (channels + 4) + 8 * channels + 128 > shared
+    if weight.is_cuda:
+        return channels > 32 and exceeds_shared_memory(weight)
     return channels >= 64 and rows * columns <= 3  # one or two frequencies leave SIMD lanes empty
 
 
