@@ -1,6 +1,7 @@
 // Symbols eliminated in the shared memory of a block, a matrix a block.
 #pragma once
 #include "circulant_logdet/symbol.cuh"
+#include "common/shared_memory.h"
 
 namespace led::circulant_logdet {
 
@@ -60,7 +61,7 @@ cudaError_t eliminate_in_blocks(const Real* weight, const Complex<Real>* phases,
       s.channels, [](auto slots) { return &block_kernel<Real, kInverse, slots.value>; });
   if (!block.kernel) return cudaErrorInvalidValue;
   const size_t bytes = BlockMatrix<Real>::bytes(s.channels);
-  const cudaError_t error = cudaFuncSetAttribute(block.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+  const cudaError_t error = allow_dynamic_shared(block.kernel, bytes);
   if (error != cudaSuccess) return error;
   return GPU_LAUNCH(block.kernel, unsigned(s.batch * s.frequencies), block.threads, bytes, stream, weight, phases, logs,
                     inverses, s);

@@ -5,6 +5,7 @@
 #include "circulant_logdet/eliminate.cuh"
 #include "circular_conv_inverse/launch.h"
 #include "common/dispatch.cuh"
+#include "common/shared_memory.h"
 
 namespace led::circular_conv_inverse {
 namespace {
@@ -208,7 +209,7 @@ cudaError_t invert(const Real* weight, Complex<Real>* inverses, Real* log_abs_de
       block_kernel_for<Real, 1>(s.channels, [](auto slots) { return &invert_kernel<Real, slots.value>; });
   if (!block.kernel) return cudaErrorInvalidValue;
   const size_t bytes = BlockMatrix<Real>::bytes(s.channels);
-  cudaError_t error = cudaFuncSetAttribute(block.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+  cudaError_t error = allow_dynamic_shared(block.kernel, bytes);
   if (error == cudaSuccess) error = make_phases(phases, s, stream);
   if (error != cudaSuccess) return error;
   error = GPU_LAUNCH(block.kernel, unsigned(s.frequencies()), block.threads, bytes, stream, weight, phases, inverses,
