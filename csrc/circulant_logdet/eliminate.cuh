@@ -24,11 +24,21 @@ template <typename Real> __device__ __forceinline__ Real magnitude(Complex<Real>
   return size == size ? size : Real(INFINITY);
 }
 
-// 1/z, and 0 for z = 0. Scaled, so that no square over- or underflows.
+// A power of two that brings a number of this size to between 2^-52 and 4, where no square over- or underflows.
+__device__ __forceinline__ float scale_of(float size) {
+  const unsigned exponent = __float_as_uint(size) & 0x7f800000u;
+  return __uint_as_float(0x7f000000u - min(exponent, 0x7e800000u));
+}
+__device__ __forceinline__ double scale_of(double size) {
+  const unsigned exponent = unsigned(__double_as_longlong(size) >> 32) & 0x7ff00000u;
+  return __longlong_as_double(static_cast<long long>(0x7fe00000u - min(exponent, 0x7fd00000u)) << 32);
+}
+
+// 1/z, and 0 for z = 0.
 template <typename Real> __device__ __forceinline__ Complex<Real> reciprocal(Complex<Real> z) {
   const Real size = magnitude(z);
   if (size == 0) return {0, 0};
-  const Real x = z[0] / size, y = z[1] / size, scale = 1 / size / (x * x + y * y);
+  const Real power = scale_of(size), x = z[0] * power, y = z[1] * power, scale = 1 / (x * x + y * y) * power;
   return {x * scale, -y * scale};
 }
 

@@ -14,7 +14,7 @@ struct Shape {
   Grid grid;
   int64_t first, frequencies;  // of this launch
 
-  __device__ int64_t entries() const { return int64_t(channels) * channels; }
+  __host__ __device__ int64_t entries() const { return int64_t(channels) * channels; }
 };
 
 // One entry of a symbol, from its taps and the frequency's phases.
@@ -33,6 +33,7 @@ __device__ __forceinline__ Complex<Real> evaluate_symbol(const Real* taps, const
 
 // Which matrix a group of threads has: its weights, its place in the workspaces, its frequency.
 template <typename Real> struct Task {
+  int64_t convolution;
   const Real* weight;
   const Complex<Real>* phases;
   int64_t matrix;  // in the launch
@@ -41,6 +42,7 @@ template <typename Real> struct Task {
 
   __device__ __forceinline__ Task(int64_t index, const Real* weights, const Complex<Real>* all_phases, const Shape& s) {
     const int64_t b = index / s.frequencies, f = s.first + index % s.frequencies;
+    convolution = b;
     weight = weights + b * s.entries() * s.taps.count();
     phases = all_phases + f * s.taps.cosines();
     matrix = index;
