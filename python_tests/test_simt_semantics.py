@@ -161,8 +161,11 @@ class TestResults:
         (1, 1025, 8192, 0, False),
         (1, 64, 49152, 0, True),
         (1, 64, 49153, 0, False),
-        (1, 64, 232448, 1, True),
-        (1, 64, 232449, 1, False),
+        (1, 64, 200000, 1, True),
+        (1, 64, 232448, 1, False),  # all of a block's: the kernels' static shared memory counts, too
+        (1, 64, 256, 2, True),  # by allow_dynamic_shared
+        (1, 64, 200000, 2, True),
+        (1, 64, 232448, 2, False),
     ],
 )
 def test_launch_configurations_are_judged_as_by_cuda(blocks, threads, shared_bytes, opt_in, accepted):
@@ -174,6 +177,34 @@ def test_launch_configurations_are_judged_as_by_cuda(blocks, threads, shared_byt
     else:
         with pytest.raises(SimtError):
             kernels.launch("semantics_configuration", *args)
+
+
+def test_an_error_left_behind_is_not_blamed_on_the_next_launch():
+    kernels = SimtLibrary("semantics")
+    kernels.configure(SCHEDULES[0])
+    good, bad_attribute = (torch.zeros(1024), 1, 64, 256, 0), (torch.zeros(1024), 1, 64, 1 << 20, 1)
+    with pytest.raises(SimtError):
+        kernels.launch("semantics_configuration", *bad_attribute)
+    kernels.launch("semantics_configuration", *good)
+    assert kernels.take_last_error() != 0  # it was not ours to take
+
+
+@pytest.mark.parametrize("wrong", [(0, 64, 256, 0), (1, 64, 1 << 20, 0), (1, 64, 1 << 20, 2)])
+def test_a_failing_launch_is_reported_once(wrong):
+    kernels = SimtLibrary("semantics")
+    kernels.configure(SCHEDULES[0])
+    with pytest.raises(SimtError):
+        kernels.launch("semantics_configuration", torch.zeros(1024), *wrong)
+    assert kernels.take_last_error() == 0
+    kernels.launch("semantics_configuration", torch.zeros(1024), 1, 64, 256, 0)
+
+
+def test_leave_for_shared_memory_does_not_depend_on_the_size():
+    """Two host threads may ask at once: the later one must not take from the other what it was granted."""
+    kernels = SimtLibrary("semantics")
+    kernels.configure(SCHEDULES[0])
+    kernels.launch("semantics_configuration", torch.zeros(1024), 1, 64, 256, 2)
+    kernels.launch("semantics_configuration", torch.zeros(1024), 1, 64, 200000, 0)
 
 
 def test_plain_build_sees_writes_beside_a_buffer():

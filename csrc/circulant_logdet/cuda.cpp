@@ -17,21 +17,26 @@ std::tuple<Tensor, std::optional<Tensor>> logdet_cuda(const Tensor& weight, int6
   return logdet_op(
       weight, rows, columns, with_gradient, [&](const void* w, void* logdet, void* gradient, const Problem& p) {
         const int64_t frequencies = p.grid.frequencies(), per_frequency = p.batch * p.entries();
-        const int64_t chunk = std::min(frequencies, std::max<int64_t>(1, kInverseElements / per_frequency));
+        const int64_t chunk = balanced_chunk(frequencies, std::max<int64_t>(1, kInverseElements / per_frequency));
         const auto workspace = [&](int64_t size, ScalarType dtype) {
           const int64_t stride = 1;
           return empty_strided(weight, &size, &stride, 1, dtype);
         };
         Tensor phases = workspace(frequencies * p.taps.cosines() * 2, weight.scalar_type());
+        const int64_t bytes_of_real = weight.scalar_type() == ScalarType::Float ? 4 : 8;
+        std::optional<Tensor> folded;
+        if (p.channels <= warp_channels(bytes_of_real))
+          folded = workspace(p.batch * p.entries() * p.taps.cosines() * 2, weight.scalar_type());
         Tensor logs = workspace(p.batch * frequencies, ScalarType::Double);
         std::optional<Tensor> inverses;
         if (gradient) inverses = workspace(chunk * per_frequency * 2, weight.scalar_type());
-        check_launch(led_fast_circulant_logdet(
-                         w, logdet, gradient, phases.mutable_data_ptr(), static_cast<double*>(logs.mutable_data_ptr()),
-                         inverses ? inverses->mutable_data_ptr() : nullptr, p.batch, int(p.channels), p.taps.rows,
-                         p.taps.columns, p.grid.rows, p.grid.columns, chunk, dtype_code(weight, "circulant_logdet"),
-                         current_stream(weight)),
-                     "circulant_logdet");
+        check_launch(
+            led_fast_circulant_logdet(
+                w, logdet, gradient, phases.mutable_data_ptr(), folded ? folded->mutable_data_ptr() : nullptr,
+                static_cast<double*>(logs.mutable_data_ptr()), inverses ? inverses->mutable_data_ptr() : nullptr,
+                p.batch, int(p.channels), p.taps.rows, p.taps.columns, p.grid.rows, p.grid.columns, chunk,
+                dtype_code(weight, "circulant_logdet"), current_stream(weight)),
+            "circulant_logdet");
       });
 }
 

@@ -1,179 +1,59 @@
 // The log-determinant of circular convolutions on the GPU. The symbol at a frequency is evaluated from the taps where
-// it is eliminated: in the registers of a warp, a row a lane, or in the shared memory of a block. For the gradient,
+// it is eliminated: in the registers of a warp, a column a lane, or in the shared memory of a block. For the gradient,
 // inverse symbols of a chunk of frequencies are kept in memory until a second kernel has folded them into taps. No
 // atomics: every run gives the same bits.
-#include "circulant_logdet/eliminate.cuh"
+#include "circulant_logdet/block.cuh"
 #include "circulant_logdet/launch.h"
+#include "circulant_logdet/warp.cuh"
 #include "common/dispatch.cuh"
-
-#define LED_FUNCTION __host__ __device__ __forceinline__
-#include "circulant_logdet/math.h"
 
 namespace led::circulant_logdet {
 namespace {
 
-constexpr int kThreads = 128;  // of a block of warp_kernel, phase_kernel and sum_kernel
-// Up to so many channels, a warp has the matrix in registers.
-template <typename Real> constexpr int kWarpChannels = sizeof(Real) == 4 ? 32 : 16;
+constexpr int kBlockThreads = 256;           // of a block of fold_kernel
 constexpr int kSlices = kBlockThreads / 32;  // warps that share the frequencies of a fold
 constexpr int kFoldTaps = 5;                 // pairs of taps folded at a time: all of a 3 x 3 kernel's
 
-struct Shape {
-  int64_t batch;
-  int channels;
-  Taps taps;
-  Grid grid;
-  int64_t first, frequencies;  // of this launch
-
-  __device__ int64_t entries() const { return int64_t(channels) * channels; }
-};
-
-// phases[f, t] = e^{iψ_t(f)} of the first half of the taps.
-template <typename Real> __global__ void __launch_bounds__(kThreads) phase_kernel(Complex<Real>* phases, Shape s) {
-  const int64_t index = int64_t(blockIdx.x) * kThreads + threadIdx.x, cosines = s.taps.cosines();
-  if (index >= s.frequencies * cosines) return;
-  const Frequency f = s.grid.frequency(index / cosines);
-  const int64_t t = index % cosines, a = t / s.taps.columns, b = t % s.taps.columns;
+// e^{iψ_t(f)}
+template <typename Real> __device__ __forceinline__ Complex<Real> phase_of(Frequency f, int64_t t, const Shape& s) {
+  const int64_t a = t / s.taps.columns, b = t % s.taps.columns;
   Complex<double> row, column;
   sincospi(double(half_turns(f.row, a, s.taps.rows, s.grid.rows)) / double(s.grid.rows), &row[1], &row[0]);
   sincospi(double(half_turns(f.column, b, s.taps.columns, s.grid.columns)) / double(s.grid.columns), &column[1],
            &column[0]);
   const Complex<double> phase = multiply(row, column);
-  phases[index] = {Real(phase[0]), Real(phase[1])};
+  return {Real(phase[0]), Real(phase[1])};
 }
 
-// One entry of a symbol, from its taps and the frequency's phases.
+// Sum and difference of tap t and its mirror, by which the cosine and the sine are multiplied.
 template <typename Real>
-__device__ __forceinline__ Complex<Real> evaluate_symbol(const Real* taps, const Complex<Real>* phases,
-                                                         const Taps& shape) {
-  const int64_t count = shape.count(), pairs = shape.sines();
-  Complex<Real> sum = {count > 2 * pairs ? taps[pairs] : Real(0), 0};
-  for (int64_t t = 0; t < pairs; ++t) {
-    const Real tap = taps[t], mirror = taps[count - 1 - t];
-    sum[0] += (tap + mirror) * phases[t][0];
-    sum[1] += (tap - mirror) * phases[t][1];
-  }
-  return sum;
+__device__ __forceinline__ Complex<Real> fold_tap(const Real* taps, int64_t t, int64_t mirror) {
+  if (t == mirror) return {taps[t], 0};
+  return {taps[t] + taps[mirror], taps[t] - taps[mirror]};
 }
 
-// Which matrix a group of threads has: its weights, its place in the workspaces, its frequency.
-template <typename Real> struct Task {
-  const Real* weight;
-  const Complex<Real>* phases;
-  int64_t matrix;  // in the launch
-  int64_t log_index;
-  int weight_of_frequency;
-
-  __device__ __forceinline__ Task(int64_t index, const Real* weights, const Complex<Real>* all_phases, const Shape& s) {
-    const int64_t b = index / s.frequencies, f = s.first + index % s.frequencies;
-    weight = weights + b * s.entries() * s.taps.count();
-    phases = all_phases + f * s.taps.cosines();
-    matrix = index;
-    log_index = b * s.grid.frequencies() + f;
-    weight_of_frequency = s.grid.frequency(f).weight;
-  }
-};
-
-// N lanes have one matrix of at most N rows, a row a lane. Rows are not exchanged: a lane remembers the step that its
-// row was the pivot of, and the inverse is written through that permutation, transposed, weighted, as [out, in].
-// Registers cannot be indexed, so the columns move up by one at each step: the column to eliminate is always the first,
-// and its place in the inverse the last.
-template <typename Real, int N, bool kInverse>
+// phases[f, t] and folded[b, t, out, in] of the first half of the taps: neighbouring entries of a symbol lie together.
+// Phases depend on the grid alone, but keeping them from call to call would take more care (of streams, of graphs that
+// are captured, of what they hold in memory) than this launch takes time, which the taps need anyway.
+template <typename Real>
 __global__ void __launch_bounds__(kThreads)
-    warp_kernel(const Real* weights, const Complex<Real>* all_phases, double* logs, Complex<Real>* inverses, Shape s) {
-  const int lane = threadIdx.x % N, n = s.channels;
-  const int64_t index = int64_t(blockIdx.x) * (kThreads / N) + threadIdx.x / N, count = s.batch * s.frequencies;
-  const Task<Real> task(min(index, count - 1), weights, all_phases, s);  // all lanes take part in the shuffles
-  Complex<Real> row[N];
-#pragma unroll
-  for (int j = 0; j < N; ++j) {
-    row[j] = {0, 0};
-    if (lane < n && j < n)
-      row[j] = evaluate_symbol(task.weight + (int64_t(lane) * n + j) * s.taps.count(), task.phases, s.taps);
-  }
-  Complex<Real> pivot = {1, 0};
-  int step = lane < n ? -1 : N;  // the step that this lane's row was the pivot of; -1: none yet
-  int pivot_lane = 0;            // lane k: the lane of step k's pivot
-#pragma unroll 1
-  for (int k = 0; k < n; ++k) {
-    Real size = step < 0 ? magnitude(row[0]) : Real(-1);
-    int who = lane;
-#pragma unroll
-    for (int offset = N / 2; offset > 0; offset /= 2) {
-      const Real other_size = __shfl_xor_sync(kFullMask, size, offset, N);
-      const int other = __shfl_xor_sync(kFullMask, who, offset, N);
-      if (other_size > size || (other_size == size && other < who)) size = other_size, who = other;
-    }
-    if (lane == k) pivot_lane = who;
-    const Complex<Real> factor = row[0];
-    const Complex<Real> chosen = {__shfl_sync(kFullMask, factor[0], who, N), __shfl_sync(kFullMask, factor[1], who, N)};
-    const Complex<Real> inverse = reciprocal(chosen);
-    const bool is_pivot = lane == who;
-#pragma unroll
-    for (int j = 1; j < N; ++j) {
-      if (!kInverse && j >= n - k) continue;  // only the columns not yet eliminated
-      const Complex<Real> entry = {__shfl_sync(kFullMask, row[j][0], who, N),
-                                   __shfl_sync(kFullMask, row[j][1], who, N)};
-      const Complex<Real> scaled = multiply(entry, inverse), product = multiply(factor, scaled);
-      row[j - 1] = is_pivot ? scaled : Complex<Real>{row[j][0] - product[0], row[j][1] - product[1]};
-    }
-    const Complex<Real> product = multiply(factor, inverse);
-    row[N - 1] = is_pivot ? inverse : Complex<Real>{-product[0], -product[1]};
-    if (is_pivot) {
-      pivot = chosen;
-      step = k;
-    }
-  }
-  double sum = log_abs(pivot);
-#pragma unroll
-  for (int offset = N / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(kFullMask, sum, offset, N);
-  if (lane == 0 && index < count) logs[task.log_index] = sum * task.weight_of_frequency;
-  if constexpr (kInverse) {
-    // A singular symbol adds nothing to the gradient; what is not a number makes it NaN.
-    const Real scale = sum == -INFINITY ? Real(0) : Real(task.weight_of_frequency + (sum - sum));
-#pragma unroll
-    for (int j = 0; j < N; ++j) {
-      const int column = j - (N - n), out = __shfl_sync(kFullMask, pivot_lane, column, N);
-      if (column >= 0 && lane < n && index < count)
-        inverses[task.matrix * s.entries() + int64_t(out) * n + step] = {row[j][0] * scale, row[j][1] * scale};
-    }
-  }
-}
-
-// One block a matrix in shared memory.
-template <typename Real, bool kInverse>
-__global__ void __launch_bounds__(kBlockThreads)
-    block_kernel(const Real* weights, const Complex<Real>* all_phases, double* logs, Complex<Real>* inverses, Shape s) {
-  GPU_DYNAMIC_SHARED(unsigned char, memory);
-  __shared__ double scratch[kBlockThreads / 32];
-  BlockMatrix<Real> m(memory, s.channels);
-  const int n = m.n, thread = threadIdx.x;
-  const Task<Real> task(blockIdx.x, weights, all_phases, s);
-  for (int e = thread; e < n * n; e += kBlockThreads)
-    m.entry(e / n, e % n) = evaluate_symbol(task.weight + e * s.taps.count(), task.phases, s.taps);
-  eliminate_in_block<Real, kInverse>(m);
-  double sum = sum_log_abs_pivots(m, scratch);
-  if (thread == 0) {
-    logs[task.log_index] = sum * task.weight_of_frequency;
-    scratch[0] = sum;
-  }
-  if constexpr (kInverse) {
-    if (thread == 0) find_places(m);
-    __syncthreads();  // the inverse, the sum and the places are known
-    sum = scratch[0];
-    const Real scale = sum == -INFINITY ? Real(0) : Real(task.weight_of_frequency + (sum - sum));
-    for (int e = thread; e < n * n; e += kBlockThreads) {
-      const Complex<Real> entry = m.entry(e % n, e / n);
-      inverses[task.matrix * s.entries() + int64_t(m.place[e / n]) * n + e % n] = {entry[0] * scale, entry[1] * scale};
-    }
+    prepare_kernel(const Real* weights, Complex<Real>* phases, Complex<Real>* folded, Shape s) {
+  const int64_t index = int64_t(blockIdx.x) * kThreads + threadIdx.x, cosines = s.taps.cosines();
+  const int64_t of_phases = s.frequencies * cosines, entries = s.entries();
+  const int64_t at = index - (of_phases + kThreads - 1) / kThreads * kThreads;  // taps begin with a block
+  if (index < of_phases) {
+    phases[index] = phase_of<Real>(s.grid.frequency(index / cosines), index % cosines, s);
+  } else if (at >= 0 && at < s.batch * cosines * entries) {
+    const int64_t b = at / (cosines * entries), t = at / entries % cosines, count = s.taps.count();
+    folded[at] = fold_tap(weights + (b * entries + at % entries) * count, t, count - 1 - t);
   }
 }
 
 // gradient[b, entry, t] (+)= Re Σ_f inverse e^{iψ_t(f)} over the launch's frequencies, which the warps of a block
-// share. A lane has one entry.
+// share. A lane has one entry of the inverses, which are [out, in], or transposed.
 template <typename Real>
-__global__ void __launch_bounds__(kBlockThreads)
-    fold_kernel(const Complex<Real>* inverses, const Complex<Real>* phases, Real* gradient, bool first, Shape s) {
+__global__ void __launch_bounds__(kBlockThreads) fold_kernel(const Complex<Real>* inverses, const Complex<Real>* phases,
+                                                             Real* gradient, bool first, bool transposed, Shape s) {
   __shared__ Complex<Real> partial[kSlices][kFoldTaps][32];
   const int lane = threadIdx.x % 32, slice = threadIdx.x / 32;
   const int entries = s.channels * s.channels, blocks = (entries + 31) / 32;  // of one convolution
@@ -203,7 +83,8 @@ __global__ void __launch_bounds__(kBlockThreads)
         whole[1] += partial[i][k][lane][1];
       }
       if (entry < entries) {
-        Real* out = gradient + (b * entries + entry) * count;
+        const int place = transposed ? entry % s.channels * s.channels + entry / s.channels : entry;
+        Real* out = gradient + (b * entries + place) * count;
         const int64_t mirror = count - 1 - (t + k);
         const Real centre = t + k == mirror ? whole[0] : whole[0] - whole[1];
         out[t + k] = first ? centre : out[t + k] + centre;
@@ -227,47 +108,49 @@ __global__ void __launch_bounds__(kThreads) sum_kernel(const double* logs, Real*
 
 unsigned blocks_for(int64_t items, int64_t per_block) { return unsigned((items + per_block - 1) / per_block); }
 
+// Where the kernels get all they work on and leave what they find; see launch.h.
+template <typename Real> struct Buffers {
+  const Real* weight;
+  Real *logdet, *gradient;
+  Complex<Real>*phases, *folded;
+  double* logs;
+  Complex<Real>* inverses;
+};
+
 template <typename Real, int N, bool kInverse>
-cudaError_t eliminate_in_warps(const Real* weight, const Complex<Real>* phases, double* logs, Complex<Real>* inverses,
-                               const Shape& s, cudaStream_t stream) {
+cudaError_t eliminate_in_warps(const Buffers<Real>& b, const Shape& s, cudaStream_t stream) {
   return GPU_LAUNCH((warp_kernel<Real, N, kInverse>), blocks_for(s.batch * s.frequencies, kThreads / N), kThreads, 0,
-                    stream, weight, phases, logs, inverses, s);
+                    stream, b.folded, b.phases, b.logs, b.inverses, s);
 }
 
 template <typename Real, bool kInverse>
-cudaError_t eliminate(const Real* weight, const Complex<Real>* phases, double* logs, Complex<Real>* inverses,
-                      const Shape& s, cudaStream_t stream) {
-  if (s.channels <= 8) return eliminate_in_warps<Real, 8, kInverse>(weight, phases, logs, inverses, s, stream);
-  if (s.channels <= 16) return eliminate_in_warps<Real, 16, kInverse>(weight, phases, logs, inverses, s, stream);
-  if constexpr (kWarpChannels<Real> == 32) {
-    if (s.channels <= 32) return eliminate_in_warps<Real, 32, kInverse>(weight, phases, logs, inverses, s, stream);
+cudaError_t eliminate(const Buffers<Real>& b, const Shape& s, cudaStream_t stream) {
+  if (s.channels <= 8) return eliminate_in_warps<Real, 8, kInverse>(b, s, stream);
+  if (s.channels <= 16) return eliminate_in_warps<Real, 16, kInverse>(b, s, stream);
+  if constexpr (warp_channels(sizeof(Real)) == 32) {
+    if (s.channels <= 32) return eliminate_in_warps<Real, 32, kInverse>(b, s, stream);
   }
-  const size_t bytes = BlockMatrix<Real>::bytes(s.channels);
-  const cudaError_t error =
-      cudaFuncSetAttribute(block_kernel<Real, kInverse>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
-  if (error != cudaSuccess) return error;
-  return GPU_LAUNCH((block_kernel<Real, kInverse>), unsigned(s.batch * s.frequencies), kBlockThreads, bytes, stream,
-                    weight, phases, logs, inverses, s);
+  return eliminate_in_blocks<Real, kInverse>(b.weight, b.phases, b.logs, b.inverses, s, stream);
 }
 
-template <typename Real>
-cudaError_t compute(const Real* weight, Real* logdet, Real* gradient, Complex<Real>* phases, double* logs,
-                    Complex<Real>* inverses, int64_t chunk, Shape s, cudaStream_t stream) {
-  const int64_t all = s.grid.frequencies();
+template <typename Real> cudaError_t compute(const Buffers<Real>& b, int64_t chunk, Shape s, cudaStream_t stream) {
+  const int64_t all = s.grid.frequencies(), cosines = s.taps.cosines();
+  const bool in_warps = s.channels <= warp_channels(sizeof(Real));
   s.first = 0;
   s.frequencies = all;
-  cudaError_t error =
-      GPU_LAUNCH(phase_kernel<Real>, blocks_for(all * s.taps.cosines(), kThreads), kThreads, 0, stream, phases, s);
-  if (!gradient && error == cudaSuccess) error = eliminate<Real, false>(weight, phases, logs, inverses, s, stream);
-  for (; gradient && error == cudaSuccess && s.first < all; s.first += chunk) {
+  const int64_t pairs = in_warps ? s.batch * s.entries() * cosines : 0;
+  const unsigned blocks = blocks_for(all * cosines, kThreads) + blocks_for(pairs, kThreads);
+  cudaError_t error = GPU_LAUNCH(prepare_kernel<Real>, blocks, kThreads, 0, stream, b.weight, b.phases, b.folded, s);
+  if (!b.gradient && error == cudaSuccess) error = eliminate<Real, false>(b, s, stream);
+  for (; b.gradient && error == cudaSuccess && s.first < all; s.first += chunk) {
     s.frequencies = chunk < all - s.first ? chunk : all - s.first;
-    error = eliminate<Real, true>(weight, phases, logs, inverses, s, stream);
+    error = eliminate<Real, true>(b, s, stream);
     if (error != cudaSuccess) return error;
-    error = GPU_LAUNCH(fold_kernel<Real>, unsigned(s.batch) * blocks_for(s.channels * s.channels, 32), kBlockThreads, 0,
-                       stream, inverses, phases, gradient, s.first == 0, s);
+    error = GPU_LAUNCH(fold_kernel<Real>, unsigned(s.batch) * blocks_for(s.entries(), 32), kBlockThreads, 0, stream,
+                       b.inverses, b.phases, b.gradient, s.first == 0, in_warps, s);
   }
   if (error != cudaSuccess) return error;
-  return GPU_LAUNCH(sum_kernel<Real>, blocks_for(s.batch, kThreads / 32), kThreads, 0, stream, logs, logdet, s);
+  return GPU_LAUNCH(sum_kernel<Real>, blocks_for(s.batch, kThreads / 32), kThreads, 0, stream, b.logs, b.logdet, s);
 }
 
 }  // namespace
@@ -277,15 +160,22 @@ using namespace led;
 using namespace led::circulant_logdet;
 
 extern "C" cudaError_t led_fast_circulant_logdet(const void* weight, void* logdet, void* gradient, void* phases,
-                                                 double* logs, void* inverses, int64_t batch, int channels,
-                                                 int64_t kernel_rows, int64_t kernel_columns, int64_t rows,
-                                                 int64_t columns, int64_t chunk, int dtype, cudaStream_t stream) {
+                                                 void* folded, double* logs, void* inverses, int64_t batch,
+                                                 int channels, int64_t kernel_rows, int64_t kernel_columns,
+                                                 int64_t rows, int64_t columns, int64_t chunk, int dtype,
+                                                 cudaStream_t stream) {
   if (batch == 0 || channels == 0) return cudaSuccess;
   const Shape shape{batch, channels, {kernel_rows, kernel_columns}, {rows, columns}, 0, 0};
   return dispatch_real(dtype, [&](auto* type) {
     using Real = std::remove_pointer_t<decltype(type)>;
-    return compute(static_cast<const Real*>(weight), static_cast<Real*>(logdet), static_cast<Real*>(gradient),
-                   static_cast<Complex<Real>*>(phases), logs, static_cast<Complex<Real>*>(inverses), chunk, shape,
-                   stream);
+    const auto complex = [](void* pointer) { return static_cast<Complex<Real>*>(pointer); };
+    const Buffers<Real> buffers{static_cast<const Real*>(weight),
+                                static_cast<Real*>(logdet),
+                                static_cast<Real*>(gradient),
+                                complex(phases),
+                                complex(folded),
+                                logs,
+                                complex(inverses)};
+    return compute(buffers, chunk, shape, stream);
   });
 }

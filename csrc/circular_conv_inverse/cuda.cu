@@ -5,6 +5,7 @@
 #include "circulant_logdet/eliminate.cuh"
 #include "circular_conv_inverse/launch.h"
 #include "common/dispatch.cuh"
+#include "common/shared_memory.h"
 
 namespace led::circular_conv_inverse {
 namespace {
@@ -53,15 +54,16 @@ template <typename Real> __global__ void __launch_bounds__(kThreads) phase_kerne
 }
 
 // One block a frequency. What has no inverse becomes NaN.
-template <typename Real>
-__global__ void __launch_bounds__(kBlockThreads)
+template <typename Real, int kSlots>
+__global__ void __launch_bounds__(block_threads(kSlots), min_blocks(kSlots, sizeof(Real)))
     invert_kernel(const Real* weight, const Complex<Real>* phases, Complex<Real>* inverses, double* logs, Shape s) {
+  constexpr int kThreads = block_threads(kSlots);
   GPU_DYNAMIC_SHARED(unsigned char, memory);
-  __shared__ double scratch[kBlockThreads / 32];
+  __shared__ double scratch[kThreads / 32];
   BlockMatrix<Real> m(memory, s.channels);
   const int n = m.n, thread = threadIdx.x;
   const int64_t f = blockIdx.x, count = s.frequencies(), taps = s.taps();
-  for (int e = thread; e < n * n; e += kBlockThreads) {
+  for (int e = thread; e < n * n; e += kThreads) {
     Complex<Real> symbol = {0, 0};
     for (int64_t t = 0; t < taps; ++t) {
       const Real tap = weight[e * taps + t];
@@ -71,18 +73,17 @@ __global__ void __launch_bounds__(kBlockThreads)
     }
     m.entry(e / n, e % n) = symbol;
   }
-  eliminate_in_block<Real, true>(m);
-  const double sum = sum_log_abs_pivots(m, scratch);
+  eliminate_in_block<Real, true, kSlots>(m);
+  const double sum = sum_log_abs_pivots<Real, kThreads>(m, scratch);
   if (thread == 0) {
     logs[f] = sum;
     scratch[0] = sum;
-    find_places(m);
   }
-  __syncthreads();  // the inverse, the sum and the places are known
+  __syncthreads();  // the sum is known
   const Real one = Real(1 + (scratch[0] - scratch[0]));
-  for (int e = thread; e < n * n; e += kBlockThreads) {
-    const Complex<Real> entry = m.entry(e / n, e % n);
-    inverses[(int64_t(e / n) * n + m.place[e % n]) * count + f] = {entry[0] * one, entry[1] * one};
+  for (int e = thread; e < n * n; e += kThreads) {
+    const Complex<Real> entry = m.entry(m.order[e / n], e % n);
+    inverses[(int64_t(e / n) * n + m.order[e % n]) * count + f] = {entry[0] * one, entry[1] * one};
   }
 }
 
@@ -204,13 +205,15 @@ template <typename Real> cudaError_t make_phases(Complex<Real>* phases, const Sh
 template <typename Real>
 cudaError_t invert(const Real* weight, Complex<Real>* inverses, Real* log_abs_det, Complex<Real>* phases, double* logs,
                    const Shape& s, cudaStream_t stream) {
+  const auto block =
+      block_kernel_for<Real, 1>(s.channels, [](auto slots) { return &invert_kernel<Real, slots.value>; });
+  if (!block.kernel) return cudaErrorInvalidValue;
   const size_t bytes = BlockMatrix<Real>::bytes(s.channels);
-  cudaError_t error =
-      cudaFuncSetAttribute(invert_kernel<Real>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+  cudaError_t error = allow_dynamic_shared(block.kernel, bytes);
   if (error == cudaSuccess) error = make_phases(phases, s, stream);
   if (error != cudaSuccess) return error;
-  error = GPU_LAUNCH(invert_kernel<Real>, unsigned(s.frequencies()), kBlockThreads, bytes, stream, weight, phases,
-                     inverses, logs, s);
+  error = GPU_LAUNCH(block.kernel, unsigned(s.frequencies()), block.threads, bytes, stream, weight, phases, inverses,
+                     logs, s);
   if (error != cudaSuccess) return error;
   return GPU_LAUNCH(sum_kernel<Real>, 1, 32, 0, stream, logs, log_abs_det, s);
 }

@@ -8,12 +8,8 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-// Launches `kernel` and gives the cudaError_t of the launch. A kernel whose template arguments hold a comma goes in
-// parentheses: GPU_LAUNCH((kernel<float, 4>), blocks, threads, 0, stream, x, y).
-// clang-format off
-#define GPU_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-  ((kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__), cudaGetLastError())
-// clang-format on
+#define GPU_START(kernel, grid, block, shared_bytes, stream, ...) \
+  ::led::start((kernel), (grid), (block), (shared_bytes), (stream), __VA_ARGS__)
 
 // Declares `T* name`: the dynamic shared memory of the block, aligned to 16 bytes.
 #define GPU_DYNAMIC_SHARED(T, name)                                          \
@@ -24,7 +20,32 @@
 #include <cstddef>
 #include <cstdint>
 
+// Launches `kernel` and gives the cudaError_t of this launch: not what an earlier call of anyone left behind, which
+// cudaGetLastError() would give. A kernel whose template arguments hold a comma goes in parentheses:
+// GPU_LAUNCH((kernel<float, 4>), blocks, threads, 0, stream, x, y).
+#define GPU_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
+  ::led::take_error(GPU_START(kernel, grid, block, shared_bytes, stream, __VA_ARGS__))
+
 namespace led {
+
+// An error that is returned is not left behind as well, where the next to ask would take it for its own.
+inline cudaError_t take_error(cudaError_t error) {
+  if (error != cudaSuccess) cudaGetLastError();
+  return error;
+}
+
+#ifndef LED_FAST_SIMT
+template <typename... Parameters, typename... Arguments>
+cudaError_t start(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                  const Arguments&... arguments) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  return cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+#endif
 
 // N consecutive elements that travel as one memory access of at most 16 bytes.
 template <typename T, int N> struct alignas(sizeof(T) * N) Pack {

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <map>
 
+#include "simt/image.h"
 #include "simt/machine.h"
 
 namespace simt {
@@ -56,9 +57,16 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   return cudaSuccess;
 }
 
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  *attributes = {};
+  attributes->sharedSizeBytes = simt::image().shared_bytes;  // of all kernels of the library: at least the kernel's own
+  return cudaSuccess;
+}
+
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;  // a hint
-  if (value < 0 || (size_t)value > simt::kMaxDynamicBytes) return simt::fail(cudaErrorInvalidValue);
+  if (value < 0 || (size_t)value + simt::image().shared_bytes > simt::kMaxDynamicBytes)
+    return simt::fail(cudaErrorInvalidValue);
   simt::dynamic_limits[kernel] = (size_t)value;
   return cudaSuccess;
 }

@@ -39,7 +39,7 @@ constexpr int warpSize = 32;
 #define SIMT_SITE \
   ::simt::Site { site_file, site_line }
 
-#define GPU_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                   \
+#define GPU_START(kernel, grid, block, shared_bytes, stream, ...)                                    \
   ::simt::launch<__LINE__>(dim3(grid), dim3(block), (shared_bytes), (stream), (const void*)(kernel), \
                            [=]() { (kernel)(__VA_ARGS__); })
 #define GPU_DYNAMIC_SHARED(T, name) T* const name = static_cast<T*>(::simt::self()->dynamic_shared)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from led_fast.ops._shared_memory import exceeds_shared_memory
 from led_fast.reference import circulant_symbols, half_spectrum_counts, irfft2, rfft2
 
 _invert_op = torch.ops.led_fast.circular_conv_invert.default
@@ -20,7 +21,7 @@ def kept_shapes(y: Tensor, weight: Tensor) -> tuple[tuple[int, ...], tuple[int, 
 @torch.library.impl("led_fast::circular_conv_inverse", "cuda")
 def _inverse(y: Tensor, weight: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     grid = (y.shape[2], y.shape[3])
-    invert = _composed_invert if _exceeds_shared_memory(weight) else _invert_op
+    invert = _composed_invert if exceeds_shared_memory(weight) else _invert_op
     inverses, log_abs_det = invert(weight, *grid)
     solved = _solve_op(_spectrum(y), inverses, False)
     kept = (solved, inverses) if keep else (y.new_empty(0), y.new_empty(0))
@@ -58,13 +59,6 @@ def _spectrum(images: Tensor) -> Tensor:
 
 def _images(spectrum: Tensor, like: Tensor) -> Tensor:
     return irfft2(torch.view_as_complex(spectrum), (like.shape[2], like.shape[3])).contiguous()
-
-
-def _exceeds_shared_memory(weight: Tensor) -> bool:
-    """Whether a block has no room for a symbol, as csrc/circulant_logdet/eliminate.cuh lays it out."""
-    channels, size = weight.shape[0], 2 * weight.element_size()
-    shared = torch.cuda.get_device_properties(weight.device).shared_memory_per_block_optin  # type: ignore[attr-defined]
-    return size * channels * (channels + 4) + 8 * channels + 128 > shared
 
 
 def _composed_invert(weight: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:

@@ -7,14 +7,12 @@ import torch
 from torch import Tensor
 
 from led_fast import reference
+from led_fast.ops import _circulant_logdet_by_lu as _circulant_logdet_by_lu  # registers its operators
 from led_fast.ops._autograd import differentiable, forward_mode
 from led_fast.ops._checks import check_floating
+from led_fast.ops._shared_memory import exceeds_shared_memory
 from led_fast.ops.backend import reference_in_use
-from led_fast.ops.determinant import log_abs_det
-from led_fast.reference import circulant_symbols, half_spectrum_counts
-
-_op = torch.ops.led_fast.circulant_logdet.default
-_op_with_grad = torch.ops.led_fast.circulant_logdet_with_grad.default
+from led_fast.reference import circulant_symbols
 
 
 def circulant_logdet(weight: Tensor, grid: Sequence[int]) -> Tensor:
@@ -22,7 +20,12 @@ def circulant_logdet(weight: Tensor, grid: Sequence[int]) -> Tensor:
 
     `nn.Conv2d(C, C, (kh, kw), padding="same", padding_mode="circular")` is diagonal in Fourier space but for
     its channels: `log|det| = Σ_f log|det Ŵ(f)|` over the H W frequencies, Ŵ(f) the C x C symbol. The cost is
-    O(H W C³). The symbols are never stored: the memory is O(C² kh kw), plus a bounded workspace.
+    O(H W C³). The symbols are never all stored: the memory is O(C² kh kw), plus a workspace of at most 128 MiB
+    (float64: 256) or of four symbols a convolution, whichever is more. Second derivatives do store them.
+
+    On a GPU, all is kernels that the host does not wait for, unless a symbol exceeds the shared memory of a block (from
+    some 110 to 170 channels of float32 on). PyTorch factors those, and the libraries behind it, cuSOLVER or MAGMA,
+    may have the host wait: then a CUDA graph cannot capture the call.
 
     Args:
         weight: Shape (..., C, C, kh, kw), any strides; leading dimensions are a batch of convolutions.
@@ -48,11 +51,10 @@ def circulant_logdet(weight: Tensor, grid: Sequence[int]) -> Tensor:
         return _traceable()(weight, torch.as_tensor(rows), torch.as_tensor(columns))
     if reference_in_use():
         return reference.circulant_logdet(weight, (rows, columns))
-    if _exceeds_kernels(weight, rows, columns):
-        return _composed(weight, (rows, columns))
+    value, with_grad = _by_lu if _exceeds_kernels(weight, rows, columns) else _by_kernels
     if torch.is_grad_enabled() and weight.requires_grad:
-        return _logdet_with_grad(weight, rows, columns)[0]
-    return _logdet(weight, rows, columns)
+        return with_grad(weight, rows, columns)[0]
+    return value(weight, rows, columns)
 
 
 def _check(weight: Tensor, grid: Sequence[int]) -> tuple[int, int]:
@@ -83,66 +85,17 @@ def _traceable() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
 def _exceeds_kernels(weight: Tensor, rows: int, columns: int) -> bool:
     """Whether PyTorch's own factorisation is the better one, by measurement, or the only one."""
     channels = weight.shape[-3]
-    if weight.is_cuda:  # a block has the matrix, and four vectors, in its shared memory
-        size = 2 * weight.element_size()
-        shared = torch.cuda.get_device_properties(weight.device).shared_memory_per_block_optin  # type: ignore[attr-defined]
-        return channels > 32 and size * channels * (channels + 4) + 8 * channels + 128 > shared
+    if weight.is_cuda:
+        return channels > 32 and exceeds_shared_memory(weight)
     return channels >= 64 and rows * columns <= 3  # one or two frequencies leave SIMD lanes empty
-
-
-def _composed(weight: Tensor, grid: tuple[int, int]) -> Tensor:
-    """As the kernels compute it, -inf and zero gradients at singular symbols included."""
-    symbols = circulant_symbols(weight, grid)
-    with torch.no_grad():
-        singular = torch.linalg.slogdet(symbols).logabsdet == -torch.inf
-    identity = torch.eye(symbols.shape[-1], dtype=symbols.dtype, device=symbols.device)
-    regular = torch.where(singular[..., None, None], identity, symbols)
-    logs = log_abs_det(regular).masked_fill(singular, -torch.inf)
-    return (logs * half_spectrum_counts(grid, weight.device)).sum((-2, -1))
-
-
-@torch.library.register_fake("led_fast::circulant_logdet")
-def _fake(weight: Tensor, rows: int, columns: int) -> Tensor:
-    return weight.new_empty(weight.shape[:-4])
-
-
-@torch.library.register_fake("led_fast::circulant_logdet_with_grad")
-def _fake_with_grad(weight: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-    return weight.new_empty(weight.shape[:-4]), weight.new_empty(weight.shape)
-
-
-def _setup(ctx, inputs, output) -> None:
-    weight, ctx.rows, ctx.columns = inputs
-    ctx.save_for_backward(weight)
-
-
-def _backward(ctx, grad_logdet: Tensor):
-    (weight,) = ctx.saved_tensors
-    _, gradient = _logdet_with_grad(weight, ctx.rows, ctx.columns)
-    return _scale(gradient, grad_logdet), None, None
 
 
 def _scale(gradient: Tensor, factor: Tensor) -> Tensor:
     return gradient * (factor.reshape(*factor.shape, 1, 1, 1, 1) if factor.dim() else factor)
 
 
-def _setup_with_grad(ctx, inputs, output) -> None:
-    weight, ctx.rows, ctx.columns = inputs
-    ctx.save_for_backward(weight, output[1])
-    ctx.set_materialize_grads(False)
-
-
-def _backward_with_grad(ctx, grad_logdet: Tensor | None, grad_gradient: Tensor | None):
-    weight, gradient = ctx.saved_tensors
-    grad_weight = None
-    if grad_logdet is not None:
-        if forward_mode():  # a saved output has no tangent
-            gradient = _logdet_with_grad(weight, ctx.rows, ctx.columns)[1]
-        grad_weight = _scale(gradient, grad_logdet)
-    if grad_gradient is not None:
-        second = _hessian_product(weight, grad_gradient, ctx.rows, ctx.columns)
-        grad_weight = second if grad_weight is None else grad_weight + second
-    return grad_weight, None, None
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum((-4, -3, -2, -1))
 
 
 def _hessian_product(weight: Tensor, direction: Tensor, rows: int, columns: int) -> Tensor:
@@ -164,30 +117,64 @@ def _hessian_product(weight: Tensor, direction: Tensor, rows: int, columns: int)
     return -image[..., at_rows[:, None], at_columns]
 
 
-def _jvp(inputs, output: Tensor, tangents) -> Tensor:
-    weight, rows, columns = inputs
-    return _inner(_logdet_with_grad(weight, rows, columns)[1], tangents[0])
+def _operators(name: str) -> tuple[Callable[..., Tensor], Callable[..., tuple[Tensor, Tensor]]]:
+    """An operator for the value and one for value and gradient, with all that PyTorch wants to know of them."""
+    op, op_with_grad = (getattr(torch.ops.led_fast, n).default for n in (name, f"{name}_with_grad"))
+
+    def setup(ctx, inputs, output) -> None:
+        weight, ctx.rows, ctx.columns = inputs
+        ctx.save_for_backward(weight)
+
+    def backward(ctx, grad_logdet: Tensor):
+        (weight,) = ctx.saved_tensors
+        _, gradient = with_grad(weight, ctx.rows, ctx.columns)
+        return _scale(gradient, grad_logdet), None, None
+
+    def jvp(inputs, output: Tensor, tangents) -> Tensor:
+        weight, rows, columns = inputs
+        return _inner(with_grad(weight, rows, columns)[1], tangents[0])
+
+    def setup_with_grad(ctx, inputs, output) -> None:
+        weight, ctx.rows, ctx.columns = inputs
+        ctx.save_for_backward(weight, output[1])
+        ctx.set_materialize_grads(False)
+
+    def backward_with_grad(ctx, grad_logdet: Tensor | None, grad_gradient: Tensor | None):
+        weight, gradient = ctx.saved_tensors
+        grad_weight = None
+        if grad_logdet is not None:
+            if forward_mode():  # a saved output has no tangent
+                gradient = with_grad(weight, ctx.rows, ctx.columns)[1]
+            grad_weight = _scale(gradient, grad_logdet)
+        if grad_gradient is not None:
+            second = _hessian_product(weight, grad_gradient, ctx.rows, ctx.columns)
+            grad_weight = second if grad_weight is None else grad_weight + second
+        return grad_weight, None, None
+
+    def jvp_with_grad(inputs, output, tangents) -> tuple[Tensor, Tensor]:
+        # The Hessian is symmetric: its product with the tangent is the gradient's tangent.
+        weight, rows, columns = inputs
+        return _inner(output[1], tangents[0]), _hessian_product(weight, tangents[0], rows, columns)
+
+    @torch.library.register_fake(op.name())
+    def fake(weight: Tensor, rows: int, columns: int) -> Tensor:
+        return weight.new_empty(weight.shape[:-4])
+
+    @torch.library.register_fake(op_with_grad.name())
+    def fake_with_grad(weight: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+        return weight.new_empty(weight.shape[:-4]), weight.new_empty(weight.shape)
+
+    @torch.library.register_vmap(op.name())
+    def vmap(info, in_dims, weight: Tensor, rows: int, columns: int):
+        return op(weight.movedim(in_dims[0], 0), rows, columns), 0
+
+    @torch.library.register_vmap(op_with_grad.name())
+    def vmap_with_grad(info, in_dims, weight: Tensor, rows: int, columns: int):
+        return op_with_grad(weight.movedim(in_dims[0], 0), rows, columns), (0, 0)
+
+    with_grad = differentiable(op_with_grad, backward_with_grad, setup_with_grad, jvp_with_grad)
+    return differentiable(op, backward, setup, jvp), with_grad
 
 
-def _jvp_with_grad(inputs, output, tangents) -> tuple[Tensor, Tensor]:
-    # The Hessian is symmetric: its product with the tangent is the gradient's tangent.
-    weight, rows, columns = inputs
-    return _inner(output[1], tangents[0]), _hessian_product(weight, tangents[0], rows, columns)
-
-
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum((-4, -3, -2, -1))
-
-
-_logdet = differentiable(_op, _backward, _setup, _jvp)
-_logdet_with_grad = differentiable(_op_with_grad, _backward_with_grad, _setup_with_grad, _jvp_with_grad)
-
-
-@torch.library.register_vmap("led_fast::circulant_logdet")
-def _vmap(info, in_dims, weight: Tensor, rows: int, columns: int):
-    return _op(weight.movedim(in_dims[0], 0), rows, columns), 0
-
-
-@torch.library.register_vmap("led_fast::circulant_logdet_with_grad")
-def _vmap_with_grad(info, in_dims, weight: Tensor, rows: int, columns: int):
-    return _op_with_grad(weight.movedim(in_dims[0], 0), rows, columns), (0, 0)
+_by_kernels = _operators("circulant_logdet")
+_by_lu = _operators("circulant_logdet_by_lu")

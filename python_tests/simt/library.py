@@ -160,6 +160,10 @@ class SimtLibrary:
     def reports(self) -> list[str]:
         return [self._lib.simt_report(i).decode() for i in range(self._lib.simt_report_count())]
 
+    def take_last_error(self) -> int:
+        """What cudaGetLastError gives, and forgets."""
+        return self._lib.cudaGetLastError()
+
     def launch_sites(self) -> dict[str, bool]:
         """Every launch the library holds, by line and template arguments, and whether it has run."""
         sites = {}

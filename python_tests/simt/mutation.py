@@ -44,9 +44,12 @@ class Mutant:
 
 def _sources(suite: Suite) -> list[Path]:
     """The files that a suite's mutants are made of."""
+    headers = [build.CSRC / header for header in suite.headers]
+    if suite.only_headers:
+        return headers
     source = build.kernel_source(suite.name)
     own = source.parent.glob("*.h") if source.name == "cuda.cu" else ()
-    return [source, *sorted(own), *(build.CSRC / header for header in suite.headers)]
+    return [source, *sorted(own), *headers]
 
 
 def barrier_removals(suite: Suite) -> Iterator[Mutant]:
@@ -81,10 +84,10 @@ def mutants(suite: Suite) -> list[Mutant]:
 
 
 def all_suites() -> list[Suite]:
-    """The suites of the files python_tests/test_simt_<name>.py that there are kernels for."""
+    """The suites of the files python_tests/test_simt_*.py."""
     found = []
     for path in sorted(Path(__file__).parents[1].glob("test_simt_*.py")):
-        if not build.kernel_source(path.stem.removeprefix("test_simt_")).exists():
+        if "\nsuite = Suite(" not in path.read_text():
             continue
         module = importlib.import_module(path.stem)
         found += [value for value in vars(module).values() if isinstance(value, Suite)]

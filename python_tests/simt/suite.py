@@ -44,11 +44,13 @@ class WrongVariant:
 class Suite:
     """Cases and wrong variants of ``csrc/<name>/cuda.cu``.
 
-    Mutants are made of that file, of the headers beside it, and of `headers` (paths below csrc).
+    Mutants are made of that file, of the headers beside it, and of `headers` (paths below csrc); of these
+    alone where `only_headers` says that another suite has the file.
     """
 
     name: str
     headers: tuple[str, ...] = ()
+    only_headers: bool = False
     cases: list[Case] = field(default_factory=list)
     wrong_variants: list[WrongVariant] = field(default_factory=list)
 

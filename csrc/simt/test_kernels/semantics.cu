@@ -1,5 +1,6 @@
 // Small kernels that use one part of CUDA's execution model each, correctly (wrong == 0) or not.
 #include "common/gpu.h"
+#include "common/shared_memory.h"
 
 namespace cg = cooperative_groups;
 
@@ -240,10 +241,10 @@ extern "C" cudaError_t semantics_strided(const float* x, float* y, int stride, c
 
 extern "C" cudaError_t semantics_configuration(float* y, int blocks, int threads, int shared_bytes, int opt_in,
                                                cudaStream_t stream) {
-  if (opt_in) {
-    const cudaError_t error =
-        cudaFuncSetAttribute(dynamic_bounds, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
-    if (error != cudaSuccess) return error;
-  }
+  cudaError_t error = cudaSuccess;
+  if (opt_in == 1)
+    error = cudaFuncSetAttribute(dynamic_bounds, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  if (opt_in == 2) error = led::allow_dynamic_shared(dynamic_bounds, size_t(shared_bytes));
+  if (error != cudaSuccess) return error;
   return GPU_LAUNCH(dynamic_bounds, blocks, threads, shared_bytes, stream, y, 0);
 }
