@@ -23,7 +23,8 @@ std::tuple<Tensor, Tensor, Tensor> norm_cuda(const Tensor& x, const Tensor& weig
   return norm_op(
       x, weight, t, g, keep_u,
       [&](const Tensor& xc, const Tensor& wc, const Tensor& tc, Tensor& norm, Tensor& coefficient, void* u) {
-        Tensor workspace = workspace_for(x, pieces_of(g.pixels(), groups));
+        const Strips strips = strips_of(g.height, g.width, g.stride_h, g.dilation_h, xc.element_size());
+        Tensor workspace = workspace_for(x, strips.pieces() * groups);
         check_launch(led_fast_perpendicular_norm(
                          xc.const_data_ptr(), wc.const_data_ptr(), tc.const_data_ptr(),
                          static_cast<double*>(workspace.mutable_data_ptr()), norm.mutable_data_ptr(),
