@@ -171,12 +171,12 @@ suite.wrong("cells to the right kept", "if (j < 0 || j >= h.cells)", "if (j < 0)
 suite.wrong("padding forgotten", "return (y + padding - tap * dilation)", "return (y - tap * dilation)")
 suite.wrong("every column's tap taken", "kx += h.step", "kx += 1")
 suite.wrong("every row's tap taken", "ky += 2 * v.step", "ky += v.step + 1")
-suite.wrong("taps of a pair are neighbours", "v.step * h.kernel, taps, outs", "h.kernel, taps, outs")
-suite.wrong("a single tap taken for a pair", "if (!two)", "if (false)")
-suite.wrong("a pair taken for a single tap", "if (!two)", "if (true)")
-suite.wrong("a cell missing taken for none", "(2u << kPixels) - 1)", "(1u << kPixels) - 1)")
+suite.wrong("taps of a pair are neighbours", "v.step * h.kernel, taps", "h.kernel, taps")
+suite.wrong("a single tap taken for a pair", "if (two) add", "if (true) add")
+suite.wrong("a pair taken for a single tap", "if (two) add", "if (false) add")
 suite.wrong("the pair starts at its first tap", "two ? ky + v.step : ky)", "ky)")
-suite.wrong("cells of a strip are neighbours", "int64_t(v.cell_step) * h.cells;", "h.cells;")
+suite.wrong("cells of a strip are neighbours", "unsigned(v.cell_step) * h.cells *", "unsigned(h.cells) *")
+suite.wrong("the last cell of a strip left out", "i <= kPixels; ++i", "i < kPixels; ++i")
 suite.wrong("taps in the wrong order", "t[kTaps - 1 + r - a]", "t[r + a]")
 suite.wrong("longer strips", "if (r >= length) continue;", "if (r > length) continue;")
 suite.wrong("pixels of a strip are neighbours", "(y + r * p.period)", "(y + r)")
@@ -233,15 +233,15 @@ def test_traffic_of_norm_is_the_least(dtype: torch.dtype) -> None:
     """A strip of P pixels reads P + 1 cells for each pair of taps, and the weights of a tap once."""
     rows = suite.traffic(norm, dtype=dtype, name="block", keep_u=True)
     for row in rows:
-        assert row.units == row.ideal, f"more {row.space} traffic than needed: {row}"
-    pixels, outs, size = 32 // dtype.itemsize, 2, 32
-    strips = size * size // pixels // 32  # of warps
-    (cells,) = (row for row in rows if row.place == _line_of("column[i * distance]"))
-    wanted = strips * outs * 2 * (pixels + 1)  # for two pairs of taps
-    edges = 2 * outs * 2 * size // 32 + 2 * outs * size // 32  # the rows beyond the image, above and below
-    assert cells.requests == wanted - edges, (cells, wanted, edges)
+        merging = row.place == _line_of("total = merge(total, {m[0]")  # the test above
+        assert merging or row.units == row.ideal, f"more {row.space} traffic than needed: {row}"
+    pixels, outs, pairs = 32 // dtype.itemsize, 2, 2
+    warps = 32 // pixels  # a row of pixels a warp
+    (cells,) = (row for row in rows if row.place == _line_of("cell + uint64_t(distance) * i"))
+    outside = 2  # one row above the image's top strips, one below its lowest
+    assert cells.requests == outs * pairs * (warps * (pixels + 1) - outside)
     (weights,) = (row for row in rows if row.place == _line_of("weight = weights["))
-    assert (weights.bytes, weights.requests) == (16, strips * outs * 4 * dtype.itemsize // 4)
+    assert weights.bytes * weights.requests == 4 * dtype.itemsize * outs * pairs * 2 * warps
 
 
 def _line_of(text: str) -> str:

@@ -1,4 +1,6 @@
 // The torch side of the perpendicular norm's CUDA kernels.
+#include <limits>
+
 #include "common/cuda_tensor.h"
 #include "perpendicular/launch.h"
 #include "perpendicular/op.h"
@@ -20,6 +22,11 @@ std::tuple<Tensor, Tensor, Tensor> norm_cuda(const Tensor& x, const Tensor& weig
   const Geometry g = geometry_of(x, weight, t, stride, padding, dilation, groups);
   STD_TORCH_CHECK(g.group_in() <= kMaxChannels && g.group_in() * g.taps() <= kMaxWeights,
                   "perpendicular_norm: at most ", kMaxChannels, " channels a group on CUDA, got ", g.group_in());
+  constexpr int64_t most = std::numeric_limits<int>::max();
+  STD_TORCH_CHECK(g.pixels() <= kMaxPixels && g.cells() <= kMaxCells && g.height + 2 * g.padding_h <= most &&
+                      g.width + 2 * g.padding_w <= most && g.stride_h <= most && g.stride_w <= most &&
+                      g.dilation_h <= most && g.dilation_w <= most,
+                  "perpendicular_norm: an image, stride, padding or dilation is too large for CUDA");
   return norm_op(
       x, weight, t, g, keep_u,
       [&](const Tensor& xc, const Tensor& wc, const Tensor& tc, Tensor& norm, Tensor& coefficient, void* u) {

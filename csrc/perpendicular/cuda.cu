@@ -1,6 +1,7 @@
 // ||x - û ûᵀ x|| on the GPU. A block takes the moments of a piece of a sample, whose elements stay in registers between
 // the sums and the residual; a second kernel merges the pieces of each sample in order, so that every run gives the
 // same bits. For few channels of x, u = conv_transpose(t, weight) is made on the fly, some pixels of a column a thread.
+#include <algorithm>
 #include <numeric>
 
 #include "common/dispatch.cuh"
@@ -125,17 +126,19 @@ template <typename T, int kChannels> struct TapWeights {
 };
 
 // Adds what kTaps taps bring to the pixels of a strip from all outs. The taps lie `tap_distance` apart, and pixel r
-// meets cell kTaps - 1 + r - a of `column` at tap a. These cells lie `distance` apart, those of the next out `cells`
-// further; of `inside`, a bit says whether a cell exists. Where all do, no load waits for a predicate: kInside.
-template <int kTaps, bool kInside, typename T, int kChannels, int kPixels>
-__device__ __forceinline__ void add_taps(T (&u)[kPixels][kChannels], const T* column, int64_t distance, unsigned inside,
-                                         unsigned cells, const TapWeights<T, kChannels>* weights, int tap_distance,
-                                         int taps, int outs) {
+// meets cell kTaps - 1 + r - a of `column` at tap a. These cells lie `distance` bytes apart, those of the next out
+// `cells` elements further; a bit of `inside` says whether a cell exists. With 32 bits, an address is one multiply-add.
+template <int kTaps, typename T, int kChannels, int kPixels>
+__device__ __forceinline__ void add_taps(T (&u)[kPixels][kChannels], const T* column, unsigned distance,
+                                         unsigned inside, unsigned cells, const TapWeights<T, kChannels>* weights,
+                                         int tap_distance, int taps, int outs) {
 #pragma unroll 2  // the loads of two outs are under way at once
   for (int o = 0; o < outs; ++o, column += cells, weights += taps) {
     T t[kPixels + kTaps - 1];
+    const char* cell = reinterpret_cast<const char*>(column);
 #pragma unroll
-    for (int i = 0; i < kPixels + kTaps - 1; ++i) t[i] = kInside || inside >> i & 1 ? column[i * distance] : T(0);
+    for (int i = 0; i < kPixels + kTaps - 1; ++i)
+      t[i] = inside >> i & 1 ? *reinterpret_cast<const T*>(cell + uint64_t(distance) * i) : T(0);
 #pragma unroll
     for (int a = 0; a < kTaps; ++a) {
       const TapWeights<T, kChannels> weight = weights[a * tap_distance];
@@ -183,20 +186,20 @@ __global__ void __launch_bounds__(kStripThreads, 4) transpose_kernel(Problem<T> 
       if (j < 0 || j >= h.cells) continue;
       for (int ky = first_ky; ky < v.kernel; ky += 2 * v.step) {
         const bool two = ky + v.step < v.kernel;
-        const int64_t top = v.cell(y, two ? ky + v.step : ky), distance = int64_t(v.cell_step) * h.cells;
+        const int top = v.cell(y, two ? ky + v.step : ky);
         unsigned inside = 0;
 #pragma unroll
         for (int i = 0; i <= kPixels; ++i) {
           const int64_t cell = top + i * int64_t(v.cell_step);
           inside |= unsigned(cell >= 0 && cell < v.cells) << i;
         }
+        const unsigned distance = unsigned(v.cell_step) * h.cells * unsigned(sizeof(T));
         const auto add = [&](auto add_taps) {
-          add_taps(u, t + top * h.cells + j, distance, inside, cells, weights + ky * h.kernel + kx, v.step * h.kernel,
-                   taps, outs);
+          add_taps(u, t + int64_t(top) * h.cells + j, distance, inside, cells, weights + ky * h.kernel + kx,
+                   v.step * h.kernel, taps, outs);
         };
-        if (!two) add(add_taps<1, false, T, kChannels, kPixels>);
-        else if (inside == (2u << kPixels) - 1) add(add_taps<2, true, T, kChannels, kPixels>);
-        else add(add_taps<2, false, T, kChannels, kPixels>);
+        if (two) add(add_taps<2, T, kChannels, kPixels>);
+        else add(add_taps<1, T, kChannels, kPixels>);
       }
     }
   }
@@ -260,8 +263,10 @@ template <typename T> cudaError_t transpose(const Problem<T>& p, int channels, i
 }
 
 Axis axis_of(int size, int cells, int kernel, int stride, int padding, int dilation) {
-  const int common = std::gcd(stride, dilation), step = stride / common;
-  return {size, cells, kernel, stride, padding, dilation, step < kernel ? step : kernel, dilation / common};
+  const int common = std::gcd(stride, dilation);
+  const int step = std::min(stride / common, kernel),
+            cell_step = std::min(dilation / common, cells);  // further is outside
+  return {size, cells, kernel, stride, padding, dilation, step, cell_step};
 }
 
 }  // namespace
@@ -290,9 +295,7 @@ extern "C" cudaError_t led_fast_perpendicular_norm(const void* x, const void* we
                                                    int stride_h, int stride_w, int padding_h, int padding_w,
                                                    int dilation_h, int dilation_w, int dtype, cudaStream_t stream) {
   if (samples == 0) return cudaSuccess;
-  if (int64_t(height) * width > 0x7fffffff - kStripThreads * kStripBytes ||
-      int64_t(out_height) * out_width > 0x7fffffff)
-    return cudaErrorInvalidValue;
+  if (int64_t(height) * width > kMaxPixels || int64_t(out_height) * out_width > kMaxCells) return cudaErrorInvalidValue;
   return dispatch_real(dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     const Strips strips = strips_of(height, width, stride_h, dilation_h, sizeof(T));

@@ -10,6 +10,7 @@ namespace led::perpendicular {
 constexpr int kThreads = 256;
 constexpr int kMaxChannels = 4;    // of x in a group, that led_fast_perpendicular_norm takes
 constexpr int kMaxWeights = 4096;  // of one output channel, likewise
+constexpr int64_t kMaxPixels = 0x7fffffff - 0x10000, kMaxCells = 0x1fffffff;  // of one channel: 32 bits count bytes
 
 // A block measures so many elements of a sample, and leaves their moments (3 numbers) in the workspace.
 constexpr int64_t kPiece = 8 * kThreads;
