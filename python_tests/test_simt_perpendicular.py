@@ -180,7 +180,6 @@ suite.wrong("the last cell of a strip left out", "i <= kPixels; ++i", "i < kPixe
 suite.wrong("taps in the wrong order", "t[kTaps - 1 + r - a]", "t[r + a]")
 suite.wrong("longer strips", "if (r >= length) continue;", "if (r > length) continue;")
 suite.wrong("pixels of a strip are neighbours", "(y + r * p.period)", "(y + r)")
-suite.wrong("threads beyond the strips work", "if (length <= 0) continue;", "")
 suite.wrong("channels and taps mixed up", "(i / taps * (kChannels - 1) + c) * taps", "c * taps")
 suite.wrong("a period of the stride alone", "std::lcm(stride_h, dilation_h)", "stride_h")
 suite.wrong("more packs than elements", "size % kPackSize<T> == 0 && aligned(x)", "aligned(x)")
