@@ -134,13 +134,23 @@ def _plain_perpendicular_norm(x: Tensor, weight: Tensor) -> Tensor:
     return reference.perpendicular_norm(x, weight, stride=2, padding=1)
 
 
+def _unfused_perpendicular_norm(x: Tensor, weight: Tensor) -> Tensor:
+    t = torch.nn.functional.conv2d(x, weight, stride=2, padding=1)
+    u = torch.nn.functional.conv_transpose2d(t, weight, stride=2, padding=1)
+    return torch.ops.led_fast.perpendicular_norm_to(x, u)[0]
+
+
 def perpendicular_norm_cases() -> list[GpuCase]:
-    """Layers of a DCGAN critic: 4x4 kernels, stride 2, padding 1, batch 128."""
+    """Layers of a DCGAN critic: 4x4 kernels, stride 2, padding 1, batch 128.
+
+    Up to 4 channels, where the transposed convolution is fused, beside the library's. One row has the most.
+    """
     batch, cases = 128, []
-    for channels, outs, size in [(1, 64, 64), (3, 64, 64), (64, 128, 32), (128, 256, 16)]:
+    for channels, outs, size in [(1, 64, 64), (3, 64, 64), (4, 64, 64), (64, 128, 32), (128, 256, 16)]:
         # t = W x and u = Wᵀ t, then twice as much again for the gradients; two operations a tap and output.
         products = 2 * 2 * batch * outs * channels * 16 * (size // 2) ** 2
         for name, wrap, times in [("forward", _same, 1), ("forward+backward", _forward_and_backward, 3)]:
+            unfused = {"unfused": wrap(_unfused_perpendicular_norm)} if channels <= 4 else {}
             cases.append(
                 GpuCase(
                     f"perpendicular_norm {name}",
@@ -151,7 +161,7 @@ def perpendicular_norm_cases() -> list[GpuCase]:
                         0.05 * torch.randn(outs, channels, 4, 4, device=DEVICE),
                     ),
                     ours=wrap(_perpendicular_norm),
-                    baselines=_baselines(wrap, _plain_perpendicular_norm, compiled=channels == 3),
+                    baselines=_baselines(wrap, _plain_perpendicular_norm, compiled=channels == 3) | unfused,
                     least_flops=times * products,
                 )
             )

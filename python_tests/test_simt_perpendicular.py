@@ -1,12 +1,15 @@
 """csrc/perpendicular/cuda.cu, run on the CPU by the SIMT executor."""
 
+import math
+
 import pytest
 import torch
-from simt import Kernels, Suite
+from simt import Kernels, Suite, build
 from simt.library import SimtError
 from torch import Tensor
 
 suite = Suite("perpendicular")
+SOURCE = build.kernel_source("perpendicular")
 
 DTYPES = [torch.float64, torch.float32]  # in the order of the dtype codes
 
@@ -15,6 +18,13 @@ def outputs(samples: int, pieces: int, dtype: torch.dtype) -> tuple[Tensor, Tens
     """Workspace, norm and coefficient, to be filled."""
     workspace = torch.full((samples * pieces * 3,), torch.nan, dtype=torch.float64)
     return workspace, *torch.full((2, samples), torch.nan, dtype=dtype).unbind()
+
+
+def pieces_of(size: tuple[int, int], stride: int, dilation: int, dtype: torch.dtype) -> int:
+    """Blocks of 128 threads for the channels of one group: a thread has 32 bytes of a column."""
+    period = min(math.lcm(stride, dilation), size[0])
+    strips = math.ceil(math.ceil(size[0] / period) * dtype.itemsize / 32) * period * size[1]
+    return math.ceil(strips / 128)
 
 
 def expected(x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,7 +42,7 @@ def check(norm: Tensor, coefficient: Tensor, x: Tensor, u: Tensor) -> None:
     torch.testing.assert_close(coefficient.double(), wanted_coefficient, atol=tolerance, rtol=tolerance)
 
 
-@suite.case(dtype=DTYPES, size=[1, 33, 2048, 5000], parallel=[False, True])
+@suite.case(dtype=DTYPES, size=[1, 33, 2048, 5001, 5000], parallel=[False, True])
 def norm_to(kernels: Kernels, dtype: torch.dtype, size: int, parallel: bool) -> None:
     u = torch.randn(9, size, dtype=dtype)
     x = 3 * u if parallel else torch.randn_like(u) + u
@@ -60,7 +70,18 @@ GEOMETRIES = {
     "grouped": ((2, 3, 1, 2), (7, 5), (3, 3), (1, 1), (1, 1), (1, 1)),
     "sparse": ((1, 1, 4, 2), (7, 7), (1, 1), (3, 3), (0, 0), (1, 1)),
     "large": ((1, 1, 4, 12), (8, 8), (10, 10), (1, 1), (2, 2), (1, 1)),  # weights in two portions
-    "rows": ((1, 1, 3, 2), (8, 32), (4, 4), (2, 2), (1, 1), (1, 1)),  # a row of pixels a warp
+    "block": ((1, 1, 3, 2), (32, 32), (4, 4), (2, 2), (1, 1), (1, 1)),  # a row of pixels a warp
+    "tall": (
+        (1, 2, 2, 3),
+        (70, 5),
+        (5, 3),
+        (1, 2),
+        (3, 1),
+        (1, 1),
+    ),  # strips in the middle of an image, odd taps
+    "coprime": ((1, 1, 2, 3), (41, 20), (5, 3), (2, 3), (4, 2), (3, 2)),  # cells of a strip three apart
+    "few rows": ((2, 1, 2, 2), (11, 9), (2, 2), (3, 4), (0, 3), (5, 3)),  # less than a period
+    "far": ((1, 1, 3, 2), (5, 6), (2, 2), (1, 1), (4, 3), (1, 1)),  # cells that see padding alone
 }
 
 
@@ -71,8 +92,8 @@ def norm(kernels: Kernels, dtype: torch.dtype, name: str, keep_u: bool) -> None:
     weight = torch.randn(groups * outs, channels, *kernel, dtype=dtype)
     t = torch.nn.functional.conv2d(x, weight, None, stride, padding, dilation, groups)
     u = torch.full_like(x, torch.nan) if keep_u else None
-    pixels = size[0] * size[1]
-    workspace, norm, coefficient = outputs(samples, -(-pixels // 256) * groups, dtype)
+    pieces = pieces_of(size, stride[0], dilation[0], dtype) * groups
+    workspace, norm, coefficient = outputs(samples, pieces, dtype)
     kernels.launch(
         "led_fast_perpendicular_norm",
         *(
@@ -143,26 +164,34 @@ def refusals(kernels: Kernels, refused: str) -> None:
         )
 
 
+suite.wrong("off-by-one bound", "cell >= 0 && cell < v.cells", "cell >= 0 && cell <= v.cells")
+suite.wrong("cells above kept", "cell >= 0 && cell < v.cells", "cell < v.cells")
+suite.wrong("cells to the left kept", "if (j < 0 || j >= h.cells)", "if (j >= h.cells)")
+suite.wrong("cells to the right kept", "if (j < 0 || j >= h.cells)", "if (j < 0)")
+suite.wrong("padding forgotten", "return (y + padding - tap * dilation)", "return (y - tap * dilation)")
+suite.wrong("every column's tap taken", "kx += h.step", "kx += 1")
+suite.wrong("every row's tap taken", "ky += 2 * v.step", "ky += v.step + 1")
+suite.wrong("taps of a pair are neighbours", "v.step * h.kernel, taps", "h.kernel, taps")
+suite.wrong("a single tap taken for a pair", "if (two) add", "if (true) add")
+suite.wrong("a pair taken for a single tap", "if (two) add", "if (false) add")
+suite.wrong("the pair starts at its first tap", "two ? ky + v.step : ky)", "ky)")
+suite.wrong("cells of a strip are neighbours", "unsigned(v.cell_step) * h.cells *", "unsigned(h.cells) *")
+suite.wrong("the last cell of a strip left out", "i <= kPixels; ++i", "i < kPixels; ++i")
+suite.wrong("taps in the wrong order", "t[kTaps - 1 + r - a]", "t[r + a]")
+suite.wrong("longer strips", "if (r >= length) continue;", "if (r > length) continue;")
+suite.wrong("pixels of a strip are neighbours", "(y + r * p.period)", "(y + r)")
+suite.wrong("channels and taps mixed up", "(i / taps * (kChannels - 1) + c) * taps", "c * taps")
+suite.wrong("a period of the stride alone", "std::lcm(stride_h, dilation_h)", "stride_h")
+suite.wrong("more packs than elements", "size % kPackSize<T> == 0 && aligned(x)", "aligned(x)")
 suite.wrong(
-    "off-by-one bound",
-    "if (y + v.padding < ky * v.dilation || i >= v.cells)",
-    "if (y + v.padding < ky * v.dilation || i > v.cells)",
+    "packs of one element",
+    "first = blockIdx.x % pieces * kPiece + threadIdx.x * N;",
+    "first = blockIdx.x % pieces * kPiece + threadIdx.x;",
 )
-suite.wrong(
-    "negative cells kept", "if (x + h.padding < kx * h.dilation || j >= h.cells)", "if (j >= h.cells)"
-)
-suite.wrong(
-    "padding forgotten",
-    "const int j = (x + h.padding - kx * h.dilation)",
-    "const int j = (x - kx * h.dilation)",
-)
-suite.wrong("every tap taken", "ky += v.step", "ky += 1")
 suite.wrong(
     "wrong group's weights", "(int64_t(group) * p.outs + first)", "(int64_t(of_group) * p.outs + first)"
 )
-suite.wrong(
-    "missing tail", "at < size ? u[sample * size + at] : T(0)", "at + 1 < size ? u[sample * size + at] : T(0)"
-)
+suite.wrong("missing tail", "if (at < size) {", "if (at + N < size) {")
 suite.wrong("last pieces dropped", "i < pieces; i += 32", "i + 1 < pieces; i += 32")
 suite.wrong(
     "pieces not aligned before they are merged",
@@ -183,8 +212,9 @@ test_launches = suite.test_launches()
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_traffic_of_norm_to_is_the_least(dtype: torch.dtype) -> None:
     rows = suite.traffic(norm_to, dtype=dtype, size=2048, parallel=False)
-    elements = [row for row in rows if row.space == "global" and row.lanes == 32 * row.requests]
-    assert sum(row.lanes for row in elements) == 2 * 9 * 2048  # each of x and u is read once
+    elements = [row for row in rows if row.space == "global" and row.bytes == 16]
+    assert sum(16 * row.lanes for row in elements) == 2 * 9 * 2048 * dtype.itemsize  # x and u are read once
+    assert all(row.lanes == 32 * row.requests for row in elements)
     for row in rows:
         assert row.units == row.ideal, f"more {row.space} traffic than needed: {row}"
 
@@ -198,9 +228,22 @@ def test_moments_of_pieces_are_merged_with_three_times_the_least_sectors() -> No
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_traffic_of_norm_is_the_least_but_for_cells_that_cross_a_sector(dtype: torch.dtype) -> None:
-    """Neighbouring pixels read neighbouring cells of t, which start anywhere in a sector."""
-    rows = suite.traffic(norm, dtype=dtype, name="rows", keep_u=True)
-    (cells,) = (row for row in rows if row.units != row.ideal)
-    assert (cells.space, cells.kind, cells.bytes) == ("global", "read", dtype.itemsize)
-    assert (cells.requests, cells.units - cells.ideal) == (168, 36)
+def test_traffic_of_norm_is_the_least(dtype: torch.dtype) -> None:
+    """A strip of P pixels reads P + 1 cells for each pair of taps, and the weights of a tap once."""
+    rows = suite.traffic(norm, dtype=dtype, name="block", keep_u=True)
+    for row in rows:
+        merging = row.place == _line_of("total = merge(total, {m[0]")  # the test above
+        assert merging or row.units == row.ideal, f"more {row.space} traffic than needed: {row}"
+    pixels, outs, pairs = 32 // dtype.itemsize, 2, 2
+    warps = 32 // pixels  # a row of pixels a warp
+    (cells,) = (row for row in rows if row.place == _line_of("cell + uint64_t(distance) * i"))
+    outside = 2  # one row above the image's top strips, one below its lowest
+    assert cells.requests == outs * pairs * (warps * (pixels + 1) - outside)
+    (weights,) = (row for row in rows if row.place == _line_of("weight = weights["))
+    assert weights.bytes * weights.requests == 4 * dtype.itemsize * outs * pairs * 2 * warps
+
+
+def _line_of(text: str) -> str:
+    """The only line of the kernels with the text, as the traffic's rows name it."""
+    (line,) = (i for i, line in enumerate(SOURCE.read_text().splitlines(), 1) if text in line)
+    return f"perpendicular/cuda.cu:{line}"

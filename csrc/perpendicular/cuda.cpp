@@ -1,4 +1,6 @@
 // The torch side of the perpendicular norm's CUDA kernels.
+#include <limits>
+
 #include "common/cuda_tensor.h"
 #include "perpendicular/launch.h"
 #include "perpendicular/op.h"
@@ -20,10 +22,16 @@ std::tuple<Tensor, Tensor, Tensor> norm_cuda(const Tensor& x, const Tensor& weig
   const Geometry g = geometry_of(x, weight, t, stride, padding, dilation, groups);
   STD_TORCH_CHECK(g.group_in() <= kMaxChannels && g.group_in() * g.taps() <= kMaxWeights,
                   "perpendicular_norm: at most ", kMaxChannels, " channels a group on CUDA, got ", g.group_in());
+  constexpr int64_t most = std::numeric_limits<int>::max();
+  STD_TORCH_CHECK(g.pixels() <= kMaxPixels && g.cells() <= kMaxCells && g.height + 2 * g.padding_h <= most &&
+                      g.width + 2 * g.padding_w <= most && g.stride_h <= most && g.stride_w <= most &&
+                      g.dilation_h <= most && g.dilation_w <= most,
+                  "perpendicular_norm: an image, stride, padding or dilation is too large for CUDA");
   return norm_op(
       x, weight, t, g, keep_u,
       [&](const Tensor& xc, const Tensor& wc, const Tensor& tc, Tensor& norm, Tensor& coefficient, void* u) {
-        Tensor workspace = workspace_for(x, pieces_of(g.pixels(), groups));
+        const Strips strips = strips_of(g.height, g.width, g.stride_h, g.dilation_h, xc.element_size());
+        Tensor workspace = workspace_for(x, strips.pieces() * groups);
         check_launch(led_fast_perpendicular_norm(
                          xc.const_data_ptr(), wc.const_data_ptr(), tc.const_data_ptr(),
                          static_cast<double*>(workspace.mutable_data_ptr()), norm.mutable_data_ptr(),

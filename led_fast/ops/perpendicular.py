@@ -44,19 +44,23 @@ def perpendicular_norm(
     Args:
         x: Shape (B, F) for a linear layer or (B, C, H, W) for a convolution; float64, float32, bfloat16 or
             float16. B may be 0.
-        weight: Shape (O, F), or (O, C / groups, kh, kw). Of x's dtype; under autocast of any.
+        weight: Shape (O, F), or (O, C / groups, kh, kw). Of x's dtype; under autocast of any, see Returns.
         t: `W x` without bias, where the caller has it already: (B, O) or (B, O, h, w). Gradients flow to it.
-            Any other value is projected on just as well: `u = Wᵀ t` is all that counts.
+            Any other value is projected on just as well: `u = Wᵀ t` is all that counts. Of any dtype.
         stride: As in :class:`torch.nn.Conv2d`, like the next three; at their defaults for a linear layer.
         padding: Zeros on both sides.
         dilation: Spacing of the kernel's taps.
         groups: Must divide C and O.
 
     Returns:
-        Shape (B,), float64 where x or weight is and float32 otherwise, also under autocast. `‖x⊥‖` is the
-        square root of a sum of squares, not of a difference: its error is a few roundings of `‖x‖ (1 +
-        ‖|W|ᵀ|t|‖ / ‖u‖)`, also where `x⊥` is nearly 0. Where `u = 0`, `x⊥ = x`; where `x⊥ = 0`, all
-        gradients are 0. Differentiable any number of times.
+        Shape (B,), float64 where x or weight is and float32 otherwise. Under autocast, too: x, weight and t are
+        widened first, and gradients have the dtype of what they belong to. Take them outside of the autocast
+        block, as PyTorch says of any gradient. `‖x⊥‖` is the square root of a sum of squares, not of a
+        difference: its error is a few roundings of `‖x‖ (1 + ‖|W|ᵀ|t|‖ / ‖u‖)`, also where `x⊥` is nearly 0.
+        A convolution in TF32, cuDNN's default for float32 (`torch.backends.cudnn.allow_tf32`), rounds to 11 bits:
+        t and, with more than 4 channels a group, u are then off by some 4e-4 of themselves, and `‖x⊥‖` by up to
+        as much of `‖x‖`, most where `x⊥` is nearly 0. Where `u = 0`, `x⊥ = x`; where `x⊥ = 0`, all gradients
+        are 0. Differentiable any number of times.
 
     Raises:
         TypeError: x, weight or t is no tensor, or stride, padding, dilation or groups are no integers.
@@ -104,7 +108,8 @@ def perpendicular(
             conjugate gradients for convolutions, to a residual `‖W x⊥‖ ≤ 1e-10 ‖W x‖`.
 
     Returns:
-        Of x's shape, in float64 for float64 inputs and float32 otherwise. Differentiable any number of times.
+        Of x's shape, in float64 where x or weight is and float32 otherwise; under autocast and in TF32, which
+        exact mode does not use, as :func:`perpendicular_norm`. Differentiable any number of times.
 
     Raises:
         TypeError: See :func:`perpendicular_norm`.
@@ -203,6 +208,7 @@ def _fused_is_faster(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
     """Whether the fused kernel beats the library's transposed convolution.
 
     Measured around the borders: bench/results/perpendicular_crossover_cpu.json (bench/test_perpendicular.py).
+    On a CPU alone; that a GPU's borders are the same is an estimate (bench/gpu_cases.py times both ways there).
     """
     if weight.shape[2] * weight.shape[3] > (24 if x.dtype == torch.float64 else 48):
         return False
@@ -280,6 +286,11 @@ def _setup(ctx, inputs, output) -> None:
 def _backward(ctx, grad: Tensor | None, *_):
     if grad is None:
         return (None,) * 8
+    with without_autocast(grad):  # as in the forward pass
+        return (*_gradients(ctx, grad), None, None, None, None, None)
+
+
+def _gradients(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     x, weight, t, norm, coefficient, u = ctx.saved_tensors
     _, need_weight, need_t, *_ = ctx.needs_input_grad
     differentiable = graph_wanted()
@@ -299,7 +310,7 @@ def _backward(ctx, grad: Tensor | None, *_):
         else:
             grad_weight = _layer_map.weight_gradient(grad_u, weight, t, ctx.geometry) if need_weight else None
             grad_t = _layer_map.apply(grad_u, weight, ctx.geometry) if need_t else None
-    return grad_x, grad_weight, grad_t, None, None, None, None, None
+    return grad_x, grad_weight, grad_t
 
 
 def _setup_to(ctx, inputs, output) -> None:
