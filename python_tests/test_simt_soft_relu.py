@@ -10,13 +10,15 @@ from simt import Kernels, Suite
 import led_fast
 from led_fast import reference
 
-suite = Suite("soft_relu")
+suite = Suite("soft_relu", headers=("common/rows.cuh", "common/reduce.cuh", "common/log1p.h"))
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]  # by the launchers' dtype code
 ALPHA, BETA, U0, T0 = 5.8, 1.0, 0.1, -0.2
 PIECE = 8192  # elements of a sample that one block takes
-# Empty, one element, odd, a warp's whole row, a block's, and several blocks with a tail, packed and not.
-SHAPES = [(0, 3), (2, 0), (1, 1), (9, 7), (3, 1024), (2, 1025), (1, 1056), (2, PIECE + 40), (1, PIECE + 41)]
+# Empty, one element; rows for 1, 2, 4, 8, 16 and 32 threads, packed and not, with idle threads and idle rows; rows for
+# a block and for several with a tail.
+SHAPES = [(0, 3), (2, 0), (1, 1), (300, 2), (9, 7), (70, 16), (37, 13), (9, 40), (19, 51), (5, 104), (3, 1024)]
+SHAPES += [(2, 1025), (1, 1056), (2, PIECE + 40), (1, PIECE + 41)]
 
 
 def tolerance(dtype: torch.dtype) -> dict[str, float]:
@@ -245,6 +247,7 @@ def per_feature_backward(
     assert ((grads - exact).abs().amax(1) <= slack * exact.abs().amax(1).clamp(min=1)).all()
 
 
+suite.wrong("per feature: off-by-one row", "if (share.row < rows) {\n    const T*", "if (share.row <= rows) {\n    const T*")
 suite.wrong("per feature: another feature", "i / run % features, features", "i % features, features")
 suite.wrong("per feature: too many factors", "if (shares > 16) {", "if (shares > 1600) {")
 suite.wrong("per feature: row of a tile", "* features + feature) * run", "* features + lane) * run")
@@ -265,22 +268,41 @@ suite.wrong(
 suite.wrong("per feature: gradient to u0", "to.sums[2] = gx,", "to.sums[2] = -gx,")
 
 suite.wrong(
-    "overlapping pieces", "min(begin + kPieceSize, row_size)", "min(begin + kPieceSize + 1, row_size)"
+    "overlapping pieces",
+    "min(begin + accesses_of_piece, accesses)",
+    "min(begin + accesses_of_piece + 1, accesses)",
 )
-suite.wrong("off-by-one row", "if (piece.row < rows) {", "if (piece.row <= rows) {")
-suite.wrong("off-by-one row, backward", "if (piece.row >= rows) return;", "if (piece.row > rows) return;")
-suite.wrong("missing tail", "i < piece.end;", "i + kGroup * N <= piece.end;")
-suite.wrong("missing tail, backward", "i < offset + piece.end;", "i + kGroup * N <= offset + piece.end;")
-suite.wrong("missing pieces", "i < pieces; i += 32", "i < pieces - 1; i += 32")
-suite.wrong("wrong thread", "threadIdx.x % kGroup == 0 &&", "threadIdx.x % kGroup == kGroup - 1 &&")
+suite.wrong("pieces of elements, not of packs", "kPieceSize / N, parts);\n  LogSum", "kPieceSize, parts);\n  LogSum")
+suite.wrong("piece of another row", "(blockIdx.x - row * parts)", "(blockIdx.x - row)")
+suite.wrong("rows of a warp", "(threadIdx.x >> parts), 0,", "(threadIdx.x >> 5), 0,")
+suite.wrong("rows of a block", "(kThreads >> parts) +", "(kThreads >> 5) +")
+suite.wrong("width of a row", "const int threads = 1 << parts,", "const int threads = 2 << parts,")
+suite.wrong("fewer threads than the sum takes", "accesses > most << log2) ++log2;", "accesses > most) log2 = 6;")
+suite.wrong("sum of another row's threads", "int offset = threads / 2; offset", "int offset = 16; offset")
+suite.wrong("sum of half the threads", "int offset = threads / 2; offset", "int offset = threads / 4; offset")
+suite.wrong("sum of the first thread", "sum = group_sum(sum, share.threads);", "")
+suite.wrong("off-by-one row", "if (share.row < rows) {\n    const int64_t row", "if (share.row <= rows) {\n    const int64_t row")
+suite.wrong("off-by-one row, backward", "if (share.row >= rows) return;", "if (share.row > rows) return;")
+suite.wrong("off-by-one row, sum", "share.row >= rows) return;\n  if (kPieces", "share.row > rows) return;\n  if (kPieces")
 suite.wrong(
-    "one cell for all pieces",
-    "workspace[piece.row * pieces + piece.index] = sum",
-    "workspace[piece.row] = sum",
+    "missing tail",
+    "i < row + share.end; i += share.threads) {\n      Pack",
+    "i + share.threads <= row + share.end; i += share.threads) {\n      Pack",
 )
-suite.wrong("wrong sign", "sum -= terms.log1p;", "sum += terms.log1p;")
+suite.wrong(
+    "missing tail, backward",
+    "i < row + share.end; i += share.threads) {\n    Pack",
+    "i + share.threads <= row + share.end; i += share.threads) {\n    Pack",
+)
+suite.wrong("missing pieces", "i < pieces; i += kThreads", "i < pieces - 1; i += kThreads")
+suite.wrong("wrong thread", "if (share.thread > 0 ||", "if (share.thread + 1 < share.threads ||")
+suite.wrong("one cell for all pieces", "workspace[blockIdx.x] = sum;", "workspace[share.row] = sum;")
+suite.wrong("wrong sign", "sum -= log1p[k];", "sum += log1p[k];")
 suite.wrong("missing logarithm", "return sum + log_of(product);", "return sum;")
-suite.wrong("product underflows", "factors == safe_factors", "factors == 64")
+suite.wrong("product underflows", "if (factors + N > safe_factors) {", "if (factors + N > 64) {")
+suite.wrong("product of a pack underflows", "if (N == 1 || N <= safe_factors) product", "if (true) product")
+suite.wrong("factors are not counted", "factors += N;", "factors += 1;")
+suite.wrong("last coefficient of log1p", "p * e + 9.9999994e-1f", "p * e + 9.9994e-1f")
 suite.wrong("misaligned y", "aligned(x) && aligned(y)", "aligned(x)")
 suite.wrong("misaligned x, backward", "aligned(x) && aligned(grad_y) &&", "aligned(grad_y) &&")
 

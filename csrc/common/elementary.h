@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "common/log1p.h"
 #include "common/multiversion.h"
 
 namespace led {
@@ -171,18 +172,7 @@ LED_INLINE double two_artanh(double s) {
 }
 
 // log(1 + e) for 0 <= e <= 1.
-LED_INLINE float log1p_unit(float e) {
-  float p = 5.2326713e-3f;  // minimax for log(1 + e) / e, off by 7e-8
-  p = p * e - 2.9505145e-2f;
-  p = p * e + 7.8225799e-2f;
-  p = p * e - 1.3663232e-1f;
-  p = p * e + 1.9105999e-1f;
-  p = p * e - 2.4842981e-1f;
-  p = p * e + 3.3319098e-1f;
-  p = p * e - 4.9999493e-1f;
-  p = p * e + 9.9999994e-1f;
-  return p * e;
-}
+LED_INLINE float log1p_unit(float e) { return log1p_polynomial(e); }
 LED_INLINE double log1p_unit(double e) { return two_artanh(e / (e + 2)); }
 
 // x = mantissa 2^exponent with 1 <= mantissa < 2, for normal positive x. A NaN becomes a number.
