@@ -15,7 +15,16 @@ DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]  # by the
 PIECE, SLICE = 2048, 512  # elements of a sample, and of a feature, that one block takes
 # Samples, features, inner elements: empty, one element, samples for 1, 2, 8 and 32 threads with idle ones, a block's,
 # several blocks with a tail.
-SHAPES = [(0, 3, 2), (1, 1, 1), (9, 3, 1), (130, 1, 7), (5, 3, 9), (2, 2, 256), (3, 3, 171), (1, 1, PIECE + 40)]
+SHAPES = [
+    (0, 3, 2),
+    (1, 1, 1),
+    (9, 3, 1),
+    (130, 1, 7),
+    (5, 3, 9),
+    (2, 2, 256),
+    (3, 3, 171),
+    (1, 1, PIECE + 40),
+]
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:

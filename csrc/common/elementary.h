@@ -5,7 +5,7 @@
 #include <cstring>
 #include <limits>
 
-#include "common/log1p.h"
+#include "common/logarithms.h"
 #include "common/multiversion.h"
 
 namespace led {
@@ -78,9 +78,6 @@ LED_INLINE void store(Half* p, float x) {
 // ---- elementary functions -----------------------------------------------------------------------------------
 
 template <class Real> LED_INLINE Real maximum(Real a, Real b) { return a > b ? a : b; }
-
-// log2(x) of a normal positive x, off by 0.05: its exponent, and its mantissa for the mantissa's logarithm.
-LED_INLINE float rough_log2(float x) { return float(int32_t(bits<uint32_t>(x) - 0x3f800000)) * 0x1p-23f + 0.043f; }
 
 // 2^f - 1 for |f| <= 1/2, to full relative accuracy.
 LED_INLINE float exp2m1_fraction(float f) {
@@ -171,8 +168,7 @@ LED_INLINE double two_artanh(double s) {
   return p * s;
 }
 
-// log(1 + e) for 0 <= e <= 1.
-LED_INLINE float log1p_unit(float e) { return log1p_polynomial(e); }
+// log(1 + e) for 0 <= e <= 1; in float32, see logarithms.h.
 LED_INLINE double log1p_unit(double e) { return two_artanh(e / (e + 2)); }
 
 // x = mantissa 2^exponent with 1 <= mantissa < 2, for normal positive x. A NaN becomes a number.

@@ -2,12 +2,12 @@
 // in its formulas alone.
 #include "common/dispatch.cuh"
 #include "common/gpu.h"
+#include "common/logarithms.h"
 #include "common/rows.cuh"
 #include "soft_relu/launch.h"
 
 #define LED_FUNCTION __host__ __device__ __forceinline__
 #define LED_HOST_DEVICE __host__ __device__
-#include "common/log1p.h"
 
 namespace led::soft_relu {
 
@@ -18,9 +18,7 @@ template <typename Real> __device__ __forceinline__ Real bounded_exp2_negative_a
 }
 __device__ __forceinline__ float rough_exp2_negative_abs(float x) { return exp2_flushed(-fabsf(x)); }
 __device__ __forceinline__ double rough_exp2_negative_abs(double x) { return exp2_flushed(-fabsf(float(x))); }
-// For the host too, because nvcc checks a call that does not depend on a template where it stands.
-__host__ __device__ __forceinline__ float rough_log2(float x) { return log2f(x); }
-__device__ __forceinline__ float log1p_unit(float e) { return log1p_polynomial(e); }
+using led::log1p_unit;
 __device__ __forceinline__ double log1p_unit(double e) { return log1p(e); }
 __device__ __forceinline__ float log_of(float x) { return logf(x); }
 __device__ __forceinline__ double log_of(double x) { return log(x); }
