@@ -79,8 +79,8 @@ suite.wrong(
 )
 suite.wrong("off-by-one bound", "i < columns", "i <= columns")
 suite.wrong("missing tail", "i < columns; i += kThreads", "i + kThreads < columns; i += kThreads")
-suite.wrong("wrong thread", "if (threadIdx.x == 0)", "if (threadIdx.x == kThreads - 1)")
-suite.wrong("wrong stride", "i += kThreads", "i += kThreads + 1")
+suite.wrong("wrong thread", "if (threadIdx.x == 0) {", "if (threadIdx.x == kThreads - 1) {")
+suite.wrong("wrong stride", "columns; i += kThreads", "columns; i += kThreads + 1")
 suite.wrong("wrong sign", "sum += value;", "sum -= value;")
 
 test_cases = suite.test_cases()
