@@ -32,10 +32,10 @@ namespace {
 
 constexpr int64_t kWarpRow = 1024;  // up to so many elements a sample, threads of one warp do it alone
 
-// A sample costs each of its threads about 90 instructions besides its accesses, which take 40 (one element) to 200
-// (16 bytes of bfloat16). With up to 8 accesses a thread, samples of every size take fewer instructions than their
-// traffic leaves time for, but bfloat16 that cannot be packed; with fewer, those of 5 to 7 or 33 floats would not. What
-// is not coalesced in a warp then is not the limit either (test_narrow_rows_are_bound_by_memory).
+// A sample costs each of its threads about 90 instructions besides its accesses, which take 40 (one float) to 200 (16
+// bytes of bfloat16). With up to 8 accesses a thread, an H100 issues those of packed samples of every size in the time
+// of their memory traffic, others in at most 1.3 times that, or 2.3 in half precision; with up to 4 it would be 1.7
+// and 3.4. What neighbouring threads read apart is no limit then (test_narrow_rows_are_bound_by_memory).
 constexpr int kMostAccesses = 8;
 
 // Σ log L' of one thread, with one logarithm for up to safe_factors elements.
