@@ -76,6 +76,7 @@ __global__ void __launch_bounds__(kThreads)
   if (feature < features) {
     const P p = load_parameters<P>(numbers, feature, features);
     const int64_t stop = kLanesAreFeatures ? end : begin * run + (end - begin) * run;
+#pragma unroll 1  // unrolled, the loop of half precision spills on sm_90
     for (int64_t i = kLanesAreFeatures ? begin + warp : begin * run + threadIdx.x; i < stop;
          i += kLanesAreFeatures ? kWarps : kThreads) {
       const int64_t at = kLanesAreFeatures ? i : i / run;
