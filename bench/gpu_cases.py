@@ -53,27 +53,80 @@ def _baselines(wrap: Callable[[Call], Call], plain: Call, compiled: bool = False
     return baselines
 
 
+# A layer's tensor, and many samples of two numbers.
+_LAYER_AND_POINTS = [((64, 96, 32, 32), torch.float32), ((1 << 20, 2), torch.float32)]
+
+
+def _elementwise_cases(
+    operator: str,
+    ours: Call,
+    plain: Call,
+    parameters: Call,
+    shapes: list[tuple[tuple[int, ...], torch.dtype]] = _LAYER_AND_POINTS,
+    compiled: bool = True,
+) -> list[GpuCase]:
+    """Forward: x, y. Backward: writes the cotangent of ones, reads it and x, writes the gradient."""
+    return [
+        GpuCase(
+            f"{operator} {name}",
+            "x".join(map(str, shape)),
+            dtype,
+            inputs=lambda shape=shape, dtype=dtype: (
+                torch.randn(shape, device=DEVICE).to(dtype),
+                *parameters(shape[1]),
+            ),
+            ours=wrap(ours),
+            baselines=_baselines(wrap, plain, compiled=compiled and torch.Size(shape).numel() >= 1 << 20),
+            least_bytes=accesses * torch.Size(shape).numel() * dtype.itemsize,
+        )
+        for shape, dtype in shapes
+        for name, wrap, accesses in [("forward", _same, 2), ("forward+backward", _forward_and_backward, 6)]
+    ]
+
+
+def _bends(features: int) -> tuple[Tensor, ...]:
+    """alpha, beta and u0 of each feature."""
+    vector = torch.ones(features, device=DEVICE)
+    return 5.8 * vector, vector, 0.1 * vector
+
+
+def _steps(features: int, steps: int = 8) -> tuple[Tensor, ...]:
+    """centers, heights, steepness and slope."""
+    noise = torch.randn(3, features, steps, device=DEVICE)
+    return (
+        noise[0],
+        (0.5 * noise[1] - 2).exp(),
+        (0.5 * noise[2] + 1).exp(),
+        torch.ones(features, device=DEVICE),
+    )
+
+
 def soft_relu_cases() -> list[GpuCase]:
-    """From tensors of 256 MiB, which no cache holds, to one element."""
-    cases = []
-    shapes = [((64, 1 << 20), torch.float32), ((64, 1 << 21), torch.bfloat16)]
-    shapes += [((64, 96, 32, 32), torch.float32), ((1024, 2), torch.float32), ((1, 1), torch.float32)]
-    for shape, dtype in shapes:
-        numel = torch.Size(shape).numel()
-        # Forward: x, y. Backward: writes the cotangent of ones, reads it and x, writes the gradient.
-        for name, wrap, accesses in [("forward", _same, 2), ("forward+backward", _forward_and_backward, 6)]:
-            cases.append(
-                GpuCase(
-                    f"soft_relu {name}",
-                    "x".join(map(str, shape)),
-                    dtype,
-                    inputs=lambda shape=shape, dtype=dtype: (torch.randn(shape, device=DEVICE).to(dtype),),
-                    ours=wrap(led_fast.soft_relu),
-                    baselines=_baselines(wrap, reference.soft_relu, compiled=numel >= 1 << 20),
-                    least_bytes=accesses * numel * dtype.itemsize,
-                )
-            )
-    return cases
+    """The map from tensors of 256 MiB, which no cache holds, to one element; its inverse; a bend for each feature."""
+
+    def none(_: int) -> tuple[Tensor, ...]:
+        return ()
+
+    def of_features(x: Tensor, *parameters: Tensor) -> object:
+        return reference.soft_relu(x, *(p.view(1, -1, *[1] * (x.dim() - 2)) for p in parameters))
+
+    shapes = [((64, 1 << 20), torch.float32), ((64, 1 << 21), torch.bfloat16), *_LAYER_AND_POINTS]
+    shapes += [((1024, 2), torch.float32), ((1, 1), torch.float32)]
+    inverses = led_fast.soft_relu_inverse, reference.soft_relu_inverse
+    return [
+        *_elementwise_cases("soft_relu", led_fast.soft_relu, reference.soft_relu, none, shapes),
+        *_elementwise_cases("soft_relu_inverse", *inverses, none, compiled=False),
+        *_elementwise_cases("soft_relu per feature", led_fast.soft_relu, of_features, _bends),
+    ]
+
+
+def staircase_cases() -> list[GpuCase]:
+    """Staircases of eight steps and their inverses. Arithmetic bounds both: their share says little."""
+    inverses = led_fast.staircase_inverse, reference.staircase_inverse
+    return [
+        *_elementwise_cases("staircase", led_fast.staircase, reference.staircase, _steps),
+        *_elementwise_cases("staircase_inverse", *inverses, _steps, compiled=False),
+    ]
 
 
 def circulant_logdet_cases() -> list[GpuCase]:
@@ -171,6 +224,7 @@ def perpendicular_norm_cases() -> list[GpuCase]:
 def all_cases() -> list[GpuCase]:
     return [
         *soft_relu_cases(),
+        *staircase_cases(),
         *circulant_logdet_cases(),
         *circular_conv_inverse_cases(),
         *perpendicular_norm_cases(),

@@ -1,22 +1,38 @@
 """The soft-ReLU CUDA kernels, run on the CPU by the SIMT executor."""
 
 import math
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
-from simt import Kernels, Suite
+from simt import Kernels, Suite, build
 
 import led_fast
 from led_fast import reference
 
-suite = Suite("soft_relu")
+suite = Suite("soft_relu", headers=("common/rows.cuh", "common/reduce.cuh", "common/logarithms.h"))
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]  # by the launchers' dtype code
 ALPHA, BETA, U0, T0 = 5.8, 1.0, 0.1, -0.2
 PIECE = 8192  # elements of a sample that one block takes
-# Empty, one element, odd, a warp's whole row, a block's, and several blocks with a tail, packed and not.
-SHAPES = [(0, 3), (2, 0), (1, 1), (9, 7), (3, 1024), (2, 1025), (1, 1056), (2, PIECE + 40), (1, PIECE + 41)]
+# Empty, one element; rows for 1, 2, 4, 8, 16 and 32 threads, packed and not, with idle threads and idle rows; rows for
+# a block and for several with a tail.
+SHAPES = [
+    (0, 3),
+    (2, 0),
+    (1, 1),
+    (300, 2),
+    (9, 7),
+    (70, 16),
+    (37, 13),
+    (9, 40),
+    (19, 51),
+    (5, 104),
+    (3, 1024),
+]
+SHAPES += [(2, 1025), (1, 1056), (2, PIECE + 40), (1, PIECE + 41)]
 
 
 def tolerance(dtype: torch.dtype) -> dict[str, float]:
@@ -54,6 +70,34 @@ def forward(
     torch.testing.assert_close(y.double(), y_exact, **tolerance(dtype))
     rounding = torch.finfo(log_abs_det.dtype).eps * shape[1]
     torch.testing.assert_close(log_abs_det.double(), log_exact, rtol=1e-6, atol=2 * rounding)
+    if workspace is not None:  # a block has a piece, in elements, whatever its accesses are
+        of_pieces = [
+            reference.soft_relu(piece.double(), alpha, BETA, U0, T0)[1] for piece in x.split(PIECE, 1)
+        ]
+        torch.testing.assert_close(
+            workspace.view(-1, pieces), torch.stack(of_pieces, 1), rtol=1e-6, atol=2 * rounding
+        )
+
+
+@suite.case(dtype=DTYPES[1:], shape=[(2, 1000)], near=[0.3, 3.0, 100.0])
+def forward_is_as_good_as_plain_float32(
+    kernels: Kernels, dtype: torch.dtype, shape: tuple[int, int], near: float
+) -> None:
+    x = (near * torch.randn(shape, dtype=torch.float64)).to(dtype)
+    y, log_abs_det = torch.empty_like(x), torch.empty(shape[0])
+    kernels.launch(
+        "led_fast_soft_relu_forward",
+        *(x, y, log_abs_det, None, *shape, ALPHA, BETA, U0, T0, DTYPES.index(dtype)),
+    )
+    y_exact, log_exact = reference.soft_relu(x.double(), ALPHA, BETA, U0, T0)
+    y_plain, log_plain = reference.soft_relu(x.float(), ALPHA, BETA, U0, T0)
+    eps = torch.finfo(torch.float32).eps
+
+    def error(value: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
+        return (value.double() - exact).abs().max()
+
+    assert error(y, y_exact) <= 2 * error(y_plain.to(dtype), y_exact)
+    assert error(log_abs_det, log_exact) <= 2 * error(log_plain, log_exact) + 2 * eps * log_exact.abs().max()
 
 
 @suite.case(dtype=DTYPES, shape=SHAPES, offsets=[(0, 0, 0)], given=["both"])
@@ -245,6 +289,11 @@ def per_feature_backward(
     assert ((grads - exact).abs().amax(1) <= slack * exact.abs().amax(1).clamp(min=1)).all()
 
 
+suite.wrong(
+    "per feature: off-by-one row",
+    "if (share.row < rows) {\n    const T*",
+    "if (share.row <= rows) {\n    const T*",
+)
 suite.wrong("per feature: another feature", "i / run % features, features", "i % features, features")
 suite.wrong("per feature: too many factors", "if (shares > 16) {", "if (shares > 1600) {")
 suite.wrong("per feature: row of a tile", "* features + feature) * run", "* features + lane) * run")
@@ -265,22 +314,53 @@ suite.wrong(
 suite.wrong("per feature: gradient to u0", "to.sums[2] = gx,", "to.sums[2] = -gx,")
 
 suite.wrong(
-    "overlapping pieces", "min(begin + kPieceSize, row_size)", "min(begin + kPieceSize + 1, row_size)"
+    "overlapping pieces",
+    "min(begin + accesses_of_piece, accesses)",
+    "min(begin + accesses_of_piece + 1, accesses)",
 )
-suite.wrong("off-by-one row", "if (piece.row < rows) {", "if (piece.row <= rows) {")
-suite.wrong("off-by-one row, backward", "if (piece.row >= rows) return;", "if (piece.row > rows) return;")
-suite.wrong("missing tail", "i < piece.end;", "i + kGroup * N <= piece.end;")
-suite.wrong("missing tail, backward", "i < offset + piece.end;", "i + kGroup * N <= offset + piece.end;")
-suite.wrong("missing pieces", "i < pieces; i += 32", "i < pieces - 1; i += 32")
-suite.wrong("wrong thread", "threadIdx.x % kGroup == 0 &&", "threadIdx.x % kGroup == kGroup - 1 &&")
 suite.wrong(
-    "one cell for all pieces",
-    "workspace[piece.row * pieces + piece.index] = sum",
-    "workspace[piece.row] = sum",
+    "pieces of elements, not of packs", "kPieceSize / N, parts);\n  LogSum", "kPieceSize, parts);\n  LogSum"
 )
-suite.wrong("wrong sign", "sum -= terms.log1p;", "sum += terms.log1p;")
+suite.wrong("piece of another row", "(blockIdx.x - row * parts)", "(blockIdx.x - row)")
+suite.wrong("rows of a warp", "(threadIdx.x >> parts), 0,", "(threadIdx.x >> 5), 0,")
+suite.wrong("rows of a block", "(kThreads >> parts) +", "(kThreads >> 5) +")
+suite.wrong("width of a row", "const int threads = 1 << parts,", "const int threads = 2 << parts,")
+suite.wrong(
+    "fewer threads than the sum takes", "accesses > most << log2) ++log2;", "accesses > most) log2 = 6;"
+)
+suite.wrong("sum of another row's threads", "int offset = threads / 2; offset", "int offset = 16; offset")
+suite.wrong("sum of half the threads", "int offset = threads / 2; offset", "int offset = threads / 4; offset")
+suite.wrong("sum of the first thread", "sum = group_sum(sum, share.threads);", "")
+suite.wrong(
+    "off-by-one row",
+    "if (share.row < rows) {\n    const int64_t row",
+    "if (share.row <= rows) {\n    const int64_t row",
+)
+suite.wrong("off-by-one row, backward", "if (share.row >= rows) return;", "if (share.row > rows) return;")
+suite.wrong(
+    "off-by-one row, sum",
+    "share.row >= rows) return;\n  if (kPieces",
+    "share.row > rows) return;\n  if (kPieces",
+)
+suite.wrong(
+    "missing tail",
+    "i < row + share.end; i += share.threads) {\n      Pack",
+    "i + share.threads <= row + share.end; i += share.threads) {\n      Pack",
+)
+suite.wrong(
+    "missing tail, backward",
+    "i < row + share.end; i += share.threads) {\n    Pack",
+    "i + share.threads <= row + share.end; i += share.threads) {\n    Pack",
+)
+suite.wrong("missing pieces", "i < pieces; i += kThreads", "i < pieces - 1; i += kThreads")
+suite.wrong("wrong thread", "if (share.thread > 0 ||", "if (share.thread + 1 < share.threads ||")
+suite.wrong("one cell for all pieces", "workspace[blockIdx.x] = sum;", "workspace[share.row] = sum;")
+suite.wrong("wrong sign", "sum -= log1p[k];", "sum += log1p[k];")
 suite.wrong("missing logarithm", "return sum + log_of(product);", "return sum;")
-suite.wrong("product underflows", "factors == safe_factors", "factors == 64")
+suite.wrong("product underflows", "if (factors + N > safe_factors) {", "if (factors + N > 64) {")
+suite.wrong("product of a pack underflows", "if (N == 1 || N <= safe_factors) product", "if (true) product")
+suite.wrong("factors are not counted", "factors += N;", "factors += 1;")
+suite.wrong("last coefficient of log1p", "p * e + 9.9999994e-1f", "p * e + 9.9994e-1f")
 suite.wrong("misaligned y", "aligned(x) && aligned(y)", "aligned(x)")
 suite.wrong("misaligned x, backward", "aligned(x) && aligned(grad_y) &&", "aligned(grad_y) &&")
 
@@ -319,3 +399,62 @@ def test_traffic_is_the_least(
     assert sum(row.requests * 32 * 16 for row in packs) == PIECE * dtype.itemsize * accesses
     for row in rows:
         assert row.units == row.ideal, f"more {row.space} traffic than needed: {row}"
+
+
+# Elements of an H100's multiprocessor and clock: what it may read or write in its L2 cache, and its share of memory.
+L2_SECTORS, MEMORY_BYTES = 2, 14.5
+
+
+@pytest.mark.parametrize("body", [forward, backward])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(512, 2), (512, 3), (512, 7), (256, 8), (256, 16), (64, 51), (64, 63)])
+def test_narrow_rows_are_bound_by_memory(
+    body: Callable[..., None], dtype: torch.dtype, shape: tuple[int, int]
+) -> None:
+    last = {"alpha": ALPHA, "offsets": (0, 0)} if body is forward else {"offsets": (0, 0, 0), "given": "both"}
+    rows = suite.traffic(body, dtype=dtype, shape=shape, **last)
+    tensors = 2 if body is forward else 3
+    memory = tensors * math.prod(shape) * dtype.itemsize + shape[0] * log_dtype(dtype).itemsize
+    written = sum(row.units for row in rows if row.kind == "write" and row.space == "global")
+    assert 32 * written >= math.prod(shape) * dtype.itemsize
+    assert written / L2_SECTORS <= memory / MEMORY_BYTES
+
+
+@pytest.mark.parametrize("body", [forward, backward])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_of_one_access_are_coalesced(body: Callable[..., None], dtype: torch.dtype) -> None:
+    last = {"alpha": ALPHA, "offsets": (0, 0)} if body is forward else {"offsets": (0, 0, 0), "given": "both"}
+    for row in suite.traffic(body, dtype=dtype, shape=(512, 16 // dtype.itemsize), **last):
+        assert row.units == row.ideal, f"more {row.space} traffic than needed: {row}"
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+@pytest.mark.parametrize("flags", [["-ffp-contract=off"], ["-mfma", "-ffp-contract=fast"]])
+def test_log1p_in_float32(flags: list[str], tmp_path: Path) -> None:
+    """Against long double, on a million numbers between 0 and 1 and on small ones, as a CPU and a GPU compute it."""
+    source = tmp_path / "log1p.cpp"
+    source.write_text(
+        """
+        #include <algorithm>
+        #include <cmath>
+        #include <cstdio>
+        #include "common/logarithms.h"
+        int main() {
+          long double relative = 0;
+          const auto look = [&](float e) {
+            const long double exact = log1pl((long double)e);
+            relative = std::max(relative, fabsl(led::log1p_unit(e) - exact) / exact);
+          };
+          for (int i = 1; i <= 1000000; ++i) look(float(i / 1e6));
+          for (float e = 0x1p-126f; e < 1; e *= 1.37f) look(e);
+          if (led::log1p_unit(0.0f) != 0) return 1;
+          std::printf("%Lg", relative);
+        }
+        """
+    )
+    build.run(
+        ["g++", "-std=c++17", "-O2", *flags, "-I", str(build.CSRC), str(source), "-o", str(tmp_path / "a")]
+    )
+    error = float(build.run([str(tmp_path / "a")]))
+    eps = torch.finfo(torch.float32).eps
+    assert eps / 8 < error <= 2 * eps, f"a relative error of {error / eps:.2f} eps"

@@ -9,12 +9,22 @@ from staircase_cases import log_derivative_of, normal, parameters_of
 
 from led_fast import reference
 
-suite = Suite("staircase")
+suite = Suite("staircase", headers=("common/rows.cuh",))
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]  # by the launchers' dtype code
 PIECE, SLICE = 2048, 512  # elements of a sample, and of a feature, that one block takes
-# Samples, features, inner elements: empty, one element, a warp's whole sample, a block's, several blocks with a tail.
-SHAPES = [(0, 3, 2), (1, 1, 1), (9, 3, 1), (2, 2, 256), (3, 3, 171), (1, 1, PIECE + 40)]
+# Samples, features, inner elements: empty, one element, samples for 1, 2, 8 and 32 threads with idle ones, a block's,
+# several blocks with a tail.
+SHAPES = [
+    (0, 3, 2),
+    (1, 1, 1),
+    (9, 3, 1),
+    (130, 1, 7),
+    (5, 3, 9),
+    (2, 2, 256),
+    (3, 3, 171),
+    (1, 1, PIECE + 40),
+]
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -187,13 +197,15 @@ def backward(
 
 
 suite.wrong(
-    "overlapping pieces", "min(begin + kPieceSize, sample_size)", "min(begin + kPieceSize + 1, sample_size)"
+    "overlapping pieces",
+    "min(begin + accesses_of_piece, accesses)",
+    "min(begin + accesses_of_piece + 1, accesses)",
 )
-suite.wrong("missing pieces", "i < pieces; i += 32", "i < pieces - 1; i += 32")
-suite.wrong(
-    "one cell for all pieces", "workspace[sample * pieces + index] = sum", "workspace[sample * pieces] = sum"
-)
-suite.wrong("wrong thread", "threadIdx.x % kGroup == 0 &&", "threadIdx.x % kGroup == kGroup - 1 &&")
+suite.wrong("missing pieces", "i < pieces; i += kThreads", "i < pieces - 1; i += kThreads")
+suite.wrong("one cell for all pieces", "workspace[blockIdx.x] = sum;", "workspace[share.row] = sum;")
+suite.wrong("wrong thread", "if (share.thread > 0 ||", "if (share.thread + 1 < share.threads ||")
+suite.wrong("rows of a block", "(kThreads >> parts) +", "(kThreads >> 5) +")
+suite.wrong("width of a sample", "const int threads = 1 << parts,", "const int threads = 2 << parts,")
 suite.wrong(
     "wrong feature", "interleaved ? i % features : i / inner", "interleaved ? i % features : i % features"
 )

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "common/logarithms.h"
 #include "common/multiversion.h"
 
 namespace led {
@@ -77,9 +78,6 @@ LED_INLINE void store(Half* p, float x) {
 // ---- elementary functions -----------------------------------------------------------------------------------
 
 template <class Real> LED_INLINE Real maximum(Real a, Real b) { return a > b ? a : b; }
-
-// log2(x) of a normal positive x, off by 0.05: its exponent, and its mantissa for the mantissa's logarithm.
-LED_INLINE float rough_log2(float x) { return float(int32_t(bits<uint32_t>(x) - 0x3f800000)) * 0x1p-23f + 0.043f; }
 
 // 2^f - 1 for |f| <= 1/2, to full relative accuracy.
 LED_INLINE float exp2m1_fraction(float f) {
@@ -170,19 +168,7 @@ LED_INLINE double two_artanh(double s) {
   return p * s;
 }
 
-// log(1 + e) for 0 <= e <= 1.
-LED_INLINE float log1p_unit(float e) {
-  float p = 5.2326713e-3f;  // minimax for log(1 + e) / e, off by 7e-8
-  p = p * e - 2.9505145e-2f;
-  p = p * e + 7.8225799e-2f;
-  p = p * e - 1.3663232e-1f;
-  p = p * e + 1.9105999e-1f;
-  p = p * e - 2.4842981e-1f;
-  p = p * e + 3.3319098e-1f;
-  p = p * e - 4.9999493e-1f;
-  p = p * e + 9.9999994e-1f;
-  return p * e;
-}
+// log(1 + e) for 0 <= e <= 1; in float32, see logarithms.h.
 LED_INLINE double log1p_unit(double e) { return two_artanh(e / (e + 2)); }
 
 // x = mantissa 2^exponent with 1 <= mantissa < 2, for normal positive x. A NaN becomes a number.

@@ -13,6 +13,12 @@ template <typename T> __device__ __forceinline__ T warp_sum(T value) {
   return value;
 }
 
+// The sum over each `threads` lanes of the warp, a power of two, in every lane. All 32 lanes take part.
+template <typename T> __device__ __forceinline__ T group_sum(T value, int threads) {
+  for (int offset = threads / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(kFullMask, value, offset);
+  return value;
+}
+
 // The sum over a block of kThreads threads, in every thread of warp 0. All threads take part.
 // `scratch` is shared memory of kThreads / 32 elements; the caller puts a barrier before it is used again.
 template <int kThreads, typename T> __device__ __forceinline__ T block_sum(T value, T* scratch) {

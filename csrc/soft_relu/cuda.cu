@@ -1,9 +1,9 @@
-// soft-ReLU on the GPU: one pass, 16 bytes an access. A short sample belongs to a warp, a longer one to a block, and a
-// long one to several blocks, whose sums a second kernel adds in order, so that every run gives the same bits. The
-// inverse differs in its formulas alone.
+// soft-ReLU on the GPU: one pass, 16 bytes an access, samples shared out as common/rows.cuh says. The inverse differs
+// in its formulas alone.
 #include "common/dispatch.cuh"
 #include "common/gpu.h"
-#include "common/reduce.cuh"
+#include "common/logarithms.h"
+#include "common/rows.cuh"
 #include "soft_relu/launch.h"
 
 #define LED_FUNCTION __host__ __device__ __forceinline__
@@ -11,16 +11,14 @@
 
 namespace led::soft_relu {
 
-__device__ __forceinline__ float exp2_negative_abs(float x) { return exp2f(-fabsf(x)); }
+__device__ __forceinline__ float exp2_negative_abs(float x) { return exp2_flushed(-fabsf(x)); }
 __device__ __forceinline__ double exp2_negative_abs(double x) { return exp2(-fabs(x)); }
 template <typename Real> __device__ __forceinline__ Real bounded_exp2_negative_abs(Real x) {
   return exp2_negative_abs(x);
 }
-__device__ __forceinline__ float rough_exp2_negative_abs(float x) { return exp2f(-fabsf(x)); }
-__device__ __forceinline__ double rough_exp2_negative_abs(double x) { return exp2f(-fabsf(float(x))); }
-// For the host too, because nvcc checks a call that does not depend on a template where it stands.
-__host__ __device__ __forceinline__ float rough_log2(float x) { return log2f(x); }
-__device__ __forceinline__ float log1p_unit(float e) { return log1pf(e); }
+__device__ __forceinline__ float rough_exp2_negative_abs(float x) { return exp2_flushed(-fabsf(x)); }
+__device__ __forceinline__ double rough_exp2_negative_abs(double x) { return exp2_flushed(-fabsf(float(x))); }
+using led::log1p_unit;
 __device__ __forceinline__ double log1p_unit(double e) { return log1p(e); }
 __device__ __forceinline__ float log_of(float x) { return logf(x); }
 __device__ __forceinline__ double log_of(double x) { return log(x); }
@@ -32,145 +30,125 @@ template <typename Real> __device__ __forceinline__ Real maximum(Real a, Real b)
 namespace led::soft_relu {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int64_t kWarpRow = 1024;  // up to so many elements a sample, a warp does it alone
+constexpr int64_t kWarpRow = 1024;  // up to so many elements a sample, threads of one warp do it alone
 
-// Elements [begin, end) of row `row` belong to the kGroup threads of which this is one.
-template <int kGroup> struct Piece {
-  int64_t row, index, begin, end;
-
-  __device__ Piece(int64_t row_size, int64_t pieces) {
-    const int64_t piece = int64_t(blockIdx.x) * (kThreads / kGroup) + threadIdx.x / kGroup;
-    row = piece / pieces;
-    index = piece % pieces;
-    begin = index * kPieceSize;
-    end = pieces == 1 ? row_size : min(begin + kPieceSize, row_size);
-  }
-};
+// A sample costs each of its threads about 90 instructions besides its accesses, which take 40 (one float) to 200 (16
+// bytes of bfloat16). With up to 8 accesses a thread, an H100 issues those of packed samples of every size in the time
+// of their memory traffic, others in at most 1.3 times that, or 2.3 in half precision; with up to 4 it would be 1.7
+// and 3.4. What neighbouring threads read apart is no limit then (test_narrow_rows_are_bound_by_memory).
+constexpr int kMostAccesses = 8;
 
 // Σ log L' of one thread, with one logarithm for up to safe_factors elements.
 template <typename Real> struct LogSum {
   Real product = 1, sum = 0;
   int factors = 0;
 
-  __device__ __forceinline__ void add(const ForwardTerms<Real>& terms, int safe_factors) {
-    if (factors == safe_factors) {
+  template <int N>
+  __device__ __forceinline__ void add(const Real (&numerators)[N], const Real (&log1p)[N], int safe_factors) {
+    if (factors + N > safe_factors) {
       sum += log_of(product);
       product = 1;
       factors = 0;
     }
-    product *= terms.numerator;
-    sum -= terms.log1p;
-    ++factors;
+    factors += N;
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      if (N == 1 || N <= safe_factors) product *= numerators[k];
+      else sum += log_of(numerators[k]);
+      sum -= log1p[k];
+    }
   }
   __device__ __forceinline__ Real total() const { return sum + log_of(product); }
 };
 
-// Adds up the sums of a piece's threads. All threads of the block take part.
-template <typename Real, int kGroup>
-__device__ __forceinline__ void write_sum(Real sum, const Piece<kGroup>& piece, Real* log_abs_det, double* workspace,
-                                          int64_t rows, int64_t pieces) {
-  if constexpr (kGroup == 32) {
-    sum = warp_sum(sum);
-  } else {
-    __shared__ Real scratch[kThreads / 32];
-    sum = block_sum<kThreads>(sum, scratch);
-  }
-  if (threadIdx.x % kGroup == 0 && piece.row < rows) {
-    if (pieces == 1) log_abs_det[piece.row] = sum;
-    else workspace[piece.row * pieces + piece.index] = sum;
-  }
-}
-
-// P is Parameters or InverseParameters of the type that T is computed in: the map that is applied.
-template <typename T, int N, int kGroup, typename P>
+// P is Parameters or InverseParameters of the type that T is computed in: the map that is applied. `packs` and `parts`
+// are those of a row.
+template <typename T, int N, bool kPieces, typename P>
 __global__ void __launch_bounds__(kThreads)
-    forward_kernel(const T* x, T* y, accumulate_t<T>* log_abs_det, double* workspace, int64_t rows, int64_t row_size,
-                   int64_t pieces, P p) {
+    forward_kernel(const Pack<T, N>* x, Pack<T, N>* y, accumulate_t<T>* log_abs_det, double* workspace, int64_t rows,
+                   int64_t packs, unsigned parts, P p) {
   using Real = accumulate_t<T>;
-  const Piece<kGroup> piece(row_size, pieces);
+  const Share share = share_of<kPieces>(packs, kPieceSize / N, parts);
   LogSum<Real> log_sum;
-  if (piece.row < rows) {
-    const T* from = x + piece.row * row_size;
-    T* to = y + piece.row * row_size;
-    for (int64_t i = piece.begin + threadIdx.x % kGroup * N; i < piece.end; i += kGroup * N) {
-      Pack<T, N> pack = *reinterpret_cast<const Pack<T, N>*>(from + i);
+  if (share.row < rows) {
+    const int64_t row = share.row * packs;
+    for (int64_t i = row + share.begin + share.thread; i < row + share.end; i += share.threads) {
+      Pack<T, N> pack = x[i];
+      Real numerators[N], log1p[N];
 #pragma unroll
       for (int k = 0; k < N; ++k) {
         const auto terms = forward_terms(static_cast<Real>(pack[k]), p);
         pack[k] = T(terms.value);
-        log_sum.add(terms, p.safe_factors);
+        numerators[k] = terms.numerator;
+        log1p[k] = terms.log1p;
       }
-      *reinterpret_cast<Pack<T, N>*>(to + i) = pack;
+      y[i] = pack;
+      log_sum.add(numerators, log1p, p.safe_factors);
     }
   }
-  write_sum(log_sum.total() * P::direction, piece, log_abs_det, workspace, rows, pieces);
+  write_sum<kPieces>(log_sum.total() * P::direction, share, log_abs_det, workspace, rows, parts);
 }
 
-// One warp a row: adds the row's pieces in order.
-template <typename Real>
+template <typename T, int N, bool kPieces, typename P>
 __global__ void __launch_bounds__(kThreads)
-    sum_pieces_kernel(const double* workspace, Real* log_abs_det, int64_t rows, int64_t pieces) {
-  const int64_t row = int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
-  if (row >= rows) return;  // the whole warp
-  double sum = 0;
-  for (int64_t i = threadIdx.x % 32; i < pieces; i += 32) sum += workspace[row * pieces + i];
-  sum = warp_sum(sum);
-  if (threadIdx.x % 32 == 0) log_abs_det[row] = Real(sum);
-}
-
-template <typename T, int N, int kGroup, typename P>
-__global__ void __launch_bounds__(kThreads)
-    backward_kernel(const T* x, const T* grad_y, const accumulate_t<T>* grad_log_abs_det, T* grad_x, int64_t rows,
-                    int64_t row_size, int64_t pieces, P p) {
+    backward_kernel(const Pack<T, N>* x, const Pack<T, N>* grad_y, const accumulate_t<T>* grad_log_abs_det,
+                    Pack<T, N>* grad_x, int64_t rows, int64_t packs, unsigned parts, P p) {
   using Real = accumulate_t<T>;
-  const Piece<kGroup> piece(row_size, pieces);
-  if (piece.row >= rows) return;
-  const Real grad_log = grad_log_abs_det ? grad_log_abs_det[piece.row] : Real(0);
-  const int64_t offset = piece.row * row_size;
-  for (int64_t i = offset + piece.begin + threadIdx.x % kGroup * N; i < offset + piece.end; i += kGroup * N) {
-    Pack<T, N> pack = *reinterpret_cast<const Pack<T, N>*>(x + i), gradient{};
-    if (grad_y) gradient = *reinterpret_cast<const Pack<T, N>*>(grad_y + i);
+  const Share share = share_of<kPieces>(packs, kPieceSize / N, parts);
+  if (share.row >= rows) return;
+  const Real grad_log = grad_log_abs_det ? grad_log_abs_det[share.row] : Real(0);
+  const int64_t row = share.row * packs;
+  for (int64_t i = row + share.begin + share.thread; i < row + share.end; i += share.threads) {
+    Pack<T, N> pack = x[i], gradient{};
+    if (grad_y) gradient = grad_y[i];
 #pragma unroll
     for (int k = 0; k < N; ++k) {
       const auto terms = backward_terms(static_cast<Real>(pack[k]), p);
       const Real from_log = terms.log_slope * grad_log;
       pack[k] = T(grad_y ? static_cast<Real>(gradient[k]) * terms.slope + from_log : from_log);
     }
-    *reinterpret_cast<Pack<T, N>*>(grad_x + i) = pack;
+    grad_x[i] = pack;
   }
 }
 
 bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
-unsigned blocks_for(int64_t rows, int64_t pieces, int group) {
-  const int64_t per_block = kThreads / group;
-  return unsigned((rows * pieces + per_block - 1) / per_block);
+template <typename T, int N> const Pack<T, N>* packs_of(const void* pointer) {
+  return static_cast<const Pack<T, N>*>(pointer);
+}
+template <typename T, int N> Pack<T, N>* packs_of(void* pointer) { return static_cast<Pack<T, N>*>(pointer); }
+
+template <typename T, int N, typename P>
+cudaError_t forward(const void* x, void* y, accumulate_t<T>* log_abs_det, double* workspace, int64_t rows,
+                    int64_t row_size, const P& p, cudaStream_t stream) {
+  const auto from = packs_of<T, N>(x);
+  const auto to = packs_of<T, N>(y);
+  const int64_t packs = row_size / N;
+  if (row_size <= kWarpRow) {
+    const int log2 = threads_log2(packs, kMostAccesses);
+    return GPU_LAUNCH((forward_kernel<T, N, false, P>), blocks_of_rows(rows, log2), kThreads, 0, stream, from, to,
+                      log_abs_det, workspace, rows, packs, log2, p);
+  }
+  const int64_t pieces = pieces_of(row_size);
+  const cudaError_t error = GPU_LAUNCH((forward_kernel<T, N, true, P>), unsigned(rows * pieces), kThreads, 0, stream,
+                                       from, to, log_abs_det, workspace, rows, packs, unsigned(pieces), p);
+  return error == cudaSuccess && pieces > 1 ? sum_pieces(workspace, log_abs_det, rows, pieces, stream) : error;
 }
 
 template <typename T, int N, typename P>
-cudaError_t forward(const T* x, T* y, accumulate_t<T>* log_abs_det, double* workspace, int64_t rows, int64_t row_size,
-                    const P& p, cudaStream_t stream) {
-  if (row_size <= kWarpRow)
-    return GPU_LAUNCH((forward_kernel<T, N, 32, P>), blocks_for(rows, 1, 32), kThreads, 0, stream, x, y, log_abs_det,
-                      workspace, rows, row_size, 1, p);
+cudaError_t backward(const void* x, const void* grad_y, const accumulate_t<T>* grad_log_abs_det, void* grad_x,
+                     int64_t rows, int64_t row_size, const P& p, cudaStream_t stream) {
+  const auto from = packs_of<T, N>(x), gradient = packs_of<T, N>(grad_y);
+  const auto to = packs_of<T, N>(grad_x);
+  const int64_t packs = row_size / N;
+  if (row_size <= kWarpRow) {
+    const int log2 = threads_log2(packs, kMostAccesses);
+    return GPU_LAUNCH((backward_kernel<T, N, false, P>), blocks_of_rows(rows, log2), kThreads, 0, stream, from,
+                      gradient, grad_log_abs_det, to, rows, packs, log2, p);
+  }
   const int64_t pieces = pieces_of(row_size);
-  const cudaError_t error = GPU_LAUNCH((forward_kernel<T, N, kThreads, P>), blocks_for(rows, pieces, kThreads),
-                                       kThreads, 0, stream, x, y, log_abs_det, workspace, rows, row_size, pieces, p);
-  if (pieces == 1 || error != cudaSuccess) return error;
-  return GPU_LAUNCH((sum_pieces_kernel<accumulate_t<T>>), blocks_for(rows, 1, 32), kThreads, 0, stream, workspace,
-                    log_abs_det, rows, pieces);
-}
-
-template <typename T, int N, typename P>
-cudaError_t backward(const T* x, const T* grad_y, const accumulate_t<T>* grad_log_abs_det, T* grad_x, int64_t rows,
-                     int64_t row_size, const P& p, cudaStream_t stream) {
-  if (row_size <= kWarpRow)
-    return GPU_LAUNCH((backward_kernel<T, N, 32, P>), blocks_for(rows, 1, 32), kThreads, 0, stream, x, grad_y,
-                      grad_log_abs_det, grad_x, rows, row_size, 1, p);
-  const int64_t pieces = pieces_of(row_size);
-  return GPU_LAUNCH((backward_kernel<T, N, kThreads, P>), blocks_for(rows, pieces, kThreads), kThreads, 0, stream, x,
-                    grad_y, grad_log_abs_det, grad_x, rows, row_size, pieces, p);
+  return GPU_LAUNCH((backward_kernel<T, N, true, P>), unsigned(rows * pieces), kThreads, 0, stream, from, gradient,
+                    grad_log_abs_det, to, rows, packs, unsigned(pieces), p);
 }
 
 // Calls f with null pointers of the dtype's type and of the map's parameters.
@@ -191,10 +169,9 @@ cudaError_t dispatch_forward(const void* x, void* y, void* log_abs_det, double* 
     using T = std::remove_pointer_t<decltype(type)>;
     using Real = accumulate_t<T>;
     const bool packed = row_size % kPackSize<T> == 0 && aligned(x) && aligned(y);
-    return (packed ? forward<T, kPackSize<T>, P<Real>>
-                   : forward<T, 1, P<Real>>)(static_cast<const T*>(x), static_cast<T*>(y),
-                                             static_cast<Real*>(log_abs_det), workspace, rows, row_size,
-                                             P<Real>(alpha, beta, u0, t0), stream);
+    return (packed ? forward<T, kPackSize<T>, P<Real>> : forward<T, 1, P<Real>>)(x, y, static_cast<Real*>(log_abs_det),
+                                                                                 workspace, rows, row_size,
+                                                                                 P<Real>(alpha, beta, u0, t0), stream);
   });
 }
 
@@ -208,8 +185,7 @@ cudaError_t dispatch_backward(const void* x, const void* grad_y, const void* gra
     using Real = accumulate_t<T>;
     const bool packed = row_size % kPackSize<T> == 0 && aligned(x) && aligned(grad_y) && aligned(grad_x);
     return (packed ? backward<T, kPackSize<T>, P<Real>>
-                   : backward<T, 1, P<Real>>)(static_cast<const T*>(x), static_cast<const T*>(grad_y),
-                                              static_cast<const Real*>(grad_log_abs_det), static_cast<T*>(grad_x), rows,
+                   : backward<T, 1, P<Real>>)(x, grad_y, static_cast<const Real*>(grad_log_abs_det), grad_x, rows,
                                               row_size, P<Real>(alpha, beta, u0, t0), stream);
   });
 }

@@ -29,19 +29,19 @@ __device__ __forceinline__ P load_parameters(const Real* numbers, int64_t featur
   return p;
 }
 
-template <typename T, int kGroup, typename P>
+template <typename T, bool kPieces, typename P>
 __global__ void __launch_bounds__(kThreads)
     per_feature_kernel(const T* x, T* y, accumulate_t<T>* log_abs_det, double* workspace,
-                       const accumulate_t<T>* numbers, int64_t rows, int64_t row_size, int64_t pieces, int64_t features,
+                       const accumulate_t<T>* numbers, int64_t rows, int64_t row_size, unsigned parts, int64_t features,
                        int64_t run) {
   using Real = accumulate_t<T>;
-  const Piece<kGroup> piece(row_size, pieces);
+  const Share share = share_of<kPieces>(row_size, kPieceSize, parts);
   Real product = 1, sum = 0;
   int shares = 0;
-  if (const int64_t end = piece.end; piece.row < rows) {
-    const T* from = x + piece.row * row_size;
-    T* to = y + piece.row * row_size;
-    for (int64_t i = piece.begin + threadIdx.x % kGroup; i < end; i += kGroup) {
+  if (share.row < rows) {
+    const T* from = x + share.row * row_size;
+    T* to = y + share.row * row_size;
+    for (int64_t i = share.begin + share.thread; i < share.end; i += share.threads) {
       const P p = load_parameters<P>(numbers, i / run % features, features);
       const auto terms = forward_terms(static_cast<Real>(from[i]), p);
       to[i] = T(terms.value);
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kThreads)
       sum = sum - terms.log1p;
     }
   }
-  write_sum((sum + log_of(product)) * P::direction, piece, log_abs_det, workspace, rows, pieces);
+  write_sum<kPieces>((sum + log_of(product)) * P::direction, share, log_abs_det, workspace, rows, parts);
 }
 
 // A block has a chunk of the outer indices (samples, or their places in channels-last) and, where runs have one
@@ -76,6 +76,7 @@ __global__ void __launch_bounds__(kThreads)
   if (feature < features) {
     const P p = load_parameters<P>(numbers, feature, features);
     const int64_t stop = kLanesAreFeatures ? end : begin * run + (end - begin) * run;
+#pragma unroll 1  // unrolled, the loop of half precision spills on sm_90
     for (int64_t i = kLanesAreFeatures ? begin + warp : begin * run + threadIdx.x; i < stop;
          i += kLanesAreFeatures ? kWarps : kThreads) {
       const int64_t at = kLanesAreFeatures ? i : i / run;
@@ -146,16 +147,16 @@ template <typename T, typename P>
 cudaError_t per_feature_forward(const T* x, T* y, accumulate_t<T>* log_abs_det, double* workspace,
                                 const accumulate_t<T>* numbers, int64_t rows, int64_t row_size, int64_t features,
                                 int64_t run, cudaStream_t stream) {
-  if (row_size <= kWarpRow)
-    return GPU_LAUNCH((per_feature_kernel<T, 32, P>), blocks_for(rows, 1, 32), kThreads, 0, stream, x, y, log_abs_det,
-                      workspace, numbers, rows, row_size, 1, features, run);
+  if (row_size <= kWarpRow) {
+    const int log2 = threads_log2(row_size, kMostAccesses);
+    return GPU_LAUNCH((per_feature_kernel<T, false, P>), blocks_of_rows(rows, log2), kThreads, 0, stream, x, y,
+                      log_abs_det, workspace, numbers, rows, row_size, log2, features, run);
+  }
   const int64_t pieces = pieces_of(row_size);
   const cudaError_t error =
-      GPU_LAUNCH((per_feature_kernel<T, kThreads, P>), blocks_for(rows, pieces, kThreads), kThreads, 0, stream, x, y,
-                 log_abs_det, workspace, numbers, rows, row_size, pieces, features, run);
-  if (pieces == 1 || error != cudaSuccess) return error;
-  return GPU_LAUNCH((sum_pieces_kernel<accumulate_t<T>>), blocks_for(rows, 1, 32), kThreads, 0, stream, workspace,
-                    log_abs_det, rows, pieces);
+      GPU_LAUNCH((per_feature_kernel<T, true, P>), unsigned(rows * pieces), kThreads, 0, stream, x, y, log_abs_det,
+                 workspace, numbers, rows, row_size, unsigned(pieces), features, run);
+  return error == cudaSuccess && pieces > 1 ? sum_pieces(workspace, log_abs_det, rows, pieces, stream) : error;
 }
 
 template <typename T, typename P>

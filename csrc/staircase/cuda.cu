@@ -1,5 +1,4 @@
-// The staircase on the GPU, a thread an element. A short sample belongs to a warp, a longer one to a block, and a long
-// one to several blocks, whose sums a second kernel adds in order, so that every run gives the same bits.
+// The staircase on the GPU, element by element. Samples are shared out among threads as common/rows.cuh says.
 #include "staircase/device.h"
 #include "staircase/device_backward.h"
 
@@ -14,22 +13,22 @@ __device__ __forceinline__ Local<Real> local_at(Real x, const Problem<Real>& p, 
   return at;
 }
 
-template <typename T, int kGroup>
+template <typename T, bool kPieces>
 __global__ void __launch_bounds__(kThreads)
     forward_kernel(const T* x, T* y, accumulate_t<T>* log_abs_det, double* workspace, Problem<accumulate_t<T>> p,
-                   int64_t pieces) {
+                   unsigned parts) {
   using Real = accumulate_t<T>;
-  const Piece<kGroup> piece(p.sample_size(), pieces);
+  const Share share = share_of<kPieces>(p.sample_size(), kPieceSize, parts);
   Real sum = 0;
-  if (piece.sample < p.samples) {
-    const int64_t start = piece.sample * p.sample_size();
-    for (int64_t i = piece.begin + threadIdx.x % kGroup; i < piece.end; i += kGroup) {
+  if (share.row < p.samples) {
+    const int64_t start = share.row * p.sample_size();
+    for (int64_t i = share.begin + share.thread; i < share.end; i += share.threads) {
       const Local<Real> at = local_at(static_cast<Real>(x[start + i]), p, p.feature_of(i));
       y[start + i] = T(at.value);
       sum += log_of(at.derivative);
     }
   }
-  piece.leave(sum, log_abs_det, workspace, p.samples, pieces);
+  write_sum<kPieces>(sum, share, log_abs_det, workspace, p.samples, parts);
 }
 
 // One block a feature: the places where its staircase bends, in order, and its values there.
@@ -74,16 +73,16 @@ template <typename Real> __device__ __forceinline__ int64_t places_below(Real y,
   return low;
 }
 
-template <typename T, int kGroup>
+template <typename T, bool kPieces>
 __global__ void __launch_bounds__(kThreads)
     inverse_kernel(const T* y, T* x, accumulate_t<T>* kept, accumulate_t<T>* log_abs_det, double* workspace,
-                   const accumulate_t<T>* table, Problem<accumulate_t<T>> p, int64_t pieces) {
+                   const accumulate_t<T>* table, Problem<accumulate_t<T>> p, unsigned parts) {
   using Real = accumulate_t<T>;
-  const Piece<kGroup> piece(p.sample_size(), pieces);
+  const Share share = share_of<kPieces>(p.sample_size(), kPieceSize, parts);
   Real sum = 0;
-  if (piece.sample < p.samples) {
-    const int64_t start = piece.sample * p.sample_size(), count = kPlaces * p.steps;
-    for (int64_t i = piece.begin + threadIdx.x % kGroup; i < piece.end; i += kGroup) {
+  if (share.row < p.samples) {
+    const int64_t start = share.row * p.sample_size(), count = kPlaces * p.steps;
+    for (int64_t i = share.begin + share.thread; i < share.end; i += share.threads) {
       const int64_t feature = p.feature_of(i);
       const Real target = static_cast<Real>(y[start + i]);
       const Real *const places = table + feature * table_size(p.steps), *const values = places + count + 2;
@@ -100,21 +99,21 @@ __global__ void __launch_bounds__(kThreads)
       sum -= log_of(derivative);
     }
   }
-  piece.leave(sum, log_abs_det, workspace, p.samples, pieces);
+  write_sum<kPieces>(sum, share, log_abs_det, workspace, p.samples, parts);
 }
 
 template <typename T>
 cudaError_t forward(const T* x, T* y, accumulate_t<T>* log_abs_det, double* workspace,
                     const Problem<accumulate_t<T>>& p, cudaStream_t stream) {
-  if (p.sample_size() <= kWarpSample)
-    return GPU_LAUNCH((forward_kernel<T, 32>), blocks_for(p.samples, 32), kThreads, 0, stream, x, y, log_abs_det,
-                      workspace, p, 1);
+  if (p.sample_size() <= kWarpSample) {
+    const int log2 = threads_log2(p.sample_size(), kMostElements);
+    return GPU_LAUNCH((forward_kernel<T, false>), blocks_of_rows(p.samples, log2), kThreads, 0, stream, x, y,
+                      log_abs_det, workspace, p, log2);
+  }
   const int64_t pieces = pieces_of(p.sample_size());
-  const cudaError_t error = GPU_LAUNCH((forward_kernel<T, kThreads>), blocks_for(p.samples * pieces, kThreads),
-                                       kThreads, 0, stream, x, y, log_abs_det, workspace, p, pieces);
-  if (pieces == 1 || error != cudaSuccess) return error;
-  return GPU_LAUNCH((sum_pieces_kernel<accumulate_t<T>>), blocks_for(p.samples, 32), kThreads, 0, stream, workspace,
-                    log_abs_det, p.samples, pieces);
+  const cudaError_t error = GPU_LAUNCH((forward_kernel<T, true>), unsigned(p.samples * pieces), kThreads, 0, stream, x,
+                                       y, log_abs_det, workspace, p, unsigned(pieces));
+  return error == cudaSuccess && pieces > 1 ? sum_pieces(workspace, log_abs_det, p.samples, pieces, stream) : error;
 }
 
 template <typename T>
@@ -123,15 +122,15 @@ cudaError_t inverse(const T* y, T* x, accumulate_t<T>* kept, accumulate_t<T>* lo
   using Real = accumulate_t<T>;
   cudaError_t error = GPU_LAUNCH((table_kernel<Real>), unsigned(p.features), kThreads, 0, stream, table, p);
   if (error != cudaSuccess) return error;
-  if (p.sample_size() <= kWarpSample)
-    return GPU_LAUNCH((inverse_kernel<T, 32>), blocks_for(p.samples, 32), kThreads, 0, stream, y, x, kept, log_abs_det,
-                      workspace, table, p, 1);
+  if (p.sample_size() <= kWarpSample) {
+    const int log2 = threads_log2(p.sample_size(), kMostElements);
+    return GPU_LAUNCH((inverse_kernel<T, false>), blocks_of_rows(p.samples, log2), kThreads, 0, stream, y, x, kept,
+                      log_abs_det, workspace, table, p, log2);
+  }
   const int64_t pieces = pieces_of(p.sample_size());
-  error = GPU_LAUNCH((inverse_kernel<T, kThreads>), blocks_for(p.samples * pieces, kThreads), kThreads, 0, stream, y, x,
-                     kept, log_abs_det, workspace, table, p, pieces);
-  if (pieces == 1 || error != cudaSuccess) return error;
-  return GPU_LAUNCH((sum_pieces_kernel<Real>), blocks_for(p.samples, 32), kThreads, 0, stream, workspace, log_abs_det,
-                    p.samples, pieces);
+  error = GPU_LAUNCH((inverse_kernel<T, true>), unsigned(p.samples * pieces), kThreads, 0, stream, y, x, kept,
+                     log_abs_det, workspace, table, p, unsigned(pieces));
+  return error == cudaSuccess && pieces > 1 ? sum_pieces(workspace, log_abs_det, p.samples, pieces, stream) : error;
 }
 
 template <typename Real>
@@ -202,8 +201,8 @@ extern "C" cudaError_t led_fast_staircase_backward(const void* x, const void* gr
       error = launch(backward_kernel<T, false>);
     }
     if (error != cudaSuccess) return error;
-    return GPU_LAUNCH((sum_slices_kernel<Real>), blocks_for(features * sums_of_steps(steps), 32), kThreads, 0, stream,
-                      workspace, static_cast<Real*>(grad_centers), static_cast<Real*>(grad_heights),
+    return GPU_LAUNCH((sum_slices_kernel<Real>), blocks_of_rows(features * sums_of_steps(steps), 5), kThreads, 0,
+                      stream, workspace, static_cast<Real*>(grad_centers), static_cast<Real*>(grad_heights),
                       static_cast<Real*>(grad_steepness), static_cast<Real*>(grad_slope), p, slices);
   });
 }

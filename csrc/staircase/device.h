@@ -2,7 +2,7 @@
 #pragma once
 #include "common/dispatch.cuh"
 #include "common/gpu.h"
-#include "common/reduce.cuh"
+#include "common/rows.cuh"
 #include "staircase/launch.h"
 
 #define LED_FUNCTION __host__ __device__ __forceinline__
@@ -32,8 +32,8 @@ template <typename Real> __device__ __forceinline__ TanhTerms<Real> tanh_terms(R
 
 namespace led::staircase {
 
-constexpr int kThreads = 256;
-constexpr int64_t kWarpSample = 512;  // up to so many elements a sample, a warp does it alone
+constexpr int64_t kWarpSample = 512;  // up to so many elements a sample, threads of one warp do it alone
+constexpr int kMostElements = 4;      // of a thread, then: at least 70 % of the threads have one at any time
 
 // Where a feature's elements lie, and all parameters.
 template <typename Real> struct Problem {
@@ -53,51 +53,5 @@ template <typename Real> struct Problem {
     return {__ldg(centers + i), __ldg(heights + i), __ldg(steepness + i)};
   }
 };
-
-// Elements [begin, end) of sample `sample` belong to the kGroup threads of which this is one.
-template <int kGroup> struct Piece {
-  int64_t sample, index, begin, end;
-
-  __device__ Piece(int64_t sample_size, int64_t pieces) {
-    const int64_t piece = int64_t(blockIdx.x) * (kThreads / kGroup) + threadIdx.x / kGroup;
-    sample = piece / pieces;
-    index = piece % pieces;
-    begin = index * kPieceSize;
-    end = pieces == 1 ? sample_size : min(begin + kPieceSize, sample_size);
-  }
-
-  // The group's sum, into log_abs_det where it is the sample's, else into the workspace.
-  template <typename Real>
-  __device__ __forceinline__ void leave(Real sum, Real* log_abs_det, double* workspace, int64_t samples,
-                                        int64_t pieces) const {
-    if constexpr (kGroup == 32) {
-      sum = warp_sum(sum);
-    } else {
-      __shared__ Real scratch[kThreads / 32];
-      sum = block_sum<kThreads>(sum, scratch);
-    }
-    if (threadIdx.x % kGroup == 0 && sample < samples) {
-      if (pieces == 1) log_abs_det[sample] = sum;
-      else workspace[sample * pieces + index] = sum;
-    }
-  }
-};
-
-// One warp a sample: adds its pieces in order.
-template <typename Real>
-__global__ void __launch_bounds__(kThreads)
-    sum_pieces_kernel(const double* workspace, Real* log_abs_det, int64_t samples, int64_t pieces) {
-  const int64_t sample = int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
-  if (sample >= samples) return;  // the whole warp
-  double sum = 0;
-  for (int64_t i = threadIdx.x % 32; i < pieces; i += 32) sum += workspace[sample * pieces + i];
-  sum = warp_sum(sum);
-  if (threadIdx.x % 32 == 0) log_abs_det[sample] = Real(sum);
-}
-
-inline unsigned blocks_for(int64_t groups, int group) {
-  const int64_t per_block = kThreads / group;
-  return unsigned((groups + per_block - 1) / per_block);
-}
 
 }  // namespace led::staircase

@@ -1,5 +1,6 @@
-// common/reduce.cuh as an operator uses it: row sums, twice in a row over the same scratch.
-#include "common/reduce.cuh"
+// common/reduce.cuh and common/rows.cuh as operators use them: row sums, twice in a row over the same scratch, and of
+// rows that are shared out.
+#include "common/rows.cuh"
 
 namespace {
 
@@ -37,7 +38,36 @@ cudaError_t launch_row_sums(const void* x, void* sums, void* squares, int rows, 
   }
 }
 
+template <bool kPieces>
+__global__ void __launch_bounds__(led::kThreads)
+    shared_rows(const float* x, float* sums, double* workspace, int64_t rows, int64_t columns, int64_t piece_size,
+                unsigned parts) {
+  const led::Share share = led::share_of<kPieces>(columns, piece_size, parts);
+  float sum = 0;
+  if (share.row < rows)
+    for (int64_t i = share.begin + share.thread; i < share.end; i += share.threads) sum += x[share.row * columns + i];
+  led::write_sum<kPieces>(sum, share, sums, workspace, rows, parts);
+}
+
 }  // namespace
+
+// In pieces of so many columns, or with at most so many columns a thread.
+extern "C" cudaError_t reduce_pieces(const float* x, float* sums, double* workspace, int64_t rows, int64_t columns,
+                                     int64_t piece_size, cudaStream_t stream) {
+  const int64_t pieces = (columns + piece_size - 1) / piece_size;
+  const cudaError_t error = GPU_LAUNCH((shared_rows<true>), unsigned(rows * pieces), led::kThreads, 0, stream, x, sums,
+                                       workspace, rows, columns, piece_size, unsigned(pieces));
+  if (error != cudaSuccess || pieces == 1) return error;
+  return led::sum_pieces(workspace, sums, rows, pieces, stream);
+}
+
+extern "C" cudaError_t reduce_narrow_rows(const float* x, float* sums, int64_t rows, int64_t columns, int most,
+                                          cudaStream_t stream) {
+  const int log2 = led::threads_log2(columns, most);
+  double* const none = nullptr;
+  return GPU_LAUNCH((shared_rows<false>), led::blocks_of_rows(rows, log2), led::kThreads, 0, stream, x, sums, none,
+                    rows, columns, columns, log2);
+}
 
 extern "C" cudaError_t reduce_row_sums(int dtype, const void* x, void* sums, void* squares, int rows, int64_t columns,
                                        int threads, cudaStream_t stream) {
