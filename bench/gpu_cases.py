@@ -10,8 +10,10 @@ from torch import Tensor
 
 import led_fast
 from led_fast import reference
+from led_fast.ops.soft_relu_per_feature import of_slopes
 
 DEVICE = "cuda"
+COMPILED = "compile"  # the baseline that is measured after all others, because it takes seconds to begin with
 Call = Callable[..., object]
 
 
@@ -49,7 +51,7 @@ def _baselines(wrap: Callable[[Call], Call], plain: Call, compiled: bool = False
     """Plain PyTorch, and torch.compile of it where its seconds of compilation are worth it."""
     baselines = {"eager": wrap(plain)}
     if compiled:
-        baselines["compile"] = wrap(torch.compile(plain, dynamic=False))
+        baselines[COMPILED] = wrap(torch.compile(plain, dynamic=False))
     return baselines
 
 
@@ -74,6 +76,87 @@ def soft_relu_cases() -> list[GpuCase]:
                 )
             )
     return cases
+
+
+def _elementwise_cases(
+    operator: str,
+    ours: Call,
+    plain: Call,
+    parameters: Callable[[int], tuple[Tensor, ...]],
+    shape: tuple[int, ...],
+    compiled: bool = False,
+) -> list[GpuCase]:
+    """Forward and backward of an operator whose parameters, of every feature, are small beside x."""
+    return [
+        GpuCase(
+            f"{operator} {name}",
+            "x".join(map(str, shape)),
+            torch.float32,
+            inputs=lambda: (torch.randn(shape, device=DEVICE), *parameters(shape[1])),
+            ours=wrap(ours),
+            baselines=_baselines(wrap, plain, compiled),
+            least_bytes=accesses * torch.Size(shape).numel() * 4,
+        )
+        # As those of soft_relu.
+        for name, wrap, accesses in [("forward", _same, 2), ("forward+backward", _forward_and_backward, 6)]
+    ]
+
+
+_LAYERS = [(64, 96, 32, 32), (1024, 2)]  # a DCGAN's, and points in the plane
+
+
+def soft_relu_inverse_cases() -> list[GpuCase]:
+    """Back through soft-ReLU."""
+    functions = led_fast.soft_relu_inverse, reference.soft_relu_inverse
+    return [
+        case
+        for shape in _LAYERS
+        for case in _elementwise_cases("soft_relu_inverse", *functions, lambda features: (), shape)
+    ]
+
+
+def soft_relu_per_feature_cases() -> list[GpuCase]:
+    """With learned parameters, both ways."""
+
+    def parameters(features: int) -> tuple[Tensor, ...]:
+        values = (1 / 5.8, 4.8, 0.1, 0.12)  # slope ratio, sharpness, position, shift
+        return tuple(torch.full((features,), value, device=DEVICE) for value in values)
+
+    return [
+        case
+        for direction, inverse in (("", False), (" inverse", True))
+        for shape in _LAYERS
+        for case in _elementwise_cases(
+            f"soft_relu_per_feature{direction}",
+            lambda *tensors, inverse=inverse: of_slopes(*tensors, inverse),
+            lambda *tensors, inverse=inverse: reference.soft_relu_per_feature(*tensors, inverse),
+            parameters,
+            shape,
+        )
+    ]
+
+
+def staircase_cases() -> list[GpuCase]:
+    """Staircases of 8 steps, both ways."""
+
+    def parameters(features: int) -> tuple[Tensor, ...]:
+        noise = torch.randn(3, features, 8, device=DEVICE)
+        centers = torch.linspace(-1.8, 1.8, 8, device=DEVICE) + 0.3 * noise[0]
+        heights, steepness = (0.5 * noise[1] - 2).exp(), (0.5 * noise[2] + 1).exp()
+        return centers, heights, steepness, torch.ones(features, device=DEVICE)
+
+    functions = {
+        "staircase": (led_fast.staircase, reference.staircase),
+        "staircase_inverse": (led_fast.staircase_inverse, reference.staircase_inverse),
+    }
+    return [
+        case
+        for name, (ours, plain) in functions.items()
+        for shape in ((64, 16, 32, 32), (1024, 2))
+        for case in _elementwise_cases(
+            name, ours, plain, parameters, shape, compiled=(name, shape[0]) == ("staircase", 64)
+        )
+    ]
 
 
 def circulant_logdet_cases() -> list[GpuCase]:
@@ -118,12 +201,17 @@ def circular_conv_inverse_cases() -> list[GpuCase]:
                 _convolution_near_identity(1, channels)[0],
             ),
             ours=wrap(led_fast.circular_conv_inverse),
-            baselines=_baselines(wrap, reference.circular_conv_inverse),
+            baselines=_baselines(wrap, _plain_circular_conv_inverse),
             least_flops=(size * size // 2 + 2) * 8 * channels**2 * (channels + products * samples),
         )
         for channels, size in [(4, 32), (16, 16), (32, 16), (64, 8), (128, 8)]
         for name, wrap, products in passes
     ]
+
+
+def _plain_circular_conv_inverse(y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    x, log_abs_det = reference.circular_conv_inverse(y, weight)
+    return x, log_abs_det.expand(len(y))  # of every sample, as ours
 
 
 def _perpendicular_norm(x: Tensor, weight: Tensor) -> Tensor:
@@ -161,6 +249,9 @@ def perpendicular_norm_cases() -> list[GpuCase]:
 def all_cases() -> list[GpuCase]:
     return [
         *soft_relu_cases(),
+        *soft_relu_inverse_cases(),
+        *soft_relu_per_feature_cases(),
+        *staircase_cases(),
         *circulant_logdet_cases(),
         *circular_conv_inverse_cases(),
         *perpendicular_norm_cases(),
