@@ -84,6 +84,13 @@ def _grid(channels: int) -> tuple[int, int]:
     return (2, 3) if channels == LARGE else (6, 5)
 
 
+def _inputs_per_feature(*shape: int) -> tuple[Tensor, ...]:
+    ratio, *others = torch.rand(4, shape[1], dtype=torch.float64).add(0.3)
+    if len(shape) > 2:  # slope ratios above 1 too would let large sums cancel, whose rounding then counts
+        ratio = ratio.clamp(max=0.9)
+    return 3 * torch.randn(shape, dtype=torch.float64), ratio, *others
+
+
 def _staircase_inputs(*shape: int) -> tuple[Tensor, ...]:
     return torch.randn(shape, dtype=torch.float64), *parameters_of("gentle", shape[1], 5)
 
@@ -126,10 +133,7 @@ OPERATORS = [
             f"soft_relu_per_feature{' inverse' if inverse else ''} {shape}",
             lambda *tensors, inverse=inverse: of_slopes(*tensors, inverse),
             lambda *tensors, inverse=inverse: reference.soft_relu_per_feature(*tensors, inverse),
-            lambda shape=shape: (
-                3 * torch.randn(shape, dtype=torch.float64),
-                *torch.rand(4, shape[1], dtype=torch.float64).add(0.3),
-            ),
+            lambda shape=shape: _inputs_per_feature(*shape),
             lambda: (torch.empty(0, 3, 4, dtype=torch.float64), *torch.ones(4, 3, dtype=torch.float64)),
             REAL,
         )
