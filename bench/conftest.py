@@ -8,8 +8,6 @@ keeps the statistics of our own side, with the ratios as extra info (`--benchmar
 from __future__ import annotations
 
 import json
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -17,10 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from environment import environment
 from pytest_benchmark.fixture import BenchmarkFixture
-
-import led_fast
-from led_fast.provenance import processor
 
 RESULTS = Path(__file__).parent / "results"
 _ROWS = pytest.StashKey[list["Row"]]()
@@ -121,19 +117,6 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(request.param)
     yield request.param
     torch.set_num_threads(before)
-
-
-def environment() -> dict[str, str]:
-    """What the figures depend on."""
-    git = ["git", "-C", str(RESULTS.parent), "rev-parse", "--short", "HEAD"]
-    return {
-        "led_fast": led_fast.__version__,
-        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "cpu": f"{processor()}, {led_fast._C.build_info()['cpu_instruction_set']}",
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-    }
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

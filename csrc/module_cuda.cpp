@@ -6,7 +6,10 @@ PYBIND11_MODULE(_C_cuda, m) {
   m.doc() = "led_fast's operators for CUDA, registered with torch on import.";
   m.def("build_info", [] {
     pybind11::dict info;
+    int driver = 0;
+    if (cudaDriverGetVersion(&driver) != cudaSuccess) driver = 0;  // needs no context, and makes none
     info["cuda_toolkit"] = CUDART_VERSION;
+    info["cuda_driver"] = driver;
     info["cuda_architectures"] = LED_FAST_CUDA_ARCHITECTURES;
     return info;
   });

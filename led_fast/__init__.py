@@ -32,9 +32,15 @@ elif _torch.version.cuda is None:
     cuda_error = f"torch {_torch.__version__} is built without CUDA"
 else:
     try:
-        import led_fast._C_cuda as _C_cuda  # noqa: F401
+        import led_fast._C_cuda as _C_cuda
     except ImportError as _error:
         cuda_error = f"the CUDA module did not load: {_error}"
+    else:
+        from led_fast.compatibility import driver_error as _driver_error
+
+        _build = _C_cuda.build_info()
+        if _driver_says := _driver_error(_build["cuda_toolkit"], _build["cuda_driver"]):
+            cuda_error = f"the CUDA module cannot run: {_driver_says}"
 
 from led_fast import nn as nn  # noqa: E402
 from led_fast import reference as reference  # noqa: E402

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import led_fast
 from led_fast import reference
+from led_fast.compatibility import gpu_error
 from led_fast.ops.soft_relu_per_feature import of_slopes
 
 
@@ -105,7 +106,7 @@ def report() -> tuple[list[str], bool]:
         f"{torch.get_num_threads()} threads",
         f"CUDA module: {_cuda_state()}",
     ]
-    devices = ["cpu", *(["cuda"] if led_fast.cuda_error is None and torch.cuda.is_available() else [])]
+    devices = ["cpu", *(["cuda"] if _cuda_problem() is None and torch.cuda.is_available() else [])]
     passed = True
     for check in SELF_CHECKS:
         for device in devices:
@@ -118,9 +119,25 @@ def report() -> tuple[list[str], bool]:
     return lines, passed
 
 
-def _cuda_state() -> str:
+def _cuda_problem() -> str | None:
+    """Why no kernel runs on the GPU here. Looks at the GPU, which an import does not."""
     if led_fast.cuda_error is not None:
-        return f"{'not loaded' if led_fast.cuda_module_path() else 'absent'}: {led_fast.cuda_error}"
+        return led_fast.cuda_error
+    if not torch.cuda.is_available():
+        return None
+    build = led_fast._C_cuda.build_info()
+    return gpu_error(
+        build["cuda_architectures"],
+        torch.cuda.get_device_capability(),
+        build["cuda_toolkit"],
+        build["cuda_driver"],
+    )
+
+
+def _cuda_state() -> str:
+    problem = _cuda_problem()
+    if problem is not None:
+        return f"{'unusable' if led_fast.cuda_module_path() else 'absent'}: {problem}"
     build = led_fast._C_cuda.build_info()
     version = build["cuda_toolkit"]
     toolkit = f"CUDA {version // 1000}.{version % 1000 // 10}, architectures {build['cuda_architectures']}"

@@ -1,14 +1,15 @@
-"""Fixtures of several test files."""
+"""Fixtures of several test files. They import late: CUDA tests run where the application's packages are not."""
 
 import pytest
-from command_line import run
-
-from led_fast.training import Trainer
 
 
 @pytest.fixture
 def refuse(capsys, monkeypatch):
     """Runs a command that must be refused: exit code 2, one sentence on stderr, and not one training step."""
+    from command_line import run
+
+    from led_fast.training import Trainer
+
     monkeypatch.setattr(Trainer, "step", lambda _: pytest.fail("a training step was taken"))
 
     def refused(*arguments):
@@ -19,3 +20,14 @@ def refuse(capsys, monkeypatch):
         return message
 
     return refused
+
+
+@pytest.fixture
+def full_precision():
+    """PyTorch's products in float32: by default cuDNN rounds the factors of convolutions to TF32."""
+    from torch.backends import cuda, cudnn
+
+    before = cuda.matmul.allow_tf32, cudnn.allow_tf32
+    cuda.matmul.allow_tf32 = cudnn.allow_tf32 = False
+    yield
+    cuda.matmul.allow_tf32, cudnn.allow_tf32 = before

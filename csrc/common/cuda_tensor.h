@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/accelerator.h>
 
 #include "common/dtype.h"
+#include "common/launch_error.h"
 #include "common/tensor.h"
 
 namespace led {
@@ -26,7 +27,7 @@ inline int dtype_code(const Tensor& x, const char* op) {
 }
 
 inline void check_launch(cudaError_t error, const char* op) {
-  STD_TORCH_CHECK(error == cudaSuccess, op, ": ", cudaGetErrorString(error));
+  STD_TORCH_CHECK(error == cudaSuccess, op, ": ", launch_error(error, LED_FAST_CUDA_ARCHITECTURES));
 }
 
 }  // namespace led

@@ -29,6 +29,10 @@ def circular_conv_inverse(y: Tensor, weight: Tensor, transpose: bool = False) ->
     O(H W C³) + O(B H W C²), besides the Fourier transforms. Where nothing requires a gradient, the memory is
     that of the spectra and a bounded number of symbols; else all inverse symbols are kept, O(H W C²).
 
+    On a GPU the host waits for nothing, and a CUDA graph can capture the call and its gradient once they have run,
+    unless a symbol exceeds the shared memory of a block (from some 110 to 170 channels of float32 on). PyTorch factors
+    those, and the libraries behind it, cuSOLVER or MAGMA, may have the host wait: then no graph can capture the call.
+
     Args:
         y: Shape (B, C, H, W), any strides; float64, float32, bfloat16 or float16. B may be 0.
         weight: Shape (C, C, kh, kw), of float64 where y is, else of any of the others. Kernels larger than the
