@@ -2,6 +2,11 @@
 
 import pytest
 from command_line import run
+from fake_gpu.isolation import (  # noqa: F401
+    pytest_collection_modifyitems,
+    pytest_runtest_protocol,
+    pytest_unconfigure,
+)
 
 from led_fast.training import Trainer
 

@@ -11,6 +11,7 @@ from led_fast.density import DensityModel, ProposalDraw, squared_gradient
 from led_fast.evaluation import estimate_image_normalizer
 from led_fast.figures import grid_figure
 from led_fast.flows import OneWayFlow, ScoredSample
+from led_fast.gpu import gpu
 from led_fast.models import ImageCritic, standardize
 from led_fast.training.config import TrainConfig
 from led_fast.training.model import image_networks
@@ -22,7 +23,7 @@ _PREVIEW_SAMPLES = 64
 
 def image_device() -> torch.device:
     """Where networks of images compute: on the GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return gpu() or torch.device("cpu")
 
 
 class ImageTask:

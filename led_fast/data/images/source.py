@@ -11,6 +11,7 @@ from led_fast.data.images.collection import ImageCollection, ImageSet
 from led_fast.data.images.dequantize import dequantize
 from led_fast.data.images.read import DEFAULT_SIZE, read_images
 from led_fast.errors import InputError
+from led_fast.gpu import is_gpu
 
 Split = Literal["train", "validation", "test"]
 
@@ -74,7 +75,7 @@ class ImageSource:
         """
         images = self.split("train")
         batch = images[torch.randint(len(images), (n,))]
-        if torch.device(device).type == "cuda":
+        if is_gpu(device):
             batch = batch.pin_memory().to(device, non_blocking=True)
         return dequantize(batch)
 
