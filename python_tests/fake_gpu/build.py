@@ -26,9 +26,8 @@ def missing_requirement() -> str | None:
 def library() -> Path:
     """Path of the extension module; half a minute where it is not there yet, in one process of all that ask."""
     sources = sorted([*FOLDER.glob("*.cpp"), *FOLDER.glob("*.h")])
-    content = hashlib.sha256(
-        f"{torch.__version__} {sysconfig.get_platform()} {sysconfig.get_python_version()}".encode()
-    )
+    versions = (torch.__version__, sysconfig.get_platform(), sysconfig.get_python_version())
+    content = hashlib.sha256(" ".join(versions).encode())
     for source in sources:
         content.update(source.read_bytes())
     path = BUILD / content.hexdigest()[:16] / f"{NAME}.so"

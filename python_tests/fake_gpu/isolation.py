@@ -63,7 +63,7 @@ class _Worker:
         build.library()  # built here, where no test waits for it
         asked, self._ask = os.pipe()
         self._answers, answer = os.pipe()
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
         files = sorted(str(path) for path in TESTS.glob(_PATTERN))
         self._process = subprocess.Popen(
             [
