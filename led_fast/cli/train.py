@@ -27,6 +27,7 @@ from led_fast.training import (
     Source,
     TrainConfig,
     World,
+    device_of,
     join_world,
     steps_in,
     train,
@@ -124,7 +125,7 @@ def train_command(
             source.name, source.fingerprint, name, seed or 0, steps, minutes, ops or "fast"
         )
         config = replace(config, recipe=_changed(config, objective, integral_samples))
-    with join_world() as world:
+    with join_world(device_of(config)) as world:
         console = Console(quiet=world.rank > 0)
         if isinstance(source, ImageSource):
             name_skipped(source.problems, console)

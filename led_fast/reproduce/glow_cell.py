@@ -11,13 +11,13 @@ from torch.optim import Adam
 
 from led_fast.data.images import ImageSource, open_images
 from led_fast.evaluation import ImageEvaluation, evaluate_image_flow, open_features
+from led_fast.random_state import isolated, random_state, set_random_state, set_seed
 from led_fast.reproduce.glow import Glow, GlowConfig
 from led_fast.reproduce.selection import evaluate_selected, moments
 from led_fast.training import DivergenceError, Interrupted, image_device
 from led_fast.training.checkpoint import load_state, save_state
 from led_fast.training.descent import clip_gradient, follow, set_learning_rate
 from led_fast.training.interrupt import StopSignal
-from led_fast.training.random_state import isolated_randomness, random_state, set_random_state
 from led_fast.training.schedule import cosine_decay
 from led_fast.training.session import CHECKPOINT_EVERY, seconds_a_step
 
@@ -42,7 +42,7 @@ def train_glow(folder: Path, config: dict[str, Any], samples: int) -> dict[str, 
     source = open_images(settings.data, size=settings.shape[-1])
     features = open_features("classifier", source, image_device())
     try:
-        with isolated_randomness():
+        with isolated(image_device()):
             models, seconds = _train(folder, settings, source)
     except DivergenceError as error:
         return {"diverged": str(error)}
@@ -101,8 +101,8 @@ class _Trainer:
     """Maximum likelihood, and all that its next step depends on; seeds torch's global random numbers."""
 
     def __init__(self, config: GlowConfig, source: ImageSource) -> None:
-        torch.manual_seed(config.seed)
         self.config, self.source, self.device = config, source, image_device()
+        set_seed(config.seed, self.device)
         self.glow = Glow(config).to(self.device)
         with torch.no_grad():
             self.glow.log_prob(source.sample(_STARTED_BY, self.device))
@@ -132,4 +132,4 @@ class _Trainer:
         self.steps_done = state["steps_done"]
         for name in ("glow", "average", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
-        set_random_state(state["random"])
+        set_random_state(state["random"], self.device)

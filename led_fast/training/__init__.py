@@ -7,7 +7,7 @@ from led_fast.training.model import TrainedModel, load, load_model
 from led_fast.training.recipe import IMAGE_GAN, IMAGE_RECIPES, PRESETS, ObjectiveName, Recipe
 from led_fast.training.run import RunDirectory
 from led_fast.training.session import Interrupted, steps_in, train
-from led_fast.training.task import Source
+from led_fast.training.task import Source, device_of
 from led_fast.training.trainer import Trainer
 from led_fast.training.world import PeerLostError, World, join_world
 
@@ -27,6 +27,7 @@ __all__ = [
     "TrainedModel",
     "Trainer",
     "World",
+    "device_of",
     "image_device",
     "join_world",
     "load",

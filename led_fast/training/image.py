@@ -13,6 +13,7 @@ from led_fast.figures import grid_figure
 from led_fast.flows import OneWayFlow, ScoredSample
 from led_fast.gpu import gpu
 from led_fast.models import ImageCritic, standardize
+from led_fast.random_state import set_seed
 from led_fast.training.config import TrainConfig
 from led_fast.training.model import image_networks
 
@@ -38,7 +39,8 @@ class ImageTask:
     def __init__(self, config: TrainConfig, source: ImageSource, generator_batch: int) -> None:
         self.device = image_device()
         self.recipe, self.source = config.recipe, source
-        critic, generator = image_networks(config)
+        with torch.device("cpu"):  # where all devices draw the same weights
+            critic, generator = image_networks(config)
         standardize(generator, critic, source.sample(_STANDARDIZED_BY))
         self._critic = critic.to(self.device)
         self.critic: nn.Module = self._critic
@@ -96,7 +98,7 @@ class ImageTask:
 
     def preview(self, generator: OneWayFlow, path: Path) -> None:
         """Writes a PNG of the images of fixed latent values."""
-        torch.manual_seed(0)
+        set_seed(0, self.device)
         grid_figure(path, generator.sample(_PREVIEW_SAMPLES), columns=8)
 
     def model(self, critic: nn.Module, generator: OneWayFlow) -> DensityModel:

@@ -39,14 +39,15 @@ class PlaneTask:
     def __init__(self, config: TrainConfig, source: DataSource) -> None:
         recipe = config.recipe
         self.recipe, self.source = recipe, source
-        critic, self.generator = plane_networks(config)
+        with self.device:  # whatever torch's default device is
+            critic, self.generator = plane_networks(config)
+            self.balance: nn.Module | None = toy_balance()
+            self.broad = DiagonalNormal(torch.zeros(2), recipe.broad_scale)
         self.critic: nn.Module = critic
         self._classifier = critic.net
         self.tilts = False
-        self.balance: nn.Module | None = toy_balance()
         self.spacing = max(typical_spacing(self._draw(recipe.blurred_points)), _SMALLEST_SPACING)
-        self.widths = torch.logspace(math.log10(self.spacing), 0, recipe.blur_widths)
-        self.broad = DiagonalNormal(torch.zeros(2), recipe.broad_scale)
+        self.widths = torch.logspace(math.log10(self.spacing), 0, recipe.blur_widths, device=self.device)
         balance = self.balance if recipe.balanced else None
         self.proposal = CoveringProposal(self.generator, self.broad, recipe.covering_share, balance)
 

@@ -10,15 +10,15 @@ from torch import Tensor
 
 from led_fast.errors import InputError
 from led_fast.ops import use_reference
+from led_fast.random_state import isolated
 from led_fast.training.checkpoint import load_state, save_state
 from led_fast.training.config import TrainConfig
 from led_fast.training.descent import DivergenceError
 from led_fast.training.interrupt import StopSignal
 from led_fast.training.model import save_model
-from led_fast.training.random_state import isolated_randomness
 from led_fast.training.recorder import RunRecorder
 from led_fast.training.run import RunDirectory
-from led_fast.training.task import Source
+from led_fast.training.task import Source, device_of
 from led_fast.training.trainer import Trainer
 from led_fast.training.world import World
 
@@ -69,7 +69,7 @@ def train(
         DivergenceError: the last good checkpoint is kept.
         PeerLostError: another process of the world has died.
     """
-    with isolated_randomness(), use_reference(config.ops == "reference"):
+    with isolated(device_of(config)), use_reference(config.ops == "reference"):
         trainer, seconds = Trainer(config, source, world), 0.0
         if run.checkpoint.exists():
             seconds = _resume(trainer, run)
@@ -98,7 +98,7 @@ def _resume(trainer: Trainer, run: RunDirectory) -> float:
 
 def _placement(random: list[dict[str, Tensor]]) -> str:
     """How many processes drew these random numbers, and where."""
-    return f"{len(random)} process{'es' * (len(random) > 1)} on {'GPUs' if 'cuda' in random[0] else 'CPUs'}"
+    return f"{len(random)} process{'es' * (len(random) > 1)} on {'GPUs' if len(random[0]) > 1 else 'CPUs'}"
 
 
 def _take_steps(
@@ -154,7 +154,7 @@ def steps_in(minutes: float, config: TrainConfig, source: Source, world: World |
 
     When a calibration comes to rest cannot be foreseen: where it does, a run is done somewhat earlier.
     """
-    with isolated_randomness(), use_reference(config.ops == "reference"):
+    with isolated(device_of(config)), use_reference(config.ops == "reference"):
         trainer = Trainer(replace(config, steps=_TRIAL_STEPS), source, world)
         stages, seconds = config.recipe.stages, 0.0
         for stage in stages:

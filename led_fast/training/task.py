@@ -11,7 +11,7 @@ from led_fast.data.images import ImageSource
 from led_fast.density import DensityModel, ProposalDraw
 from led_fast.flows import OneWayFlow, ScoredSample
 from led_fast.training.config import TrainConfig
-from led_fast.training.image import ImageTask
+from led_fast.training.image import ImageTask, image_device
 from led_fast.training.plane import PlaneTask
 from led_fast.training.world import World
 
@@ -77,6 +77,11 @@ class Task(Protocol):
     def model(self, critic: nn.Module, generator: OneWayFlow) -> DensityModel:
         """A finished density, with its normaliser, in the data's own coordinates."""
         ...
+
+
+def device_of(config: TrainConfig) -> torch.device:
+    """Where a run's networks live."""
+    return image_device() if config.is_image else PlaneTask.device
 
 
 def make_task(config: TrainConfig, source: Source, world: World) -> Task:

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from led_fast.density import in_micro_batches
+from led_fast.random_state import random_state, set_random_state, set_seed
 from led_fast.training.config import TrainConfig
 from led_fast.training.descent import clip_gradient, follow, set_learning_rate
 from led_fast.training.objective import OBJECTIVES, CalibrationObjective, Critic, Objective
-from led_fast.training.random_state import random_state, set_random_state
 from led_fast.training.recipe import Stage
 from led_fast.training.schedule import cosine_decay
-from led_fast.training.task import Source, make_task
+from led_fast.training.task import Source, device_of, make_task
 from led_fast.training.world import World
 
 _START_SAMPLES = 64
@@ -44,8 +44,8 @@ class Trainer:
     """
 
     def __init__(self, config: TrainConfig, source: Source, world: World | None = None) -> None:
-        torch.manual_seed(config.seed)
-        recipe = config.recipe
+        recipe, device = config.recipe, device_of(config)
+        set_seed(config.seed, device)
         self.config, self.recipe, self.source, self.world = config, recipe, source, world or World()
         self.task = make_task(config, source, self.world)
         if recipe.calibrate_from_in_use < 1 and not self.task.tilts:
@@ -68,7 +68,8 @@ class Trainer:
         )
         if self.world.size > 1:
             self.generator.sample(_START_SAMPLES)  # starts normalisation layers, alike everywhere
-            torch.manual_seed(int(torch.randint(2**62, (self.world.size,))[self.world.rank]))
+            seeds = torch.randint(2**62, (self.world.size,), device="cpu")
+            set_seed(int(seeds[self.world.rank]), device)
         self.average_critic = copy.deepcopy(self.critic).eval()
         self.average_generator = copy.deepcopy(self.generator).eval()
         self.steps_done = 0
@@ -169,7 +170,7 @@ class Trainer:
         self.calibration.ess_fraction = state["calibration_ess"]
         for name, part in self._parts():
             part.load_state_dict(state[name])
-        set_random_state(state["random"][self.world.rank])
+        set_random_state(state["random"][self.world.rank], self.task.device)
 
     def _parts(self) -> list[tuple[str, Any]]:
         return [(name, getattr(self, name)) for name in _STATEFUL if getattr(self, name) is not None]

@@ -74,7 +74,7 @@ class ImageSource:
         The images are chosen by torch's global CPU generator, the noise by that of `device`.
         """
         images = self.split("train")
-        batch = images[torch.randint(len(images), (n,))]
+        batch = images[torch.randint(len(images), (n,), device="cpu")]
         if is_gpu(device):
             batch = batch.pin_memory().to(device, non_blocking=True)
         return dequantize(batch)
@@ -85,7 +85,7 @@ class ImageSource:
         A fixed choice of images; the noise comes from torch's global generator.
         """
         images = self.split(split)
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(_SPLIT_SEED))
+        order = _shuffled(len(images))
         return dequantize(images[order[:n]])
 
 
@@ -98,7 +98,7 @@ def _split(collection: ImageCollection) -> dict[Split, ImageSet]:
     train, test = collection.train, collection.test
     count = len(train.images)
     held_out = int(count * _HELD_OUT_SHARE)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(_SPLIT_SEED))
+    order = _shuffled(count)
     if test is None:
         test, order = _select(train, order[:held_out]), order[held_out:]
     return {
@@ -106,6 +106,12 @@ def _split(collection: ImageCollection) -> dict[Split, ImageSet]:
         "validation": _select(train, order[:held_out]),
         "test": test,
     }
+
+
+def _shuffled(count: int) -> Tensor:
+    """The numbers below count, in an order that is always the same."""
+    generator = torch.Generator("cpu").manual_seed(_SPLIT_SEED)
+    return torch.randperm(count, generator=generator, device="cpu")
 
 
 def _select(part: ImageSet, index: Tensor) -> ImageSet:
