@@ -46,7 +46,8 @@ def critic_loss(
         raise ValueError(
             f"critic_loss: integral_samples must divide the {len(log_weights)} proposals, got {samples}"
         )
-    return log_mean_exp(log_weights.view(-1, samples)).mean() - f_data.mean()
+    integrals = log_weights if samples == 1 else log_mean_exp(log_weights.view(-1, samples))
+    return integrals.mean() - f_data.mean()
 
 
 def reverse_kl_loss(f: Tensor, log_q: Tensor, entropy_weight: float = 1.0) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -101,5 +103,10 @@ def logit(x: Tensor) -> Tensor:
 
 
 def _at_least(x: Tensor, bound: float) -> Tensor:
-    # Not clamp, because versions of torch differ in its gradient at the bound itself.
-    return torch.where(x < bound, bound, x)
+    # Not clamp, because versions of torch differ in its gradient at the bound itself: here it is 1.
+    return F.threshold(x, _number_below(bound, x.dtype), bound)
+
+
+@cache
+def _number_below(bound: float, dtype: torch.dtype) -> float:
+    return torch.nextafter(torch.tensor(bound, dtype=dtype), torch.tensor(-torch.inf, dtype=dtype)).item()

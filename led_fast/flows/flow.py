@@ -76,11 +76,11 @@ class OneWayFlow(Layer):
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Pushes latent values through all layers: (y, ladj), as a layer does."""
         with in_full_precision(t) as t:
-            ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
+            steps = []
             for layer in self.layers:
                 t, step = layer(t)
-                ladj = ladj + step
-            return t, ladj
+                steps.append(step)
+            return t, _total(steps, t)
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Takes points back through all layers: (z, ladj), as a layer does.
@@ -89,11 +89,11 @@ class OneWayFlow(Layer):
             NotInvertibleError: a layer has no inverse.
         """
         with in_full_precision(t) as t:
-            ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
+            steps = []
             for layer in reversed(self.layers):
                 t, step = inverse(layer, t)
-                ladj = ladj + step
-            return t, ladj
+                steps.append(step)
+            return t, _total(steps, t)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: by the rule of every layer in turn."""
@@ -158,6 +158,13 @@ class OneWayFlow(Layer):
             log_q_path=value + (path_only - path_only.detach()),
             log_q_fixed=value + (fixed_only - fixed_only.detach()),
         )
+
+
+def _total(steps: list[Tensor], t: Tensor) -> Tensor:
+    """The log-determinant of all layers, in one sum."""
+    if not steps:
+        return t.new_zeros(t.shape[0], dtype=log_dtype(t))
+    return torch.stack(steps).sum(0)
 
 
 def _dot(score: Tensor, t: Tensor) -> Tensor:

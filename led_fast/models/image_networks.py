@@ -57,8 +57,8 @@ class Decoder(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Returns [mean ‖ log scale] of the pixels."""
-        parts = (self.net(latent) + self.bias).chunk(2, dim=1)
-        return torch.cat([to_cells(part, self.factor)[:, self.latents :] for part in parts], dim=1)
+        both = to_cells(self.net(latent) + self.bias, self.factor)
+        return both.unflatten(1, (2, -1))[:, :, self.latents :].flatten(1, 2)
 
 
 class Encoder(nn.Module):
@@ -183,18 +183,26 @@ class NeighborConditional(nn.Module):
 
 
 def to_cells(image: Tensor, factor: int) -> Tensor:
-    """The cells of an image; `factor` is a power of two. Repeated, for one shuffle by 4 is another order."""
-    while factor > 1:
-        image, factor = F.pixel_unshuffle(image, 2), factor // 2
-    return image
+    """The cells of an image: what repeated `pixel_unshuffle` by 2 makes of it; `factor` is a power of two."""
+    bits = factor.bit_length() - 1
+    halves = image.unflatten(3, (-1, *[2] * bits)).unflatten(2, (-1, *[2] * bits))
+    # The last bit of row and column comes first, because the first shuffle takes it.
+    pairs = [d for bit in reversed(range(bits)) for d in (3 + bit, 4 + bits + bit)]
+    return halves.permute(0, 1, *pairs, 2, 3 + bits).flatten(1, 1 + 2 * bits)
 
 
 def with_holes(pixels: Tensor, factor: int, latents: int) -> Tensor:
     """The image of cells whose latent values are not known: zeros in their places."""
-    image = F.pad(pixels, (0, 0, 0, 0, latents, 0))
-    while factor > 1:
-        image, factor = F.pixel_shuffle(image, 2), factor // 2
-    return image
+    return to_image(F.pad(pixels, (0, 0, 0, 0, latents, 0)), factor)
+
+
+def to_image(cells: Tensor, factor: int) -> Tensor:
+    """The image of cells: undoes `to_cells`, as repeated `pixel_shuffle` by 2 does."""
+    bits = factor.bit_length() - 1
+    halves = cells.unflatten(1, (-1, *[2] * (2 * bits)))
+    rows = [2 + 2 * bits, *(2 + 2 * bit for bit in reversed(range(bits)))]
+    columns = [3 + 2 * bits, *(3 + 2 * bit for bit in reversed(range(bits)))]
+    return halves.permute(0, 1, *rows, *columns).flatten(3 + bits, 3 + 2 * bits).flatten(2, 2 + bits)
 
 
 def _doublings(size: int) -> list[int]:
