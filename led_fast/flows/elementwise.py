@@ -72,10 +72,12 @@ class Sigmoid(Layer):
 
         A sample outside the box has no density: its ladj is -inf, and its value that of the box's nearest edge.
         """
-        out = logit(t)
-        ladj = -sum_event(_log_slope(out))
+        log_t, log_rest = _log_parts(t)
+        out = log_t - log_rest
+        # The slope of the logistic function is t (1 - t).
+        ladj = -sum_event(log_t.to(log_dtype(t)) + log_rest)
         outside = ((t < 0) | (t > 1)).unsqueeze(-1).flatten(1).any(dim=1)
-        return of_its_own(out), ladj.masked_fill(outside, -torch.inf)
+        return out, ladj.masked_fill(outside, -torch.inf)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the Jacobian is diagonal."""
@@ -98,8 +100,14 @@ def logit(x: Tensor) -> Tensor:
     a bound that suits 1 would cut off at 0 what the black pixels of dequantised images, and of a generator of
     them, take values in. The last number below 1 is within the bound, and has the slope of the function there.
     """
+    log_x, log_rest = _log_parts(x)
+    return log_x - log_rest
+
+
+def _log_parts(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Logs of x and of 1 - x, at least as large as those of the last numbers at which `logit` tells a difference."""
     precision = torch.finfo(x.dtype)
-    return _at_least(x, max(_LEAST, precision.tiny)).log() - _at_least(1 - x, 0.5 * precision.eps).log()
+    return _at_least(x, max(_LEAST, precision.tiny)).log(), _at_least(1 - x, 0.5 * precision.eps).log()
 
 
 def _at_least(x: Tensor, bound: float) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from led_fast.data.images import ImageSource
+from led_fast.data.images import ImageSource, dequantize
 from led_fast.density import DensityModel, ProposalDraw, squared_gradient
 from led_fast.evaluation import estimate_image_normalizer
 from led_fast.figures import grid_figure
@@ -15,6 +15,7 @@ from led_fast.gpu import gpu
 from led_fast.models import ImageCritic, standardize
 from led_fast.random_state import set_seed
 from led_fast.training.config import TrainConfig
+from led_fast.training.feed import Feed
 from led_fast.training.model import image_networks
 
 _STANDARDIZED_BY = 5000  # images
@@ -39,6 +40,7 @@ class ImageTask:
     def __init__(self, config: TrainConfig, source: ImageSource, generator_batch: int) -> None:
         self.device = image_device()
         self.recipe, self.source = config.recipe, source
+        self.feed = Feed(lambda n: source.draw(n, self.device), self.device)
         with torch.device("cpu"):  # where all devices draw the same weights
             critic, generator = image_networks(config)
         standardize(generator, critic, source.sample(_STANDARDIZED_BY))
@@ -60,7 +62,7 @@ class ImageTask:
 
     def data(self, n: int, at: float) -> Tensor:
         """Draws n training images, dequantised afresh."""
-        return self.source.sample(n, self.device)
+        return dequantize(self.feed(n))
 
     def proposals(self, n: int, at: float) -> ProposalDraw:
         """Draws n images of the generator; its next step takes the same ones, if it takes as many."""
@@ -82,7 +84,7 @@ class ImageTask:
         y, log_q = self.generator.rsample_and_log_prob(n)  # which the reverse KL can do with, in less time
         return ScoredSample(y, log_q, log_q, log_q)
 
-    def target(self, f: Tensor, sample: ScoredSample, log_normalizer: float, at: float) -> Tensor:
+    def target(self, f: Tensor, sample: ScoredSample, log_normalizer: Tensor, at: float) -> Tensor:
         """The critic itself."""
         return f
 

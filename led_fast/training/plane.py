@@ -45,7 +45,7 @@ class PlaneTask:
             self.broad = DiagonalNormal(torch.zeros(2), recipe.broad_scale)
         self.critic: nn.Module = critic
         self._classifier = critic.net
-        self.tilts = False
+        self.tilts, self.feed = False, None
         self.spacing = max(typical_spacing(self._draw(recipe.blurred_points)), _SMALLEST_SPACING)
         self.widths = torch.logspace(math.log10(self.spacing), 0, recipe.blur_widths, device=self.device)
         balance = self.balance if recipe.balanced else None
@@ -74,7 +74,7 @@ class PlaneTask:
         """Draws n samples with the score of their density."""
         return self.generator.rsample_with_score(n)
 
-    def target(self, f: Tensor, sample: ScoredSample, log_normalizer: float, at: float) -> Tensor:
+    def target(self, f: Tensor, sample: ScoredSample, log_normalizer: Tensor, at: float) -> Tensor:
         """The critic with a floor under it."""
         recipe = self.recipe
         floor = geometric(at, recipe.floor_start, recipe.floor_end, recipe.floor_from, recipe.floor_until)

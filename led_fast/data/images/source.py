@@ -73,11 +73,13 @@ class ImageSource:
 
         The images are chosen by torch's global CPU generator, the noise by that of `device`.
         """
+        return dequantize(self.draw(n, device).to(device, non_blocking=True))
+
+    def draw(self, n: int, device: torch.device | str = "cpu") -> Tensor:
+        """The bytes of `sample`, on the host: (n, C, H, W) uint8, pinned where `device` is a GPU."""
         images = self.split("train")
         batch = images[torch.randint(len(images), (n,), device="cpu")]
-        if is_gpu(device):
-            batch = batch.pin_memory().to(device, non_blocking=True)
-        return dequantize(batch)
+        return batch.pin_memory() if is_gpu(device) else batch
 
     def held_out(self, n: int, split: Split = "test") -> Tensor:
         """At most n images that training never sees, dequantised: (≤ n, C, H, W) float32 in (0, 1).
