@@ -15,9 +15,7 @@ def effective_sample_size(log_weights: Tensor) -> float:
 
 def kish_size(log_weights: Tensor) -> Tensor:
     """As `effective_sample_size`, a 0-d float64 tensor on the weights' device, which is not waited for."""
-    log_weights = log_weights.flatten().double()
-    weights = (log_weights - log_weights.max()).exp()
-    return weights.sum().square() / weights.square().sum()
+    return log_weights.flatten().softmax(0, dtype=torch.float64).square().sum().reciprocal()
 
 
 def max_weight_share(log_weights: Tensor) -> float:

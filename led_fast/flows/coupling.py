@@ -18,7 +18,8 @@ class Coupling(Layer):
     in the bookkeeping. The paper's generator has no such layer.
 
     Args:
-        network: maps t1 to [m ‖ s], (B, 2 F2, ...). It must treat the samples of a batch independently.
+        network: maps t1 to [m ‖ s], (B, 2 F2, ...). It must treat the samples of a batch independently. It gets a
+            copy of t1, unless it says by an attribute `keeps_input = True` that it leaves its input as it is.
         features: number F of features (channels) of t.
         given: number F1 of features that stay; F2 = F - F1 are changed.
         given_first: whether t1 are the first features or the last.
@@ -102,7 +103,9 @@ class Coupling(Layer):
     def _shift_and_scale(self, given: Tensor, away: bool) -> tuple[Tensor, Tensor]:
         """(m, ±s) in `log_dtype`, -s where mean and scale are to be taken away."""
         wanted = (given.shape[0], 2 * (self.features - self.given), *given.shape[2:])
-        parameters = self.network(given.clone())  # which may change its input in place
+        # A network may change its input in place, unless it says otherwise.
+        keeps_input = getattr(self.network, "keeps_input", False)
+        parameters = self.network(given if keeps_input else given.clone())
         if tuple(parameters.shape) != wanted:
             raise ValueError(f"Coupling: network must give shape {wanted}, got {tuple(parameters.shape)}")
         mean, raw = parameters.to(log_dtype(given)).chunk(2, dim=1)

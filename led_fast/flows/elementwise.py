@@ -39,12 +39,12 @@ class Affine(Layer):
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (scale t + shift, Σ log|scale|)."""
         ladj = self._ladj(t)
-        return self.scale * t + self.shift, ladj
+        return self.scale * t + self.shift, ladj.repeat(t.shape[0])
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns ((t - shift) / scale, -Σ log|scale|)."""
         ladj = self._ladj(t)
-        return (t - self.shift) / self.scale, -ladj
+        return (t - self.shift) / self.scale, -ladj.expand(t.shape[0])
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the Jacobian is diagonal."""
@@ -53,7 +53,7 @@ class Affine(Layer):
     def _ladj(self, t: Tensor) -> Tensor:
         check_event("Affine", t, torch.broadcast_shapes(self.scale.shape, self.shift.shape, t.shape[1:]))
         scale = self.scale.to(torch.promote_types(log_dtype(t), self.scale.dtype)).expand(t.shape[1:])
-        return scale.abs().log().sum().repeat(t.shape[0])
+        return scale.abs().log().sum()
 
 
 class Sigmoid(Layer):
@@ -65,14 +65,14 @@ class Sigmoid(Layer):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (1 / (1 + e^{-t}), Σ log of its derivative)."""
-        return of_its_own(t.sigmoid()), sum_event(_log_slope(t))
+        return of_its_own(t.sigmoid()), -sum_event(_steepness_lost(t))
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (logit(t), -Σ log of the logistic function's derivative there).
 
         A sample outside the box has no density: its ladj is -inf, and its value that of the box's nearest edge.
         """
-        log_t, log_rest = _log_parts(t)
+        log_t, log_rest = log_parts(t)
         out = log_t - log_rest
         # The slope of the logistic function is t (1 - t).
         ladj = -sum_event(log_t.to(log_dtype(t)) + log_rest)
@@ -87,10 +87,10 @@ class Sigmoid(Layer):
             return out, ladj, (score - (1 - 2 * out)) / (out * torch.sigmoid(-t))
 
 
-def _log_slope(t: Tensor) -> Tensor:
-    """Log of the logistic function's derivative."""
+def _steepness_lost(t: Tensor) -> Tensor:
+    """Minus the log of the logistic function's derivative."""
     t = t.to(log_dtype(t))
-    return F.logsigmoid(t) + F.logsigmoid(-t)
+    return torch.sub(t, F.logsigmoid(t), alpha=2)
 
 
 def logit(x: Tensor) -> Tensor:
@@ -100,11 +100,11 @@ def logit(x: Tensor) -> Tensor:
     a bound that suits 1 would cut off at 0 what the black pixels of dequantised images, and of a generator of
     them, take values in. The last number below 1 is within the bound, and has the slope of the function there.
     """
-    log_x, log_rest = _log_parts(x)
+    log_x, log_rest = log_parts(x)
     return log_x - log_rest
 
 
-def _log_parts(x: Tensor) -> tuple[Tensor, Tensor]:
+def log_parts(x: Tensor) -> tuple[Tensor, Tensor]:
     """Logs of x and of 1 - x, at least as large as those of the last numbers at which `logit` tells a difference."""
     precision = torch.finfo(x.dtype)
     return _at_least(x, max(_LEAST, precision.tiny)).log(), _at_least(1 - x, 0.5 * precision.eps).log()

@@ -12,29 +12,29 @@ from torch.nn import functional as F
 from led_fast.flows.contract import Layer, check_event, check_positive, log_dtype
 
 
-class _Rearrangement(Layer):
+class Rearrangement(Layer):
     """The base of a layer that only moves values about: ladj = 0, and the score moves with them."""
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t rearranged, 0)."""
-        return self._there(t), t.new_zeros(t.shape[0], dtype=log_dtype(t))
+        return self.move(t), t.new_zeros(t.shape[0], dtype=log_dtype(t))
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t put back, 0)."""
-        return self._back(t), t.new_zeros(t.shape[0], dtype=log_dtype(t))
+        return self.move_back(t), t.new_zeros(t.shape[0], dtype=log_dtype(t))
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the score is rearranged like t."""
-        return *self(t), self._there(score)
+        return *self(t), self.move(score)
 
-    def _there(self, t: Tensor) -> Tensor:
+    def move(self, t: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _back(self, t: Tensor) -> Tensor:
+    def move_back(self, t: Tensor) -> Tensor:
         raise NotImplementedError
 
 
-class Unflatten(_Rearrangement):
+class Unflatten(Rearrangement):
     """Gives flat samples the shape of images; ladj = 0.
 
     Args:
@@ -49,16 +49,16 @@ class Unflatten(_Rearrangement):
         check_positive("Unflatten", size=min(shape, default=0))
         self.shape = shape
 
-    def _there(self, t: Tensor) -> Tensor:
+    def move(self, t: Tensor) -> Tensor:
         check_event("Unflatten", t, torch.Size([math.prod(self.shape)]))
         return t.reshape(t.shape[0], *self.shape)
 
-    def _back(self, t: Tensor) -> Tensor:
+    def move_back(self, t: Tensor) -> Tensor:
         check_event("Unflatten", t, torch.Size(self.shape))
         return t.flatten(1)
 
 
-class PixelShuffle(_Rearrangement):
+class PixelShuffle(Rearrangement):
     """Doubles height and width at the expense of channels (C.1); ladj = 0. See `torch.nn.PixelShuffle`.
 
     Args:
@@ -73,7 +73,7 @@ class PixelShuffle(_Rearrangement):
         check_positive("PixelShuffle", factor=factor)
         self.factor = factor
 
-    def _there(self, t: Tensor) -> Tensor:
+    def move(self, t: Tensor) -> Tensor:
         if t.dim() != 4 or t.shape[1] % self.factor**2:
             raise ValueError(
                 f"PixelShuffle: t must have shape (B, C {self.factor**2}, H, W), got {tuple(t.shape)}"
@@ -82,7 +82,7 @@ class PixelShuffle(_Rearrangement):
         blocks = t.unflatten(1, (-1, self.factor, self.factor))
         return blocks.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
 
-    def _back(self, t: Tensor) -> Tensor:
+    def move_back(self, t: Tensor) -> Tensor:
         if t.dim() != 4 or t.shape[2] % self.factor or t.shape[3] % self.factor:
             raise ValueError(
                 f"PixelShuffle: t must have shape (B, C, {self.factor} H, {self.factor} W), got {tuple(t.shape)}"
@@ -91,7 +91,7 @@ class PixelShuffle(_Rearrangement):
         return blocks.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
 
-class ChannelShuffle(_Rearrangement):
+class ChannelShuffle(Rearrangement):
     """Regroups channels: those of all groups that are alike come to lie together; ladj = 0.
 
     Of G groups of K channels, channel k of group g goes from gK + k to kG + g; a shuffle by K undoes one by G.
@@ -109,10 +109,10 @@ class ChannelShuffle(_Rearrangement):
         check_positive("ChannelShuffle", groups=groups)
         self.groups = groups
 
-    def _there(self, t: Tensor) -> Tensor:
+    def move(self, t: Tensor) -> Tensor:
         return F.channel_shuffle(t, self._groups_of(t)[0])
 
-    def _back(self, t: Tensor) -> Tensor:
+    def move_back(self, t: Tensor) -> Tensor:
         return F.channel_shuffle(t, self._groups_of(t)[1])
 
     def _groups_of(self, t: Tensor) -> tuple[int, int]:
@@ -124,7 +124,7 @@ class ChannelShuffle(_Rearrangement):
         return self.groups, t.shape[1] // self.groups
 
 
-class PairNeighbors(_Rearrangement):
+class PairNeighbors(Rearrangement):
     """Puts even and odd rows, or columns, beside each other as channels; ladj = 0.
 
     The second half of the channels are the right (lower) neighbours of the first half: what the paper's
@@ -144,7 +144,7 @@ class PairNeighbors(_Rearrangement):
         self.along = along
         self._dim = 3 if along == "columns" else 2
 
-    def _there(self, t: Tensor) -> Tensor:
+    def move(self, t: Tensor) -> Tensor:
         if t.dim() != 4 or t.shape[self._dim] % 2:
             raise ValueError(
                 f"PairNeighbors: t must be 4-D with an even number of {self.along}, got {tuple(t.shape)}"
@@ -152,7 +152,7 @@ class PairNeighbors(_Rearrangement):
         pairs = t.unflatten(self._dim, (-1, 2))
         return torch.cat(pairs.unbind(self._dim + 1), dim=1)
 
-    def _back(self, t: Tensor) -> Tensor:
+    def move_back(self, t: Tensor) -> Tensor:
         if t.dim() != 4 or t.shape[1] % 2:
             raise ValueError(f"PairNeighbors: t must have shape (B, 2 C, H, W), got {tuple(t.shape)}")
         return torch.stack(t.chunk(2, dim=1), dim=self._dim + 1).flatten(self._dim, self._dim + 1)

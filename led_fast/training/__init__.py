@@ -1,6 +1,6 @@
 """Training runs: from a config to a model on disk, interruptible at any moment."""
 
-from led_fast.training.config import Ops, TrainConfig
+from led_fast.training.config import CudaGraph, Ops, TrainConfig
 from led_fast.training.descent import DivergenceError
 from led_fast.training.image import image_device
 from led_fast.training.model import TrainedModel, load, load_model
@@ -15,6 +15,7 @@ __all__ = [
     "IMAGE_GAN",
     "IMAGE_RECIPES",
     "PRESETS",
+    "CudaGraph",
     "DivergenceError",
     "Interrupted",
     "ObjectiveName",

@@ -25,19 +25,23 @@ def adam(parameters: Iterable[nn.Parameter], rate: float, betas: tuple[float, fl
 def set_learning_rate(optimizer: Adam, rate: float) -> None:
     """Sets the learning rate of all parameters."""
     for group in optimizer.param_groups:
-        device = group["params"][0].device
-        if device.type == "cpu":
+        if not group["capturable"]:
             group["lr"] = rate
-        elif group["lr"].device == device:
+        elif group["lr"].device == (device := group["params"][0].device):
             group["lr"].fill_(rate)
         else:  # as a checkpoint has it
             group["lr"] = torch.full((), rate, device=device)
 
 
 def descend(
-    optimizer: Adam, clipped: nn.Module, losses: Iterable[Tensor], limit: float, broken: Tensor | None, world: World
+    optimizer: Adam,
+    clipped: nn.Module,
+    losses: Iterable[tuple[Tensor, float]],
+    limit: float,
+    broken: Tensor | None = None,
+    world: World = World(),  # noqa: B008 (a single process has no state)
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Takes one step down the sum of some losses, but where a number is not finite.
+    """Takes one step down a weighted sum of losses, but where a number is not finite.
 
     That is decided on the device: Adam leaves weights and moments alone where its `found_inf`, which gradient scalers
     use, is 1.
@@ -45,7 +49,8 @@ def descend(
     Args:
         optimizer: from `adam`.
         clipped: the network whose gradient is shortened to a norm of at most `limit`.
-        losses: of all processes; one after the other, so that the graph of one is gone before the next is built.
+        losses: of all processes, with their weights; one after the other, so that the graph of one is gone before the
+            next is built.
         limit: of that norm.
         broken: 1 where an earlier descent of this step met such a number, so that this one does nothing either.
         world: the processes whose gradients add up.
@@ -56,12 +61,16 @@ def descend(
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     total: Tensor | None = None
     optimizer.zero_grad()
-    for loss in losses:
+    for loss, weight in losses:
         earlier = [parameter.grad for parameter in parameters]
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward(torch.full_like(loss, weight))
         _add_gradients(parameters, earlier)
-        total = loss.detach() if total is None else total + loss.detach()
+        loss = loss.detach()
+        if total is not None:
+            total = total.add(loss, alpha=weight)
+        else:
+            total = loss if weight == 1 else weight * loss
     assert total is not None
     world.sum_gradients(parameters)
     norm = nn.utils.clip_grad_norm_(clipped.parameters(), limit)

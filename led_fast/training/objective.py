@@ -1,7 +1,7 @@
 """What critic and generator minimise: a likelihood (LED), or the game of a GAN."""
 
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,14 @@ _MOMENTUM = 0.9
 _Number = TypeVar("_Number", float, Tensor)
 
 Critic = Callable[[Tensor], Tensor]
-Loss = tuple[Tensor, dict[str, Tensor]]  # and metrics of it, on its device
+
+
+class Loss(NamedTuple):
+    """A loss, 0-d, metrics of it, on its device, and its weight beside other losses of the same network."""
+
+    value: Tensor
+    metrics: dict[str, Tensor]
+    weight: float = 1.0
 
 
 class Objective(Protocol):
@@ -90,7 +97,7 @@ class LikelihoodObjective:
         }
         if proposals.balance_loss is not None:
             loss = loss + world.gather(proposals.balance_loss[None]).mean()
-        return loss, metrics
+        return Loss(loss, metrics)
 
     def generator_losses(self, critic: Critic, at: float) -> Iterator[Loss]:
         """The likelihood of data, mixed with KL divergences to the critic; metrics in nats."""
@@ -99,10 +106,9 @@ class LikelihoodObjective:
         if weight > 0:
             x = self.task.data(self.world.share(recipe.batch_size, "batch_size"), at)
             likelihood = -self.world.gather(self.task.generator.log_prob(x)).mean()
-            yield likelihood if weight == 1 else weight * likelihood, {"generator_nll": likelihood}
+            yield Loss(likelihood, {"generator_nll": likelihood}, weight)
         if weight < 1:
-            divergence, metrics = self._divergence(critic, at)
-            yield (1 - weight) * divergence, metrics
+            yield self._divergence(critic, at)._replace(weight=1 - weight)
 
     def _divergence(self, critic: Critic, at: float) -> Loss:
         recipe, world = self.recipe, self.world
@@ -114,7 +120,7 @@ class LikelihoodObjective:
             world.gather(target), joint, recipe.forward_weight, recipe.entropy_weight, recipe.max_weight
         )
         kl = (joint.log_q - world.gather(f)).mean() + self._now
-        return loss, {"generator_loss": loss, "kl_generator_model": kl}
+        return Loss(loss, {"generator_loss": loss, "kl_generator_model": kl})
 
 
 class CalibrationObjective:
@@ -146,10 +152,8 @@ class CalibrationObjective:
         at_data, at_samples = net(torch.cat([x, y])).split([len(x), len(y)])
         at_data, at_samples = map(self.world.gather, (at_data, at_samples))
         loss = critic_loss(at_data, at_samples, torch.zeros_like(at_samples))
-        return loss, {
-            "critic_loss": loss,
-            "ess_fraction": kish_size(at_samples.detach()) / len(at_samples),
-        }
+        ess_fraction = kish_size(at_samples.detach()) / len(at_samples)
+        return Loss(loss, {"critic_loss": loss, "ess_fraction": ess_fraction})
 
 
 class GANObjective:
@@ -173,13 +177,13 @@ class GANObjective:
         y = self.task.generator.sample(len(x))
         f_data, f_generated = map(self.world.gather, critic(torch.cat([x, y])).chunk(2))
         loss = F.softplus(-f_data).mean() + F.softplus(f_generated).mean()
-        return loss, {"critic_loss": loss}
+        return Loss(loss, {"critic_loss": loss})
 
     def generator_losses(self, critic: Critic, at: float) -> Iterator[Loss]:
         """Cross-entropy of passing for data."""
         y = self.task.generator.rsample(self.world.share(self.recipe.generator_batch, "generator_batch"))
         loss = F.softplus(-self.world.gather(critic(y))).mean()
-        yield loss, {"generator_loss": loss}
+        yield Loss(loss, {"generator_loss": loss})
 
 
 OBJECTIVES: dict[str, type[LikelihoodObjective] | type[GANObjective]] = {

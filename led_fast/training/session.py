@@ -70,7 +70,7 @@ def train(
         PeerLostError: another process of the world has died.
     """
     with isolated(device_of(config)), use_reference(config.ops == "reference"):
-        trainer, seconds = Trainer(config, source, world), 0.0
+        trainer, seconds = Trainer(config, source, world, console.print), 0.0
         if run.checkpoint.exists():
             seconds = _resume(trainer, run)
         seconds = _take_steps(trainer, seconds, run, console, after_step)
@@ -159,13 +159,17 @@ def steps_in(minutes: float, config: TrainConfig, source: Source, world: World |
         stages, seconds = config.recipe.stages, 0.0
         for stage in stages:
             trainer.steps_done = round(stage.begin * _TRIAL_STEPS)
-            each = seconds_a_step(trainer.step, _TIMED_SECONDS / len(stages), trainer.world.agree)
+            untimed = _UNTIMED_STEPS if trainer.graphs is None else trainer.graphs.steps_before
+            each = seconds_a_step(trainer.step, _TIMED_SECONDS / len(stages), trainer.world.agree, untimed)
             seconds += (stage.end - stage.begin) * each
     return max(1, round(60 * minutes / seconds))
 
 
 def seconds_a_step(
-    step: Callable[[], object], limit: float = _TIMED_SECONDS, agree: Callable[[float], float] = float
+    step: Callable[[], object],
+    limit: float = _TIMED_SECONDS,
+    agree: Callable[[float], float] = float,
+    untimed: int = _UNTIMED_STEPS,
 ) -> float:
     """What a training step takes, by a few of them, until a limit of seconds.
 
@@ -173,8 +177,9 @@ def seconds_a_step(
         step: takes one.
         limit: in seconds, after which no more steps are timed.
         agree: makes one number of those of all processes.
+        untimed: steps before those.
     """
-    for _ in range(_UNTIMED_STEPS):
+    for _ in range(untimed):
         step()
     began, elapsed, timed = time.perf_counter(), 0.0, 0
     while timed < _TIMED_STEPS and elapsed < limit:

@@ -192,7 +192,7 @@ class Trainer:
         if self._takes_penalty():
             squared = self.world.gather(self.task.squared_gradient(x)).mean()
             weight = 0.5 * recipe.gradient_penalty * recipe.penalty_interval
-            yield weight * squared, {"squared_gradient": squared}
+            yield Loss(squared, {"squared_gradient": squared}, weight)
 
     def _step_generator(self, at: float, readings: Readings, broken: Tensor | None) -> Tensor:
         self.critic.requires_grad_(False)
@@ -215,10 +215,10 @@ class Trainer:
         readings: Readings,
         broken: Tensor | None,
     ) -> Tensor:
-        def noted() -> Iterator[Tensor]:
-            for loss, metrics in losses:
-                readings.add_metrics(metrics)
-                yield loss
+        def noted() -> Iterator[tuple[Tensor, float]]:
+            for loss in losses:
+                readings.add_metrics(loss.metrics)
+                yield loss.value, loss.weight
 
         loss, norm, broken = descend(
             optimizer, clipped, noted(), self.recipe.gradient_clip, broken, self.world
