@@ -103,7 +103,8 @@ class TrainConfig:
             "critic": _build(critic, content.get("critic", {}), where),
             "recipe": _build(Recipe, content.get("recipe", {}), where),
         }
-        config = _build(cls, content | parts, where)
+        # Runs that are older than the choice recorded no step.
+        config = _build(cls, {"cuda_graph": "off"} | content | parts, where)
         choices = {
             "preset": (config.preset, tuple(IMAGE_PRESETS if is_image else PRESETS)),
             "objective": (config.recipe.objective, get_args(ObjectiveName)),
