@@ -37,6 +37,12 @@ def trainer_of(mode, preset="tiny", steps=STEPS, say=None, **changes):
     return Trainer(replace(config, recipe=recipe), source, say=say or pytest.fail)
 
 
+def run(steps, mode, *args, **changes):
+    """A new trainer, which seeds the generators, and the metrics of its steps."""
+    trainer = trainer_of(mode, *args, **changes)
+    return trainer, [trainer.step() for _ in range(steps)]
+
+
 def assert_equal_states(a, b):
     flat_a, flat_b = (torch.utils._pytree.tree_leaves(t.state_dict()) for t in (a, b))
     for one, two in zip(flat_a, flat_b, strict=True):
@@ -44,9 +50,8 @@ def assert_equal_states(a, b):
 
 
 def test_every_stage_recorded_is_the_eager_one(cuda):
-    eager, recorded = (trainer_of(mode, **TILTED) for mode in ("off", "auto"))
-    assert eager.graphs is None
-    assert [recorded.step() for _ in range(STEPS)] == [eager.step() for _ in range(STEPS)]
+    (eager, expected), (recorded, metrics) = (run(STEPS, mode, **TILTED) for mode in ("off", "auto"))
+    assert eager.graphs is None and metrics == expected
     assert_equal_states(recorded, eager)
     # Of each stage, steps with the penalty and without: the first four are eager, all others replays.
     assert sorted(made.replays for made in cuda.made) == [2, 2, 2, 6, 6, 6]
@@ -63,17 +68,14 @@ def test_every_stage_recorded_is_the_eager_one(cuda):
     ],
 )
 def test_other_steps_recorded_are_the_eager_ones(cuda, preset, changes):
-    eager, recorded = (trainer_of(mode, preset, **changes) for mode in ("off", "auto"))
-    for _ in range(12):
-        assert recorded.step() == eager.step()
+    (eager, expected), (recorded, metrics) = (run(12, mode, preset, **changes) for mode in ("off", "auto"))
+    assert metrics == expected
     assert_equal_states(recorded, eager)
     assert sum(made.replays for made in cuda.made) > 6
 
 
 def test_a_run_that_is_cut_goes_on_bit_for_bit(cuda):
-    whole = trainer_of("auto", **TILTED)
-    for _ in range(9):
-        whole.step()
+    whole, _ = run(9, "auto", **TILTED)
     state = copy.deepcopy(whole.state_dict())
     metrics = [whole.step() for _ in range(14)]
     resumed = trainer_of("auto", **TILTED)
@@ -85,7 +87,7 @@ def test_a_run_that_is_cut_goes_on_bit_for_bit(cuda):
 @pytest.mark.parametrize("where", ["within the step", "at its end"])
 def test_a_step_that_cannot_be_recorded_goes_on_without(cuda, monkeypatch, where):
     said = []
-    eager, recorded = trainer_of("off", **TILTED), trainer_of("auto", say=said.append, **TILTED)
+    eager, expected = run(20, "off", **TILTED)
     if where == "within the step":
         descend = Trainer._descend
 
@@ -97,7 +99,8 @@ def test_a_step_that_cannot_be_recorded_goes_on_without(cuda, monkeypatch, where
         monkeypatch.setattr(Trainer, "_descend", waiting)
     else:
         monkeypatch.setattr(cuda, "graph", _broken_at_its_end)
-    assert [recorded.step() for _ in range(20)] == [eager.step() for _ in range(20)]
+    recorded, metrics = run(20, "auto", say=said.append, **TILTED)
+    assert metrics == expected
     assert_equal_states(recorded, eager)
     (message,) = said
     reason = "operation not permitted when stream is capturing" if where == "within the step" else "invalid graph"

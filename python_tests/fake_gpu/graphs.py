@@ -39,6 +39,7 @@ class Graph(TorchDispatchMode):
             self.calls.append((op, args, kwargs, fresh))
         return out
 
+    @torch.no_grad()
     def put_back(self) -> None:
         """Undoes what running the operators has changed, because recording runs none."""
         for tensor, value in self._before.values():
