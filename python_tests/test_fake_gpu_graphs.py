@@ -61,7 +61,10 @@ def test_every_stage_recorded_is_the_eager_one(cuda):
     "preset, changes",
     [
         ("tiny", SMALL | {"objective": "gan", "gradient_penalty": 0.1}),
-        ("tiny", SMALL | {"integral_samples": 4, "forward_weight": 0.5, "warm_up": 0.0, "calibrate_from": 1.0}),
+        (
+            "tiny",
+            SMALL | {"integral_samples": 4, "forward_weight": 0.5, "warm_up": 0.0, "calibrate_from": 1.0},
+        ),
         pytest.param("paper_mnist32", SMALL | {"integral_samples": 4}, marks=pytest.mark.slow),
         pytest.param("mnist32", TILTED, marks=pytest.mark.slow),
         pytest.param("color32", TILTED, marks=pytest.mark.slow),
@@ -103,12 +106,16 @@ def test_a_step_that_cannot_be_recorded_goes_on_without(cuda, monkeypatch, where
     assert metrics == expected
     assert_equal_states(recorded, eager)
     (message,) = said
-    reason = "operation not permitted when stream is capturing" if where == "within the step" else "invalid graph"
-    assert message.startswith("the training step could not be recorded as a CUDA graph (") and reason in message
+    reason = (
+        "operation not permitted when stream is capturing" if where == "within the step" else "invalid graph"
+    )
+    assert (
+        message.startswith("the training step could not be recorded as a CUDA graph (") and reason in message
+    )
     assert sum(made.replays for made in cuda.made) == 0
 
 
-class _broken_at_its_end:  # noqa: N801
+class _broken_at_its_end:
     def __init__(self, recorded, pool):
         self._whole = graphs._recording(recorded, pool)
 

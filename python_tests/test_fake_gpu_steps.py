@@ -29,9 +29,13 @@ LAUNCHES = {  # of a step, at most
 def _kinds():
     for preset, recipe in IMAGE_RECIPES.items():
         for stage in recipe.stages:
-            for penalty in (False, True) if stage.name == "joint training" and recipe.gradient_penalty else (False,):
+            for penalty in (
+                (False, True) if stage.name == "joint training" and recipe.gradient_penalty else (False,)
+            ):
                 marks = () if preset in QUICK else (pytest.mark.slow,)
-                yield pytest.param(preset, stage.name, penalty, marks=marks, id=f"{preset} {stage.name} {penalty}")
+                yield pytest.param(
+                    preset, stage.name, penalty, marks=marks, id=f"{preset} {stage.name} {penalty}"
+                )
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +117,9 @@ def test_no_weight_is_touched_by_a_step_that_is_not_finite(network, trainers):
     with torch.no_grad():
         kept = poisoned.view(-1)[-1].clone()
         poisoned.view(-1)[-1] = torch.nan
-    with pytest.raises(DivergenceError, match=f"the {'critic' if network == 'critic' else '.*'}'s loss is nan"):
+    with pytest.raises(
+        DivergenceError, match=f"the {'critic' if network == 'critic' else '.*'}'s loss is nan"
+    ):
         trainer.step()
     with torch.no_grad():
         poisoned.view(-1)[-1] = kept

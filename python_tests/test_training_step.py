@@ -12,7 +12,14 @@ from led_fast.training import DivergenceError, TrainConfig, Trainer, image
 from led_fast.training.descent import RunningAverages, adam, descend, set_learning_rate
 from led_fast.training.readings import Readings
 
-PARTS = ("critic", "generator", "critic_optimizer", "generator_optimizer", "average_critic", "average_generator")
+PARTS = (
+    "critic",
+    "generator",
+    "critic_optimizer",
+    "generator_optimizer",
+    "average_critic",
+    "average_generator",
+)
 
 
 class Poison(torch.autograd.Function):
@@ -63,7 +70,10 @@ def values_of(trainer):
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 @pytest.mark.parametrize("network", ["critic", "generator"])
 def test_no_weight_moment_or_average_is_touched(trainer, monkeypatch, network, what):
-    objective, loss_of = trainer.objective, {"critic": "critic_loss", "generator": "generator_losses"}[network]
+    objective, loss_of = (
+        trainer.objective,
+        {"critic": "critic_loss", "generator": "generator_losses"}[network],
+    )
     whole = getattr(objective, loss_of)
 
     def poisoned(loss):
@@ -105,7 +115,11 @@ def test_a_descent_does_nothing_after_a_broken_one(value):
     assert still == 1 and loss.isfinite() and norm.isfinite()
     for now, then in zip((network.state_dict(), optimizer.state_dict()["state"]), before, strict=True):
         for key, part in then.items():
-            for a, b in zip(now[key].values(), part.values(), strict=True) if isinstance(part, dict) else [(now[key], part)]:
+            for a, b in (
+                zip(now[key].values(), part.values(), strict=True)
+                if isinstance(part, dict)
+                else [(now[key], part)]
+            ):
                 assert torch.equal(a, b)
 
 
@@ -164,7 +178,11 @@ def test_readings_come_back_by_name_and_in_full():
 
 def test_the_first_descent_that_is_not_finite_is_named():
     readings = Readings()
-    for name, loss, norm in (("critic", 1.0, 2.0), ("generator", torch.inf, 3.0), ("generator", torch.nan, 1.0)):
+    for name, loss, norm in (
+        ("critic", 1.0, 2.0),
+        ("generator", torch.inf, 3.0),
+        ("generator", torch.nan, 1.0),
+    ):
         readings.add_descent(name, torch.tensor(loss), torch.tensor(norm, dtype=torch.float64))
     with pytest.raises(DivergenceError, match="the generator's loss is inf and its gradient 3"):
         readings.pack().read()

@@ -99,10 +99,10 @@ def train_command(
         steps: how many steps.
         minutes: about how long to train, instead of steps; turned into steps once, before the first one.
         ops: fast: the kernels; reference: the same operators in plain PyTorch, to compare speed and results with.
-        cuda_graph: a step on images launches a thousand small kernels, which a GPU finishes faster than a CPU can launch
-            them. auto: after a few steps of each kind a GPU records one and then replays it whole, with the same
-            random numbers; on CPUs and among several processes nothing is recorded. off: never, to compare speed or to
-            look for an error.
+        cuda_graph: a step on images is a thousand small kernels, which a GPU finishes faster than a CPU launches them.
+            auto: after a few steps of each kind the GPU records one, and then replays it whole, with the same random
+            numbers; on CPUs, and among several processes, nothing is recorded. off: never, to compare speed or to look
+            for an error.
         strict: stop at a picture that cannot be used, instead of skipping it.
         resume: go on with the run in --out. An option that is given must be that of the run; --data may tell where
             its data are now.

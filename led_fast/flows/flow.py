@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -118,12 +118,12 @@ class OneWayFlow(Layer):
             z, steps = self._steps_back(t, self.layers[:-1])
         return _total([self.base.log_prob(z), *steps], z)
 
-    def _steps_back(self, t: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, list[Tensor]]:
+    def _steps_back(self, t: Tensor, layers: nn.ModuleList) -> tuple[Tensor, list[Tensor]]:
         """Takes points back through layers: (z, the ladj of each that is not 0)."""
         steps = []
         for layer in reversed(layers):
             if isinstance(layer, Rearrangement):
-                t = layer.move_back(t)
+                t = layer.put_back(t)
                 continue
             t, step = inverse(layer, t)
             steps.append(step)

@@ -17,20 +17,24 @@ class Rearrangement(Layer):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t rearranged, 0)."""
-        return self.move(t), t.new_zeros(t.shape[0], dtype=log_dtype(t))
+        return self._there(t), t.new_zeros(t.shape[0], dtype=log_dtype(t))
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t put back, 0)."""
-        return self.move_back(t), t.new_zeros(t.shape[0], dtype=log_dtype(t))
+        return self._back(t), t.new_zeros(t.shape[0], dtype=log_dtype(t))
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the score is rearranged like t."""
-        return *self(t), self.move(score)
+        return *self(t), self._there(score)
 
-    def move(self, t: Tensor) -> Tensor:
+    def put_back(self, t: Tensor) -> Tensor:
+        """Returns the value of `inverse` alone."""
+        return self._back(t)
+
+    def _there(self, t: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def move_back(self, t: Tensor) -> Tensor:
+    def _back(self, t: Tensor) -> Tensor:
         raise NotImplementedError
 
 
@@ -49,11 +53,11 @@ class Unflatten(Rearrangement):
         check_positive("Unflatten", size=min(shape, default=0))
         self.shape = shape
 
-    def move(self, t: Tensor) -> Tensor:
+    def _there(self, t: Tensor) -> Tensor:
         check_event("Unflatten", t, torch.Size([math.prod(self.shape)]))
         return t.reshape(t.shape[0], *self.shape)
 
-    def move_back(self, t: Tensor) -> Tensor:
+    def _back(self, t: Tensor) -> Tensor:
         check_event("Unflatten", t, torch.Size(self.shape))
         return t.flatten(1)
 
@@ -73,7 +77,7 @@ class PixelShuffle(Rearrangement):
         check_positive("PixelShuffle", factor=factor)
         self.factor = factor
 
-    def move(self, t: Tensor) -> Tensor:
+    def _there(self, t: Tensor) -> Tensor:
         if t.dim() != 4 or t.shape[1] % self.factor**2:
             raise ValueError(
                 f"PixelShuffle: t must have shape (B, C {self.factor**2}, H, W), got {tuple(t.shape)}"
@@ -82,7 +86,7 @@ class PixelShuffle(Rearrangement):
         blocks = t.unflatten(1, (-1, self.factor, self.factor))
         return blocks.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
 
-    def move_back(self, t: Tensor) -> Tensor:
+    def _back(self, t: Tensor) -> Tensor:
         if t.dim() != 4 or t.shape[2] % self.factor or t.shape[3] % self.factor:
             raise ValueError(
                 f"PixelShuffle: t must have shape (B, C, {self.factor} H, {self.factor} W), got {tuple(t.shape)}"
@@ -109,10 +113,10 @@ class ChannelShuffle(Rearrangement):
         check_positive("ChannelShuffle", groups=groups)
         self.groups = groups
 
-    def move(self, t: Tensor) -> Tensor:
+    def _there(self, t: Tensor) -> Tensor:
         return F.channel_shuffle(t, self._groups_of(t)[0])
 
-    def move_back(self, t: Tensor) -> Tensor:
+    def _back(self, t: Tensor) -> Tensor:
         return F.channel_shuffle(t, self._groups_of(t)[1])
 
     def _groups_of(self, t: Tensor) -> tuple[int, int]:
@@ -144,7 +148,7 @@ class PairNeighbors(Rearrangement):
         self.along = along
         self._dim = 3 if along == "columns" else 2
 
-    def move(self, t: Tensor) -> Tensor:
+    def _there(self, t: Tensor) -> Tensor:
         if t.dim() != 4 or t.shape[self._dim] % 2:
             raise ValueError(
                 f"PairNeighbors: t must be 4-D with an even number of {self.along}, got {tuple(t.shape)}"
@@ -152,7 +156,7 @@ class PairNeighbors(Rearrangement):
         pairs = t.unflatten(self._dim, (-1, 2))
         return torch.cat(pairs.unbind(self._dim + 1), dim=1)
 
-    def move_back(self, t: Tensor) -> Tensor:
+    def _back(self, t: Tensor) -> Tensor:
         if t.dim() != 4 or t.shape[1] % 2:
             raise ValueError(f"PairNeighbors: t must have shape (B, 2 C, H, W), got {tuple(t.shape)}")
         return torch.stack(t.chunk(2, dim=1), dim=self._dim + 1).flatten(self._dim, self._dim + 1)

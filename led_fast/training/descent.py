@@ -67,17 +67,14 @@ def descend(
         loss.backward(torch.full_like(loss, weight))
         _add_gradients(parameters, earlier)
         loss = loss.detach()
-        if total is not None:
-            total = total.add(loss, alpha=weight)
-        else:
-            total = loss if weight == 1 else weight * loss
+        total = loss * weight if total is None else total.add(loss, alpha=weight)
     assert total is not None
     world.sum_gradients(parameters)
     norm = nn.utils.clip_grad_norm_(clipped.parameters(), limit)
     both = total + norm
     found = (both - both).float().nan_to_num(nan=1.0)  # NaN where `both` is infinite or NaN, else 0
     broken = found if broken is None else torch.maximum(broken, found)
-    optimizer.found_inf = broken
+    optimizer.found_inf = broken  # type: ignore[attr-defined]
     optimizer.step()
     return total, norm, broken
 
@@ -108,7 +105,8 @@ class RunningAverages:
         ]
         floating = [both for both in values if both[0].is_floating_point()]
         others = [both for both in values if not both[0].is_floating_point()]
-        self._floating, self._others = (list(map(list, zip(*part, strict=True))) for part in (floating, others))
+        self._averages, self._values = [old for old, _ in floating], [new for _, new in floating]
+        self._copies, self._copied = [old for old, _ in others], [new for _, new in others]
 
     @torch.no_grad()
     def follow(self, age: float, decay: float) -> None:
@@ -120,9 +118,9 @@ class RunningAverages:
             decay: what an old average keeps in a step.
         """
         decay = min(decay, (age + 1) / (age + 10))
-        torch._foreach_lerp_(*self._floating, 1 - decay)
-        if self._others:
-            torch._foreach_copy_(*self._others)
+        torch._foreach_lerp_(self._averages, self._values, 1 - decay)
+        if self._copies:
+            torch._foreach_copy_(self._copies, self._copied)
 
 
 def check_finite(losses: Iterable[tuple[str, float, float]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ _Result = TypeVar("_Result")
 class _Recorded(NamedTuple):
     graph: torch.cuda.CUDAGraph
     batches: list[Tensor]
-    result: object
+    result: Any
 
 
 class StepGraphs:
@@ -49,18 +49,19 @@ class StepGraphs:
         """Forgets what was recorded, and its memory with it: other steps are to come."""
         self._recorded: dict[Hashable, _Recorded] = {}
         self._batches: dict[Hashable, list[Tensor]] = {}
-        self._eager = _WARM_UP * self._interval  # all kinds at first, so that none runs beside the graphs' memory
-        self._pool: object = None
+        self._eager = (
+            _WARM_UP * self._interval
+        )  # all kinds at first, so that none runs beside the graphs' memory
+        self._pool: Any = None
 
     def __call__(self, kind: Hashable, step: Callable[[], _Result]) -> _Result:
         """Takes a step of a kind; `step()` returns what a replay leaves the values of in the same tensors."""
         if self._failed:
             return step()
-        if kind in self._recorded:
-            recorded = self._recorded[kind]
+        if (recorded := self._recorded.get(kind)) is not None:
             self._feed.refill(recorded.batches)
             recorded.graph.replay()
-            return recorded.result  # type: ignore[return-value]
+            return recorded.result
         if self._eager > 0 or kind not in self._batches:
             self._eager -= 1
             with self._feed.noting() as self._batches[kind], _aside():
@@ -72,7 +73,7 @@ class StepGraphs:
                 return step()
         self._recorded[kind] = recorded
         recorded.graph.replay()  # because recording computed nothing
-        return recorded.result  # type: ignore[return-value]
+        return recorded.result
 
     def _record(self, step: Callable[[], object], batches: list[Tensor]) -> _Recorded | None:
         """Records a step; None where that cannot be."""
@@ -80,7 +81,11 @@ class StepGraphs:
             self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         try:
-            with self._feed.giving(batches), _undone_where_it_fails(), torch.cuda.graph(graph, pool=self._pool):
+            with (
+                self._feed.giving(batches),
+                _undone_where_it_fails(),
+                torch.cuda.graph(graph, pool=self._pool),
+            ):
                 return _Recorded(graph, batches, step())
         except RuntimeError as error:
             self._failed = True
@@ -105,7 +110,10 @@ def _aside() -> Iterator[None]:
 @contextmanager
 def _undone_where_it_fails() -> Iterator[None]:
     """Puts the stream and the generator back, which a recording that fails leaves as they were within it."""
-    stream, generator = torch.cuda.current_stream(), torch.cuda.default_generators[torch.cuda.current_device()]
+    stream, generator = (
+        torch.cuda.current_stream(),
+        torch.cuda.default_generators[torch.cuda.current_device()],
+    )
     state = generator.clone_state()
     try:
         yield

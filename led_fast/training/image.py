@@ -40,7 +40,8 @@ class ImageTask:
     def __init__(self, config: TrainConfig, source: ImageSource, generator_batch: int) -> None:
         self.device = image_device()
         self.recipe, self.source = config.recipe, source
-        self.feed = Feed(lambda n: source.draw(n, self.device), self.device)
+        self._batches = Feed(lambda n: source.draw(n, self.device), self.device)
+        self.feed: Feed | None = self._batches
         with torch.device("cpu"):  # where all devices draw the same weights
             critic, generator = image_networks(config)
         standardize(generator, critic, source.sample(_STANDARDIZED_BY))
@@ -62,7 +63,7 @@ class ImageTask:
 
     def data(self, n: int, at: float) -> Tensor:
         """Draws n training images, dequantised afresh."""
-        return dequantize(self.feed(n))
+        return dequantize(self._batches(n))
 
     def proposals(self, n: int, at: float) -> ProposalDraw:
         """Draws n images of the generator; its next step takes the same ones, if it takes as many."""

@@ -19,6 +19,7 @@ from led_fast.evaluation import count_modes, quadrature_in_data_coordinates
 from led_fast.flows import DiagonalNormal, OneWayFlow, ScoredSample
 from led_fast.models import toy_balance
 from led_fast.training.config import TrainConfig
+from led_fast.training.feed import Feed
 from led_fast.training.model import in_data_coordinates, plane_networks
 from led_fast.training.schedule import geometric
 
@@ -45,7 +46,8 @@ class PlaneTask:
             self.broad = DiagonalNormal(torch.zeros(2), recipe.broad_scale)
         self.critic: nn.Module = critic
         self._classifier = critic.net
-        self.tilts, self.feed = False, None
+        self.tilts = False
+        self.feed: Feed | None = None
         self.spacing = max(typical_spacing(self._draw(recipe.blurred_points)), _SMALLEST_SPACING)
         self.widths = torch.logspace(math.log10(self.spacing), 0, recipe.blur_widths, device=self.device)
         balance = self.balance if recipe.balanced else None

@@ -135,11 +135,11 @@ class Trainer:
 
     def _new_graphs(self, say: Callable[[str], None]) -> StepGraphs | None:
         """Only for GPUs, and for a single process, because what others are doing cannot be recorded."""
-        recordable = self.task.feed is not None and is_gpu(self.task.device) and self.world.size == 1
-        if self.config.cuda_graph == "off" or not recordable:
+        feed, can = self.task.feed, is_gpu(self.task.device) and self.world.size == 1
+        if self.config.cuda_graph == "off" or not can or feed is None:
             return None
         interval = self.recipe.penalty_interval if self.recipe.gradient_penalty else 1
-        return StepGraphs(self.task.feed, interval, say)
+        return StepGraphs(feed, interval, say)
 
     def _stage(self, step: int) -> Stage:
         return self.recipe.stage(step / self.config.steps)
