@@ -102,6 +102,15 @@ def test_no_weight_moment_or_average_is_touched(trainer, monkeypatch, network, w
     assert all(torch.tensor(value).isfinite() for value in trainer.step().values())
 
 
+@pytest.mark.parametrize("constant", [torch.inf, torch.nan])
+def test_a_loss_alone_breaks_a_descent_whose_gradient_is_finite(constant):
+    network = nn.Linear(2, 1)
+    optimizer, before = adam(network.parameters(), 0.1, (0.9, 0.99)), copy.deepcopy(network.state_dict())
+    _, norm, broken = descend(optimizer, network, [(network(torch.ones(3, 2)).sum() + constant, 1.0)], 1.0)
+    assert norm.isfinite() and broken == 1
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
 @pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
 def test_a_descent_does_nothing_after_a_broken_one(value):
     network = nn.Linear(2, 1)

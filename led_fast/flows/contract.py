@@ -189,5 +189,4 @@ def of_its_own(out: Tensor) -> Tensor:
 
 def standard_normal_log_prob(x: Tensor) -> Tensor:
     """Log density of N(0, I) at x of shape (B, ...), in nats: (B,)."""
-    squared = sum_event(x.to(log_dtype(x)).square())
-    return torch.rsub(squared, -0.5 * _LOG_2PI * math.prod(x.shape[1:]), alpha=0.5)
+    return sum_event(-0.5 * x.to(log_dtype(x)).square() - 0.5 * _LOG_2PI)

@@ -67,7 +67,8 @@ def descend(
         loss.backward(torch.full_like(loss, weight))
         _add_gradients(parameters, earlier)
         loss = loss.detach()
-        total = loss * weight if total is None else total.add(loss, alpha=weight)
+        share = loss if weight == 1 else weight * loss
+        total = share if total is None else total + share
     assert total is not None
     world.sum_gradients(parameters)
     norm = nn.utils.clip_grad_norm_(clipped.parameters(), limit)
