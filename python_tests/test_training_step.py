@@ -102,6 +102,13 @@ def test_no_weight_moment_or_average_is_touched(trainer, monkeypatch, network, w
     assert all(torch.tensor(value).isfinite() for value in trainer.step().values())
 
 
+def test_the_average_of_log_alpha_is_one_on_host_and_device(trainer):
+    before = trainer.objective.log_normalizer
+    metrics = trainer.step()
+    expected = 0.9 * before + (1 - 0.9) * metrics["log_normalizer"]
+    assert trainer.objective.log_normalizer == expected == trainer.objective._now.item() != before
+
+
 @pytest.mark.parametrize("constant", [torch.inf, torch.nan])
 def test_a_loss_alone_breaks_a_descent_whose_gradient_is_finite(constant):
     network = nn.Linear(2, 1)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from led_fast.flows.contract import Layer, check_event, log_dtype, of_its_own, sum_event
+from led_fast.flows.contract import Layer, check_event, log_dtype, next_number, of_its_own, sum_event
 
 _LEAST = 1e-20  # logits end here, far below what dequantised data and generators come to
 
@@ -112,9 +110,4 @@ def log_parts(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _at_least(x: Tensor, bound: float) -> Tensor:
     # Not clamp, because versions of torch differ in its gradient at the bound itself: here it is 1.
-    return F.threshold(x, _number_below(bound, x.dtype), bound)
-
-
-@cache
-def _number_below(bound: float, dtype: torch.dtype) -> float:
-    return torch.nextafter(torch.tensor(bound, dtype=dtype), torch.tensor(-torch.inf, dtype=dtype)).item()
+    return F.threshold(x, next_number(bound, -torch.inf, x.dtype), bound)
