@@ -47,7 +47,9 @@ def _steps(features: int, steps: int) -> tuple[Tensor, ...]:
 
 
 def _normal(*shape: int) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return torch.randn(
+        shape, dtype=torch.float64, generator=torch.Generator("cpu").manual_seed(0), device="cpu"
+    )
 
 
 SELF_CHECKS = [

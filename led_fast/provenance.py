@@ -6,11 +6,13 @@ from pathlib import Path
 import torch
 
 from led_fast import __version__
+from led_fast.gpu import gpu
 
 
 def provenance() -> dict[str, str]:
     """Versions and kind of machine, the GPU included, for every result."""
-    gpus = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    device = gpu()
+    gpus = [] if device is None else [torch.get_device_module(device).get_device_name()]
     return {
         "version": __version__,
         "torch": torch.__version__,

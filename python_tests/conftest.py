@@ -1,6 +1,11 @@
 """Fixtures of several test files. They import late: CUDA tests run where the application's packages are not."""
 
 import pytest
+from fake_gpu.isolation import (  # noqa: F401
+    pytest_collection_modifyitems,
+    pytest_runtest_protocol,
+    pytest_unconfigure,
+)
 
 
 @pytest.fixture

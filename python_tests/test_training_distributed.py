@@ -72,6 +72,8 @@ class AffineGenerator(nn.Module):
 class JointBatches:
     """A task whose processes draw their parts of the same joint batches."""
 
+    device = torch.device("cpu")
+
     def __init__(self, world):
         torch.manual_seed(0)
         self.world, self.critic, self.generator, self.balance = (
@@ -111,16 +113,20 @@ def losses_and_gradients(world, recipe):
     parameters = [p for network in networks for p in network.parameters()]
     found = {}
     x = task.data(world.share(recipe.batch_size, "batch_size"))
-    for name, (loss, metrics) in (
-        ("critic", objective.critic_loss(task.critic, x, 0.0)),
-        ("generator", objective.generator_loss(task.critic, 0.0)),
-        ("calibration", CalibrationObjective(task, recipe, world).critic_loss(task.critic, x, 0.0)),
+    for name, losses in (
+        ("critic", [objective.critic_loss(task.critic, x, 0.0)]),
+        ("generator", objective.generator_losses(task.critic, 0.0)),
+        ("calibration", [CalibrationObjective(task, recipe, world).critic_loss(task.critic, x, 0.0)]),
     ):
         for parameter in parameters:
             parameter.grad = None
-        loss.backward()
+        total, metrics = torch.zeros(()), {}
+        for loss in losses:
+            (loss.weight * loss.value).backward()
+            total = total + loss.weight * loss.value.detach()
+            metrics |= {key: value.item() for key, value in loss.metrics.items()}
         world.sum_gradients(parameters)
-        found[name] = loss.detach(), metrics, [None if p.grad is None else p.grad.clone() for p in parameters]
+        found[name] = total, metrics, [None if p.grad is None else p.grad.clone() for p in parameters]
     return found
 
 

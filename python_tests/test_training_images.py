@@ -11,6 +11,7 @@ from led_fast.density import DensityModel
 from led_fast.evaluation import estimate_image_normalizer
 from led_fast.models import IMAGE_PRESETS, ImageCriticConfig
 from led_fast.training import IMAGE_RECIPES, TrainConfig, Trainer
+from led_fast.training.readings import Readings
 
 
 @pytest.fixture(scope="module")
@@ -90,13 +91,14 @@ def test_calibration_is_the_likelihood_by_one_large_integral(source):
     def net(images):
         return images.flatten(1).sum(1)
 
-    loss, metrics = trainer.calibration.critic_loss(net, x, 0.0)
+    loss, metrics, weight = trainer.calibration.critic_loss(net, x, 0.0)
+    assert weight == 1
     weights = net(y).exp()
     torch.testing.assert_close(loss, weights.mean().log() - net(x).mean())
-    assert metrics["ess_fraction"] == pytest.approx(
-        (weights.sum() ** 2 / weights.square().sum() / 48).item(), rel=1e-4
-    )
-    assert trainer.calibration.ess_fraction == pytest.approx(0.9 + 0.1 * metrics["ess_fraction"])
+    share = metrics["ess_fraction"].item()
+    assert share == pytest.approx((weights.sum() ** 2 / weights.square().sum() / 48).item(), rel=1e-4)
+    trainer.calibration.commit({"ess_fraction": share})
+    assert trainer.calibration.ess_fraction == pytest.approx(0.9 + 0.1 * share)
 
 
 def test_averages_begin_anew_with_a_stage(source):
@@ -209,7 +211,7 @@ def test_bounded_memory_changes_no_gradient(source):
         assert len(trainer.task.proposals(256, 0.0).y) == 256
         trainer.task.proposals = lambda n, at: drawn
         torch.manual_seed(1)
-        trainer._step_critic(trainer.objective, trainer.critic, 0.5)
+        trainer._step_critic(trainer.objective, trainer.critic, 0.5, Readings())
         gradients.append([p.grad for p in trainer.critic.parameters()])
     for whole, parts in zip(*gradients, strict=True):
         torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)

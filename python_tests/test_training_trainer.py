@@ -11,6 +11,7 @@ from rich.console import Console
 
 from led_fast.data import open_source
 from led_fast.errors import InputError
+from led_fast.random_state import isolated
 from led_fast.training import (
     PRESETS,
     DivergenceError,
@@ -26,7 +27,6 @@ from led_fast.training import (
 from led_fast.training.checkpoint import load_state
 from led_fast.training.interrupt import StopSignal
 from led_fast.training.plane import typical_spacing
-from led_fast.training.random_state import isolated_randomness
 from led_fast.training.run import MetricsLog, read_metrics
 from led_fast.training.schedule import cosine_decay, geometric
 
@@ -147,7 +147,7 @@ def test_looking_at_the_average_leaves_it_as_it_was():
     trainer = Trainer(config_of(3, "paper"), open_source("ring"))
     trainer.step()
     before = copy.deepcopy(trainer.state_dict())
-    with isolated_randomness():
+    with isolated("cpu"):
         trainer.task.monitor(trainer.average_generator)
     assert_equal_states(trainer.state_dict(), before)
 

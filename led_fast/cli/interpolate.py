@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Annotated
 
-import torch
 from tyro.conf import arg
 
 from led_fast.cli.options import Run, check_new, check_seed, load_images_run
 from led_fast.density import interpolate
 from led_fast.errors import InputError
 from led_fast.figures import interpolation_figure
+from led_fast.random_state import seeded
+from led_fast.training import image_device
 
 
 def interpolate_command(
@@ -36,7 +37,6 @@ def interpolate_command(
     check_seed(seed)
     check_new(out, (".png",))
     model, _ = load_images_run(run)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, image_device()):
         interpolation_figure(out, interpolate(model.generator, rows, steps))
     return 0

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-import torch
 from rich.console import Console
 from tyro.conf import arg
 
@@ -11,6 +10,8 @@ from led_fast.cli.options import Run, check_density, check_new, check_seed, load
 from led_fast.density import ascend, far_latents
 from led_fast.errors import InputError
 from led_fast.figures import refinement_figure
+from led_fast.random_state import seeded
+from led_fast.training import image_device
 
 
 def refine_command(
@@ -47,8 +48,7 @@ def refine_command(
     check_new(out, (".png",))
     model, config = load_images_run(run)
     check_density(run, config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, image_device()):
         latents = far_latents(model.generator, nearest, farthest, n)
         moved = ascend(model.generator, model.critic, latents, steps)
     refinement_figure(out, *moved)

@@ -14,7 +14,8 @@ from led_fast.data.images import quantize
 from led_fast.density import DensityModel
 from led_fast.errors import InputError
 from led_fast.figures import grid_figure, sample_figure, sorted_figure
-from led_fast.training import RunDirectory, image_device, load_model
+from led_fast.random_state import seeded
+from led_fast.training import RunDirectory, device_of, load_model
 
 Count = Annotated[
     int | None, arg(aliases=["-n"], metavar="INT", help_behavior_hint="(default: 1000, or 100 images)")
@@ -52,9 +53,9 @@ def sample_command(run: Run, n: Count = None, refine: bool = False, seed: int = 
             raise InputError("--refine: is for points; led-fast refine moves images uphill in density")
         if out is None or out.suffix == ".csv":
             raise InputError("--out: want a .png or .npy file for images")
-        model = model.to(image_device())
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
+    device = device_of(config)
+    model = model.to(device)
+    with seeded(seed, device), torch.no_grad():
         drawn = model.sample(n or (100 if config.is_image else 1000), refine=refine)
     if config.is_image and out is not None:
         _write_images(folder, model, drawn, out)

@@ -20,6 +20,7 @@ from led_fast.models import IMAGE_PRESETS
 from led_fast.training import (
     IMAGE_GAN,
     PRESETS,
+    CudaGraph,
     ObjectiveName,
     Ops,
     Recipe,
@@ -27,6 +28,7 @@ from led_fast.training import (
     Source,
     TrainConfig,
     World,
+    device_of,
     join_world,
     steps_in,
     train,
@@ -43,6 +45,7 @@ Seed = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 0)
 Steps = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the preset's)")]
 Minutes = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
 Operators = Annotated[Ops | None, arg(metavar="fast|reference", help_behavior_hint="(default: fast)")]
+Graphs = Annotated[CudaGraph | None, arg(metavar="auto|off", help_behavior_hint="(default: auto)")]
 
 
 def train_command(
@@ -56,6 +59,7 @@ def train_command(
     steps: Steps = None,
     minutes: Minutes = None,
     ops: Operators = None,
+    cuda_graph: Graphs = None,
     strict: bool = False,
     resume: bool = False,
 ) -> int:
@@ -95,6 +99,10 @@ def train_command(
         steps: how many steps.
         minutes: about how long to train, instead of steps; turned into steps once, before the first one.
         ops: fast: the kernels; reference: the same operators in plain PyTorch, to compare speed and results with.
+        cuda_graph: a step on images is a thousand small kernels, which a GPU finishes faster than a CPU launches them.
+            auto: after a few steps of each kind the GPU records one, and then replays it whole, with the same random
+            numbers; on CPUs, and among several processes, nothing is recorded. off: never, to compare speed or to look
+            for an error.
         strict: stop at a picture that cannot be used, instead of skipping it.
         resume: go on with the run in --out. An option that is given must be that of the run; --data may tell where
             its data are now.
@@ -113,6 +121,7 @@ def train_command(
             ("steps", steps),
             ("minutes", minutes),
             ("ops", ops),
+            ("cuda_graph", cuda_graph),
             ("recipe.objective", objective),
             ("recipe.integral_samples", integral_samples),
         ]
@@ -121,10 +130,17 @@ def train_command(
     else:
         source, name = open_target(target, data, preset, strict)
         config = TrainConfig.from_preset(
-            source.name, source.fingerprint, name, seed or 0, steps, minutes, ops or "fast"
+            source.name,
+            source.fingerprint,
+            name,
+            seed or 0,
+            steps,
+            minutes,
+            ops or "fast",
+            cuda_graph or "auto",
         )
         config = replace(config, recipe=_changed(config, objective, integral_samples))
-    with join_world() as world:
+    with join_world(device_of(config)) as world:
         console = Console(quiet=world.rank > 0)
         if isinstance(source, ImageSource):
             name_skipped(source.problems, console)

@@ -21,8 +21,8 @@ class GaussianMixture:
 
     def sample(self, n: int) -> Tensor:
         """Draws (n, D) points, float64."""
-        component = torch.randint(len(self.centers), (n,))
-        return self.centers[component] + self.std * torch.randn(n, self.dim, dtype=self.centers.dtype)
+        component = torch.randint(len(self.centers), (n,), device=self.centers.device)
+        return self.centers[component] + self.std * torch.randn_like(self.centers[component])
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Exact log density of points (B, D), in nats; (B,), float64."""
@@ -59,11 +59,11 @@ class GaussianMixture:
 
 def ring() -> GaussianMixture:
     """8 Gaussians of standard deviation 0.01 on the unit circle."""
-    angle = torch.arange(8, dtype=torch.float64) * (2 * math.pi / 8)
+    angle = torch.arange(8, dtype=torch.float64, device="cpu") * (2 * math.pi / 8)
     return GaussianMixture(torch.stack([angle.cos(), angle.sin()], dim=1), std=0.01)
 
 
 def grid() -> GaussianMixture:
     """25 Gaussians of standard deviation 0.05 at {-4, -2, 0, 2, 4}²."""
-    axis = torch.linspace(-4, 4, 5, dtype=torch.float64)
+    axis = torch.linspace(-4, 4, 5, dtype=torch.float64, device="cpu")
     return GaussianMixture(torch.cartesian_prod(axis, axis), std=0.05)

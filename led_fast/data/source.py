@@ -73,7 +73,8 @@ class TableSource:
         self.name = name
         self.mixture: GaussianMixture | None = None
         self.fingerprint = hashlib.sha256(rows.numpy().tobytes()).hexdigest()
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(_SPLIT_SEED))
+        generator = torch.Generator("cpu").manual_seed(_SPLIT_SEED)
+        order = torch.randperm(len(rows), generator=generator, device="cpu")
         held_out = int(len(rows) * _HELD_OUT_SHARE)
         self._held_out, self._rows = rows[order[:held_out]], rows[order[held_out:]]
         self.shift, self.scale = self._rows.mean(0), self._rows.std(0)
@@ -84,7 +85,7 @@ class TableSource:
 
     def sample(self, n: int) -> Tensor:
         """Draws n training rows with replacement."""
-        return self._rows[torch.randint(len(self._rows), (n,))]
+        return self._rows[torch.randint(len(self._rows), (n,), device="cpu")]
 
     def held_out(self, n: int) -> Tensor:
         """The first n held-out rows."""

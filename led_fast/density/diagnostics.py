@@ -10,8 +10,12 @@ from torch import Tensor
 
 def effective_sample_size(log_weights: Tensor) -> float:
     """Kish's effective sample size `(Σ w)² / Σ w²`, between 1 and the number of weights; NaN as `max_weight_share`."""
-    log_weights = log_weights.flatten().double()
-    return float((2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp())
+    return float(kish_size(log_weights))
+
+
+def kish_size(log_weights: Tensor) -> Tensor:
+    """As `effective_sample_size`, a 0-d float64 tensor on the weights' device, which is not waited for."""
+    return log_weights.flatten().softmax(0, dtype=torch.float64).square().sum().reciprocal()
 
 
 def max_weight_share(log_weights: Tensor) -> float:

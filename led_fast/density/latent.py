@@ -11,6 +11,7 @@ from torch import Tensor
 
 from led_fast.density.mode import eval_mode
 from led_fast.flows import OneWayFlow
+from led_fast.random_state import seeded
 
 
 class LatentAscent(NamedTuple):
@@ -90,12 +91,10 @@ def far_latents(generator: OneWayFlow, nearest: float, farthest: float, n: int) 
 
 def _with_fixed_noise(generator: OneWayFlow, device: torch.device) -> Callable[[Tensor], Tensor]:
     """The generator as a function: the noise that its layers draw depends on the number of samples alone."""
-    devices = [device] if device.type == "cuda" else []
-    seed = int(torch.randint(2**62, ()))
+    seed = int(torch.randint(2**62, (), device="cpu"))
 
     def draw(z: Tensor) -> Tensor:
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(seed)
+        with seeded(seed, device):
             return generator(z)[0]
 
     return draw

@@ -46,7 +46,8 @@ def critic_loss(
         raise ValueError(
             f"critic_loss: integral_samples must divide the {len(log_weights)} proposals, got {samples}"
         )
-    return log_mean_exp(log_weights.view(-1, samples)).mean() - f_data.mean()
+    integrals = log_weights if samples == 1 else log_mean_exp(log_weights.view(-1, samples))
+    return integrals.mean() - f_data.mean()
 
 
 def reverse_kl_loss(f: Tensor, log_q: Tensor, entropy_weight: float = 1.0) -> Tensor:
@@ -62,7 +63,7 @@ def reverse_kl_loss(f: Tensor, log_q: Tensor, entropy_weight: float = 1.0) -> Te
             near the optimum.
         entropy_weight: k.
     """
-    return (entropy_weight * log_q - f).mean()
+    return (log_q - f if entropy_weight == 1 else entropy_weight * log_q - f).mean()
 
 
 def forward_kl_loss(f: Tensor, sample: ScoredSample, max_weight: float = 20.0) -> Tensor:
@@ -93,6 +94,8 @@ def mixed_kl_loss(
     if not 0 <= forward_weight <= 1:
         raise ValueError(f"mixed_kl_loss: forward_weight must lie in [0, 1], got {forward_weight}")
     reverse = reverse_kl_loss(f, sample.log_q_path, entropy_weight)
+    if forward_weight == 0:
+        return reverse
     return forward_weight * forward_kl_loss(f, sample, max_weight) + (1 - forward_weight) * reverse
 
 

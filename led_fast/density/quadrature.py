@@ -54,13 +54,13 @@ def quadrature_log_normalizer(
         cells: number of first cells along each side.
         max_evaluations: refinement stops here, whatever `error` is then.
     """
-    corner, far = torch.tensor([low, high], dtype=torch.float64)
+    corner, far = torch.tensor([low, high], dtype=torch.float64, device="cpu")
     if corner.shape != (2,) or not bool((far > corner).all()):
         raise ValueError(
             f"quadrature_log_normalizer: wanted corners low < high of the plane, got {low} and {high}"
         )
     first_side = (far - corner) / cells
-    steps = torch.arange(cells, dtype=torch.float64) + 0.5
+    steps = torch.arange(cells, dtype=torch.float64, device="cpu") + 0.5
     centers = corner + first_side * torch.cartesian_prod(steps, steps)
     partition = _integrate(log_density, centers, first_side.expand_as(centers))
     evaluations = len(_NODES) * len(centers)
@@ -95,10 +95,14 @@ class _Cells(NamedTuple):
     log_midpoints: Tensor
 
 
-_NODES_1D = torch.tensor([0.0, -math.sqrt(0.15), math.sqrt(0.15)], dtype=torch.float64)  # in units of a side
-_LOG_WEIGHTS_1D = torch.tensor([4 / 9, 5 / 18, 5 / 18], dtype=torch.float64).log()
+def _on_host(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64, device="cpu")
+
+
+_NODES_1D = _on_host(0.0, -math.sqrt(0.15), math.sqrt(0.15))  # in units of a side
+_LOG_WEIGHTS_1D = _on_host(4 / 9, 5 / 18, 5 / 18).log()
 _NODES = torch.cartesian_prod(_NODES_1D, _NODES_1D)
-_QUARTERS = torch.cartesian_prod(torch.tensor([-0.25, 0.25]), torch.tensor([-0.25, 0.25])).double()
+_QUARTERS = torch.cartesian_prod(_on_host(-0.25, 0.25), _on_host(-0.25, 0.25))
 
 
 def _integrate(log_density: Callable[[Tensor], Tensor], centers: Tensor, sides: Tensor) -> _Cells:

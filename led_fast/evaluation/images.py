@@ -24,6 +24,7 @@ from led_fast.evaluation.image_normalizer import (
 from led_fast.evaluation.json_values import finite
 from led_fast.evaluation.quality import sample_quality
 from led_fast.flows import Slice
+from led_fast.random_state import seeded
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,7 @@ def evaluate_images(
         if other.shape != source.shape:
             raise InputError(f"{name}: want images of shape {source.shape}, got {other.shape}")
     device = next(model.parameters()).device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), eval_mode(model):
-        torch.manual_seed(seed)
+    with seeded(seed, device), eval_mode(model):
         held_out, train = source.held_out(samples), source.sample(min(samples, len(source.split("test"))))
         draws = _draw(model, samples)
         normalizer = estimate_image_normalizer(model, source, samples, temperatures, chains)
@@ -173,12 +173,11 @@ def evaluate_image_samples(
 ) -> ImageEvaluation:
     """Evaluates a generator alone, such as a plain GAN's: `quality` as in `evaluate_images`, nothing else."""
     device = next(model.parameters()).device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with seeded(seed, device):
         counts = [min(IMAGES_AT_A_TIME, samples - start) for start in range(0, samples, IMAGES_AT_A_TIME)]
         images = torch.cat([model.sample(count).cpu() for count in counts])
     quality = None if features is None else sample_quality(quantize(images), source, features)
-    return ImageEvaluation(finite({"quality": quality, "outliers": {}}), images, torch.empty(0))
+    return ImageEvaluation(finite({"quality": quality, "outliers": {}}), images, torch.empty(0, device="cpu"))
 
 
 @torch.no_grad()
@@ -191,8 +190,7 @@ def evaluate_image_flow(
 ) -> ImageEvaluation:
     """Evaluates a flow whose density is exact: what `evaluate_images` reports of a generator, without a critic."""
     found = evaluate_image_samples(flow, source, seed, features, samples)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         held_out = source.held_out(samples)
     dims, pixels = math.prod(source.shape), math.prod(source.shape[1:])
     test, drawn = (_in_parts(flow.log_prob, flow, x).double() for x in (held_out, found.samples))

@@ -1,11 +1,13 @@
 """The log-normaliser on the plane by several independent ways, and what they say of each other."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from led_fast.data import DataSource
 from led_fast.density import (
@@ -34,12 +36,15 @@ def quadrature_in_data_coordinates(critic: Critic, shift: Tensor, scale: Tensor)
     """Integrates exp(critic) over a box around the data.
 
     Args:
-        critic: (B, 2) data points -> (B,), in nats.
+        critic: (B, 2) data points -> (B,), in nats; a module is called on its own device, another one on the CPU.
         shift: (2,) float64, mean of the data.
         scale: (2,) float64, their standard deviation along each axis.
     """
     low, high = (-_HALF_WIDTH, -_HALF_WIDTH), (_HALF_WIDTH, _HALF_WIDTH)
-    standardized = quadrature_log_normalizer(lambda u: critic(shift + scale * u), low, high, cells=_CELLS)
+    device = _device(critic)
+    standardized = quadrature_log_normalizer(
+        lambda u: critic((shift + scale * u).to(device)), low, high, cells=_CELLS
+    )
     return standardized._replace(value=standardized.value + scale.log().sum().item())
 
 
@@ -47,23 +52,22 @@ def estimate_broadly(critic: Critic, source: DataSource) -> NormalizerEstimate:
     """Importance sampling from blurred data and a broad normal: it draws wherever the data are, and around them.
 
     Args:
-        critic: (B, 2) data points -> (B,), in nats.
+        critic: (B, 2) data points -> (B,), in nats; a module is called on its own device, another one on the CPU.
         source: the data.
     """
-    proposal = _BlurredData(source)
-    return estimate_log_normalizer(critic, proposal)
+    return estimate_log_normalizer(critic, _BlurredData(source, _device(critic)))
 
 
 def anneal(critic: Critic, source: DataSource, refined: Tensor) -> AnnealedBracket | None:
     """Annealing between a broad normal and the critic's density; None where its warm-up failed.
 
     Args:
-        critic: (B, 2) data points -> (B,), in nats.
+        critic: (B, 2) data points -> (B,), in nats; a module is called on its own device, another one on the CPU.
         source: the data, for their mean and scale.
         refined: the model's refined samples, 600 or more, to start the way back from.
     """
     broad = DiagonalNormal(torch.zeros(2), _BROAD_SCALE)
-    start = OneWayFlow(broad, [Affine(source.scale, source.shift)])
+    start = OneWayFlow(broad, [Affine(source.scale, source.shift)]).to(_device(critic))
     try:
         return annealed_log_normalizer(critic, start, refined[:_CHAINS], _TEMPERATURES, _CHAINS)
     except AnnealingError:
@@ -102,13 +106,19 @@ def normalizer_report(
 class _BlurredData:
     """A `KernelProposal` of standardised data, in the data's own coordinates."""
 
-    def __init__(self, source: DataSource) -> None:
-        self.source = source
-        points = ((source.sample(_KERNELS) - source.shift) / source.scale).float()
-        widths = torch.logspace(torch.tensor(_FINEST_KERNEL).log10(), 0, 5)
-        self.kernels = KernelProposal(points, widths, DiagonalNormal(torch.zeros(2), _BROAD_SCALE))
+    def __init__(self, source: DataSource, device: torch.device) -> None:
+        self.shift, self.scale = source.shift.to(device), source.scale.to(device)
+        points = ((source.sample(_KERNELS).to(device) - self.shift) / self.scale).float()
+        widths = torch.logspace(math.log10(_FINEST_KERNEL), 0, 5, device=device)
+        broad = DiagonalNormal(torch.zeros(2, device=device), _BROAD_SCALE)
+        self.kernels = KernelProposal(points, widths, broad)
 
     def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         u, log_q = self.kernels.rsample_and_log_prob(n)
-        scale = self.source.scale
-        return self.source.shift + scale * u, log_q - scale.log().sum()
+        return self.shift + self.scale * u, log_q - self.scale.log().sum()
+
+
+def _device(critic: Critic) -> torch.device:
+    """Where a critic computes; the CPU where it is not a module, or has no tensors."""
+    tensors = chain(critic.parameters(), critic.buffers()) if isinstance(critic, nn.Module) else ()
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))

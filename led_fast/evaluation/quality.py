@@ -33,8 +33,10 @@ def sample_quality(
     """
     train, test = source.split("train"), source.split(split)
     n = min(len(generated), len(train), len(test))
-    order = torch.Generator().manual_seed(_SEED)
-    train, test = (images[torch.randperm(len(images), generator=order)[:n]] for images in (train, test))
+    order = torch.Generator("cpu").manual_seed(_SEED)
+    train, test = (
+        images[torch.randperm(len(images), generator=order, device="cpu")[:n]] for images in (train, test)
+    )
     ours, real, reference = (extract_features(features, images) for images in (generated[:n], train, test))
     return {
         "features": features.name,

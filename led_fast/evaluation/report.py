@@ -17,6 +17,7 @@ from led_fast.evaluation.normalizer import (
     normalizer_report,
     quadrature_in_data_coordinates,
 )
+from led_fast.random_state import seeded
 
 QUALITY_SAMPLES = 2500  # as in the literature
 _BATCHES, _BATCH = 20, 1000  # importance weights
@@ -29,7 +30,7 @@ class Evaluation:
 
     Attributes:
         report: see `evaluate`.
-        data: points of the data, (n, 2).
+        data: points of the data, (n, 2); all of these are on the CPU.
         samples: the generator's, (n, 2).
         refined: importance-resampled, (n, 2).
     """
@@ -56,18 +57,21 @@ def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
         source: its data.
         seed: of every draw made here.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        held_out = source.held_out(_HELD_OUT)
+    device = model.log_normalizer.device
+    with seeded(seed, device):
+        held_out = source.held_out(_HELD_OUT).to(device)
         samples = model.sample(QUALITY_SAMPLES)
         refined = model.refined_sample(QUALITY_SAMPLES)
         drawn, log_weights = _weigh_generator(model)
         broad, annealed = estimate_broadly(model.critic, source), anneal(model.critic, source, refined.x)
     quadrature = model.quadrature or quadrature_in_data_coordinates(model.critic, source.shift, source.scale)
     log_prob = model.log_prob(held_out).double()
+    held_out, samples, refined_points, drawn, log_prob = (
+        x.cpu() for x in (held_out, samples, refined.x, drawn, log_prob)
+    )
     gate = kl_gate(log_weights, quadrature.value, quadrature.error)
     report = {
-        **_quality(samples, refined.x, drawn, held_out, source),
+        **_quality(samples, refined_points, drawn, held_out, source),
         "refinement_ess_fraction": refined.ess_fraction,
         **_divergence(log_prob, held_out, source),
         "kl_generator_model": gate.kl,
@@ -78,7 +82,7 @@ def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
         "log_normalizer": normalizer_report(summarize_log_weights(log_weights), broad, annealed, quadrature),
         "kl_gate": gate._asdict(),
     }
-    return Evaluation(finite(report), held_out[:QUALITY_SAMPLES], samples, refined.x)
+    return Evaluation(finite(report), held_out[:QUALITY_SAMPLES], samples, refined_points)
 
 
 def _weigh_generator(model: DensityModel) -> tuple[Tensor, Tensor]:

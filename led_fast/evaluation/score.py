@@ -11,6 +11,7 @@ from led_fast.data.images import LEVELS, ImageCollection, dequantize
 from led_fast.density import bits_per_dim
 from led_fast.errors import InputError
 from led_fast.evaluation.image_normalizer import IMAGES_AT_A_TIME
+from led_fast.random_state import seeded
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,7 @@ def score_images(
     parts = [("train", images.train)] + ([] if images.test is None else [("test", images.test)])
     names: list[str] = []
     values: list[Tensor] = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, device):
         for title, part in parts:
             if tuple(part.images.shape[1:]) != shape:
                 raise InputError(f"want images of shape {shape}, got {tuple(part.images.shape[1:])}")
@@ -62,8 +62,8 @@ def score_images(
             for chunk in part.images.split(IMAGES_AT_A_TIME):
                 values.append(log_prob(dequantize(chunk).to(device)).double().cpu())
     log_probs = torch.cat(values)
-    ranks = torch.empty(len(log_probs), dtype=torch.int64)
-    ranks[log_probs.argsort(descending=True, stable=True)] = torch.arange(1, len(log_probs) + 1)
+    ranks = torch.empty_like(log_probs, dtype=torch.int64)
+    ranks[log_probs.argsort(descending=True, stable=True)] = torch.arange(1, len(log_probs) + 1, device="cpu")
     dims = math.prod(shape)
     return [
         ImageScore(name, value, bits_per_dim(value, dims, LEVELS), rank)

@@ -12,7 +12,7 @@ from led_fast.ops import soft_relu
 
 def activation_figure(path: Path, alpha: float, beta: float) -> None:
     """Writes a PNG of the function and of the exponential of its log-derivative, as the operator gives them."""
-    u = torch.linspace(-3, 3, 601, dtype=torch.float64)
+    u = torch.linspace(-3, 3, 601, dtype=torch.float64, device="cpu")
     value, log_derivative = soft_relu(u[:, None], alpha, beta)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 3.2), dpi=110, layout="constrained")

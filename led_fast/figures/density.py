@@ -95,7 +95,7 @@ def in_chunks(log_density: LogDensity, points: Tensor) -> Tensor:
 def on_pixels(log_density: LogDensity, window: Window, side: int = _PIXELS) -> Tensor:
     """Values at the centres of side x side pixels of a window, rows from bottom to top."""
     left, right, bottom, top = window
-    center = (torch.arange(side, dtype=torch.float64) + 0.5) / side
+    center = (torch.arange(side, dtype=torch.float64, device="cpu") + 0.5) / side
     y, x = torch.meshgrid(bottom + (top - bottom) * center, left + (right - left) * center, indexing="ij")
     return in_chunks(log_density, torch.stack([x, y], dim=-1).reshape(-1, 2)).reshape(side, side)
 
@@ -117,7 +117,7 @@ def heat_map(axes: Axes, values: Tensor, window: Window, top: float, title: str)
 
 def _sections(axes: Axes, log_density: LogDensity, truth: GaussianMixture) -> None:
     """Log density along a horizontal line through every mode, under the one curve that all should be."""
-    offset = torch.linspace(-8, 8, 321, dtype=torch.float64)
+    offset = torch.linspace(-8, 8, 321, dtype=torch.float64, device="cpu")
     line = torch.stack([offset * truth.std, torch.zeros_like(offset)], dim=1)
     for i, center in enumerate(truth.centers):
         label = f"learned, {len(truth.centers)} modes" if i == 0 else None

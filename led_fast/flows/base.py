@@ -85,6 +85,23 @@ class StandardNormal(DiagonalNormal):
             raise ValueError(f"StandardNormal: shape must hold positive sizes, got {shape}")
         super().__init__(torch.zeros(shape))
 
+    # As of any diagonal normal, without arithmetic by 0 and 1.
+
+    def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
+        """Draws n samples: (z of shape (n, ...), their log density of shape (n,))."""
+        z = torch.randn(n, *self.mean.shape, device=self.mean.device, dtype=self.mean.dtype)
+        return z, standard_normal_log_prob(z)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log density at z of shape (B, ...), in nats: (B,)."""
+        check_event(type(self).__name__, z, self.mean.shape)
+        return standard_normal_log_prob(z)
+
+    @torch.no_grad()
+    def score(self, z: Tensor) -> Tensor:
+        """Gradient of the log density at z, detached."""
+        return -z
+
 
 class MixtureBase(nn.Module):
     """A mixture of diagonal normals with learned means, scales and weights.

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -190,3 +191,10 @@ def of_its_own(out: Tensor) -> Tensor:
 def standard_normal_log_prob(x: Tensor) -> Tensor:
     """Log density of N(0, I) at x of shape (B, ...), in nats: (B,)."""
     return sum_event(-0.5 * x.to(log_dtype(x)).square() - 0.5 * _LOG_2PI)
+
+
+@cache
+def next_number(value: float, towards: float, dtype: torch.dtype) -> float:
+    """The number of a dtype that comes after a value, on the side of another one."""
+    ends = (torch.tensor(end, dtype=dtype, device="cpu") for end in (value, towards))
+    return torch.nextafter(*ends).item()

@@ -18,7 +18,8 @@ class Coupling(Layer):
     in the bookkeeping. The paper's generator has no such layer.
 
     Args:
-        network: maps t1 to [m ‖ s], (B, 2 F2, ...). It must treat the samples of a batch independently.
+        network: maps t1 to [m ‖ s], (B, 2 F2, ...). It must treat the samples of a batch independently. It gets a
+            copy of t1, unless it says by an attribute `keeps_input = True` that it leaves its input as it is.
         features: number F of features (channels) of t.
         given: number F1 of features that stay; F2 = F - F1 are changed.
         given_first: whether t1 are the first features or the last.
@@ -55,15 +56,14 @@ class Coupling(Layer):
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t', ±Σ s)."""
         given, changed = self.split(t)
-        shift, log_scale = self.affine(given)
-        return self.join(given, (log_scale.exp() * changed + shift).to(t.dtype)), sum_event(log_scale)
+        shift, log_scale = self._shift_and_scale(given, self.whiten)
+        return self._move(given, changed, shift, log_scale, self.whiten)
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t, ∓Σ s)."""
         given, changed = self.split(t)
-        shift, log_scale = self.affine(given)
-        back = ((changed - shift) * (-log_scale).exp()).to(t.dtype)
-        return self.join(given, back), -sum_event(log_scale)
+        shift, log_scale = self._shift_and_scale(given, not self.whiten)
+        return self._move(given, changed, shift, log_scale, not self.whiten)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`. J is triangular: what t2' owes to t1 is taken off the score of t1, in one backward pass."""
@@ -83,9 +83,13 @@ class Coupling(Layer):
     def split(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t1, t2): what stays and what changes."""
         check_features("Coupling", t, self.features)
+        rest = self.features - self.given
+        # Not two slices, whose gradients are images of zeros, filled in and added up.
         if self.given_first:
-            return t[:, : self.given], t[:, self.given :]
-        return t[:, -self.given :], t[:, : -self.given]
+            given, changed = t.split([self.given, rest], dim=1)
+        else:
+            changed, given = t.split([rest, self.given], dim=1)
+        return given, changed
 
     def join(self, given: Tensor, changed: Tensor) -> Tensor:
         """Undoes `split`."""
@@ -93,10 +97,23 @@ class Coupling(Layer):
 
     def affine(self, given: Tensor) -> tuple[Tensor, Tensor]:
         """Shift and log scale of what changes, in `log_dtype`: (b, a) in `t2' = e^a t2 + b`."""
+        shift, log_scale = self._shift_and_scale(given, self.whiten)
+        return (-shift * log_scale.exp(), log_scale) if self.whiten else (shift, log_scale)
+
+    def _shift_and_scale(self, given: Tensor, away: bool) -> tuple[Tensor, Tensor]:
+        """(m, ±s) in `log_dtype`, -s where mean and scale are to be taken away."""
         wanted = (given.shape[0], 2 * (self.features - self.given), *given.shape[2:])
-        parameters = self.network(given.clone())  # which may change its input in place
+        # A network may change its input in place, unless it says otherwise.
+        keeps_input = getattr(self.network, "keeps_input", False)
+        parameters = self.network(given if keeps_input else given.clone())
         if tuple(parameters.shape) != wanted:
             raise ValueError(f"Coupling: network must give shape {wanted}, got {tuple(parameters.shape)}")
         mean, raw = parameters.to(log_dtype(given)).chunk(2, dim=1)
-        log_scale = self.bound * torch.tanh(raw / self.bound)
-        return (-mean * (-log_scale).exp(), -log_scale) if self.whiten else (mean, log_scale)
+        return mean, (-self.bound if away else self.bound) * torch.tanh(raw / self.bound)
+
+    def _move(
+        self, given: Tensor, changed: Tensor, shift: Tensor, log_scale: Tensor, away: bool
+    ) -> tuple[Tensor, Tensor]:
+        scale = log_scale.exp()
+        moved = (changed - shift) * scale if away else scale * changed + shift
+        return self.join(given, moved.to(given.dtype)), sum_event(log_scale)

@@ -49,7 +49,8 @@ class Inflate(Layer):
             raise ValueError(
                 f"Inflate: t must have shape (B, more than {self.features}, ...), got {tuple(t.shape)}"
             )
-        return t[:, :kept].clone(), standard_normal_log_prob(t[:, kept:])
+        value, noise = t.split([kept, self.features], dim=1)
+        return value.clone(), standard_normal_log_prob(noise)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the score of the noise is -η."""
@@ -105,4 +106,5 @@ class Slice(Layer):
     def split(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t1, t2): what is kept and what is dropped."""
         check_features("Slice", t, self.features)
-        return t[:, : self.keep], t[:, self.keep :]
+        kept, dropped = t.split([self.keep, self.features - self.keep], dim=1)
+        return kept, dropped

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from led_fast.flows.contract import Layer, check_event, log_dtype, of_its_own, sum_event
+from led_fast.flows.contract import Layer, check_event, log_dtype, next_number, of_its_own, sum_event
 
 _LEAST = 1e-20  # logits end here, far below what dequantised data and generators come to
 
@@ -37,12 +37,12 @@ class Affine(Layer):
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (scale t + shift, Σ log|scale|)."""
         ladj = self._ladj(t)
-        return self.scale * t + self.shift, ladj
+        return self.scale * t + self.shift, ladj.repeat(t.shape[0])
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns ((t - shift) / scale, -Σ log|scale|)."""
         ladj = self._ladj(t)
-        return (t - self.shift) / self.scale, -ladj
+        return (t - self.shift) / self.scale, -ladj.expand(t.shape[0])
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the Jacobian is diagonal."""
@@ -51,7 +51,7 @@ class Affine(Layer):
     def _ladj(self, t: Tensor) -> Tensor:
         check_event("Affine", t, torch.broadcast_shapes(self.scale.shape, self.shift.shape, t.shape[1:]))
         scale = self.scale.to(torch.promote_types(log_dtype(t), self.scale.dtype)).expand(t.shape[1:])
-        return scale.abs().log().sum().repeat(t.shape[0])
+        return scale.abs().log().sum()
 
 
 class Sigmoid(Layer):
@@ -63,17 +63,19 @@ class Sigmoid(Layer):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (1 / (1 + e^{-t}), Σ log of its derivative)."""
-        return of_its_own(t.sigmoid()), sum_event(_log_slope(t))
+        return of_its_own(t.sigmoid()), -sum_event(_steepness_lost(t))
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (logit(t), -Σ log of the logistic function's derivative there).
 
         A sample outside the box has no density: its ladj is -inf, and its value that of the box's nearest edge.
         """
-        out = logit(t)
-        ladj = -sum_event(_log_slope(out))
+        log_t, log_rest = log_parts(t)
+        out = log_t - log_rest
+        # The slope of the logistic function is t (1 - t).
+        ladj = -sum_event(log_t.to(log_dtype(t)) + log_rest)
         outside = ((t < 0) | (t > 1)).unsqueeze(-1).flatten(1).any(dim=1)
-        return of_its_own(out), ladj.masked_fill(outside, -torch.inf)
+        return out, ladj.masked_fill(outside, -torch.inf)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the Jacobian is diagonal."""
@@ -83,10 +85,10 @@ class Sigmoid(Layer):
             return out, ladj, (score - (1 - 2 * out)) / (out * torch.sigmoid(-t))
 
 
-def _log_slope(t: Tensor) -> Tensor:
-    """Log of the logistic function's derivative."""
+def _steepness_lost(t: Tensor) -> Tensor:
+    """Minus the log of the logistic function's derivative."""
     t = t.to(log_dtype(t))
-    return F.logsigmoid(t) + F.logsigmoid(-t)
+    return torch.sub(t, F.logsigmoid(t), alpha=2)
 
 
 def logit(x: Tensor) -> Tensor:
@@ -96,10 +98,16 @@ def logit(x: Tensor) -> Tensor:
     a bound that suits 1 would cut off at 0 what the black pixels of dequantised images, and of a generator of
     them, take values in. The last number below 1 is within the bound, and has the slope of the function there.
     """
+    log_x, log_rest = log_parts(x)
+    return log_x - log_rest
+
+
+def log_parts(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Logs of x and of 1 - x, at least as large as those of the last numbers at which `logit` tells a difference."""
     precision = torch.finfo(x.dtype)
-    return _at_least(x, max(_LEAST, precision.tiny)).log() - _at_least(1 - x, 0.5 * precision.eps).log()
+    return _at_least(x, max(_LEAST, precision.tiny)).log(), _at_least(1 - x, 0.5 * precision.eps).log()
 
 
 def _at_least(x: Tensor, bound: float) -> Tensor:
-    # Not clamp, because versions of torch differ in its gradient at the bound itself.
-    return torch.where(x < bound, bound, x)
+    # Not clamp, because versions of torch differ in its gradient at the bound itself: here it is 1.
+    return F.threshold(x, next_number(bound, -torch.inf, x.dtype), bound)

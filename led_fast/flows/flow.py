@@ -18,6 +18,7 @@ from led_fast.flows.contract import (
     log_dtype,
 )
 from led_fast.flows.dimension import Slice
+from led_fast.flows.image import Rearrangement
 
 
 class ScoredSample(NamedTuple):
@@ -76,11 +77,11 @@ class OneWayFlow(Layer):
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Pushes latent values through all layers: (y, ladj), as a layer does."""
         with in_full_precision(t) as t:
-            ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
+            steps = []
             for layer in self.layers:
                 t, step = layer(t)
-                ladj = ladj + step
-            return t, ladj
+                steps.append(step)
+            return t, _total(steps, t)
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Takes points back through all layers: (z, ladj), as a layer does.
@@ -89,11 +90,8 @@ class OneWayFlow(Layer):
             NotInvertibleError: a layer has no inverse.
         """
         with in_full_precision(t) as t:
-            ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
-            for layer in reversed(self.layers):
-                t, step = inverse(layer, t)
-                ladj = ladj + step
-            return t, ladj
+            z, steps = self._steps_back(t, self.layers)
+            return z, _total(steps, z)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: by the rule of every layer in turn."""
@@ -110,8 +108,26 @@ class OneWayFlow(Layer):
         Raises:
             NotInvertibleError: a layer has no inverse.
         """
-        z, ladj = self.inverse(y)
-        return self.base.log_prob(z) + ladj
+        with in_full_precision(y) as t:
+            z, steps = self._steps_back(t, self.layers)
+        return _total([self.base.log_prob(z), *steps], z)
+
+    def log_prob_before_last(self, t: Tensor) -> Tensor:
+        """As `log_prob`, of points that the last layer has not moved yet."""
+        with in_full_precision(t) as t:
+            z, steps = self._steps_back(t, self.layers[:-1])
+        return _total([self.base.log_prob(z), *steps], z)
+
+    def _steps_back(self, t: Tensor, layers: nn.ModuleList) -> tuple[Tensor, list[Tensor]]:
+        """Takes points back through layers: (z, the ladj of each that is not 0)."""
+        steps = []
+        for layer in reversed(layers):
+            if isinstance(layer, Rearrangement):
+                t = layer.put_back(t)
+                continue
+            t, step = inverse(layer, t)
+            steps.append(step)
+        return t, steps
 
     def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         """Draws n samples, differentiable in all parameters.
@@ -158,6 +174,13 @@ class OneWayFlow(Layer):
             log_q_path=value + (path_only - path_only.detach()),
             log_q_fixed=value + (fixed_only - fixed_only.detach()),
         )
+
+
+def _total(steps: list[Tensor], t: Tensor) -> Tensor:
+    """The log-determinants of all layers in one sum."""
+    if not steps:
+        return t.new_zeros(t.shape[0], dtype=log_dtype(t))
+    return torch.stack(steps).sum(0)
 
 
 def _dot(score: Tensor, t: Tensor) -> Tensor:

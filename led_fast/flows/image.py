@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from led_fast.flows.contract import Layer, check_event, check_positive, log_dtype
 
 
-class _Rearrangement(Layer):
+class Rearrangement(Layer):
     """The base of a layer that only moves values about: ladj = 0, and the score moves with them."""
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,6 +27,10 @@ class _Rearrangement(Layer):
         """See `Layer`: the score is rearranged like t."""
         return *self(t), self._there(score)
 
+    def put_back(self, t: Tensor) -> Tensor:
+        """Returns the value of `inverse` alone."""
+        return self._back(t)
+
     def _there(self, t: Tensor) -> Tensor:
         raise NotImplementedError
 
@@ -34,7 +38,7 @@ class _Rearrangement(Layer):
         raise NotImplementedError
 
 
-class Unflatten(_Rearrangement):
+class Unflatten(Rearrangement):
     """Gives flat samples the shape of images; ladj = 0.
 
     Args:
@@ -58,7 +62,7 @@ class Unflatten(_Rearrangement):
         return t.flatten(1)
 
 
-class PixelShuffle(_Rearrangement):
+class PixelShuffle(Rearrangement):
     """Doubles height and width at the expense of channels (C.1); ladj = 0. See `torch.nn.PixelShuffle`.
 
     Args:
@@ -91,7 +95,7 @@ class PixelShuffle(_Rearrangement):
         return blocks.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
 
-class ChannelShuffle(_Rearrangement):
+class ChannelShuffle(Rearrangement):
     """Regroups channels: those of all groups that are alike come to lie together; ladj = 0.
 
     Of G groups of K channels, channel k of group g goes from gK + k to kG + g; a shuffle by K undoes one by G.
@@ -124,7 +128,7 @@ class ChannelShuffle(_Rearrangement):
         return self.groups, t.shape[1] // self.groups
 
 
-class PairNeighbors(_Rearrangement):
+class PairNeighbors(Rearrangement):
     """Puts even and odd rows, or columns, beside each other as channels; ladj = 0.
 
     The second half of the channels are the right (lower) neighbours of the first half: what the paper's

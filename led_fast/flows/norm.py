@@ -13,6 +13,28 @@ from led_fast.flows.contract import Layer, check_features, check_positive, log_d
 
 _REMEMBERED = 16  # batches that gradient checkpointing may run again
 
+
+class _Flag:
+    """Looks at a 0-d bool tensor no more once it was True, as long as nobody writes to it: a GPU is waited for once."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[Tensor, int] | None = None
+
+    def is_set(self, flag: Tensor) -> bool:
+        if flag.is_inference():  # which has no version
+            return bool(flag)
+        if self._seen is not None and self._seen[0] is flag and self._seen[1] == flag._version:
+            return True
+        self._seen = (flag, flag._version) if flag else None
+        return self._seen is not None
+
+    def __deepcopy__(self, memo: object) -> _Flag:
+        return _Flag()
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return _Flag, ()
+
+
 Statistics = Literal["running", "batch"]
 
 
@@ -91,6 +113,7 @@ class BatchNorm(_Normalization):
         self.register_buffer("running_mean", torch.zeros(features))
         self.register_buffer("running_var", torch.ones(features))
         self.register_buffer("initialized", torch.tensor(False))
+        self._started = _Flag()
         # Moments of batches, and the (mean, variance) that normalised these batches.
         self._recent: deque[tuple[Tensor, tuple[Tensor, Tensor]]] = deque(maxlen=_REMEMBERED)
 
@@ -116,7 +139,7 @@ class BatchNorm(_Normalization):
 
     def _move(self, batch_mean: Tensor, batch_var: Tensor) -> tuple[Tensor, Tensor]:
         """Moves the running averages by a batch; returns those that normalise it."""
-        if self.initialized:
+        if self._started.is_set(self.initialized):
             # Copies: the graph of this step keeps the averages that it has used.
             mean, var = self.running_mean.clone(), self.running_var.clone()
             self.running_mean.lerp_(batch_mean, self.momentum)
@@ -174,6 +197,7 @@ class ActNorm(_Normalization):
         self.shift = nn.Parameter(torch.zeros(features))
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("initialized", torch.tensor(False))
+        self._started = _Flag()
 
     def _constants(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         check_features("ActNorm", t, self.features)
@@ -188,7 +212,7 @@ class ActNorm(_Normalization):
         return self.mean, self.log_scale, self.shift
 
     def _starts_by(self, t: Tensor) -> bool:
-        return self.training and t.shape[0] > 1 and not self.initialized
+        return self.training and t.shape[0] > 1 and not self._started.is_set(self.initialized)
 
     @torch.no_grad()
     def _start(self, t: Tensor, power: float, location: Tensor) -> None:

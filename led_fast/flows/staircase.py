@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from led_fast.flows.contract import Layer, check_features, check_positive
+from led_fast.flows.contract import Layer, check_features, check_positive, next_number
 from led_fast.ops import staircase, staircase_inverse
 from led_fast.ops._sample_sums import carry_score
 
@@ -57,6 +58,7 @@ class Staircase(Layer):
     def steps_in_use(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Centers, heights and steepnesses (F, K), slopes (F,)."""
         log_steepness, most = self.log_steepness, self.MAX_LOG_STEEPNESS
-        # Not clamp, because versions of torch differ in its gradient at the bound itself.
-        steepness = torch.where(log_steepness > most, most, log_steepness).exp()
+        # Not clamp, because versions of torch differ in its gradient at the bound itself: here it is 1.
+        end = next_number(most, torch.inf, log_steepness.dtype)
+        steepness = F.hardtanh(log_steepness, -torch.inf, end).exp()
         return self.centers, self.log_heights.exp(), steepness, self.log_slope.exp()

@@ -54,18 +54,23 @@ class DCGANCritic(nn.Module):
             raise ValueError(f"DCGANCritic: channels and width must be positive, got {channels} and {width}")
         if penalty not in ("off", "direction", "exact"):
             raise ValueError(f"DCGANCritic: penalty must be 'off', 'direction' or 'exact', got {penalty!r}")
-        self.image_shape = (channels, image_size, image_size)
+        self.image_shape, self.penalized = (channels, image_size, image_size), penalty != "off"
         layers: list[nn.Module] = []
         while image_size > 4:
             layers += [_convolution(penalty, channels, width, stride=2, padding=1), nn.LeakyReLU(0.2)]
             channels, width, image_size = width, 2 * width, image_size // 2
-        self.net = PerpendicularSequential(*layers, _convolution(penalty, channels, 1), squared=squared)
+        layers.append(_convolution(penalty, channels, 1))
+        self.net = (
+            PerpendicularSequential(*layers, squared=squared) if self.penalized else nn.Sequential(*layers)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns f(x), the unnormalised log density of each image."""
         if tuple(x.shape[1:]) != self.image_shape:
             wanted = ", ".join(map(str, self.image_shape))
             raise ValueError(f"DCGANCritic: x must have shape (B, {wanted}), got {tuple(x.shape)}")
+        if not self.penalized:
+            return self.net(x).flatten()
         value, penalty = self.net(x)
         return value.flatten() - penalty
 

@@ -7,11 +7,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from led_fast.flows import OneWayFlow
-from led_fast.flows.contract import standard_normal_log_prob
-from led_fast.flows.elementwise import logit
+from led_fast.flows import OneWayFlow, Sigmoid
+from led_fast.flows.contract import standard_normal_log_prob, sum_event
+from led_fast.flows.elementwise import log_parts, logit
 from led_fast.models.dcgan_critic import DCGANCritic, Penalty
 from led_fast.models.image_networks import Shape
 
@@ -66,15 +65,17 @@ class ImageCritic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns f(x) = log N(x)."""
-        logits = self.logits(x)
+        self._check(x)
+        log_x, log_rest = log_parts(x)
+        logits = log_x - log_rest
         t = (logits - self.location) / self.scale
+        # -log x (1 - x) and -log scale turn a density of t into one of x.
+        stretch = log_x + log_rest
         if isinstance(self.base, FrozenFlow):
-            log_base = self.base(x)
+            log_base = self.base.from_logits(x, logits, stretch)
         else:
-            # -log x (1 - x) and -log scale turn a density of t into one of x.
-            stretch = F.logsigmoid(logits) + F.logsigmoid(-logits) + self.scale.log()
-            log_base = self.base(t) - stretch.flatten(1).sum(dim=1)
-        inside = ((x >= 0) & (x <= 1)).flatten(1).all(dim=1)
+            log_base = self.base(t) - sum_event(stretch + self.scale.log())
+        inside = (x == x.clamp(0, 1)).flatten(1).all(dim=1)
         return torch.where(inside, self._net(x, t) + log_base, -torch.inf)
 
     @property
@@ -104,10 +105,13 @@ class ImageCritic(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits of the pixels, finite at the box's edges too."""
+        self._check(x)
+        return logit(x)
+
+    def _check(self, x: Tensor) -> None:
         if tuple(x.shape[1:]) != self.shape:
             wanted = ", ".join(map(str, self.shape))
             raise ValueError(f"ImageCritic: x must have shape (B, {wanted}), got {tuple(x.shape)}")
-        return logit(x)
 
 
 class IndependentPixels(nn.Module):
@@ -139,3 +143,10 @@ class FrozenFlow(nn.Module):
         """Returns the flow's log density at x."""
         with torch.autocast(x.device.type, enabled=False):  # densities of a thousand pixels want all digits
             return self.flow.log_prob(x)
+
+    def from_logits(self, x: Tensor, logits: Tensor, stretch: Tensor) -> Tensor:
+        """As `forward`, at x in the box whose logits are known, and the log of `x (1 - x)`, by pixels."""
+        if not isinstance(self.flow.layers[-1], Sigmoid):
+            return self(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.flow.log_prob_before_last(logits) - sum_event(stretch)

@@ -11,7 +11,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from led_fast.flows.contract import sum_event
 
@@ -57,8 +56,8 @@ class Decoder(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Returns [mean ‖ log scale] of the pixels."""
-        parts = (self.net(latent) + self.bias).chunk(2, dim=1)
-        return torch.cat([to_cells(part, self.factor)[:, self.latents :] for part in parts], dim=1)
+        both = to_cells(self.net(latent) + self.bias, self.factor)
+        return both.unflatten(1, (2, -1))[:, :, self.latents :].flatten(1, 2)
 
 
 class Encoder(nn.Module):
@@ -70,12 +69,14 @@ class Encoder(nn.Module):
         (B, C factor² - latents, h, w) -> (B, 2 latents, h, w).
     """
 
+    keeps_input = True
+
     def __init__(self, shape: Shape, factor: int, latents: int, width: int) -> None:
         super().__init__()
         channels, size, _ = shape
         grid = size // factor
         self.factor, self.latents = factor, latents
-        self.bend = Bend(shape)
+        self.holes, self.bend = Holes(factor, latents), Bend(shape)
         widths = [2 * channels, *(width * size // (2 * s) for s in _doublings(size)[-2::-1])]
         layers: list[nn.Module] = []
         for outer, inner in pairwise(widths):
@@ -90,7 +91,7 @@ class Encoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Returns [mean ‖ log scale] for the latent values."""
-        return self.net(self.bend(with_holes(pixels, self.factor, self.latents)))
+        return self.net(self.bend(self.holes(pixels)))
 
 
 class Inpainter(nn.Module):
@@ -102,12 +103,14 @@ class Inpainter(nn.Module):
         (B, C factor² - latents, h, w) -> (B, 2 latents, h, w).
     """
 
+    keeps_input = True
+
     def __init__(self, shape: Shape, factor: int, latents: int, width: int) -> None:
         super().__init__()
         channels, size, _ = shape
         grid = size // factor
         self.factor, self.latents = factor, latents
-        self.bend = Bend(shape)
+        self.holes, self.bend = Holes(factor, latents), Bend(shape)
         self.net = nn.Sequential(
             nn.Conv2d(2 * channels, 2 * width, 2 * factor, stride=factor, padding=factor // 2),
             nn.LeakyReLU(0.2),
@@ -117,7 +120,7 @@ class Inpainter(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Returns [mean ‖ log scale] for the latent values."""
-        return self.net(self.bend(with_holes(pixels, self.factor, self.latents))) + self.bias
+        return self.net(self.bend(self.holes(pixels))) + self.bias
 
 
 def local_network(channels: int, width: int) -> nn.Sequential:
@@ -182,19 +185,46 @@ class NeighborConditional(nn.Module):
         return sum_event(-0.5 * standardised.square() - log_scale - 0.5 * math.log(2 * math.pi))
 
 
+class Holes(nn.Module):
+    """The image of cells whose latent values are not known: zeros in their places.
+
+    Args:
+        factor: of the cells.
+        latents: latent values a cell.
+
+    Shape:
+        (B, C factor² - latents, h, w) -> (B, C, H, W).
+    """
+
+    zero: Tensor
+
+    def __init__(self, factor: int, latents: int) -> None:
+        super().__init__()
+        self.factor, self.latents = factor, latents
+        self.register_buffer("zero", torch.zeros(()), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Returns the image."""
+        holes = self.zero.to(pixels.dtype).expand(len(pixels), self.latents, *pixels.shape[2:])
+        return to_image(torch.cat([holes, pixels], dim=1), self.factor)
+
+
 def to_cells(image: Tensor, factor: int) -> Tensor:
-    """The cells of an image; `factor` is a power of two. Repeated, for one shuffle by 4 is another order."""
-    while factor > 1:
-        image, factor = F.pixel_unshuffle(image, 2), factor // 2
-    return image
+    """The cells of an image: what repeated `pixel_unshuffle` by 2 makes of it; `factor` is a power of two."""
+    bits = factor.bit_length() - 1
+    halves = image.unflatten(3, (-1, *[2] * bits)).unflatten(2, (-1, *[2] * bits))
+    # The last bit of row and column comes first, because the first shuffle takes it.
+    pairs = [d for bit in reversed(range(bits)) for d in (3 + bit, 4 + bits + bit)]
+    return halves.permute(0, 1, *pairs, 2, 3 + bits).flatten(1, 1 + 2 * bits)
 
 
-def with_holes(pixels: Tensor, factor: int, latents: int) -> Tensor:
-    """The image of cells whose latent values are not known: zeros in their places."""
-    image = F.pad(pixels, (0, 0, 0, 0, latents, 0))
-    while factor > 1:
-        image, factor = F.pixel_shuffle(image, 2), factor // 2
-    return image
+def to_image(cells: Tensor, factor: int) -> Tensor:
+    """The image of cells: undoes `to_cells`, as repeated `pixel_shuffle` by 2 does."""
+    bits = factor.bit_length() - 1
+    halves = cells.unflatten(1, (-1, *[2] * (2 * bits)))
+    rows = [2 + 2 * bits, *(2 + 2 * bit for bit in reversed(range(bits)))]
+    columns = [3 + 2 * bits, *(3 + 2 * bit for bit in reversed(range(bits)))]
+    return halves.permute(0, 1, *rows, *columns).flatten(3 + bits, 3 + 2 * bits).flatten(2, 2 + bits)
 
 
 def _doublings(size: int) -> list[int]:

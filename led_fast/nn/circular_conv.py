@@ -67,11 +67,11 @@ class CircularConv2d(nn.Module):
         """Returns `y` like `x`, and `log_abs_det` in nats of shape (B,)."""
         self._check(x)
         weight: Tensor = self.weight  # once: a parametrisation computes it at every access
-        fitted, padding = weight, []
+        fitted, padded = weight, x
         for dim in (-1, -2):
             fitted, around = _fit(fitted, dim, x.shape[dim])
-            padding += around
-        y = F.conv2d(F.pad(x, padding, mode="circular"), fitted, self.bias)
+            padded = _wrap_around(padded, dim, *around)
+        y = F.conv2d(padded, fitted, self.bias)
         log_abs_det = circulant_logdet(weight, (x.shape[2], x.shape[3]))
         return y, log_abs_det.repeat(x.shape[0])  # no view: the caller may add to it in place
 
@@ -105,6 +105,14 @@ class CircularConv2d(nn.Module):
     def extra_repr(self) -> str:
         """Parameters for `print(module)`."""
         return f"{self.channels}, kernel_size={self.kernel_size}, bias={self.bias is not None}"
+
+
+def _wrap_around(x: Tensor, dim: int, before: int, after: int) -> Tensor:
+    """Circular padding, as `F.pad` has it, but that it copies each side by itself, in backward as well."""
+    if before + after == 0:
+        return x
+    first, middle, last = x.split([after, x.shape[dim] - after - before, before], dim)
+    return torch.cat([last, first, middle, last, first], dim)
 
 
 def _fit(weight: Tensor, dim: int, size: int) -> tuple[Tensor, list[int]]:

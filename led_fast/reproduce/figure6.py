@@ -21,7 +21,7 @@ def cells(seeds: int, quick: bool) -> list[Cell]:
 
 def check_derivative(folder: Path, alpha: float, beta: float) -> dict[str, Any]:
     """Largest relative error of the operator's derivative against autograd's, in float64 on [-10, 10]."""
-    u = torch.linspace(-10, 10, 2001, dtype=torch.float64)[:, None].requires_grad_()
+    u = torch.linspace(-10, 10, 2001, dtype=torch.float64, device="cpu")[:, None].requires_grad_()
     value, log_derivative = soft_relu(u, alpha, beta)
     (slope,) = torch.autograd.grad(value.sum(), u)
     error = (log_derivative.exp() / slope[:, 0] - 1).abs().max().item()

@@ -15,6 +15,7 @@ from led_fast.data import DataSource, open_source
 from led_fast.density import DensityModel, effective_sample_size, log_mean_exp, pareto_k
 from led_fast.evaluation import quadrature_in_data_coordinates
 from led_fast.figures.normalizer import NormalizerPanel, normalizer_figure
+from led_fast.random_state import seeded
 from led_fast.reproduce.cell import Cell, Finished
 from led_fast.reproduce.experiment import Experiment
 from led_fast.reproduce.text import MISSING, markdown_table, spread
@@ -76,8 +77,7 @@ def measure(model: DensityModel, source: DataSource, seed: int) -> dict[str, Any
         source: the data.
         seed: of the draws.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         log_weights = torch.stack([_log_weights(model, SAMPLES[-1]) for _ in range(REPEATS)])
     quadrature = quadrature_in_data_coordinates(model.critic, source.shift, source.scale)
     return {

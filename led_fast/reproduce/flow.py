@@ -9,6 +9,7 @@ import torch
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from led_fast.random_state import seeded
 from led_fast.reproduce.quality import DRAWN, density_quality, mixture_source, sample_quality
 
 _BATCH = 256
@@ -46,8 +47,7 @@ def train_flow(
     import zuko
 
     source, truth = mixture_source(data)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         flow = zuko.flows.NSF(features=2, transforms=transforms, hidden_features=(width, width), bins=bins)
         optimizer = Adam(flow.parameters(), learning_rate)
         schedule = CosineAnnealingLR(optimizer, steps, _DECAY_TO * learning_rate)

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Adam
 
 from led_fast.data.images import ImageSource, open_images
 from led_fast.evaluation import ImageEvaluation, evaluate_image_flow, open_features
+from led_fast.random_state import isolated, random_state, set_random_state, set_seed
 from led_fast.reproduce.glow import Glow, GlowConfig
 from led_fast.reproduce.selection import evaluate_selected, moments
 from led_fast.training import DivergenceError, Interrupted, image_device
 from led_fast.training.checkpoint import load_state, save_state
-from led_fast.training.descent import clip_gradient, follow, set_learning_rate
+from led_fast.training.descent import RunningAverages, check_finite, set_learning_rate
 from led_fast.training.interrupt import StopSignal
-from led_fast.training.random_state import isolated_randomness, random_state, set_random_state
 from led_fast.training.schedule import cosine_decay
 from led_fast.training.session import CHECKPOINT_EVERY, seconds_a_step
 
@@ -42,7 +43,7 @@ def train_glow(folder: Path, config: dict[str, Any], samples: int) -> dict[str, 
     source = open_images(settings.data, size=settings.shape[-1])
     features = open_features("classifier", source, image_device())
     try:
-        with isolated_randomness():
+        with isolated(image_device()):
             models, seconds = _train(folder, settings, source)
     except DivergenceError as error:
         return {"diverged": str(error)}
@@ -101,12 +102,13 @@ class _Trainer:
     """Maximum likelihood, and all that its next step depends on; seeds torch's global random numbers."""
 
     def __init__(self, config: GlowConfig, source: ImageSource) -> None:
-        torch.manual_seed(config.seed)
         self.config, self.source, self.device = config, source, image_device()
+        set_seed(config.seed, self.device)
         self.glow = Glow(config).to(self.device)
         with torch.no_grad():
             self.glow.log_prob(source.sample(_STARTED_BY, self.device))
         self.average = copy.deepcopy(self.glow)
+        self._averages = RunningAverages((self.average, self.glow))
         # Not the fused one, which takes a state read from a file for one with the strides of its weights.
         self.optimizer = Adam(self.glow.parameters(), foreach=True)
         self.steps_done = 0
@@ -119,9 +121,10 @@ class _Trainer:
         self.optimizer.zero_grad()
         loss = -self.glow.log_prob(self.source.sample(config.batch_size, self.device)).mean()
         loss.backward()
-        clip_gradient(self.glow, config.gradient_clip, loss, "flow")
+        norm = nn.utils.clip_grad_norm_(self.glow.parameters(), config.gradient_clip)
+        check_finite([("flow", loss.item(), norm.item())])
         self.optimizer.step()
-        follow(self.average, self.glow, self.steps_done, config.ema)
+        self._averages.follow(self.steps_done, config.ema)
         self.steps_done += 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -132,4 +135,4 @@ class _Trainer:
         self.steps_done = state["steps_done"]
         for name in ("glow", "average", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
-        set_random_state(state["random"])
+        set_random_state(state["random"], self.device)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from led_fast import __version__
@@ -13,6 +12,7 @@ from led_fast.data import open_source
 from led_fast.density import DensityModel
 from led_fast.evaluation import evaluate
 from led_fast.evaluation.report import QUALITY_SAMPLES
+from led_fast.random_state import seeded
 from led_fast.reproduce.cell import Cell
 from led_fast.reproduce.kde import KernelDensity, fit_kernel_density
 from led_fast.reproduce.quality import DRAWN, density_quality, mixture_source, sample_quality
@@ -70,8 +70,7 @@ def train_gan(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     except DivergenceError as error:
         return {"diverged": str(error)}
     _, truth = mixture_source(settings.data)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with seeded(settings.seed):
         samples = model.sample(DRAWN)
     np.save(folder / "samples.npy", samples[:QUALITY_SAMPLES].float().numpy())
     return {"steps": settings.steps, **sample_quality(samples, truth)}
@@ -90,8 +89,7 @@ def kernel_density_of(folder: Path) -> KernelDensity:
     """A kernel density estimate on fresh draws of the generator of a finished run."""
     model, config, _ = load_model(RunDirectory(folder))
     source = open_source(config.data)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         points = model.sample(KDE_DRAWS).float()
         return fit_kernel_density(points, source.sample(_VALIDATION), source.scale.mean().item())
 
@@ -99,7 +97,6 @@ def kernel_density_of(folder: Path) -> KernelDensity:
 def _judge_kernel_density(folder: Path, config: TrainConfig) -> dict[str, Any]:
     _, truth = mixture_source(config.data)
     density = kernel_density_of(folder)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         quality = sample_quality(density.sample(DRAWN), truth)
         return {"width": density.width, **quality, **density_quality(density.log_prob, truth)}

@@ -13,6 +13,7 @@ from led_fast.data.images import ImageSource, open_images
 from led_fast.evaluation import auroc, evaluate
 from led_fast.models import ImageCriticConfig
 from led_fast.models.dcgan_critic import Penalty
+from led_fast.random_state import seeded
 from led_fast.reproduce.cell import Cell
 from led_fast.reproduce.content import results_by_variant
 from led_fast.reproduce.experiment import Experiment
@@ -86,8 +87,7 @@ def train_and_judge(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(source, ImageSource):
         report = evaluate(model, source, seed=settings.seed).report
         kept = {key: report[key] for key in ("modes", "high_quality_percent", "kl_data_model")}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with seeded(settings.seed):
         x = source.held_out(_POINTS)
         off_data = _off_data(x, source)
     return kept | _margins(model.unnormalized_log_prob, x, off_data)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from led_fast.figures.points import Panel, points_figure
+from led_fast.random_state import seeded
 from led_fast.reproduce import flow
 from led_fast.reproduce.cell import Cell, Finished
 from led_fast.reproduce.content import results_by_variant
@@ -78,8 +79,7 @@ def cells(seeds: int, quick: bool) -> list[Cell]:
 def judge_truth(folder: Path, data: str, seed: int) -> dict[str, Any]:
     """The oracle's row: what true samples and the true density reach."""
     _, truth = mixture_source(data)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         samples = truth.sample(DRAWN)
         np.save(folder / "samples.npy", samples[:2500].float().numpy())
         return {**sample_quality(samples, truth), **density_quality(truth.log_prob, truth)}

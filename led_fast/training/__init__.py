@@ -1,13 +1,13 @@
 """Training runs: from a config to a model on disk, interruptible at any moment."""
 
-from led_fast.training.config import Ops, TrainConfig
+from led_fast.training.config import CudaGraph, Ops, TrainConfig
 from led_fast.training.descent import DivergenceError
 from led_fast.training.image import image_device
 from led_fast.training.model import TrainedModel, load, load_model
 from led_fast.training.recipe import IMAGE_GAN, IMAGE_RECIPES, PRESETS, ObjectiveName, Recipe
 from led_fast.training.run import RunDirectory
 from led_fast.training.session import Interrupted, steps_in, train
-from led_fast.training.task import Source
+from led_fast.training.task import Source, device_of
 from led_fast.training.trainer import Trainer
 from led_fast.training.world import PeerLostError, World, join_world
 
@@ -15,6 +15,7 @@ __all__ = [
     "IMAGE_GAN",
     "IMAGE_RECIPES",
     "PRESETS",
+    "CudaGraph",
     "DivergenceError",
     "Interrupted",
     "ObjectiveName",
@@ -27,6 +28,7 @@ __all__ = [
     "TrainedModel",
     "Trainer",
     "World",
+    "device_of",
     "image_device",
     "join_world",
     "load",

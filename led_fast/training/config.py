@@ -17,6 +17,7 @@ from led_fast.training.recipe import IMAGE_RECIPES, PRESETS, ObjectiveName, Reci
 _Config = TypeVar("_Config")
 
 Ops = Literal["fast", "reference"]
+CudaGraph = Literal["auto", "off"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class TrainConfig:
         critic: its network.
         recipe: settings of training.
         ops: what the operators run: their kernels, or for comparison `led_fast.reference`.
+        cuda_graph: whether a GPU records training steps and replays them, where it can.
     """
 
     data: str
@@ -48,6 +50,7 @@ class TrainConfig:
     critic: ToyCriticConfig | ImageCriticConfig
     recipe: Recipe
     ops: Ops = "fast"
+    cuda_graph: CudaGraph = "auto"
 
     @property
     def is_image(self) -> bool:
@@ -64,6 +67,7 @@ class TrainConfig:
         steps: int | None = None,
         minutes: float | None = None,
         ops: Ops = "fast",
+        cuda_graph: CudaGraph = "auto",
     ) -> "TrainConfig":
         """A run of a preset, a key of `PRESETS` or `IMAGE_RECIPES`, of its recipe's length where `steps` is None."""
         images = IMAGE_PRESETS.get(preset)
@@ -81,6 +85,7 @@ class TrainConfig:
             critic=networks.critic,
             recipe=recipe,
             ops=ops,
+            cuda_graph=cuda_graph,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -98,11 +103,13 @@ class TrainConfig:
             "critic": _build(critic, content.get("critic", {}), where),
             "recipe": _build(Recipe, content.get("recipe", {}), where),
         }
-        config = _build(cls, content | parts, where)
+        # Runs that are older than the choice recorded no step.
+        config = _build(cls, {"cuda_graph": "off"} | content | parts, where)
         choices = {
             "preset": (config.preset, tuple(IMAGE_PRESETS if is_image else PRESETS)),
             "objective": (config.recipe.objective, get_args(ObjectiveName)),
             "ops": (config.ops, get_args(Ops)),
+            "cuda_graph": (config.cuda_graph, get_args(CudaGraph)),
         }
         for name, (value, known) in choices.items():
             if value not in known:

@@ -1,46 +1,135 @@
-"""Parts of a training step that all networks share."""
+"""Parts of a training step that all networks share. None of them waits for a GPU."""
 
 import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import Adam
+
+from led_fast.training.world import World
 
 
 class DivergenceError(RuntimeError):
-    """A loss or a gradient is not finite. No weight has been touched by it."""
+    """A loss or a gradient is not finite. No weight, moment or average has been touched by it."""
 
 
-def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+def adam(parameters: Iterable[nn.Parameter], rate: float, betas: tuple[float, float]) -> Adam:
+    """Adam as one kernel; on a GPU the learning rate lies there, where a recorded step reads it anew."""
+    parameters = list(parameters)
+    if (device := parameters[0].device).type == "cpu":
+        return Adam(parameters, rate, betas, fused=True)
+    return Adam(parameters, torch.tensor(rate, device=device), betas, fused=True, capturable=True)
+
+
+def set_learning_rate(optimizer: Adam, rate: float) -> None:
     """Sets the learning rate of all parameters."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        if not group["capturable"]:
+            group["lr"] = rate
+        elif group["lr"].device == (device := group["params"][0].device):
+            group["lr"].fill_(rate)
+        else:  # as a checkpoint has it
+            group["lr"] = torch.full((), rate, device=device)
 
 
-def clip_gradient(network: nn.Module, limit: float, loss: Tensor, name: str) -> None:
-    """Shortens a network's gradient to a norm of at most `limit`.
+def descend(
+    optimizer: Adam,
+    clipped: nn.Module,
+    losses: Iterable[tuple[Tensor, float]],
+    limit: float,
+    broken: Tensor | None = None,
+    world: World = World(),  # noqa: B008 (a single process has no state)
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Takes one step down a weighted sum of losses, but where a number is not finite.
 
-    Raises:
-        DivergenceError: the gradient or the loss, which belongs to the network of that name, is not finite.
-    """
-    norm = nn.utils.clip_grad_norm_(network.parameters(), limit)
-    if not math.isfinite(loss.item() + norm.item()):
-        raise DivergenceError(f"the {name}'s loss is {loss.item():.3g} and its gradient {norm.item():.3g}")
-
-
-@torch.no_grad()
-def follow(average: nn.Module, network: nn.Module, age: float, decay: float) -> None:
-    """Moves the running average of a network's weights on.
+    That is decided on the device: Adam leaves weights and moments alone where its `found_inf`, which gradient scalers
+    use, is 1.
 
     Args:
-        average: of the same modules.
-        network: as the last step left it.
-        age: steps that the average has seen before; young ones forget faster, so that first weights do not linger.
-        decay: what an old average keeps in a step.
+        optimizer: from `adam`.
+        clipped: the network whose gradient is shortened to a norm of at most `limit`.
+        losses: of all processes, with their weights; one after the other, so that the graph of one is gone before the
+            next is built.
+        limit: of that norm.
+        broken: 1 where an earlier descent of this step met such a number, so that this one does nothing either.
+        world: the processes whose gradients add up.
+
+    Returns:
+        The loss, the norm before it is shortened, and `broken` for the next descent; 0-d tensors.
     """
-    decay = min(decay, (age + 1) / (age + 10))
-    for old, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if old.is_floating_point():
-            old.lerp_(new, 1 - decay)
-        else:
-            old.copy_(new)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    total: Tensor | None = None
+    optimizer.zero_grad()
+    for loss, weight in losses:
+        earlier = [parameter.grad for parameter in parameters]
+        optimizer.zero_grad()
+        loss.backward(torch.full_like(loss, weight))
+        _add_gradients(parameters, earlier)
+        loss = loss.detach()
+        share = loss if weight == 1 else weight * loss
+        total = share if total is None else total + share
+    assert total is not None
+    world.sum_gradients(parameters)
+    norm = nn.utils.clip_grad_norm_(clipped.parameters(), limit)
+    both = total + norm
+    found = (both - both).float().nan_to_num(nan=1.0)  # NaN where `both` is infinite or NaN, else 0
+    broken = found if broken is None else torch.maximum(broken, found)
+    optimizer.found_inf = broken  # type: ignore[attr-defined]
+    optimizer.step()
+    return total, norm, broken
+
+
+def _add_gradients(parameters: Sequence[nn.Parameter], earlier: Sequence[Tensor | None]) -> None:
+    """Adds the gradients of earlier losses, all at once, where autograd would add one after the other."""
+    pairs = [(p, before) for p, before in zip(parameters, earlier, strict=True) if before is not None]
+    both = [(p.grad, before) for p, before in pairs if p.grad is not None]
+    if both:
+        torch._foreach_add_(*map(list, zip(*both, strict=True)))
+    for parameter, before in pairs:
+        if parameter.grad is None:
+            parameter.grad = before
+
+
+class RunningAverages:
+    """Running averages of the weights of networks, moved by one kernel.
+
+    Args:
+        pairs: (average, network), each of the same modules.
+    """
+
+    def __init__(self, *pairs: tuple[nn.Module, nn.Module]) -> None:
+        values = [
+            both
+            for pair in pairs
+            for both in zip(*(module.state_dict().values() for module in pair), strict=True)
+        ]
+        floating = [both for both in values if both[0].is_floating_point()]
+        others = [both for both in values if not both[0].is_floating_point()]
+        self._averages, self._values = [old for old, _ in floating], [new for _, new in floating]
+        self._copies, self._copied = [old for old, _ in others], [new for _, new in others]
+
+    @torch.no_grad()
+    def follow(self, age: float, decay: float) -> None:
+        """Moves the averages on to the networks as the last step left them.
+
+        Args:
+            age: steps that the averages have seen before; young ones forget faster, so that first weights do not
+                linger.
+            decay: what an old average keeps in a step.
+        """
+        decay = min(decay, (age + 1) / (age + 10))
+        torch._foreach_lerp_(self._averages, self._values, 1 - decay)
+        if self._copies:
+            torch._foreach_copy_(self._copies, self._copied)
+
+
+def check_finite(losses: Iterable[tuple[str, float, float]]) -> None:
+    """Looks at the (name of a network, loss, norm of its gradient) of every descent of a step.
+
+    Raises:
+        DivergenceError: one is not finite.
+    """
+    for name, loss, norm in losses:
+        if not math.isfinite(loss + norm):
+            raise DivergenceError(f"the {name}'s loss is {loss:.3g} and its gradient {norm:.3g}")

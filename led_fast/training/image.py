@@ -6,13 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from led_fast.data.images import ImageSource
+from led_fast.data.images import ImageSource, dequantize
 from led_fast.density import DensityModel, ProposalDraw, squared_gradient
 from led_fast.evaluation import estimate_image_normalizer
 from led_fast.figures import grid_figure
 from led_fast.flows import OneWayFlow, ScoredSample
+from led_fast.gpu import gpu
 from led_fast.models import ImageCritic, standardize
+from led_fast.random_state import set_seed
 from led_fast.training.config import TrainConfig
+from led_fast.training.feed import Feed
 from led_fast.training.model import image_networks
 
 _STANDARDIZED_BY = 5000  # images
@@ -22,7 +25,7 @@ _PREVIEW_SAMPLES = 64
 
 def image_device() -> torch.device:
     """Where networks of images compute: on the GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return gpu() or torch.device("cpu")
 
 
 class ImageTask:
@@ -37,7 +40,10 @@ class ImageTask:
     def __init__(self, config: TrainConfig, source: ImageSource, generator_batch: int) -> None:
         self.device = image_device()
         self.recipe, self.source = config.recipe, source
-        critic, generator = image_networks(config)
+        self._batches = Feed(lambda n: source.draw(n, self.device), self.device)
+        self.feed: Feed | None = self._batches
+        with torch.device("cpu"):  # where all devices draw the same weights
+            critic, generator = image_networks(config)
         standardize(generator, critic, source.sample(_STANDARDIZED_BY))
         self._critic = critic.to(self.device)
         self.critic: nn.Module = self._critic
@@ -57,7 +63,7 @@ class ImageTask:
 
     def data(self, n: int, at: float) -> Tensor:
         """Draws n training images, dequantised afresh."""
-        return self.source.sample(n, self.device)
+        return dequantize(self._batches(n))
 
     def proposals(self, n: int, at: float) -> ProposalDraw:
         """Draws n images of the generator; its next step takes the same ones, if it takes as many."""
@@ -79,7 +85,7 @@ class ImageTask:
         y, log_q = self.generator.rsample_and_log_prob(n)  # which the reverse KL can do with, in less time
         return ScoredSample(y, log_q, log_q, log_q)
 
-    def target(self, f: Tensor, sample: ScoredSample, log_normalizer: float, at: float) -> Tensor:
+    def target(self, f: Tensor, sample: ScoredSample, log_normalizer: Tensor, at: float) -> Tensor:
         """The critic itself."""
         return f
 
@@ -95,7 +101,7 @@ class ImageTask:
 
     def preview(self, generator: OneWayFlow, path: Path) -> None:
         """Writes a PNG of the images of fixed latent values."""
-        torch.manual_seed(0)
+        set_seed(0, self.device)
         grid_figure(path, generator.sample(_PREVIEW_SAMPLES), columns=8)
 
     def model(self, critic: nn.Module, generator: OneWayFlow) -> DensityModel:

@@ -1,26 +1,37 @@
 """What critic and generator minimise: a likelihood (LED), or the game of a GAN."""
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from led_fast.density import critic_loss, effective_sample_size, log_mean_exp, mixed_kl_loss
+from led_fast.density import critic_loss, log_mean_exp, mixed_kl_loss
+from led_fast.density.diagnostics import kish_size
 from led_fast.flows import ScoredSample
 from led_fast.training.recipe import Recipe
 from led_fast.training.task import Task
 from led_fast.training.world import World
 
 _MOMENTUM = 0.9
+_Number = TypeVar("_Number", float, Tensor)
 
 Critic = Callable[[Tensor], Tensor]
-Loss = tuple[Tensor, dict[str, float]]  # and metrics of it
+
+
+class Loss(NamedTuple):
+    """A loss, 0-d, metrics of it, on its device, and its weight beside other losses of the same network."""
+
+    value: Tensor
+    metrics: dict[str, Tensor]
+    weight: float = 1.0
 
 
 class Objective(Protocol):
-    """The two losses of a step, each of the joint batch of all processes.
+    """The losses of a step, each of the joint batch of all processes.
+
+    What lasts from step to step is moved by `commit`, once the step has turned out to be finite.
 
     Attributes:
         log_normalizer: running average of log α; None where there is none yet.
@@ -28,12 +39,20 @@ class Objective(Protocol):
 
     log_normalizer: float | None
 
+    def prepare(self) -> None:
+        """Puts on the device what the next step has to know."""
+        ...
+
+    def commit(self, metrics: dict[str, float]) -> None:
+        """Takes over the metrics of the step that was just taken."""
+        ...
+
     def critic_loss(self, critic: Critic, x: Tensor, at: float) -> Loss:
         """The loss of data x and fresh proposals; `at` is the share of the run that is done."""
         ...
 
-    def generator_loss(self, critic: Critic, at: float) -> Loss:
-        """The loss of fresh samples of the generator."""
+    def generator_losses(self, critic: Critic, at: float) -> Iterator[Loss]:
+        """The losses of the generator, which add up; they share no graph, and so are computed one by one."""
         ...
 
 
@@ -43,6 +62,20 @@ class LikelihoodObjective:
     def __init__(self, task: Task, recipe: Recipe, world: World) -> None:
         self.task, self.recipe, self.world = task, recipe, world
         self.log_normalizer: float | None = None  # for the floor under the generator's target
+        self._before = torch.zeros((), dtype=torch.float64, device=task.device)
+        self._now = self._before  # what the step under way makes of it
+
+    def prepare(self) -> None:
+        """Puts the average of log α on the device."""
+        if self.log_normalizer is not None:
+            self._before.fill_(self.log_normalizer)
+        self._now = self._before
+
+    def commit(self, metrics: dict[str, float]) -> None:
+        """Moves the average of log α, where the step has an estimate of it."""
+        if (new := metrics.get("log_normalizer")) is not None:
+            before = new if self.log_normalizer is None else self.log_normalizer
+            self.log_normalizer = _moved(before, new)
 
     def critic_loss(self, critic: Critic, x: Tensor, at: float) -> Loss:
         """Negative log-likelihood in nats, and the balance's loss."""
@@ -54,43 +87,40 @@ class LikelihoodObjective:
         loss = critic_loss(f_data, f_proposal, log_q, recipe.integral_samples)
 
         log_weights = (f_proposal - log_q).detach()
-        log_normalizer = log_mean_exp(log_weights).item()
-        before = log_normalizer if self.log_normalizer is None else self.log_normalizer
-        self.log_normalizer = _MOMENTUM * before + (1 - _MOMENTUM) * log_normalizer
+        log_normalizer = log_mean_exp(log_weights)
+        new = log_normalizer.double()
+        self._now = _moved(new if self.log_normalizer is None else self._before, new)
         metrics = {
-            "critic_loss": loss.item(),
-            "ess_fraction": effective_sample_size(log_weights) / len(log_weights),
+            "critic_loss": loss,
+            "ess_fraction": kish_size(log_weights) / len(log_weights),
             "log_normalizer": log_normalizer,
         }
         if proposals.balance_loss is not None:
             loss = loss + world.gather(proposals.balance_loss[None]).mean()
-        return loss, metrics
+        return Loss(loss, metrics)
 
-    def generator_loss(self, critic: Critic, at: float) -> Loss:
+    def generator_losses(self, critic: Critic, at: float) -> Iterator[Loss]:
         """The likelihood of data, mixed with KL divergences to the critic; metrics in nats."""
         recipe = self.recipe
         weight = 1.0 if at < recipe.warm_up else recipe.likelihood_weight
-        if weight == 0:
-            return self._divergence(critic, at)
-        x = self.task.data(self.world.share(recipe.batch_size, "batch_size"), at)
-        likelihood = -self.world.gather(self.task.generator.log_prob(x)).mean()
-        metrics = {"generator_nll": likelihood.item()}
-        if weight == 1:
-            return likelihood, metrics
-        divergence, more = self._divergence(critic, at)
-        return weight * likelihood + (1 - weight) * divergence, metrics | more
+        if weight > 0:
+            x = self.task.data(self.world.share(recipe.batch_size, "batch_size"), at)
+            likelihood = -self.world.gather(self.task.generator.log_prob(x)).mean()
+            yield Loss(likelihood, {"generator_nll": likelihood}, weight)
+        if weight < 1:
+            yield self._divergence(critic, at)._replace(weight=1 - weight)
 
     def _divergence(self, critic: Critic, at: float) -> Loss:
         recipe, world = self.recipe, self.world
         sample = self.task.generated(world.share(recipe.generator_batch, "generator_batch"))
-        f, log_normalizer = critic(sample.y), self.log_normalizer or 0.0
-        target = self.task.target(f, sample, log_normalizer, at)
+        f = critic(sample.y)
+        target = self.task.target(f, sample, self._now, at)
         joint = ScoredSample(sample.y, *map(world.gather, sample[1:]))
         loss = mixed_kl_loss(
             world.gather(target), joint, recipe.forward_weight, recipe.entropy_weight, recipe.max_weight
         )
-        kl = (joint.log_q - world.gather(f)).mean().item() + log_normalizer
-        return loss, {"generator_loss": loss.item(), "kl_generator_model": kl}
+        kl = (joint.log_q - world.gather(f)).mean() + self._now
+        return Loss(loss, {"generator_loss": loss, "kl_generator_model": kl})
 
 
 class CalibrationObjective:
@@ -107,6 +137,13 @@ class CalibrationObjective:
         self.task, self.recipe, self.world = task, recipe, world
         self.ess_fraction = 1.0
 
+    def prepare(self) -> None:
+        """Nothing: the average decides on the host whether there is a step."""
+
+    def commit(self, metrics: dict[str, float]) -> None:
+        """Moves the average, which all processes agree upon, since it decides for all."""
+        self.ess_fraction = _moved(self.ess_fraction, self.world.agree(metrics["ess_fraction"]))
+
     def critic_loss(self, net: Critic, x: Tensor, at: float) -> Loss:
         """Negative log-likelihood in nats, relative to the generator's."""
         y = self.task.generator.sample(
@@ -115,10 +152,8 @@ class CalibrationObjective:
         at_data, at_samples = net(torch.cat([x, y])).split([len(x), len(y)])
         at_data, at_samples = map(self.world.gather, (at_data, at_samples))
         loss = critic_loss(at_data, at_samples, torch.zeros_like(at_samples))
-        # Agreed upon, since it decides whether all processes take the next step.
-        ess_fraction = self.world.agree(effective_sample_size(at_samples.detach()) / len(at_samples))
-        self.ess_fraction = _MOMENTUM * self.ess_fraction + (1 - _MOMENTUM) * ess_fraction
-        return loss, {"critic_loss": loss.item(), "ess_fraction": ess_fraction}
+        ess_fraction = kish_size(at_samples.detach()) / len(at_samples)
+        return Loss(loss, {"critic_loss": loss, "ess_fraction": ess_fraction})
 
 
 class GANObjective:
@@ -131,21 +166,32 @@ class GANObjective:
         self.log_normalizer: float | None = None
         self.task, self.recipe, self.world = task, recipe, world
 
+    def prepare(self) -> None:
+        """Nothing: a classifier has no log α."""
+
+    def commit(self, metrics: dict[str, float]) -> None:
+        """Nothing."""
+
     def critic_loss(self, critic: Critic, x: Tensor, at: float) -> Loss:
         """Cross-entropy of telling data from as many generated samples."""
         y = self.task.generator.sample(len(x))
         f_data, f_generated = map(self.world.gather, critic(torch.cat([x, y])).chunk(2))
         loss = F.softplus(-f_data).mean() + F.softplus(f_generated).mean()
-        return loss, {"critic_loss": loss.item()}
+        return Loss(loss, {"critic_loss": loss})
 
-    def generator_loss(self, critic: Critic, at: float) -> Loss:
+    def generator_losses(self, critic: Critic, at: float) -> Iterator[Loss]:
         """Cross-entropy of passing for data."""
         y = self.task.generator.rsample(self.world.share(self.recipe.generator_batch, "generator_batch"))
         loss = F.softplus(-self.world.gather(critic(y))).mean()
-        return loss, {"generator_loss": loss.item()}
+        yield Loss(loss, {"generator_loss": loss})
 
 
 OBJECTIVES: dict[str, type[LikelihoodObjective] | type[GANObjective]] = {
     "led": LikelihoodObjective,
     "gan": GANObjective,
 }
+
+
+def _moved(average: _Number, new: _Number) -> _Number:
+    """A running average after one more value."""
+    return _MOMENTUM * average + (1 - _MOMENTUM) * new

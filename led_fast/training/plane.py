@@ -19,6 +19,7 @@ from led_fast.evaluation import count_modes, quadrature_in_data_coordinates
 from led_fast.flows import DiagonalNormal, OneWayFlow, ScoredSample
 from led_fast.models import toy_balance
 from led_fast.training.config import TrainConfig
+from led_fast.training.feed import Feed
 from led_fast.training.model import in_data_coordinates, plane_networks
 from led_fast.training.schedule import geometric
 
@@ -39,14 +40,16 @@ class PlaneTask:
     def __init__(self, config: TrainConfig, source: DataSource) -> None:
         recipe = config.recipe
         self.recipe, self.source = recipe, source
-        critic, self.generator = plane_networks(config)
+        with self.device:  # whatever torch's default device is
+            critic, self.generator = plane_networks(config)
+            self.balance: nn.Module | None = toy_balance()
+            self.broad = DiagonalNormal(torch.zeros(2), recipe.broad_scale)
         self.critic: nn.Module = critic
         self._classifier = critic.net
         self.tilts = False
-        self.balance: nn.Module | None = toy_balance()
+        self.feed: Feed | None = None
         self.spacing = max(typical_spacing(self._draw(recipe.blurred_points)), _SMALLEST_SPACING)
-        self.widths = torch.logspace(math.log10(self.spacing), 0, recipe.blur_widths)
-        self.broad = DiagonalNormal(torch.zeros(2), recipe.broad_scale)
+        self.widths = torch.logspace(math.log10(self.spacing), 0, recipe.blur_widths, device=self.device)
         balance = self.balance if recipe.balanced else None
         self.proposal = CoveringProposal(self.generator, self.broad, recipe.covering_share, balance)
 
@@ -73,7 +76,7 @@ class PlaneTask:
         """Draws n samples with the score of their density."""
         return self.generator.rsample_with_score(n)
 
-    def target(self, f: Tensor, sample: ScoredSample, log_normalizer: float, at: float) -> Tensor:
+    def target(self, f: Tensor, sample: ScoredSample, log_normalizer: Tensor, at: float) -> Tensor:
         """The critic with a floor under it."""
         recipe = self.recipe
         floor = geometric(at, recipe.floor_start, recipe.floor_end, recipe.floor_from, recipe.floor_until)

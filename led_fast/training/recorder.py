@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
+from led_fast.random_state import isolated
 from led_fast.training.progress import ProgressDisplay
-from led_fast.training.random_state import isolated_randomness
 from led_fast.training.run import MetricsLog, RunDirectory
 from led_fast.training.trainer import Trainer
 
@@ -45,11 +45,11 @@ class RunRecorder(ExitStack):
         """Writes the metrics of the step just taken, if it is a tenth one or the last; now and then a preview."""
         trainer, step = self._trainer, self._trainer.steps_done
         if last or step % _PREVIEW_EVERY == 0:
-            with isolated_randomness():
+            with isolated(trainer.task.device):
                 trainer.task.preview(trainer.average_generator, self._run.preview(step))
         if not last and step % _LOG_EVERY:
             return
-        with isolated_randomness():
+        with isolated(trainer.task.device):
             metrics = metrics | trainer.task.monitor(trainer.average_generator)
         self._log.append({"step": step, **metrics})
         for name, value in metrics.items() if self._tensorboard else ():

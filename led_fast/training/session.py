@@ -10,15 +10,15 @@ from torch import Tensor
 
 from led_fast.errors import InputError
 from led_fast.ops import use_reference
+from led_fast.random_state import isolated
 from led_fast.training.checkpoint import load_state, save_state
 from led_fast.training.config import TrainConfig
 from led_fast.training.descent import DivergenceError
 from led_fast.training.interrupt import StopSignal
 from led_fast.training.model import save_model
-from led_fast.training.random_state import isolated_randomness
 from led_fast.training.recorder import RunRecorder
 from led_fast.training.run import RunDirectory
-from led_fast.training.task import Source
+from led_fast.training.task import Source, device_of
 from led_fast.training.trainer import Trainer
 from led_fast.training.world import World
 
@@ -69,8 +69,8 @@ def train(
         DivergenceError: the last good checkpoint is kept.
         PeerLostError: another process of the world has died.
     """
-    with isolated_randomness(), use_reference(config.ops == "reference"):
-        trainer, seconds = Trainer(config, source, world), 0.0
+    with isolated(device_of(config)), use_reference(config.ops == "reference"):
+        trainer, seconds = Trainer(config, source, world, console.print), 0.0
         if run.checkpoint.exists():
             seconds = _resume(trainer, run)
         seconds = _take_steps(trainer, seconds, run, console, after_step)
@@ -98,7 +98,7 @@ def _resume(trainer: Trainer, run: RunDirectory) -> float:
 
 def _placement(random: list[dict[str, Tensor]]) -> str:
     """How many processes drew these random numbers, and where."""
-    return f"{len(random)} process{'es' * (len(random) > 1)} on {'GPUs' if 'cuda' in random[0] else 'CPUs'}"
+    return f"{len(random)} process{'es' * (len(random) > 1)} on {'GPUs' if len(random[0]) > 1 else 'CPUs'}"
 
 
 def _take_steps(
@@ -154,18 +154,22 @@ def steps_in(minutes: float, config: TrainConfig, source: Source, world: World |
 
     When a calibration comes to rest cannot be foreseen: where it does, a run is done somewhat earlier.
     """
-    with isolated_randomness(), use_reference(config.ops == "reference"):
+    with isolated(device_of(config)), use_reference(config.ops == "reference"):
         trainer = Trainer(replace(config, steps=_TRIAL_STEPS), source, world)
         stages, seconds = config.recipe.stages, 0.0
         for stage in stages:
             trainer.steps_done = round(stage.begin * _TRIAL_STEPS)
-            each = seconds_a_step(trainer.step, _TIMED_SECONDS / len(stages), trainer.world.agree)
+            untimed = _UNTIMED_STEPS if trainer.graphs is None else trainer.graphs.steps_before
+            each = seconds_a_step(trainer.step, _TIMED_SECONDS / len(stages), trainer.world.agree, untimed)
             seconds += (stage.end - stage.begin) * each
     return max(1, round(60 * minutes / seconds))
 
 
 def seconds_a_step(
-    step: Callable[[], object], limit: float = _TIMED_SECONDS, agree: Callable[[float], float] = float
+    step: Callable[[], object],
+    limit: float = _TIMED_SECONDS,
+    agree: Callable[[float], float] = float,
+    untimed: int = _UNTIMED_STEPS,
 ) -> float:
     """What a training step takes, by a few of them, until a limit of seconds.
 
@@ -173,8 +177,9 @@ def seconds_a_step(
         step: takes one.
         limit: in seconds, after which no more steps are timed.
         agree: makes one number of those of all processes.
+        untimed: steps before those.
     """
-    for _ in range(_UNTIMED_STEPS):
+    for _ in range(untimed):
         step()
     began, elapsed, timed = time.perf_counter(), 0.0, 0
     while timed < _TIMED_STEPS and elapsed < limit:

@@ -11,7 +11,8 @@ from led_fast.data.images import ImageSource
 from led_fast.density import DensityModel, ProposalDraw
 from led_fast.flows import OneWayFlow, ScoredSample
 from led_fast.training.config import TrainConfig
-from led_fast.training.image import ImageTask
+from led_fast.training.feed import Feed
+from led_fast.training.image import ImageTask, image_device
 from led_fast.training.plane import PlaneTask
 from led_fast.training.world import World
 
@@ -30,6 +31,8 @@ class Task(Protocol):
         generator: onto the same space.
         balance: a network of the proposals that learns along with the critic, None where there is none.
         tilts: whether the critic tilts the density of a generator, which it adopts.
+        feed: what brings the data to a device; None where a step cannot be recorded, because it depends on `at` in
+            other ways than by its stage.
     """
 
     device: torch.device
@@ -37,6 +40,7 @@ class Task(Protocol):
     generator: OneWayFlow
     balance: nn.Module | None
     tilts: bool
+    feed: Feed | None
 
     def discriminate(self, x: Tensor) -> Tensor:
         """The critic's network as the classifier of a plain GAN, without tail or support: (B, ...) -> (B,)."""
@@ -58,7 +62,7 @@ class Task(Protocol):
         """Draws n samples of the generator, differentiable in its parameters."""
         ...
 
-    def target(self, f: Tensor, sample: ScoredSample, log_normalizer: float, at: float) -> Tensor:
+    def target(self, f: Tensor, sample: ScoredSample, log_normalizer: Tensor, at: float) -> Tensor:
         """What the generator aims at, from the critic's values f at a sample: (n,)."""
         ...
 
@@ -77,6 +81,11 @@ class Task(Protocol):
     def model(self, critic: nn.Module, generator: OneWayFlow) -> DensityModel:
         """A finished density, with its normaliser, in the data's own coordinates."""
         ...
+
+
+def device_of(config: TrainConfig) -> torch.device:
+    """Where a run's networks live."""
+    return image_device() if config.is_image else PlaneTask.device
 
 
 def make_task(config: TrainConfig, source: Source, world: World) -> Task:

@@ -24,10 +24,13 @@ class PeerLostError(RuntimeError):
 
 
 class World:
-    """One process among `size`, of number `rank`; operations on a single one do nothing."""
+    """One process among `size`, of number `rank`; operations on a single one do nothing.
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank, self.size = rank, size
+    Tensors that the processes exchange are on `device`.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, device: torch.device | str = "cpu") -> None:
+        self.rank, self.size, self.device = rank, size, torch.device(device)
 
     def share(self, n: int, name: str) -> int:
         """This process's part of n samples; InputError naming them where they cannot be split evenly."""
@@ -77,7 +80,7 @@ class World:
         """The largest of the processes' values."""
         if self.size == 1:
             return value
-        largest = torch.tensor(value, dtype=torch.float64, device=_device())
+        largest = torch.tensor(value, dtype=torch.float64, device=self.device)
         with _peers_must_live():
             dist.all_reduce(largest, dist.ReduceOp.MAX)
         return largest.item()
@@ -100,33 +103,64 @@ class World:
 
 
 @contextmanager
-def join_world() -> Iterator[World]:
+def join_world(device: torch.device | str = "cpu") -> Iterator[World]:
     """Joins the processes that `torchrun` has started, for as long as it is open.
 
-    They talk by nccl where there are GPUs, one for each process, and by gloo on CPUs.
+    They talk by the backend of the device that their networks are on: gloo on the CPU; on a GPU, one for each process,
+    nccl, which takes no tensors of the CPU.
+
+    Args:
+        device: the kind of device; each process takes the one of its number on this machine.
+
+    Raises:
+        InputError: there are more processes than GPUs.
+        PeerLostError: a process cannot be reached, or goes while another one waits for it.
     """
-    size = int(os.environ.get("WORLD_SIZE", 1))
+    size, device = int(os.environ.get("WORLD_SIZE", 1)), torch.device(device)
     if size == 1:
-        yield World()
+        yield World(device=device)
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if device.type != "cpu":
+        _take_own(device)
     with _peers_must_live():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group(dist.get_default_backend_for_device(device))
     try:
-        yield World(dist.get_rank(), size)
+        yield World(dist.get_rank(), size, device)
     finally:
         dist.destroy_process_group()
 
 
+def _take_own(device: torch.device) -> None:
+    """Makes the GPU of this process's number the current one."""
+    module, number = torch.get_device_module(device), int(os.environ["LOCAL_RANK"])
+    if number >= module.device_count():
+        raise InputError(
+            f"torchrun started more than {number} processes on this machine, which has {module.device_count()} GPUs: "
+            "each process wants one of its own"
+        )
+    module.set_device(number)
+
+
 @contextmanager
 def _peers_must_live() -> Iterator[None]:
+    """Turns the errors of a lost connection, and no others, into a PeerLostError."""
     try:
         yield
-    except (RuntimeError, dist.DistError) as error:
+    except RuntimeError as error:
+        if not _is_of_connection(error):
+            raise
         reason = str(error).splitlines()[0]
         raise PeerLostError(f"another process of this run has died or cannot be reached ({reason})") from None
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _is_of_connection(error: RuntimeError) -> bool:
+    """Whether an error tells of another process, not of a call that was wrong.
+
+    Gloo's transport raises plain RuntimeErrors with its source file in them, and "enforce fail" where a call was wrong;
+    nccl tells calls that are wrong, and a GPU's own errors, from those of the other side by a code.
+    """
+    if isinstance(error, dist.DistBackendError):
+        own = ("ncclInvalidArgument", "ncclInvalidUsage", "ncclUnhandledCudaError", "ncclInternalError")
+        return not any(code in str(error) for code in own)
+    gloo = "gloo/transport/" in str(error) and "enforce fail" not in str(error)
+    return isinstance(error, dist.DistError) or gloo

@@ -57,7 +57,7 @@ def _read_pickle(path: Path) -> tuple[Tensor, Tensor]:
         with path.open("rb") as file:
             batch = _ArraysOnly(file, encoding="bytes").load()
         rows = np.asarray(batch[b"data"])
-        labels = torch.tensor(batch[b"labels"], dtype=torch.int64)
+        labels = torch.tensor(batch[b"labels"], dtype=torch.int64, device="cpu")
     except Exception as error:  # unpickling a foreign file can raise anything
         raise InputError(f"{path}: not a batch of CIFAR-10 ({error})") from None
     if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3 * _SIZE**2:
@@ -96,7 +96,7 @@ def _read_labels(folder: Path, part: str) -> Tensor | None:
     for path in (folder / f"{part}_labels.json", folder / f"{part}_lables.json"):
         if path.is_file():
             try:
-                labels = torch.tensor(json.loads(path.read_text()), dtype=torch.int64)
+                labels = torch.tensor(json.loads(path.read_text()), dtype=torch.int64, device="cpu")
             except (ValueError, TypeError) as error:
                 raise InputError(f"{path}: not a list of labels ({error})") from None
             if labels.dim() != 1:

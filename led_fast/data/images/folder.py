@@ -103,4 +103,4 @@ def _labels(roots: list[Path], paths: list[list[Path]]) -> list[Tensor | None]:
     if any(len(names) == 1 for part in parts for names in part):
         return [None] * len(roots)
     number = {name: i for i, name in enumerate(sorted({names[0] for part in parts for names in part}))}
-    return [torch.tensor([number[names[0]] for names in part]) for part in parts]
+    return [torch.tensor([number[names[0]] for names in part], device="cpu") for part in parts]

@@ -11,6 +11,7 @@ from led_fast.data.images.collection import ImageCollection, ImageSet
 from led_fast.data.images.dequantize import dequantize
 from led_fast.data.images.read import DEFAULT_SIZE, read_images
 from led_fast.errors import InputError
+from led_fast.gpu import is_gpu
 
 Split = Literal["train", "validation", "test"]
 
@@ -72,11 +73,13 @@ class ImageSource:
 
         The images are chosen by torch's global CPU generator, the noise by that of `device`.
         """
+        return dequantize(self.draw(n, device).to(device, non_blocking=True))
+
+    def draw(self, n: int, device: torch.device | str = "cpu") -> Tensor:
+        """The bytes of `sample`, on the host: (n, C, H, W) uint8, pinned where `device` is a GPU."""
         images = self.split("train")
-        batch = images[torch.randint(len(images), (n,))]
-        if torch.device(device).type == "cuda":
-            batch = batch.pin_memory().to(device, non_blocking=True)
-        return dequantize(batch)
+        batch = images[torch.randint(len(images), (n,), device="cpu")]
+        return batch.pin_memory() if is_gpu(device) else batch
 
     def held_out(self, n: int, split: Split = "test") -> Tensor:
         """At most n images that training never sees, dequantised: (≤ n, C, H, W) float32 in (0, 1).
@@ -84,7 +87,7 @@ class ImageSource:
         A fixed choice of images; the noise comes from torch's global generator.
         """
         images = self.split(split)
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(_SPLIT_SEED))
+        order = _shuffled(len(images))
         return dequantize(images[order[:n]])
 
 
@@ -97,7 +100,7 @@ def _split(collection: ImageCollection) -> dict[Split, ImageSet]:
     train, test = collection.train, collection.test
     count = len(train.images)
     held_out = int(count * _HELD_OUT_SHARE)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(_SPLIT_SEED))
+    order = _shuffled(count)
     if test is None:
         test, order = _select(train, order[:held_out]), order[held_out:]
     return {
@@ -105,6 +108,12 @@ def _split(collection: ImageCollection) -> dict[Split, ImageSet]:
         "validation": _select(train, order[:held_out]),
         "test": test,
     }
+
+
+def _shuffled(count: int) -> Tensor:
+    """The numbers below count, in an order that is always the same."""
+    generator = torch.Generator("cpu").manual_seed(_SPLIT_SEED)
+    return torch.randperm(count, generator=generator, device="cpu")
 
 
 def _select(part: ImageSet, index: Tensor) -> ImageSet:

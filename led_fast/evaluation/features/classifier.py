@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from led_fast.data.images import ImageSource
 from led_fast.errors import InputError
 from led_fast.evaluation.features.network import FeatureNetwork
+from led_fast.random_state import seeded
 
 _WIDTH = 128  # features
 _WIDTHS, _STRIDES = (32, 64, _WIDTH, _WIDTH), (2, 2, 1, 2)
@@ -67,8 +68,7 @@ def train_classifier(
     if classes < 2 or int(labels.min()) < 0:
         raise InputError(f"{source.name}: want labels 0, 1, ..., got {labels.unique().tolist()}")
     path = (cache or _user_cache()) / f"classifier-{_key(source, labels, steps)}.safetensors"
-    with torch.random.fork_rng():
-        torch.manual_seed(_SEED)
+    with seeded(_SEED, device):
         network = _Classifier(source.shape[0], classes).to(device)
         try:
             network.load_state_dict(load_file(path))
@@ -92,7 +92,7 @@ def _train(network: _Classifier, images: Tensor, labels: Tensor, steps: int) -> 
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
     console = Console(stderr=True)
     for _ in track(range(steps), "training a classifier for features", console=console, transient=True):
-        index = torch.randint(len(images), (_BATCH,))
+        index = torch.randint(len(images), (_BATCH,), device="cpu")
         loss = F.cross_entropy(network(images[index].to(device)), labels[index].to(device))
         optimizer.zero_grad()
         loss.backward()

@@ -1,0 +1,57 @@
+"""Torch's global random generators: the CPU's, and that of the device in use; those of other devices stay untouched.
+
+`torch.manual_seed` and `torch.random.fork_rng` take either all devices or the ones that are listed: what seeds all and
+restores some leaves the others reseeded, and what lists none lets a GPU's numbers depend on what ran before.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+Device = torch.device | str
+
+
+def random_state(device: Device) -> dict[str, Tensor]:
+    """The states of the generators that computing on a device uses, by kind of device."""
+    state, device = {"cpu": torch.get_rng_state()}, torch.device(device)
+    if device.type != "cpu":
+        state[device.type] = torch.get_device_module(device).get_rng_state(device)
+    return state
+
+
+def set_random_state(state: dict[str, Tensor], device: Device) -> None:
+    """Goes back to what `random_state` returned of that device."""
+    torch.set_rng_state(state["cpu"])
+    device = torch.device(device)
+    if device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(state[device.type], device)
+
+
+def set_seed(seed: int, device: Device) -> None:
+    """Seeds the generators that computing on a device uses."""
+    torch.default_generator.manual_seed(seed)
+    device = torch.device(device)
+    if device.type != "cpu":
+        module = torch.get_device_module(device)
+        with module.device(device):
+            module.manual_seed(seed)
+
+
+@contextmanager
+def isolated(device: Device) -> Iterator[None]:
+    """Leaves the generators that computing on a device uses as they were found."""
+    state = random_state(device)
+    try:
+        yield
+    finally:
+        set_random_state(state, device)
+
+
+@contextmanager
+def seeded(seed: int, device: Device = "cpu") -> Iterator[None]:
+    """Computes on a device with random numbers of a seed, and leaves the generators as they were found."""
+    with isolated(device):
+        set_seed(seed, device)
+        yield

@@ -1,0 +1,139 @@
+"""Recorded steps are the eager ones, bit for bit: schedules, data, random numbers, stages and checkpoints."""
+
+import copy
+import types
+from dataclasses import replace
+
+import pytest
+import torch
+from fake_gpu import graphs
+
+from led_fast.data.images import ImageCollection, ImageSet, ImageSource
+from led_fast.models import IMAGE_PRESETS
+from led_fast.training import TrainConfig, Trainer, graph, image
+
+STEPS = 36
+SMALL = {"batch_size": 4, "generator_batch": 4, "calibration_samples": 8}
+TILTED = SMALL | {"integrals": 4, "warm_up": 1 / 3, "calibrate_from": 2 / 3, "calibration_ess": 0.0}
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    stub = graphs.cuda()
+    monkeypatch.setattr(graph, "torch", types.SimpleNamespace(cuda=stub))
+    monkeypatch.setattr(graph, "_WARM_UP", 1)
+    monkeypatch.setattr(image, "_STANDARDIZED_BY", 100)
+    return stub
+
+
+def trainer_of(mode, preset="tiny", steps=STEPS, say=None, **changes):
+    shape = IMAGE_PRESETS[preset].shape
+    torch.manual_seed(0)
+    coarse = 240 * torch.rand(120, shape[0], 2, 2, device="cpu")
+    images = torch.nn.functional.interpolate(coarse, size=shape[1:], mode="bilinear").to(torch.uint8)
+    source = ImageSource("blobs", ImageCollection(ImageSet(images)))
+    config = TrainConfig.from_preset("blobs", source.fingerprint, preset, steps=steps, cuda_graph=mode)
+    recipe = replace(config.recipe, **changes)
+    return Trainer(replace(config, recipe=recipe), source, say=say or pytest.fail)
+
+
+def run(steps, mode, *args, **changes):
+    """A new trainer, which seeds the generators, and the metrics of its steps."""
+    trainer = trainer_of(mode, *args, **changes)
+    return trainer, [trainer.step() for _ in range(steps)]
+
+
+def assert_equal_states(a, b):
+    flat_a, flat_b = (torch.utils._pytree.tree_leaves(t.state_dict()) for t in (a, b))
+    for one, two in zip(flat_a, flat_b, strict=True):
+        assert torch.equal(one, two) if isinstance(one, torch.Tensor) else one == two
+
+
+def test_every_stage_recorded_is_the_eager_one(cuda):
+    (eager, expected), (recorded, metrics) = (run(STEPS, mode, **TILTED) for mode in ("off", "auto"))
+    assert eager.graphs is None and metrics == expected
+    assert_equal_states(recorded, eager)
+    # Of each stage, steps with the penalty and without: the first four are eager, all others replays.
+    assert sorted(made.replays for made in cuda.made) == [2, 2, 2, 6, 6, 6]
+
+
+@pytest.mark.parametrize(
+    "preset, changes",
+    [
+        ("tiny", SMALL | {"objective": "gan", "gradient_penalty": 0.1}),
+        (
+            "tiny",
+            SMALL | {"integral_samples": 4, "forward_weight": 0.5, "warm_up": 0.0, "calibrate_from": 1.0},
+        ),
+        pytest.param("paper_mnist32", SMALL | {"integral_samples": 4}, marks=pytest.mark.slow),
+        pytest.param("mnist32", TILTED, marks=pytest.mark.slow),
+        pytest.param("color32", TILTED, marks=pytest.mark.slow),
+    ],
+)
+def test_other_steps_recorded_are_the_eager_ones(cuda, preset, changes):
+    (eager, expected), (recorded, metrics) = (run(12, mode, preset, **changes) for mode in ("off", "auto"))
+    assert metrics == expected
+    assert_equal_states(recorded, eager)
+    assert sum(made.replays for made in cuda.made) > 6
+
+
+def test_a_run_that_is_cut_goes_on_bit_for_bit(cuda):
+    whole, _ = run(9, "auto", **TILTED)
+    state = copy.deepcopy(whole.state_dict())
+    metrics = [whole.step() for _ in range(14)]
+    resumed = trainer_of("auto", **TILTED)
+    resumed.load_state_dict(state)
+    assert [resumed.step() for _ in range(14)] == metrics
+    assert_equal_states(resumed, whole)
+
+
+@pytest.mark.parametrize("where", ["within the step", "at its end"])
+def test_a_step_that_cannot_be_recorded_goes_on_without(cuda, monkeypatch, where):
+    said = []
+    eager, expected = run(20, "off", **TILTED)
+    if where == "within the step":
+        descend = Trainer._descend
+
+        def waiting(self, *args):
+            found = descend(self, *args)
+            found.item()
+            return found
+
+        monkeypatch.setattr(Trainer, "_descend", waiting)
+    else:
+        monkeypatch.setattr(cuda, "graph", _broken_at_its_end)
+    recorded, metrics = run(20, "auto", say=said.append, **TILTED)
+    assert metrics == expected
+    assert_equal_states(recorded, eager)
+    (message,) = said
+    reason = (
+        "operation not permitted when stream is capturing" if where == "within the step" else "invalid graph"
+    )
+    assert (
+        message.startswith("the training step could not be recorded as a CUDA graph (") and reason in message
+    )
+    assert sum(made.replays for made in cuda.made) == 0
+
+
+class _broken_at_its_end:
+    def __init__(self, recorded, pool):
+        self._whole = graphs._recording(recorded, pool)
+
+    def __enter__(self):
+        self._whole.__enter__()
+
+    def __exit__(self, *raised):
+        self._whole.__exit__(*raised)
+        raise RuntimeError("invalid graph")
+
+
+def test_several_processes_and_points_record_nothing(cuda):
+    from led_fast.data import open_source
+    from led_fast.training import World
+
+    points = Trainer(TrainConfig.from_preset("ring", "ring", steps=3), open_source("ring"))
+    assert points.graphs is None
+    config = trainer_of("auto", **TILTED)
+    assert config.graphs is not None
+    config.world = World(0, 2)
+    assert config._new_graphs(pytest.fail) is None
