@@ -44,10 +44,7 @@ def test_data_are_on_the_cpu_and_the_same(tmp_path):
     def draw():
         torch.manual_seed(0)
         sources = [open_source("ring"), open_source("grid"), open_source(str(tmp_path / "points.npy"))]
-        images = [
-            open_images(tmp_path / name, size=16 if name == "pictures" else 64)
-            for name in ("images.npy", "pictures")
-        ]
+        images = [open_images(tmp_path / "images.npy"), open_images(tmp_path / "pictures", size=16)]
         found = [t for s in (*sources, *images) for t in (s.sample(5), s.held_out(5))]
         return [*found, *(s.shift for s in sources), images[1].labels]
 

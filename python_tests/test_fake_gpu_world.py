@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sys
+import traceback
 
 import fake_gpu
 import numpy as np
@@ -62,7 +63,12 @@ def _train(rank, port, arguments, errors):
     image._STANDARDIZED_BY = 100
     led_fast.cli.train.write_report = lambda *_: None
     with errors.open("w") as sys.stderr, open(os.devnull, "w") as sys.stdout:
-        sys.exit(main(arguments))
+        try:
+            code = main(arguments)
+        except Exception:
+            traceback.print_exc()
+            raise
+    sys.exit(code)
 
 
 @pytest.mark.parametrize("target, backend", [("ring", "gloo"), ("tiny", collectives.NAME)])

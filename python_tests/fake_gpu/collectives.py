@@ -28,6 +28,10 @@ class _OfTheDevice(dist.ProcessGroup):
         super().__init__(rank, size)
         self._gloo = dist.ProcessGroupGloo(store, rank, size, timeout)
 
+    @property
+    def _device_types(self) -> list[torch.device]:  # where objects are put to be exchanged
+        return [torch.device(fake_gpu.NAME)]
+
     def getBackendName(self) -> str:
         return NAME
 
