@@ -72,10 +72,9 @@ def test_a_run_of_points_from_training_to_its_report(tmp_path):
     model = load_model(run).model
     assert model.log_prob(model.sample(3)).isfinite().all()
     evaluation = evaluate(model, source, 0)
+    draws = {"generator": evaluation.samples, "refined": evaluation.refined}
     log_prob = model.to("cpu").log_prob
-    density_figure(
-        tmp_path / "density.png", log_prob, source.mixture, evaluation.data, {"": evaluation.samples}
-    )
+    density_figure(tmp_path / "density.png", log_prob, source.mixture, evaluation.data, draws)
 
 
 def test_a_run_of_images_from_training_to_its_report(tmp_path):
