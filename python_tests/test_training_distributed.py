@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from coarse import coarsen
 from torch import nn
 
@@ -19,7 +20,7 @@ from led_fast.cli import main
 from led_fast.density import ProposalDraw
 from led_fast.flows import ScoredSample, StandardNormal
 from led_fast.models import toy_critic
-from led_fast.training import World, join_world
+from led_fast.training import PeerLostError, World, join_world
 from led_fast.training.checkpoint import load_state
 from led_fast.training.objective import OBJECTIVES, CalibrationObjective
 from led_fast.training.recipe import Recipe
@@ -238,6 +239,36 @@ def test_bad_input_to_one_process_stops_all(tmp_path):
     (tmp_path / "full" / "file").touch()
     codes, errors = finish(start(tmp_path / "full"))
     assert codes == [2, 1] and "is not empty" in errors[0] and "another process" in errors[1]
+
+
+LOST = [
+    RuntimeError(
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [::1]:9"
+    ),
+    dist.DistNetworkError("The client socket has timed out after 600000ms while trying to connect"),
+    dist.DistBackendError(
+        "NCCL error: remote process exited or there was a network error, ncclRemoteError: …"
+    ),
+]
+WRONG = [
+    RuntimeError("No backend type associated with device type cpu"),
+    RuntimeError("[enforce fail at /pytorch/gloo/gloo/transport/tcp/pair.cc:446] op.nbytes. 8 vs 4"),
+    RuntimeError("CUDA error: out of memory"),
+    dist.DistBackendError("NCCL error: ncclInvalidUsage: Duplicate GPU detected : rank 1 and rank 0"),
+    dist.DistBackendError("NCCL error: unhandled cuda error, ncclUnhandledCudaError: Call to CUDA failed"),
+]
+
+
+@pytest.mark.parametrize("error", LOST + WRONG, ids=str)
+def test_only_a_lost_connection_is_called_a_dead_process(error, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(dist, "all_reduce", fail)
+    kind = PeerLostError if error in LOST else type(error)
+    with pytest.raises(RuntimeError) as raised:
+        World(0, 2).agree(1.0)
+    assert type(raised.value) is kind
 
 
 def wait_for(path):

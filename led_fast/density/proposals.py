@@ -113,7 +113,7 @@ class CoveringProposal(nn.Module):
     def propose(self, n: int) -> ProposalDraw:
         """Draws n proposals; only `balance_loss` carries gradients, to the balance's parameters."""
         # ε n rounded up or down at random: the mean is exact for any n, n = 1 included.
-        from_broad = min(n, int(self.epsilon * n + torch.rand(()).item()))
+        from_broad = min(n, int(self.epsilon * n + torch.rand((), device="cpu").item()))
         with torch.no_grad():
             parts = [
                 self.generator.rsample_and_log_prob(n - from_broad),

@@ -26,7 +26,7 @@ class KernelDensity:
 
     def sample(self, n: int) -> Tensor:
         """Draws (n, D) points."""
-        center = self.points[torch.randint(len(self.points), (n,))]
+        center = self.points[torch.randint(len(self.points), (n,), device=self.points.device)]
         return center + self.width * torch.randn_like(center)
 
 
@@ -38,7 +38,7 @@ def fit_kernel_density(points: Tensor, validation: Tensor, scale: float) -> Kern
         validation: of the data, (m, D).
         scale: spread of the data; the widths lie between 1/1000 of it and itself.
     """
-    widths = torch.logspace(-3, 0, _WIDTHS).mul(scale).tolist()
+    widths = torch.logspace(-3, 0, _WIDTHS, device="cpu").mul(scale).tolist()
     likelihood = _log_prob(validation, points, widths).double().mean(dim=1)
     return KernelDensity(points, widths[int(likelihood.argmax())])
 
@@ -50,5 +50,7 @@ def _log_prob(x: Tensor, points: Tensor, widths: list[float]) -> Tensor:
     for chunk in x.to(points).split(_CHUNK):
         squared = torch.cdist(chunk, points, compute_mode="donot_use_mm_for_euclid_dist").square_()
         chunks.append(torch.stack([torch.logsumexp(squared / (-2 * h * h), dim=1) for h in widths]))
-    log_norm = torch.tensor(widths).mul(math.sqrt(2 * math.pi)).log().mul(dim).add(math.log(n))
+    log_norm = (
+        torch.tensor(widths, device=points.device).mul(math.sqrt(2 * math.pi)).log().mul(dim).add(math.log(n))
+    )
     return torch.cat(chunks, dim=1) - log_norm[:, None]

@@ -22,6 +22,7 @@ from led_fast.models import (
     toy_critic,
     toy_generator,
 )
+from led_fast.random_state import isolated
 from led_fast.training.checkpoint import load_state, save_state
 from led_fast.training.config import TrainConfig
 from led_fast.training.run import RunDirectory
@@ -91,7 +92,8 @@ def load_model(run: RunDirectory) -> TrainedModel:
         raise InputError(f"{run.path}: the run is not finished; go on with led-fast train … --resume")
     state = load_state(run.model, _KIND)
     config = TrainConfig.from_json(state["config"], str(run.model))
-    model = _untrained(config)
+    with isolated(torch.get_default_device()):  # from the draws of weights that are not kept
+        model = _untrained(config)
     try:
         model.load_state_dict(state["model"])
     except RuntimeError:

@@ -1,0 +1,49 @@
+"""Small runs on images of every preset: soft blobs for data, a few of them a batch."""
+
+from dataclasses import replace
+
+import torch
+
+from led_fast.data.images import ImageCollection, ImageSet, ImageSource
+from led_fast.models import IMAGE_PRESETS
+from led_fast.training import TrainConfig, Trainer
+
+SMALL = {
+    "batch_size": 4,
+    "integrals": 1,
+    "integral_samples": 4,
+    "generator_batch": 4,
+    "calibration_samples": 4,
+}
+
+
+def blobs(shape: tuple[int, int, int], count: int) -> torch.Tensor:
+    """Soft random shapes in two classes, (count, C, H, W) uint8: dark ones, then bright ones."""
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(0)
+        coarse = 120 * torch.rand(count, shape[0], 2, 2, device="cpu")
+    coarse[count // 2 :] += 120
+    return torch.nn.functional.interpolate(coarse, size=shape[1:], mode="bilinear").to(torch.uint8)
+
+
+def source_of(preset: str, count: int = 120) -> ImageSource:
+    """Blobs of a preset's shape, with labels."""
+    images = blobs(IMAGE_PRESETS[preset].shape, count)
+    labels = (torch.arange(count, device="cpu") >= count // 2).long()
+    return ImageSource("blobs", ImageCollection(ImageSet(images, labels)))
+
+
+def config_of(preset: str, source: ImageSource, steps: int = 1000, **changes: object) -> TrainConfig:
+    """A run of a preset, with few samples a step."""
+    config = TrainConfig.from_preset("blobs", source.fingerprint, preset, 0, steps)
+    return replace(config, recipe=replace(config.recipe, **{**SMALL, **changes}))
+
+
+def go_to(trainer: Trainer, stage: str, penalty: bool = False) -> None:
+    """Has the next step be one within a stage, with the critic's gradient penalty or without."""
+    recipe, steps = trainer.recipe, trainer.config.steps
+    begin = next(s.begin for s in recipe.stages if s.name == stage)
+    first = round(begin * steps) + 1
+    trainer.steps_done = next(
+        step for step in range(first, steps) if penalty == (step % recipe.penalty_interval == 0)
+    )
