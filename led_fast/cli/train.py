@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import torch
 from rich.console import Console
 from tyro.conf import Positional, arg
 
@@ -23,13 +24,17 @@ from led_fast.training import (
     CudaGraph,
     ObjectiveName,
     Ops,
+    Precision,
     Recipe,
     RunDirectory,
     Source,
     TrainConfig,
     World,
+    automatic_precision,
+    check_precision,
     device_of,
     join_world,
+    name_device,
     steps_in,
     train,
 )
@@ -44,6 +49,10 @@ Samples = Annotated[int | None, arg(metavar="S", help_behavior_hint="(default: t
 Seed = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 0)")]
 Steps = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the preset's)")]
 Minutes = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
+PrecisionChoice = Annotated[
+    Precision | Literal["auto"] | None,
+    arg(metavar="float32|bf16|auto", help_behavior_hint="(default: float32)"),
+]
 Operators = Annotated[Ops | None, arg(metavar="fast|reference", help_behavior_hint="(default: fast)")]
 Graphs = Annotated[CudaGraph | None, arg(metavar="auto|off", help_behavior_hint="(default: auto)")]
 
@@ -60,6 +69,7 @@ def train_command(
     minutes: Minutes = None,
     ops: Operators = None,
     cuda_graph: Graphs = None,
+    precision: PrecisionChoice = None,
     strict: bool = False,
     resume: bool = False,
 ) -> int:
@@ -103,6 +113,9 @@ def train_command(
             auto: after a few steps of each kind the GPU records one, and then replays it whole, with the same random
             numbers; on CPUs, and among several processes, nothing is recorded. off: never, to compare speed or to look
             for an error.
+        precision: in which the critic's networks are trained. bf16: bfloat16, all but their last layers; log q, log α,
+            losses, and the model that comes of it, stay in float32. auto: bf16 for images on a GPU that has it
+            (compute capability 8.0) where the critic has no penalty, else float32; a resumed run keeps its own.
         strict: stop at a picture that cannot be used, instead of skipping it.
         resume: go on with the run in --out. An option that is given must be that of the run; --data may tell where
             its data are now.
@@ -122,6 +135,7 @@ def train_command(
             ("minutes", minutes),
             ("ops", ops),
             ("cuda_graph", cuda_graph),
+            ("precision", None if precision == "auto" else precision),
             ("recipe.objective", objective),
             ("recipe.integral_samples", integral_samples),
         ]
@@ -146,6 +160,9 @@ def train_command(
             name_skipped(source.problems, console)
         run = RunDirectory(out)
         if not resume:
+            config = _in_precision(config, precision, world, console)
+        check_precision(config.precision, *_demands(config))
+        if not resume:
             config = _begin(out, config, source, world, console)
         elif run.model.is_file():
             console.print(f"{out} is finished: {config.steps} steps. led-fast evaluate {out} reports on it.")
@@ -165,6 +182,23 @@ def _changed(config: TrainConfig, objective: ObjectiveName | None, integral_samp
         integrals = max(1, recipe.integrals * recipe.integral_samples // integral_samples)
         recipe = replace(recipe, integral_samples=integral_samples, integrals=integrals)
     return recipe
+
+
+def _in_precision(
+    config: TrainConfig, asked: Precision | Literal["auto"] | None, world: World, console: Console
+) -> TrainConfig:
+    """The config with the precision that was asked for, or with what all processes' devices are good for."""
+    if asked == "auto":
+        device, penalty = _demands(config)
+        automatic = automatic_precision(device, penalty)
+        asked = "float32" if world.any(automatic == "float32") else "bf16"
+        console.print(f"precision: {asked}, on {name_device(device)}")
+    return replace(config, precision=asked or "float32")
+
+
+def _demands(config: TrainConfig) -> tuple[torch.device, bool]:
+    """What a precision is judged by: the device, and whether it is a critic of images with a penalty."""
+    return device_of(config), config.is_image and config.critic.penalty != "off"
 
 
 def _begin(out: Path, config: TrainConfig, source: Source, world: World, console: Console) -> TrainConfig:

@@ -52,7 +52,8 @@ class DensityModel(nn.Module):
             raise RuntimeError(
                 "DensityModel.log_prob: log_normalizer is not set; estimate it, then call set_log_normalizer"
             )
-        return self.critic(x) - self.log_normalizer.to(x.dtype)
+        f = self.critic(x)
+        return f - self.log_normalizer.to(torch.promote_types(f.dtype, x.dtype))
 
     def set_log_normalizer(self, value: float | QuadratureEstimate) -> None:
         """Sets log α, from `estimate_log_normalizer` or `quadrature_log_normalizer`; a quadrature is kept whole."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.flows.contract import check_positive, standard_normal_log_prob
-from led_fast.nn import FourierFeatures
+from led_fast.nn import FourierFeatures, MixedSequential
 from led_fast.ops.determinant import log_abs_det
 
 
@@ -62,7 +62,7 @@ class LearnedConditional(nn.Module):
         super().__init__()
         check_positive("LearnedConditional", dropped=dropped, kept=kept, width=width)
         features = FourierFeatures(kept, directions)
-        self.context = nn.Sequential(
+        self.context = MixedSequential(
             features, nn.Linear(features.out_features, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
         )
         self.affine = _zero_linear(width, 2 * dropped)
@@ -70,7 +70,7 @@ class LearnedConditional(nn.Module):
         steps = couplings if dropped > 1 else 0
         self.mixings = nn.ParameterList(torch.eye(dropped) for _ in range(steps))
         self.couplings = nn.ModuleList(
-            nn.Sequential(
+            MixedSequential(
                 nn.Linear(self.fixed + width, width),
                 nn.SiLU(),
                 _zero_linear(width, 2 * (dropped - self.fixed)),

@@ -18,15 +18,12 @@ zuko's (`led_fast.flows.adapters`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from led_fast.ops._sample_sums import log_dtype
-from led_fast.ops.autocast import autocast_is_on, without_autocast
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -168,14 +165,6 @@ def check_positive(layer: str, **sizes: float) -> None:
 def per_feature(parameter: Tensor, t: Tensor) -> Tensor:
     """Views a parameter of shape (features,) so that it broadcasts over t of shape (B, features, ...)."""
     return parameter.view(-1, *[1] * (t.dim() - 2))
-
-
-@contextmanager
-def in_full_precision(t: Tensor) -> Iterator[Tensor]:
-    """t, while autocast is off: half precision would put log q off by nats."""
-    wide = t.to(log_dtype(t)) if autocast_is_on(t) else t
-    with without_autocast(t):
-        yield wide
 
 
 def sum_event(x: Tensor) -> Tensor:

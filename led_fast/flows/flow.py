@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -12,13 +13,13 @@ from led_fast.flows.base import Base
 from led_fast.flows.contract import (
     Layer,
     forward_with_score,
-    in_full_precision,
     inverse,
     invertible,
     log_dtype,
 )
 from led_fast.flows.dimension import Slice
 from led_fast.flows.image import Rearrangement
+from led_fast.ops.autocast import in_full_precision, without_autocast
 
 
 class ScoredSample(NamedTuple):
@@ -43,7 +44,8 @@ class OneWayFlow(Layer):
     Sampling, with the density of what is drawn, is all that LED needs. So layers may raise or lower the dimension,
     and need no inverse. Where every layer has one, `log_prob` gives the density of any point. After a `Slice`,
     log q is the surrogate `log q(t1, t2) - log r(t2 | t1)`: its importance weights stay unbiased.
-    Under autocast all of it stays in float32.
+    All of it is computed in float32, under autocast and of half-precision values too, because half precision would put
+    log q off by nats. Only networks inside its layers may be told otherwise, by `led_fast.nn.set_inner_dtype`.
 
     Args:
         base: has `rsample_and_log_prob(n) -> (z, log_prob)`, `log_prob(z)` and, for `rsample_with_score`, `score(z)`.
@@ -110,13 +112,13 @@ class OneWayFlow(Layer):
         """
         with in_full_precision(y) as t:
             z, steps = self._steps_back(t, self.layers)
-        return _total([self.base.log_prob(z), *steps], z)
+            return _total([self.base.log_prob(z), *steps], z)
 
     def log_prob_before_last(self, t: Tensor) -> Tensor:
         """As `log_prob`, of points that the last layer has not moved yet."""
         with in_full_precision(t) as t:
             z, steps = self._steps_back(t, self.layers[:-1])
-        return _total([self.base.log_prob(z), *steps], z)
+            return _total([self.base.log_prob(z), *steps], z)
 
     def _steps_back(self, t: Tensor, layers: nn.ModuleList) -> tuple[Tensor, list[Tensor]]:
         """Takes points back through layers: (z, the ladj of each that is not 0)."""
@@ -135,7 +137,7 @@ class OneWayFlow(Layer):
         Returns:
             (y, log_q): samples (n, ...) and their log density (n,), in nats.
         """
-        z, log_q = self.base.rsample_and_log_prob(n)
+        z, log_q = self._start(n)
         y, ladj = self(z)
         return y, log_q - ladj
 
@@ -148,9 +150,15 @@ class OneWayFlow(Layer):
         """Draws n samples without gradients: (n, ...)."""
         return self.rsample(n)
 
+    def _start(self, n: int) -> tuple[Tensor, Tensor]:
+        """Samples of the base and their log density, outside autocast."""
+        any_tensor = next(chain(self.parameters(), self.buffers()), torch.empty(0))
+        with without_autocast(any_tensor):
+            return self.base.rsample_and_log_prob(n)
+
     def rsample_with_score(self, n: int) -> ScoredSample:
         """Draws n samples and carries the score ∇ log q along, for pathwise gradients."""
-        z, log_joint = self.base.rsample_and_log_prob(n)
+        z, log_joint = self._start(n)
         path = log_r = torch.zeros_like(log_joint)
         with in_full_precision(z) as t:
             score = self.base.score(t)

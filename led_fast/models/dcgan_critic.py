@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from led_fast.nn import PerpendicularConv2d, PerpendicularSequential
+from led_fast.nn import MixedSequential, PerpendicularConv2d, PerpendicularSequential
 
 Penalty = Literal["off", "direction", "exact"]
 
@@ -61,7 +61,7 @@ class DCGANCritic(nn.Module):
             channels, width, image_size = width, 2 * width, image_size // 2
         layers.append(_convolution(penalty, channels, 1))
         self.net = (
-            PerpendicularSequential(*layers, squared=squared) if self.penalized else nn.Sequential(*layers)
+            PerpendicularSequential(*layers, squared=squared) if self.penalized else MixedSequential(*layers)
         )
 
     def forward(self, x: Tensor) -> Tensor:

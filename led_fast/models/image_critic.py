@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.flows import OneWayFlow, Sigmoid
-from led_fast.flows.contract import standard_normal_log_prob, sum_event
+from led_fast.flows.contract import log_dtype, standard_normal_log_prob, sum_event
 from led_fast.flows.elementwise import log_parts, logit
 from led_fast.models.dcgan_critic import DCGANCritic, Penalty
 from led_fast.models.image_networks import Shape
@@ -64,7 +64,8 @@ class ImageCritic(nn.Module):
         self.register_buffer("scale", torch.ones(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns f(x) = log N(x)."""
+        """Returns f(x) = log N(x), in float32 of half-precision x too."""
+        x = x.to(log_dtype(x))
         self._check(x)
         log_x, log_rest = log_parts(x)
         logits = log_x - log_rest
@@ -98,6 +99,7 @@ class ImageCritic(nn.Module):
 
     def discriminate(self, x: Tensor) -> Tensor:
         """The net's value alone, (B,): the logit of a plain GAN's discriminator."""
+        x = x.to(log_dtype(x))
         return self._net(x, (self.logits(x) - self.location) / self.scale)
 
     def _net(self, x: Tensor, t: Tensor) -> Tensor:
@@ -141,12 +143,10 @@ class FrozenFlow(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the flow's log density at x."""
-        with torch.autocast(x.device.type, enabled=False):  # densities of a thousand pixels want all digits
-            return self.flow.log_prob(x)
+        return self.flow.log_prob(x)
 
     def from_logits(self, x: Tensor, logits: Tensor, stretch: Tensor) -> Tensor:
         """As `forward`, at x in the box whose logits are known, and the log of `x (1 - x)`, by pixels."""
         if not isinstance(self.flow.layers[-1], Sigmoid):
             return self(x)
-        with torch.autocast(x.device.type, enabled=False):
-            return self.flow.log_prob_before_last(logits) - sum_event(stretch)
+        return self.flow.log_prob_before_last(logits) - sum_event(stretch)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.flows.contract import sum_event
+from led_fast.nn import MixedSequential
 
 Shape = tuple[int, int, int]
 
@@ -49,7 +50,7 @@ class Decoder(nn.Module):
                 nn.LeakyReLU(0.2),
                 nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1),
             ]
-        self.net = nn.Sequential(
+        self.net = MixedSequential(
             *layers, nn.LeakyReLU(0.2), _small(nn.Conv2d(widths[-1], 2 * channels, 3, padding=1))
         )
         self.bias = nn.Parameter(torch.zeros(2 * channels, size, size))
@@ -82,7 +83,7 @@ class Encoder(nn.Module):
         for outer, inner in pairwise(widths):
             norm = [_norm(inner)] if layers else []
             layers += [nn.Conv2d(outer, inner, 4, stride=2, padding=1), *norm, nn.LeakyReLU(0.2)]
-        self.net = nn.Sequential(
+        self.net = MixedSequential(
             *layers,
             nn.Flatten(),
             _small(nn.Linear(16 * widths[-1], 2 * latents * grid**2)),
@@ -111,7 +112,7 @@ class Inpainter(nn.Module):
         grid = size // factor
         self.factor, self.latents = factor, latents
         self.holes, self.bend = Holes(factor, latents), Bend(shape)
-        self.net = nn.Sequential(
+        self.net = MixedSequential(
             nn.Conv2d(2 * channels, 2 * width, 2 * factor, stride=factor, padding=factor // 2),
             nn.LeakyReLU(0.2),
             _small(nn.Conv2d(2 * width, 2 * latents, 3, padding=1)),
@@ -123,13 +124,13 @@ class Inpainter(nn.Module):
         return self.net(self.bend(self.holes(pixels))) + self.bias
 
 
-def local_network(channels: int, width: int) -> nn.Sequential:
+def local_network(channels: int, width: int) -> MixedSequential:
     """What the values around a place say about others there, by mean and log scale.
 
     Shape:
         (B, channels, h, w) -> (B, 2 channels, h, w).
     """
-    return nn.Sequential(
+    return MixedSequential(
         nn.Conv2d(channels, width, 3, padding=1),
         nn.LeakyReLU(0.2),
         nn.Conv2d(width, width, 3, padding=1),
@@ -172,7 +173,7 @@ class NeighborConditional(nn.Module):
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(
+        self.net = MixedSequential(
             nn.Conv2d(channels, width, 3, padding=1),
             nn.LeakyReLU(0.2),
             _small(nn.Conv2d(width, 2 * channels, 3, padding=1)),

@@ -2,6 +2,8 @@
 
 from led_fast.nn.circular_conv import CircularConv2d as CircularConv2d
 from led_fast.nn.fourier_features import FourierFeatures as FourierFeatures
+from led_fast.nn.mixed_precision import MixedSequential as MixedSequential
+from led_fast.nn.mixed_precision import set_inner_dtype as set_inner_dtype
 from led_fast.nn.perpendicular import PerpendicularConv2d as PerpendicularConv2d
 from led_fast.nn.perpendicular import PerpendicularLinear as PerpendicularLinear
 from led_fast.nn.perpendicular import PerpendicularSequential as PerpendicularSequential
@@ -10,8 +12,10 @@ from led_fast.nn.soft_relu import SoftReLU as SoftReLU
 __all__ = [
     "CircularConv2d",
     "FourierFeatures",
+    "MixedSequential",
     "PerpendicularConv2d",
     "PerpendicularLinear",
     "PerpendicularSequential",
     "SoftReLU",
+    "set_inner_dtype",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from led_fast.nn.mixed_precision import MixedSequential
 from led_fast.ops.perpendicular import MODES, perpendicular, perpendicular_norm
 
 
@@ -161,8 +162,8 @@ class PerpendicularConv2d(nn.Conv2d):
         return f"{super().extra_repr()}, mode={self.mode}"
 
 
-class PerpendicularSequential(nn.Sequential):
-    """:class:`torch.nn.Sequential` that sums the norms of its perpendicular layers: `Σ_k ‖x⊥_k‖` (Sec. 2.2).
+class PerpendicularSequential(MixedSequential):
+    """:class:`MixedSequential` that sums the norms of its perpendicular layers: `Σ_k ‖x⊥_k‖` (Sec. 2.2).
 
     Args:
         *layers: Modules of any kind; of a perpendicular layer's `(t, norm)`, t goes on to the next one.
@@ -187,7 +188,14 @@ class PerpendicularSequential(nn.Sequential):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Returns the last layer's output, and the sum of norms."""
         total = x.new_zeros(x.shape[0], dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
-        for layer in self:
+        inside, outside = self._parts()
+        with self._inside(x):
+            x, total = self._sum(inside, x, total)
+        with self._outside(x) as x:
+            return self._sum(outside, x, total)
+
+    def _sum(self, layers: list[nn.Module], x: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+        for layer in layers:
             if isinstance(layer, (PerpendicularLinear, PerpendicularConv2d)):
                 x, norm = layer(x)
                 total = total + (norm.square() if self.squared else norm)

@@ -4,6 +4,7 @@ from led_fast.training.config import CudaGraph, Ops, TrainConfig
 from led_fast.training.descent import DivergenceError
 from led_fast.training.image import image_device
 from led_fast.training.model import TrainedModel, load, load_model
+from led_fast.training.precision import Precision, automatic_precision, check_precision, name_device
 from led_fast.training.recipe import IMAGE_GAN, IMAGE_RECIPES, PRESETS, ObjectiveName, Recipe
 from led_fast.training.run import RunDirectory
 from led_fast.training.session import Interrupted, steps_in, train
@@ -21,6 +22,7 @@ __all__ = [
     "ObjectiveName",
     "Ops",
     "PeerLostError",
+    "Precision",
     "Recipe",
     "RunDirectory",
     "Source",
@@ -28,11 +30,14 @@ __all__ = [
     "TrainedModel",
     "Trainer",
     "World",
+    "automatic_precision",
+    "check_precision",
     "device_of",
     "image_device",
     "join_world",
     "load",
     "load_model",
+    "name_device",
     "steps_in",
     "train",
 ]

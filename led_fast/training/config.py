@@ -12,6 +12,7 @@ from led_fast.models import (
     ToyGeneratorConfig,
 )
 from led_fast.models import PRESETS as PLANE_PRESETS
+from led_fast.training.precision import Precision
 from led_fast.training.recipe import IMAGE_RECIPES, PRESETS, ObjectiveName, Recipe
 
 _Config = TypeVar("_Config")
@@ -37,6 +38,7 @@ class TrainConfig:
         recipe: settings of training.
         ops: what the operators run: their kernels, or for comparison `led_fast.reference`.
         cuda_graph: whether a GPU records training steps and replays them, where it can.
+        precision: in which the critic's networks are trained; the model that comes of it computes in float32.
     """
 
     data: str
@@ -51,6 +53,7 @@ class TrainConfig:
     recipe: Recipe
     ops: Ops = "fast"
     cuda_graph: CudaGraph = "auto"
+    precision: Precision = "float32"
 
     @property
     def is_image(self) -> bool:
@@ -103,13 +106,15 @@ class TrainConfig:
             "critic": _build(critic, content.get("critic", {}), where),
             "recipe": _build(Recipe, content.get("recipe", {}), where),
         }
-        # Runs that are older than the choice recorded no step.
-        config = _build(cls, {"cuda_graph": "off"} | content | parts, where)
+        # Runs that are older than a choice recorded no step, and were trained in float32.
+        older = {"cuda_graph": "off", "precision": "float32"}
+        config = _build(cls, older | content | parts, where)
         choices = {
             "preset": (config.preset, tuple(IMAGE_PRESETS if is_image else PRESETS)),
             "objective": (config.recipe.objective, get_args(ObjectiveName)),
             "ops": (config.ops, get_args(Ops)),
             "cuda_graph": (config.cuda_graph, get_args(CudaGraph)),
+            "precision": (config.precision, get_args(Precision)),
         }
         for name, (value, known) in choices.items():
             if value not in known:

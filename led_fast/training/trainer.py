@@ -19,6 +19,7 @@ from led_fast.training.config import TrainConfig
 from led_fast.training.descent import RunningAverages, adam, descend, set_learning_rate
 from led_fast.training.graph import StepGraphs
 from led_fast.training.objective import OBJECTIVES, CalibrationObjective, Critic, Loss, Objective
+from led_fast.training.precision import use_precision
 from led_fast.training.readings import PackedReadings, Readings
 from led_fast.training.recipe import Stage
 from led_fast.training.schedule import cosine_decay
@@ -89,6 +90,7 @@ class Trainer:
         self._averages = RunningAverages(
             (self.average_critic, self.critic), (self.average_generator, self.generator)
         )
+        use_precision(config.precision, self.critic, self.balance)  # not the averages, which make the model
         self.steps_done = 0
         self.graphs = self._new_graphs(say)
 

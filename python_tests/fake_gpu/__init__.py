@@ -52,6 +52,7 @@ def _device_module(generator: torch.Generator) -> types.ModuleType:
     module.get_rng_state = lambda device=0: generator.get_state()
     module.set_rng_state = lambda state, device=0: generator.set_state(state)
     module.get_amp_supported_dtype = lambda: [torch.bfloat16, torch.float16]
+    module.get_device_capability = lambda *_: (9, 0)
     module.get_device_name = lambda *_: "a GPU that is not there"
     return module
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from led_fast.flows.contract import in_full_precision, inverse
+from led_fast.flows.contract import inverse
+from led_fast.ops.autocast import in_full_precision
 
 
 class LayerTransform(Transform):

@@ -10,7 +10,8 @@ from torch import Size, Tensor, nn
 from torch.distributions import Transform, constraints
 from zuko.lazy import LazyTransform
 
-from led_fast.flows.contract import in_full_precision, inverse
+from led_fast.flows.contract import inverse
+from led_fast.ops.autocast import in_full_precision
 
 
 class LazyLayer(LazyTransform):

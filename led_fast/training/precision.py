@@ -1,0 +1,64 @@
+"""In what precision the critic's networks are trained; flows, densities and losses are in float32 whatever it is."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from led_fast.errors import InputError
+from led_fast.flows import OneWayFlow
+from led_fast.gpu import is_gpu
+from led_fast.nn import set_inner_dtype
+
+Precision = Literal["float32", "bf16"]
+
+_NATIVE = (8, 0)  # compute capability from which a GPU multiplies in bfloat16
+
+
+def automatic_precision(device: torch.device, penalty: bool) -> Precision:
+    """bf16 where `check_precision` lets it pass and a GPU is faster for it, float32 elsewhere."""
+    return "bf16" if is_gpu(device) and _capability(device) >= _NATIVE and not penalty else "float32"
+
+
+def check_precision(precision: Precision, device: torch.device, penalty: bool) -> None:
+    """Raises InputError where a run cannot be trained in a precision; a CPU can compute in any.
+
+    Args:
+        precision: of the critic's networks.
+        device: where they are.
+        penalty: whether the critic is one of images with a penalty, whose norms come to hundreds of nats: bfloat16 has
+            three digits of them.
+    """
+    if precision == "bf16" and is_gpu(device) and _capability(device) < _NATIVE:
+        raise InputError(
+            f"--precision: bf16 wants a GPU of compute capability 8.0, got {name_device(device)}"
+        )
+    if precision == "bf16" and penalty:
+        raise InputError(
+            "--precision: bf16 would put log densities of a critic with a penalty off by nats; want float32 or auto"
+        )
+
+
+def name_device(device: torch.device) -> str:
+    """What a device is, for people."""
+    if not is_gpu(device):
+        return "the CPU"
+    return "{} (compute capability {}.{})".format(
+        torch.get_device_module(device).get_device_name(device), *_capability(device)
+    )
+
+
+def use_precision(precision: Precision, *modules: nn.Module | None) -> None:
+    """Has the networks of critics and classifiers compute in a precision.
+
+    Not those inside a flow: in bf16 they move log q at data by up to a nat (docs/precision.md).
+    """
+    for module in filter(None, modules):
+        set_inner_dtype(module, torch.bfloat16 if precision == "bf16" else None)
+        for part in module.modules():
+            if isinstance(part, OneWayFlow):
+                set_inner_dtype(part, None)
+
+
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.get_device_module(device).get_device_capability(device)
