@@ -1,5 +1,6 @@
 // Symbols eliminated in the shared memory of a block, a matrix a block.
 #pragma once
+#include "circulant_logdet/determinant.cuh"
 #include "circulant_logdet/symbol.cuh"
 #include "common/shared_memory.h"
 
@@ -31,20 +32,15 @@ __global__ void __launch_bounds__(block_threads(kSlots), min_blocks(kSlots, size
     block_kernel(const Real* weights, const Complex<Real>* all_phases, double* logs, Complex<Real>* inverses, Shape s) {
   constexpr int kThreads = block_threads(kSlots);
   GPU_DYNAMIC_SHARED(unsigned char, memory);
-  __shared__ double scratch[kThreads / 32];
+  __shared__ double log_abs_det;
   BlockMatrix<Real> m(memory, s.channels);
   const int n = m.n, thread = threadIdx.x;
   const Task<Real> task(blockIdx.x, weights, all_phases, s);
   evaluate_symbols<Real, kThreads>(m, task, s.taps);
   eliminate_in_block<Real, kInverse, kSlots>(m);
-  double sum = sum_log_abs_pivots<Real, kThreads>(m, scratch);
-  if (thread == 0) {
-    logs[task.log_index] = sum * task.weight_of_frequency;
-    scratch[0] = sum;
-  }
+  const double sum = log_abs_det_in_block(m, &log_abs_det);
+  if (thread == 0) logs[task.log_index] = sum * task.weight_of_frequency;
   if constexpr (kInverse) {
-    __syncthreads();  // the sum is known
-    sum = scratch[0];
     // A singular symbol adds nothing to the gradient; what is not a number makes it NaN.
     const Real scale = sum == -INFINITY ? Real(0) : Real(task.weight_of_frequency + (sum - sum));
     for (int e = thread; e < n * n; e += kThreads) {

@@ -31,14 +31,30 @@ template <typename Real> __device__ __forceinline__ SquaredDeterminant square_of
   return {__longlong_as_double(mantissa), exponent + int(high >> 20) - 1023};
 }
 
+__device__ __forceinline__ SquaredDeterminant multiply(SquaredDeterminant a, SquaredDeterminant b) {
+  return {a.mantissa * b.mantissa, a.exponent + b.exponent};
+}
+
 // The product over N neighbouring lanes, in each of them.
 template <int N> __device__ __forceinline__ SquaredDeterminant product_over_lanes(SquaredDeterminant factor) {
 #pragma unroll
-  for (int offset = N / 2; offset > 0; offset /= 2) {
-    factor.mantissa *= __shfl_xor_sync(kFullMask, factor.mantissa, offset, N);
-    factor.exponent += __shfl_xor_sync(kFullMask, factor.exponent, offset, N);
-  }
+  for (int offset = N / 2; offset > 0; offset /= 2)
+    factor = multiply(factor, {__shfl_xor_sync(kFullMask, factor.mantissa, offset, N),
+                               __shfl_xor_sync(kFullMask, factor.exponent, offset, N)});
   return factor;
+}
+
+// log|det| of what eliminate_in_block has been through, in every thread of the block. Ends with a barrier.
+template <typename Real>
+__device__ __forceinline__ double log_abs_det_in_block(const BlockMatrix<Real>& m, double* shared) {
+  if (threadIdx.x < 32) {
+    SquaredDeterminant product = {1, 0};
+    for (int k = threadIdx.x; k < m.n; k += 32) product = multiply(product, square_of(m.pivots[k]));
+    product = product_over_lanes<32>(product);
+    if (threadIdx.x == 0) *shared = product.log_abs();
+  }
+  __syncthreads();  // it is known
+  return *shared;
 }
 
 }  // namespace led::circulant_logdet

@@ -42,14 +42,6 @@ template <typename Real> __device__ __forceinline__ Complex<Real> reciprocal(Com
   return {x * scale, -y * scale};
 }
 
-// log|z|: -inf for 0, NaN for infinity and NaN.
-template <typename Real> __device__ __forceinline__ double log_abs(Complex<Real> z) {
-  const double size = magnitude(z);
-  if (size == 0) return -INFINITY;
-  const double x = z[0] / size, y = z[1] / size;
-  return log(size) + 0.5 * log(x * x + y * y);
-}
-
 // The shared memory of a matrix.
 template <typename Real> struct BlockMatrix {
   int n, stride;
@@ -119,13 +111,13 @@ __device__ __forceinline__ void add_product(Complex<Real>& sum, Complex<Real> a,
 // The first lane with the largest size, in every lane of the warp; negative: this lane has none. The bits of numbers
 // that are not negative are ordered as the numbers.
 __device__ __forceinline__ int find_largest(float size) {
-  const unsigned key = size < 0 ? 0 : 2 * __float_as_uint(size) + 1, most = __reduce_max_sync(kFullMask, key);
+  const unsigned key = size < 0 ? 0 : 2 * __float_as_uint(size) + 1, most = warp_max(key);
   return __ffs(__ballot_sync(kFullMask, key == most)) - 1;
 }
 __device__ __forceinline__ int find_largest(double size) {
   const uint64_t bits = __double_as_longlong(size);
-  const unsigned high = size < 0 ? 0 : 2 * unsigned(bits >> 32) + 1, most = __reduce_max_sync(kFullMask, high);
-  const unsigned low = high == most ? unsigned(bits) : 0, rest = __reduce_max_sync(kFullMask, low);
+  const unsigned high = size < 0 ? 0 : 2 * unsigned(bits >> 32) + 1, most = warp_max(high);
+  const unsigned low = high == most ? unsigned(bits) : 0, rest = warp_max(low);
   return __ffs(__ballot_sync(kFullMask, high == most && low == rest)) - 1;
 }
 
@@ -353,14 +345,6 @@ __device__ __forceinline__ void eliminate_in_block(BlockMatrix<Real>& m) {
     __syncthreads();  // the update and the next panel are there
     panel = next;
   }
-}
-
-// log|det|, in every thread of warp 0. `scratch` has an entry for each warp.
-template <typename Real, int kThreads>
-__device__ __forceinline__ double sum_log_abs_pivots(const BlockMatrix<Real>& m, double* scratch) {
-  double sum = 0;
-  for (int k = threadIdx.x; k < m.n; k += kThreads) sum += log_abs(m.pivots[k]);
-  return block_sum<kThreads>(sum, scratch);
 }
 
 }  // namespace led::circulant_logdet

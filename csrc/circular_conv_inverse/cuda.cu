@@ -2,7 +2,7 @@
 // symbol at a frequency in its shared memory, where it evaluates it from the taps. Everywhere else neighbouring threads
 // have neighbouring frequencies, so that all they read and write lies together. No atomics: every run gives the same
 // bits.
-#include "circulant_logdet/eliminate.cuh"
+#include "circulant_logdet/determinant.cuh"
 #include "circular_conv_inverse/launch.h"
 #include "common/dispatch.cuh"
 #include "common/shared_memory.h"
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(block_threads(kSlots), min_blocks(kSlots, size
     invert_kernel(const Real* weight, const Complex<Real>* phases, Complex<Real>* inverses, double* logs, Shape s) {
   constexpr int kThreads = block_threads(kSlots);
   GPU_DYNAMIC_SHARED(unsigned char, memory);
-  __shared__ double scratch[kThreads / 32];
+  __shared__ double log_abs_det;
   BlockMatrix<Real> m(memory, s.channels);
   const int n = m.n, thread = threadIdx.x;
   const int64_t f = blockIdx.x, count = s.frequencies(), taps = s.taps();
@@ -74,13 +74,9 @@ __global__ void __launch_bounds__(block_threads(kSlots), min_blocks(kSlots, size
     m.entry(e / n, e % n) = symbol;
   }
   eliminate_in_block<Real, true, kSlots>(m);
-  const double sum = sum_log_abs_pivots<Real, kThreads>(m, scratch);
-  if (thread == 0) {
-    logs[f] = sum;
-    scratch[0] = sum;
-  }
-  __syncthreads();  // the sum is known
-  const Real one = Real(1 + (scratch[0] - scratch[0]));
+  const double sum = log_abs_det_in_block(m, &log_abs_det);
+  if (thread == 0) logs[f] = sum;
+  const Real one = Real(1 + (sum - sum));
   for (int e = thread; e < n * n; e += kThreads) {
     const Complex<Real> entry = m.entry(m.order[e / n], e % n);
     inverses[(int64_t(e / n) * n + m.order[e % n]) * count + f] = {entry[0] * one, entry[1] * one};

@@ -13,6 +13,17 @@ template <typename T> __device__ __forceinline__ T warp_sum(T value) {
   return value;
 }
 
+// The largest value in the warp, in every lane. All 32 lanes take part.
+__device__ __forceinline__ unsigned warp_max(unsigned value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#pragma unroll
+  for (int offset = 16; offset > 0; offset >>= 1) value = max(value, __shfl_xor_sync(kFullMask, value, offset));
+  return value;
+#else
+  return __reduce_max_sync(kFullMask, value);
+#endif
+}
+
 // The sum over each `threads` lanes of the warp, a power of two, in every lane. All 32 lanes take part.
 template <typename T> __device__ __forceinline__ T group_sum(T value, int threads) {
   for (int offset = threads / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(kFullMask, value, offset);
