@@ -175,3 +175,12 @@ def test_floored_target_is_a_normalised_mixture_in_units_of_the_critic():
 def test_bad_arguments(act, message):
     with pytest.raises(ValueError, match=message):
         act()
+
+
+@pytest.mark.parametrize("samples", [1, 2, 4, 8])
+def test_an_integral_of_each_size_is_the_log_of_its_mean_weight(samples):
+    f_data, f, log_q = torch.randn(5), torch.randn(8).requires_grad_(), torch.randn(8)
+    loss = critic_loss(f_data, f, log_q, samples)
+    expected = (f - log_q).exp().view(-1, samples).mean(1).log().mean() - f_data.mean()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(value, f)[0] for value in (loss, expected)))

@@ -173,3 +173,13 @@ def test_act_norm_starts_by_a_sound_batch_only():
     t[:, 1] = 7.0  # a constant feature keeps its scale
     out, _ = layer(t)
     assert layer.log_scale[1] == 0 and torch.equal(out[:, 1], torch.zeros(20))
+
+
+@pytest.mark.parametrize("layer", [ActNorm(2), BatchNorm(2)])
+def test_a_layer_told_to_start_anew_does(layer):
+    x = torch.randn(64, 2)
+    layer(x)
+    layer(x + 5)
+    layer.initialized.fill_(False)
+    out, _ = layer(x + 100)
+    torch.testing.assert_close(out.mean(0), torch.zeros(2), atol=1e-3, rtol=0)

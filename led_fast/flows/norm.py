@@ -28,6 +28,11 @@ class _Flag:
         self._seen = (flag, flag._version) if flag else None
         return self._seen is not None
 
+    def set(self, flag: Tensor) -> None:
+        """Sets the tensor."""
+        flag.fill_(True)
+        self._seen = None if flag.is_inference() else (flag, flag._version)
+
     def __deepcopy__(self, memo: object) -> _Flag:
         return _Flag()
 
@@ -148,7 +153,7 @@ class BatchNorm(_Normalization):
             mean, var = batch_mean, batch_var
             self.running_mean.copy_(mean)
             self.running_var.copy_(var)
-            self.initialized.fill_(True)
+            self._started.set(self.initialized)
         self._recent.append((torch.stack([batch_mean, batch_var]), (mean, var)))
         return mean, var
 
@@ -223,7 +228,7 @@ class ActNorm(_Normalization):
             )
         location.copy_(mean)
         self.log_scale.copy_(torch.where(var > 0, power * (var + 1e-12).log(), 0))
-        self.initialized.fill_(True)
+        self._started.set(self.initialized)
 
 
 def _affine(t: Tensor, mean: Tensor, log_scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
