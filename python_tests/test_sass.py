@@ -24,6 +24,9 @@ FLOAT64 = r"D(ADD|MUL|FMA|SETP|MNMX)|MUFU\.(RCP|RSQ)64H|F2F\.F64|I2F\.F64"
 # What adds up partial sums that other kernels left in float64: one for thousands of elements.
 ADDS_PARTIAL_SUMS = re.compile("::(sum|sum_pieces|sum_slices|merge|parameter_gradient)_kernel<")
 
+# A pivot's square and a product, once for the work of a row; the sum over four warps, once for a thousand elements.
+FEW_IN_FLOAT64 = re.compile("::(block|invert)_kernel<|staircase::backward_kernel<")
+
 
 @pytest.fixture(scope="module")
 def kernels() -> list[Kernel]:
@@ -70,7 +73,8 @@ def test_float64_stays_out_of_the_loops_of_float32(kernels):
             continue
         for loop in kernel.loops:
             found = kernel.count(FLOAT64, loop.instructions)
-            assert found == 0, f"{found} in a loop of {len(loop.instructions)} instructions: {kernel}"
+            allowed = 8 if FEW_IN_FLOAT64.search(kernel.name) else 0
+            assert found <= allowed, f"{found} in a loop of {len(loop.instructions)} instructions: {kernel}"
 
 
 def test_loops_have_no_more_instructions_than_committed(kernels):

@@ -49,6 +49,7 @@ template <typename Real>
 __device__ __forceinline__ double log_abs_det_in_block(const BlockMatrix<Real>& m, double* shared) {
   if (threadIdx.x < 32) {
     SquaredDeterminant product = {1, 0};
+#pragma unroll 1  // a few passes, which are not worth registers
     for (int k = threadIdx.x; k < m.n; k += 32) product = multiply(product, square_of(m.pivots[k]));
     product = product_over_lanes<32>(product);
     if (threadIdx.x == 0) *shared = product.log_abs();
