@@ -14,7 +14,8 @@ ONLY_IN = {
     r"torch\.cuda\.(is_available|set_device|current_device)": {
         "gpu.py",
         "info.py",
-    },  # info checks CUDA's own module
+        "training/graph.py",
+    },  # which are about CUDA itself
     r"init_process_group": {"training/world.py"},
 }
 

@@ -5,8 +5,8 @@
 // ||x||^2 - <u, x>^2 / <u, u> would lose all digits where x is nearly parallel to u. Instead every block of a sample
 // takes its own best coefficient, sums the squares of what is left, and blocks are merged by Pythagoras:
 //   ||x - a u||^2 = Σ_blocks ||x - a_b u||^2 + (a - a_b)^2 ||u||^2
-// All terms are positive, so ||x_perp|| is accurate to a few rounding errors of ||x||, also where it is nearly 0: for the
-// u that is given, whose own error is its maker's.
+// All terms are positive, so ||x_perp|| is accurate to a few rounding errors of ||x||, also where it is nearly 0: for
+// the u that is given, whose own error is its maker's.
 #pragma once
 #include <cstdint>
 
