@@ -7,9 +7,13 @@ along the last two axes; numpy has no factorisation of such, so this is Gauss's 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
+needs_long_double = pytest.mark.skipif(
+    np.finfo(np.longdouble).nmant < 63, reason="long double has no more bits than double"
+)
 _TWO_PI = 8 * np.arctan(np.longdouble(1))
 
 
@@ -68,12 +72,17 @@ def _gradient_at_taps(by_symbol: np.ndarray, weight: np.ndarray, grid: tuple[int
     return np.einsum("...fgij,fa,gb->...ijab", by_symbol, rows, columns, optimize=True).real
 
 
-def circulant_logdet(weight: Tensor, grid: tuple[int, int], cotangent: Tensor) -> list[Tensor]:
-    """log|det| of every convolution, and the gradient of `<cotangent, log|det|>`."""
+def exact_logdet(weight: Tensor, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """log|det| of every convolution, (...), and its gradient, both in extended precision."""
     taps = _wide(weight)
     inverse, logs = inverse_and_log_abs_det(symbols(taps, grid))
-    gradient = _gradient_at_taps(inverse.swapaxes(-1, -2), taps, grid)
-    return [_narrow(logs.sum((-2, -1))), _narrow(gradient * _wide(cotangent)[..., None, None, None, None])]
+    return logs.sum((-2, -1)), _gradient_at_taps(inverse.swapaxes(-1, -2), taps, grid)
+
+
+def circulant_logdet(weight: Tensor, grid: tuple[int, int], cotangent: Tensor) -> list[Tensor]:
+    """log|det| of every convolution, and the gradient of `<cotangent, log|det|>`."""
+    logs, gradient = exact_logdet(weight, grid)
+    return [_narrow(logs), _narrow(gradient * _wide(cotangent)[..., None, None, None, None])]
 
 
 def circular_conv_inverse(y: Tensor, weight: Tensor, cotangents: tuple[Tensor, Tensor]) -> list[Tensor]:

@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 import torch
-from exact_logdet import exact_logdet, needs_long_double
+from long_double import exact_logdet, needs_long_double
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import led_fast

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from exact_logdet import exact_logdet, needs_long_double
+from long_double import exact_logdet, needs_long_double
 from simt import Kernels, Suite, build
 from simt.library import SCHEDULES
 from simt.suite import build_types, load
