@@ -161,11 +161,11 @@ class TestResults:
         (1, 1025, 8192, 0, False),
         (1, 64, 49152, 0, True),
         (1, 64, 49153, 0, False),
-        (1, 64, 200000, 1, True),
-        (1, 64, 232448, 1, False),  # all of a block's: the kernels' static shared memory counts, too
+        (1, 64, 232448, 1, True),  # beside the kernels' static shared memory
+        (1, 64, 232449, 1, False),
         (1, 64, 256, 2, True),  # by allow_dynamic_shared
-        (1, 64, 200000, 2, True),
-        (1, 64, 232448, 2, False),
+        (1, 64, 232448, 2, True),
+        (1, 64, 232449, 2, False),
     ],
 )
 def test_launch_configurations_are_judged_as_by_cuda(blocks, threads, shared_bytes, opt_in, accepted):

@@ -48,7 +48,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
     case cudaDevAttrMaxThreadsPerBlock: *value = simt::kMaxThreads; break;
     case cudaDevAttrMaxThreadsPerMultiProcessor: *value = 2048; break;
     case cudaDevAttrMaxSharedMemoryPerBlock: *value = (int)simt::kDefaultDynamicBytes; break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = (int)simt::kMaxDynamicBytes; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = (int)(simt::kMaxDynamicBytes + simt::image().shared_bytes);
+      break;
     case cudaDevAttrWarpSize: *value = simt::kWarpSize; break;
     case cudaDevAttrComputeCapabilityMajor: *value = 9; break;
     case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
@@ -59,13 +61,13 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   *attributes = {};
-  attributes->sharedSizeBytes = simt::image().shared_bytes;  // of all kernels of the library: at least the kernel's own
+  attributes->sharedSizeBytes = simt::image().shared_bytes;  // of all kernels of the library
   return cudaSuccess;
 }
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;  // a hint
-  if (value < 0 || (size_t)value + simt::image().shared_bytes > simt::kMaxDynamicBytes)
+  if (value < 0 || (size_t)value > simt::kMaxDynamicBytes)  // beside static memory, of which all kernels have as much
     return simt::fail(cudaErrorInvalidValue);
   simt::dynamic_limits[kernel] = (size_t)value;
   return cudaSuccess;
