@@ -2,19 +2,22 @@
 
 import copy
 import types
-from dataclasses import replace
 
 import pytest
 import torch
 from fake_gpu import graphs
+from fake_gpu.small import config_of, source_of
 
-from led_fast.data.images import ImageCollection, ImageSet, ImageSource
-from led_fast.models import IMAGE_PRESETS
 from led_fast.training import TrainConfig, Trainer, graph, image
 
 STEPS = 36
-SMALL = {"batch_size": 4, "generator_batch": 4, "calibration_samples": 8}
-TILTED = SMALL | {"integrals": 4, "warm_up": 1 / 3, "calibrate_from": 2 / 3, "calibration_ess": 0.0}
+TILTED = {
+    "integrals": 4,
+    "integral_samples": 1,
+    "warm_up": 1 / 3,
+    "calibrate_from": 2 / 3,
+    "calibration_ess": 0.0,
+}
 
 
 @pytest.fixture
@@ -27,14 +30,8 @@ def cuda(monkeypatch):
 
 
 def trainer_of(mode, preset="tiny", steps=STEPS, say=None, **changes):
-    shape = IMAGE_PRESETS[preset].shape
-    torch.manual_seed(0)
-    coarse = 240 * torch.rand(120, shape[0], 2, 2, device="cpu")
-    images = torch.nn.functional.interpolate(coarse, size=shape[1:], mode="bilinear").to(torch.uint8)
-    source = ImageSource("blobs", ImageCollection(ImageSet(images)))
-    config = TrainConfig.from_preset("blobs", source.fingerprint, preset, steps=steps, cuda_graph=mode)
-    recipe = replace(config.recipe, **changes)
-    return Trainer(replace(config, recipe=recipe), source, say=say or pytest.fail)
+    source = source_of(preset)
+    return Trainer(config_of(preset, source, steps, mode, **changes), source, say=say or pytest.fail)
 
 
 def run(steps, mode, *args, **changes):
@@ -60,12 +57,12 @@ def test_every_stage_recorded_is_the_eager_one(cuda):
 @pytest.mark.parametrize(
     "preset, changes",
     [
-        ("tiny", SMALL | {"objective": "gan", "gradient_penalty": 0.1}),
+        ("tiny", {"objective": "gan", "gradient_penalty": 0.1}),
         (
             "tiny",
-            SMALL | {"integral_samples": 4, "forward_weight": 0.5, "warm_up": 0.0, "calibrate_from": 1.0},
+            {"forward_weight": 0.5, "warm_up": 0.0, "calibrate_from": 1.0},
         ),
-        pytest.param("paper_mnist32", SMALL | {"integral_samples": 4}, marks=pytest.mark.slow),
+        pytest.param("paper_mnist32", {}, marks=pytest.mark.slow),
         pytest.param("mnist32", TILTED | {"warm_up": 0.0}, marks=pytest.mark.slow),
         pytest.param("color32", TILTED | {"warm_up": 0.0}, marks=pytest.mark.slow),
     ],

@@ -1,17 +1,14 @@
 """What a training step asks of a GPU: launches, one wait, and nothing that a CUDA graph cannot record."""
 
 import copy
-from dataclasses import replace
 
 import fake_gpu
 import pytest
 import torch
+from fake_gpu.small import config_of, go_to, source_of
 
-from led_fast.data.images import ImageCollection, ImageSet, ImageSource
-from led_fast.models import IMAGE_PRESETS
-from led_fast.training import IMAGE_RECIPES, DivergenceError, TrainConfig, Trainer, image
+from led_fast.training import IMAGE_RECIPES, DivergenceError, Trainer, image
 
-STEPS = 1000
 QUICK = {"tiny", "mnist32", "paper_mnist32"}
 LAUNCHES = {  # of a step, at most
     ("tiny", "warm-up", False): 280,
@@ -54,27 +51,10 @@ def trainers():
 
 
 def trainer_of(preset, **changes):
-    shape = IMAGE_PRESETS[preset].shape
-    torch.manual_seed(0)
-    coarse = 240 * torch.rand(120, shape[0], 2, 2, device="cpu")
-    images = torch.nn.functional.interpolate(coarse, size=shape[1:], mode="bilinear").to(torch.uint8)
-    source = ImageSource("blobs", ImageCollection(ImageSet(images)))
-    config = TrainConfig.from_preset("blobs", source.fingerprint, preset, steps=STEPS, cuda_graph="off")
-    small = {"batch_size": 4, "generator_batch": 4, "calibration_samples": 8}
-    small |= {"integrals": 4} if config.recipe.integrals > 1 else {"integral_samples": 4}
-    recipe = replace(config.recipe, **small, **changes)
+    source = source_of(preset)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(image, "_STANDARDIZED_BY", 100)
-        return Trainer(replace(config, recipe=recipe), source)
-
-
-def go_to(trainer, stage, penalty):
-    """To a step of that kind, whose predecessor was of the same stage."""
-    begin = next(s.begin for s in trainer.recipe.stages if s.name == stage)
-    first, interval = round(begin * STEPS) + 1, trainer.recipe.penalty_interval
-    trainer.steps_done = next(
-        step for step in range(first, STEPS) if interval == 1 or penalty == (step % interval == 0)
-    )
+        return Trainer(config_of(preset, source, cuda_graph="off", **changes), source)
 
 
 @pytest.mark.parametrize("preset, stage, penalty", list(_kinds()))
@@ -95,7 +75,7 @@ def test_a_step_can_be_recorded(trainers, preset, stage, penalty):
     """All but the copies of data to the device, which come before, and the look at the numbers, which comes after."""
     trainer = trainers(preset)
     go_to(trainer, stage, penalty)
-    at = trainer.steps_done / STEPS
+    at = trainer.steps_done / trainer.config.steps
     learn = trainer._calibrate if stage == "calibration" else trainer._learn
     trainer._set_learning_rates(at)
     trainer._objective_in_use().prepare()

@@ -6,12 +6,10 @@ import torch
 
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource
 from led_fast.models import IMAGE_PRESETS
-from led_fast.training import TrainConfig, Trainer
+from led_fast.training import CudaGraph, TrainConfig, Trainer
 
 SMALL = {
     "batch_size": 4,
-    "integrals": 1,
-    "integral_samples": 4,
     "generator_batch": 4,
     "calibration_samples": 4,
 }
@@ -33,10 +31,13 @@ def source_of(preset: str, count: int = 120) -> ImageSource:
     return ImageSource("blobs", ImageCollection(ImageSet(images, labels)))
 
 
-def config_of(preset: str, source: ImageSource, steps: int = 1000, **changes: object) -> TrainConfig:
+def config_of(
+    preset: str, source: ImageSource, steps: int = 1000, cuda_graph: CudaGraph = "auto", **changes: object
+) -> TrainConfig:
     """A run of a preset, with few samples a step."""
-    config = TrainConfig.from_preset("blobs", source.fingerprint, preset, 0, steps)
-    return replace(config, recipe=replace(config.recipe, **{**SMALL, **changes}))
+    config = TrainConfig.from_preset("blobs", source.fingerprint, preset, 0, steps, cuda_graph=cuda_graph)
+    proposals = {"integrals": 4} if config.recipe.integrals > 1 else {"integral_samples": 4}
+    return replace(config, recipe=replace(config.recipe, **{**SMALL, **proposals, **changes}))
 
 
 def go_to(trainer: Trainer, stage: str, penalty: bool = False) -> None:
@@ -45,5 +46,7 @@ def go_to(trainer: Trainer, stage: str, penalty: bool = False) -> None:
     begin = next(s.begin for s in recipe.stages if s.name == stage)
     first = round(begin * steps) + 1
     trainer.steps_done = next(
-        step for step in range(first, steps) if penalty == (step % recipe.penalty_interval == 0)
+        step
+        for step in range(first, steps)
+        if recipe.penalty_interval == 1 or penalty == (step % recipe.penalty_interval == 0)
     )
