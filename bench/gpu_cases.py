@@ -144,6 +144,7 @@ def circulant_logdet_cases() -> list[GpuCase]:
             inputs=lambda batch=batch, channels=channels: (_convolution_near_identity(batch, channels),),
             ours=wrap(lambda weight: led_fast.circulant_logdet(weight, grid)),
             baselines=_baselines(wrap, lambda weight: reference.circulant_logdet(weight, grid)),
+            least_bytes=(1 if wrap is _same else 2) * batch * channels**2 * 9 * 4,  # weight, gradient
             least_flops=int(batch * frequencies * flops * channels**3),
         )
         for batch, channels in [(8, 3), (8, 8), (8, 16), (8, 32), (8, 64), (8, 128), (1, 256)]
@@ -173,6 +174,8 @@ def circular_conv_inverse_cases() -> list[GpuCase]:
             ),
             ours=wrap(led_fast.circular_conv_inverse),
             baselines=_baselines(wrap, _plain_circular_conv_inverse),
+            # Forward: y, x. Backward: writes the cotangent of ones, reads it and x, writes the gradient.
+            least_bytes=(2 if wrap is _same else 6) * samples * channels * size * size * 4,
             least_flops=(size * size // 2 + 2) * 8 * channels**2 * (channels + products * samples),
         )
         for channels, size in [(4, 32), (16, 16), (32, 16), (64, 8), (128, 8)]
@@ -221,6 +224,8 @@ def perpendicular_norm_cases() -> list[GpuCase]:
                     ),
                     ours=wrap(_perpendicular_norm),
                     baselines=_baselines(wrap, _plain_perpendicular_norm, compiled=channels == 3) | unfused,
+                    # Forward: x. Backward: reads it once more, writes the gradient.
+                    least_bytes=(1 if wrap is _same else 3) * batch * channels * size * size * 4,
                     least_flops=times * products,
                 )
             )

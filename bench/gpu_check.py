@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -38,6 +39,7 @@ class Step:
     tests: Path | None = None  # JUnit XML that it writes
     rows: Path | None = None  # benchmark results that it writes
     needs: str | None = None  # a program without which it is left out
+    says: str | None = None  # a pattern of its output, without which it has not passed
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def _sanitizer(tool: str, seconds: int, out: Path) -> Step:
             "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"
         },  # each tensor is an allocation, with bounds of its own
         needs="compute-sanitizer",
+        says=r"(ERROR|RACECHECK) SUMMARY: 0 (errors|hazards)",
     )
 
 
@@ -130,6 +133,8 @@ def run(step: Step, deadline: float, log: Path) -> Outcome:
             wrong, note = check(path)
             problems += wrong
             notes.append(note)
+    if step.says and not problems and not re.search(step.says, log.read_text(errors="replace")):
+        problems.append("it does not say that it found nothing")
     result = FAILED if problems else PASSED
     return Outcome(step.name, result, time.monotonic() - start, "; ".join([*problems, *filter(None, notes)]))
 

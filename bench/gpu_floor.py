@@ -57,7 +57,7 @@ def loops_of(case: GpuCase) -> list[str]:
         return [f"{operator} {least} channels" + " with gradient" * with_backward] if channels <= 167 else []
     if operator == "circular_conv_inverse":
         return [operator]
-    if operator == "perpendicular_norm" and channels <= 4:
+    if operator == "perpendicular_norm" and channels <= 4 and not with_backward:
         return [f"{operator} {channels} channels"]
     return []
 
@@ -84,7 +84,9 @@ def instructions(case: GpuCase, architecture: str) -> float | None:
         # Without a gradient, a step leaves out the columns that are done: half of them, all in all.
         each = row["instructions"] if "gradient" in row["loop"] else (row["instructions"] + row["always"]) / 2
         return batch * (height * width // 2 + 2) * channels * lanes / _WARP * each
-    return case.least_flops / 2 / _WARP / row["multiply_adds"] * row["instructions"]
+    # Of perpendicular_norm's products, those with the transposed weight.
+    share = 0.5 if case.operator.startswith("perpendicular_norm") else 1
+    return share * case.least_flops / 2 / _WARP / row["multiply_adds"] * row["instructions"]
 
 
 def row_of(case: GpuCase) -> list[str]:
@@ -121,7 +123,7 @@ def code_rows() -> list[list[str]]:
         done = row.get("elements") or row["multiply_adds"]
         each = f"{row['always'] / done:.3g} an element"
         if "multiply_adds" in row:
-            each = f"{row['multiply_adds'] / row['always']:.0%} multiply-adds"
+            each = f"{row['multiply_adds'] / row['instructions']:.0%} multiply-adds"
             if row["shared_bytes"]:
                 each += f", {4 * row['shared_bytes'] / row['multiply_adds']:.3g} B of shared memory for four"
         rows.append(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import os
 import platform
 import re
 import shutil
@@ -85,11 +86,18 @@ def _last_number(text: str) -> str:
     return found[-1] if found else ""
 
 
+def find_nvcc() -> str | None:
+    """The one that setup.py will call."""
+    if home := os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH"):
+        return shutil.which("nvcc", path=f"{home}/bin")
+    return shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+
+
 def check_compilers(report: Report) -> str:
     """Returns nvcc's version."""
     if not (shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")):
         report.missing.append("a C++ compiler with C++17: install g++")
-    nvcc = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+    nvcc = find_nvcc()
     if nvcc is None:
         report.missing.append(
             "nvcc, of a CUDA toolkit of the driver's major version or an older one: install the toolkit "

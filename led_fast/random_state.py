@@ -5,7 +5,7 @@ restores some leaves the others reseeded, and what lists none lets a GPU's numbe
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ def set_seed(seed: int, device: Device) -> None:
     device = torch.device(device)
     if device.type != "cpu":
         module = torch.get_device_module(device)
-        with module.device(device):
+        with module.device(device) if hasattr(module, "device") else nullcontext():  # MPS is one device
             module.manual_seed(seed)
 
 

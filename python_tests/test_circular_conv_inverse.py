@@ -474,3 +474,21 @@ def test_kept_tensors_have_the_sizes_that_compilers_are_told():
         y, weight = random_images(*shape), random_weight(shape[1], kernel)
         real, fake = _op(y, weight, True), _op(y.to("meta"), weight.to("meta"), True)
         assert [t.shape for t in real] == [t.shape for t in fake]
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 2), (4, 5)])
+def test_symbols_too_large_for_the_gpus_kernel(kernel):
+    from led_fast.ops._circular_conv_inverse_cuda import _composed_invert
+
+    torch.manual_seed(0)
+    weight = 0.2 * torch.randn(3, 3, *kernel, dtype=torch.float64)
+    weight[:, :, (kernel[0] - 1) // 2, (kernel[1] - 1) // 2] += torch.eye(3)
+    y = torch.randn(2, 3, 6, 5, dtype=torch.float64)
+    inverses, log_abs_det = _composed_invert(weight, 6, 5)
+    spectrum = torch.fft.rfft2(y).flatten(2)
+    solved = torch.einsum("ijf,bjf->bif", torch.view_as_complex(inverses), spectrum).view(2, 3, 6, 3)
+    x, exact = reference.circular_conv_inverse(y, weight)
+    torch.testing.assert_close(torch.fft.irfft2(solved, (6, 5)), x)
+    torch.testing.assert_close(log_abs_det, exact.reshape(()))
+    singular, log_abs_det = _composed_invert(torch.zeros(3, 3, 1, 1), 4, 4)
+    assert singular[..., 0].isnan().all() and log_abs_det == torch.inf

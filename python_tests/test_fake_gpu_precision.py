@@ -18,7 +18,6 @@ from torch.overrides import TorchFunctionMode
 from led_fast.density import squared_gradient
 from led_fast.models import DCGANCritic
 from led_fast.nn import CircularConv2d
-from led_fast.ops.tf32 import convolutions_without_tf32
 from led_fast.training import graph
 from led_fast.training.precision import use_precision
 
@@ -122,7 +121,7 @@ class TF32(TorchFunctionMode):
     """Convolutions as on a GPU from compute capability 8.0: by the flag, their inputs are rounded to ten bits."""
 
     def __torch_function__(self, function, types, arguments=(), keywords=None):
-        if function is torch.conv2d and torch.backends.cudnn.conv.fp32_precision != "ieee":
+        if function is torch.conv2d or (function is torch._convolution and arguments[-1]):
             arguments = (*map(self.rounded, arguments[:2]), *arguments[2:])
         return function(*arguments, **(keywords or {}))
 
@@ -131,7 +130,6 @@ class TF32(TorchFunctionMode):
 
 
 def test_a_circular_convolution_is_not_rounded_to_tf32():
-    before = torch.backends.cudnn.conv.fp32_precision
     layer = CircularConv2d(3, 3).to(fake_gpu.NAME)
     plain = nn.Conv2d(3, 3, 3).to(fake_gpu.NAME)
     x = torch.randn(2, 3, 8, 8).to(fake_gpu.NAME)
@@ -140,7 +138,3 @@ def test_a_circular_convolution_is_not_rounded_to_tf32():
         found = layer(x)[0], plain(x)
     assert torch.equal(found[0], wanted[0])
     assert not torch.equal(found[1], wanted[1])  # other convolutions go by the flag
-    assert torch.backends.cudnn.conv.fp32_precision == before
-    with pytest.raises(ValueError), convolutions_without_tf32(x):
-        raise ValueError
-    assert torch.backends.cudnn.conv.fp32_precision == before

@@ -28,7 +28,9 @@ PROGRAMS = {
     "compute-sanitizer": """echo "sanitizer $2"
     [ "$1" = --version ] && { echo Version 2025.3.0; exit; }
     while ! [ -x "$1" ]; do shift; done
-    "$@" && ! [ "${HAZARD-}" = yes ]""",
+    "$@" || exit
+    echo "========= ${VERDICT-ERROR SUMMARY: 0 errors}"
+    ! [ "${HAZARD-}" = yes ]""",
 }
 TORCH = """
 import os
@@ -252,6 +254,15 @@ def test_a_hazard_fails_though_its_tests_pass(machine):
     code, _ = machine.check(HAZARD="yes")
     assert code == 1
     assert machine.summary()["memcheck"] == ("FAILED", "exit code 1; 2 tests passed")
+
+
+def test_a_sanitizer_that_saw_nothing_has_not_passed(machine):
+    code, _ = machine.check(VERDICT="Error: Target application terminated before first instrumented API call")
+    assert code == 1
+    assert machine.summary()["memcheck"] == (
+        "FAILED",
+        "it does not say that it found nothing; 2 tests passed",
+    )
 
 
 def test_after_a_failed_build_nothing_is_reached(machine):

@@ -11,3 +11,14 @@ def test_page(monkeypatch):
     import gpu_floor
 
     assert (ROOT / "docs" / "gpu.md").read_text() == gpu_floor.page()
+
+
+def test_shares_are_possible(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(ROOT / "bench"), *sys.path])
+    import gpu_cases
+    import gpu_code
+
+    for row in gpu_code.read()["rows"]:
+        assert row["always"] <= row["instructions"]
+        assert row.get("multiply_adds", 0) <= row["instructions"]
+    assert all(case.least_bytes > 0 for case in gpu_cases.all_cases())

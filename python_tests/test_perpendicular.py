@@ -319,6 +319,15 @@ def test_empty_batch():
         assert gx.shape == x.shape and not gw.any()
 
 
+def test_images_without_pixels():
+    """Padding alone meets the kernel: u is nothing, and so is the norm."""
+    x, weight = torch.zeros(2, 3, 0, 5, requires_grad=True), torch.ones(8, 3, 3, 3)
+    norm, _, _ = torch.ops.led_fast.perpendicular_norm(
+        x, weight, torch.zeros(2, 8, 2, 7), *([1, 1], [2, 2], [1, 1]), 1, False
+    )
+    assert norm.tolist() == [0, 0]
+
+
 # ---- bad arguments ---------------------------------------------------------------------------------------
 
 X, W = torch.zeros(2, 4, 8, 8), torch.zeros(6, 4, 3, 3)

@@ -132,6 +132,16 @@ def test_values_in_half_precision_are_taken_to_float32():
         assert torch.equal(function(x), function(x.float()))
 
 
+def test_models_in_half_precision_compute_in_it():
+    x = torch.rand(3, 1, 8, 8).bfloat16()
+    generator, critic = image_generator("tiny").bfloat16().eval(), image_critic("tiny").bfloat16()
+    assert generator.log_prob(x).isfinite().all() and generator.sample(2).dtype is torch.bfloat16
+    assert critic(x).isfinite().all() and critic.discriminate(x).dtype is torch.bfloat16
+    net = MixedSequential(nn.Linear(2, 4), nn.Linear(4, 1)).bfloat16()
+    set_inner_dtype(net, torch.bfloat16)
+    assert net(torch.ones(3, 2).bfloat16()).dtype is torch.bfloat16
+
+
 def test_moments_are_those_of_float32():
     def moved():
         torch.manual_seed(0)

@@ -31,8 +31,10 @@ struct Shape {
 template <bool kConjugate, typename Real>
 __device__ __forceinline__ void add_product(Complex<Real>& a, Complex<Real> left, Complex<Real> right) {
   const Real sign = kConjugate ? -1 : 1;
-  a[0] += left[0] * right[0] - sign * left[1] * right[1];
-  a[1] += left[0] * right[1] + sign * left[1] * right[0];
+  a[0] += left[0] * right[0];  // four multiply-adds; one expression for each part would be six operations
+  a[1] += left[0] * right[1];
+  a[0] -= sign * left[1] * right[1];
+  a[1] += sign * left[1] * right[0];
 }
 
 // e^{iθ} of the half turns θ/π = 2 f (tap - centre) / size.

@@ -32,7 +32,7 @@ inline Geometry geometry_of(const Tensor& x, const Tensor& weight, const Tensor&
 
 inline Tensor dense(const Tensor& x) { return in_format(x, MemoryFormat::Contiguous); }
 
-// launch(x, weight, t, norm, coefficient, u or null, geometry) with contiguous data; never called on an empty batch.
+// launch(x, weight, t, norm, coefficient, u or null, geometry) with contiguous data; never called on empty x.
 template <class Launch>
 std::tuple<Tensor, Tensor, Tensor> norm_op(const Tensor& x, const Tensor& weight, const Tensor& t, const Geometry& g,
                                            bool keep_u, Launch launch) {
@@ -40,7 +40,12 @@ std::tuple<Tensor, Tensor, Tensor> norm_op(const Tensor& x, const Tensor& weight
   Tensor norm = empty_per_sample(x, x.scalar_type()), coefficient = empty_per_sample(x, x.scalar_type());
   const int64_t none = 0, one = 1;
   Tensor u = keep_u ? empty_with_strides_of(xc) : empty_strided(x, &none, &one, 1, x.scalar_type());
-  if (g.batch > 0) launch(xc, wc, tc, norm, coefficient, keep_u ? u.mutable_data_ptr() : nullptr);
+  if (x.numel() > 0) {
+    launch(xc, wc, tc, norm, coefficient, keep_u ? u.mutable_data_ptr() : nullptr);
+  } else {  // of images without pixels or channels
+    torch::stable::zero_(norm);
+    torch::stable::zero_(coefficient);
+  }
   return {norm, coefficient, u};
 }
 

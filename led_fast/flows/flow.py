@@ -78,7 +78,7 @@ class OneWayFlow(Layer):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Pushes latent values through all layers: (y, ladj), as a layer does."""
-        with in_full_precision(t) as t:
+        with in_full_precision(t, self) as t:
             steps = []
             for layer in self.layers:
                 t, step = layer(t)
@@ -91,13 +91,13 @@ class OneWayFlow(Layer):
         Raises:
             NotInvertibleError: a layer has no inverse.
         """
-        with in_full_precision(t) as t:
+        with in_full_precision(t, self) as t:
             z, steps = self._steps_back(t, self.layers)
             return z, _total(steps, z)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: by the rule of every layer in turn."""
-        with in_full_precision(t) as t:
+        with in_full_precision(t, self) as t:
             ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
             for layer in self.layers:
                 t, step, score = forward_with_score(layer, t, score)
@@ -110,13 +110,13 @@ class OneWayFlow(Layer):
         Raises:
             NotInvertibleError: a layer has no inverse.
         """
-        with in_full_precision(y) as t:
+        with in_full_precision(y, self) as t:
             z, steps = self._steps_back(t, self.layers)
             return _total([self.base.log_prob(z), *steps], z)
 
     def log_prob_before_last(self, t: Tensor) -> Tensor:
         """As `log_prob`, of points that the last layer has not moved yet."""
-        with in_full_precision(t) as t:
+        with in_full_precision(t, self) as t:
             z, steps = self._steps_back(t, self.layers[:-1])
             return _total([self.base.log_prob(z), *steps], z)
 
@@ -160,7 +160,7 @@ class OneWayFlow(Layer):
         """Draws n samples and carries the score ∇ log q along, for pathwise gradients."""
         z, log_joint = self._start(n)
         path = log_r = torch.zeros_like(log_joint)
-        with in_full_precision(z) as t:
+        with in_full_precision(z, self) as t:
             score = self.base.score(t)
             for layer in self.layers:
                 if isinstance(layer, Slice):

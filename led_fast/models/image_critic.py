@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.flows import OneWayFlow, Sigmoid
-from led_fast.flows.contract import log_dtype, standard_normal_log_prob, sum_event
+from led_fast.flows.contract import standard_normal_log_prob, sum_event
 from led_fast.flows.elementwise import log_parts, logit
 from led_fast.models.dcgan_critic import DCGANCritic, Penalty
 from led_fast.models.image_networks import Shape
+from led_fast.ops.autocast import widened
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class ImageCritic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns f(x) = log N(x), in float32 of half-precision x too."""
-        x = x.to(log_dtype(x))
+        x = widened(x, self)
         self._check(x)
         log_x, log_rest = log_parts(x)
         logits = log_x - log_rest
@@ -99,7 +100,7 @@ class ImageCritic(nn.Module):
 
     def discriminate(self, x: Tensor) -> Tensor:
         """The net's value alone, (B,): the logit of a plain GAN's discriminator."""
-        x = x.to(log_dtype(x))
+        x = widened(x, self)
         return self._net(x, (self.logits(x) - self.location) / self.scale)
 
     def _net(self, x: Tensor, t: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from led_fast.ops.circulant_logdet import circulant_logdet
 from led_fast.ops.circular_conv_inverse import circular_conv_inverse
-from led_fast.ops.tf32 import convolutions_without_tf32
+from led_fast.ops.tf32 import conv2d_without_tf32
 
 
 class CircularConv2d(nn.Module):
@@ -72,8 +72,9 @@ class CircularConv2d(nn.Module):
         for dim in (-1, -2):
             fitted, around = _fit(fitted, dim, x.shape[dim])
             padded = _wrap_around(padded, dim, *around)
-        with convolutions_without_tf32(x):  # the log-determinant is that of the weights, not rounded
-            y = F.conv2d(padded, fitted, self.bias)
+        y = conv2d_without_tf32(
+            padded, fitted, self.bias
+        )  # the log-determinant is of the weights as they are
         log_abs_det = circulant_logdet(weight, (x.shape[2], x.shape[3]))
         return y, log_abs_det.repeat(x.shape[0])  # no view: the caller may add to it in place
 

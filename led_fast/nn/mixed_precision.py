@@ -65,7 +65,7 @@ class MixedSequential(nn.Sequential):
         if self.inner_dtype is None and not autocast_is_on(x):
             yield x
             return
-        with in_full_precision(x) as x:
+        with in_full_precision(x, self) as x:
             yield x
 
 

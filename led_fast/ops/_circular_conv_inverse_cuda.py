@@ -64,14 +64,16 @@ def _images(spectrum: Tensor, like: Tensor) -> Tensor:
 def _composed_invert(weight: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
     """What the kernel computes, by PyTorch's factorisation."""
     grid, (kh, kw) = (rows, columns), weight.shape[2:]
-    symbols = circulant_symbols(weight, grid)
-    logs = torch.linalg.slogdet(symbols).logabsdet
+    symbols = circulant_symbols(weight, grid).conj()
+    factors, pivots, _ = torch.linalg.lu_factor_ex(symbols)
+    logs = factors.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
     frequencies = [
         torch.arange(n, device=weight.device, dtype=weight.dtype) for n in (rows, columns // 2 + 1)
     ]
     turns = frequencies[0][:, None] * ((kh - 1) // 2 / rows) + frequencies[1] * ((kw - 1) // 2 / columns)
     phases = torch.polar(torch.ones_like(turns), 2 * torch.pi * turns)
-    inverses = torch.linalg.inv_ex(symbols.conj())[0] * phases[..., None, None]
+    identity = torch.eye(weight.shape[0], dtype=symbols.dtype, device=weight.device)
+    inverses = torch.linalg.lu_solve(factors, pivots, identity.expand_as(symbols)) * phases[..., None, None]
     inverses = torch.where(logs.isfinite()[..., None, None], inverses, torch.nan)
     kept = torch.view_as_real(inverses.flatten(0, 1).permute(1, 2, 0).contiguous())
     return kept, -(logs * half_spectrum_counts(grid, weight.device)).sum()

@@ -5,10 +5,11 @@ from torch import Tensor
 
 
 def bytes_of_symbol(channels: int, real_bytes: int) -> int:
-    """Of a block that eliminates a symbol: as csrc/circulant_logdet/eliminate.cuh lays it out, and a sum a warp."""
+    """Of a block that eliminates a symbol: by csrc/circulant_logdet/eliminate.cuh, and static and reserved memory."""
     matrix = channels * (channels | 1) + channels + 16  # rows of odd length, pivots, two rows of a panel
     lists = 3 * 2 * (-(-channels // 8) * 8)
-    return 2 * real_bytes * matrix + lists + 64
+    # From sm_90 on, CUDA counts the KiB that it reserves to the kernel's static memory.
+    return 2 * real_bytes * matrix + lists + 1024 + 64
 
 
 def exceeds_shared_memory(weight: Tensor) -> bool:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from led_fast.ops._sample_sums import log_dtype
 
@@ -20,7 +21,17 @@ def without_autocast(x: Tensor) -> AbstractContextManager:
 
 
 @contextmanager
-def in_full_precision(t: Tensor) -> Iterator[Tensor]:
-    """t in float32, or float64 where it is that, while autocast is off."""
+def in_full_precision(t: Tensor, module: nn.Module | None = None) -> Iterator[Tensor]:
+    """t in float32, or float64 where it is that, while autocast is off; as it is for a module in half precision."""
     with without_autocast(t):
-        yield t.to(log_dtype(t))
+        yield widened(t, module)
+
+
+def widened(t: Tensor, module: nn.Module | None = None) -> Tensor:
+    """t in float32, or float64 where it is that; as it is for a module whose first weights are in half precision."""
+    if module is not None:
+        tensors = chain(module.parameters(), module.buffers())
+        first = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+        if first in (torch.bfloat16, torch.float16):
+            return t
+    return t.to(log_dtype(t))

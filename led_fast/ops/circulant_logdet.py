@@ -21,10 +21,11 @@ def circulant_logdet(weight: Tensor, grid: Sequence[int]) -> Tensor:
     `nn.Conv2d(C, C, (kh, kw), padding="same", padding_mode="circular")` is diagonal in Fourier space but for
     its channels: `log|det| = Σ_f log|det Ŵ(f)|` over the H W frequencies, Ŵ(f) the C x C symbol. The cost is
     O(H W C³). The symbols are never all stored: the memory is O(C² kh kw), plus a workspace of at most 128 MiB
-    (float64: 256) or of four symbols a convolution, whichever is more. Second derivatives do store them.
+    (float64: 256) or of four symbols a convolution, whichever is more, and on a GPU O(kh kw) numbers a frequency.
+    Second derivatives do store them.
 
     On a GPU, all is kernels that the host does not wait for, unless a symbol exceeds the shared memory of a block (from
-    some 110 to 170 channels of float32 on). PyTorch factors those, and the libraries behind it, cuSOLVER or MAGMA,
+    some 90 to 170 channels of float32 on). PyTorch factors those, and the libraries behind it, cuSOLVER or MAGMA,
     may have the host wait: then a CUDA graph cannot capture the call.
 
     Args:

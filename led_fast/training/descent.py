@@ -19,7 +19,9 @@ def adam(parameters: Iterable[nn.Parameter], rate: float, betas: tuple[float, fl
     parameters = list(parameters)
     if (device := parameters[0].device).type == "cpu":
         return Adam(parameters, rate, betas, fused=True)
-    return Adam(parameters, torch.tensor(rate, device=device), betas, fused=True, capturable=True)
+    return Adam(
+        parameters, torch.tensor(rate, dtype=torch.float32, device=device), betas, fused=True, capturable=True
+    )
 
 
 def set_learning_rate(optimizer: Adam, rate: float) -> None:
@@ -30,7 +32,7 @@ def set_learning_rate(optimizer: Adam, rate: float) -> None:
         elif group["lr"].device == (device := group["params"][0].device):
             group["lr"].fill_(rate)
         else:  # as a checkpoint has it
-            group["lr"] = torch.full((), rate, device=device)
+            group["lr"] = torch.full((), rate, dtype=torch.float32, device=device)
 
 
 def descend(

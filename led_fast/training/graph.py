@@ -38,6 +38,9 @@ class StepGraphs:
     def __init__(self, feed: Feed, interval: int, say: Callable[[str], None]) -> None:
         self._feed, self._interval, self._say = feed, interval, say
         self._failed = False
+        self._stream: torch.cuda.Stream | None = (
+            None  # where steps run before they are recorded, and are recorded
+        )
         self.begin()
 
     @property
@@ -64,7 +67,7 @@ class StepGraphs:
             return recorded.result
         if self._eager > 0 or kind not in self._batches:
             self._eager -= 1
-            with self._feed.noting() as self._batches[kind], _aside():
+            with self._feed.noting() as self._batches[kind], self._aside():
                 return step()
         batches = self._batches[kind]
         self._feed.refill(batches)
@@ -75,6 +78,17 @@ class StepGraphs:
         recorded.graph.replay()  # because recording computed nothing
         return recorded.result
 
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """On a stream of its own, as PyTorch wants the steps before a recording; one, because each keeps memory."""
+        if self._stream is None:
+            self._stream = torch.cuda.Stream()
+        current = torch.cuda.current_stream()
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            yield
+        current.wait_stream(self._stream)
+
     def _record(self, step: Callable[[], object], batches: list[Tensor]) -> _Recorded | None:
         """Records a step; None where that cannot be."""
         if self._pool is None:
@@ -84,27 +98,22 @@ class StepGraphs:
             with (
                 self._feed.giving(batches),
                 _undone_where_it_fails(),
-                torch.cuda.graph(graph, pool=self._pool),
+                # Other threads of the program may use the device meanwhile.
+                torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"),
             ):
                 return _Recorded(graph, batches, step())
         except RuntimeError as error:
             self._failed = True
             self.begin()
             self._say(
-                f"the training step could not be recorded as a CUDA graph ({str(error).splitlines()[0]}); it goes on "
+                f"the training step could not be recorded as a CUDA graph ({_first_line(error)}); it goes on "
                 "without, with the same results, but more slowly"
             )
             return None
 
 
-@contextmanager
-def _aside() -> Iterator[None]:
-    """On a stream of its own, as PyTorch wants the steps before a recording."""
-    current, stream = torch.cuda.current_stream(), torch.cuda.Stream()
-    stream.wait_stream(current)
-    with torch.cuda.stream(stream):
-        yield
-    current.wait_stream(stream)
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 @contextmanager
@@ -117,7 +126,7 @@ def _undone_where_it_fails() -> Iterator[None]:
     state = generator.clone_state()
     try:
         yield
-    except RuntimeError:
+    except BaseException:
         torch.cuda.set_stream(stream)
         generator.graphsafe_set_state(state)
         raise

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 from rich.console import Console
 from torch import Tensor
@@ -70,7 +71,7 @@ def train(
         PeerLostError: another process of the world has died.
     """
     with isolated(device_of(config)), use_reference(config.ops == "reference"):
-        trainer, seconds = Trainer(config, source, world, console.print), 0.0
+        trainer, seconds = Trainer(config, source, world, partial(console.print, markup=False)), 0.0
         if run.checkpoint.exists():
             seconds = _resume(trainer, run)
         seconds = _take_steps(trainer, seconds, run, console, after_step)

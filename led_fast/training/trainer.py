@@ -198,12 +198,13 @@ class Trainer:
 
     def _step_generator(self, at: float, readings: Readings, broken: Tensor | None) -> Tensor:
         self.critic.requires_grad_(False)
-        losses = self.objective.generator_losses(self._in_parts(self._function), at)
-        broken = self._descend(
-            self.generator_optimizer, self.generator, losses, "generator", readings, broken
-        )
-        self.critic.requires_grad_(True)
-        return broken
+        try:
+            losses = self.objective.generator_losses(self._in_parts(self._function), at)
+            return self._descend(
+                self.generator_optimizer, self.generator, losses, "generator", readings, broken
+            )
+        finally:  # a recording may fail here, and then the step is taken once more
+            self.critic.requires_grad_(True)
 
     def _in_parts(self, function: Critic) -> Critic:
         return lambda x: in_micro_batches(function, x, self.recipe.micro_batch)
@@ -250,6 +251,8 @@ class Trainer:
         for name, part in self._parts():
             part.load_state_dict(state[name])
         set_random_state(state["random"][self.world.rank], self.task.device)
+        if self.graphs is not None:
+            self.graphs.begin()  # what was recorded moves the moments that were there before
 
     def _parts(self) -> list[tuple[str, Any]]:
         return [(name, getattr(self, name)) for name in _STATEFUL if getattr(self, name) is not None]

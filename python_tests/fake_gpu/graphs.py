@@ -63,7 +63,7 @@ def _memory(tensor: Tensor) -> int:
 
 
 @contextmanager
-def _recording(graph: Graph, pool: object) -> Iterator[None]:
+def _recording(graph: Graph, pool: object, stream: object, capture_error_mode: str) -> Iterator[None]:
     module = torch.get_device_module(fake_gpu.NAME)
     states = torch.get_rng_state(), module.get_rng_state()
     try:

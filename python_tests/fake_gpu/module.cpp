@@ -10,10 +10,15 @@ using namespace fake_gpu;
 
 // Composites that CUDA has kernels of its own for, or that look at the device.
 bool has_cuda_kernel(const c10::OperatorName& op) {
-  static const std::set<std::string> names{"aten::convolution",       "aten::convolution_backward",
-                                           "aten::native_batch_norm", "aten::native_batch_norm_backward",
-                                           "aten::native_dropout",    "aten::native_layer_norm",
-                                           "aten::native_group_norm", "aten::_softmax"};
+  static const std::set<std::string> names{"aten::convolution",
+                                           "aten::_convolution",
+                                           "aten::convolution_backward",
+                                           "aten::native_batch_norm",
+                                           "aten::native_batch_norm_backward",
+                                           "aten::native_dropout",
+                                           "aten::native_layer_norm",
+                                           "aten::native_group_norm",
+                                           "aten::_softmax"};
   return (names.count(op.name) || op.name.rfind("aten::_foreach_", 0) == 0) &&
          op.overload_name.find("out") == std::string::npos;
 }
