@@ -227,6 +227,12 @@ def test_resume_refuses_a_damaged_checkpoint(ring_run, tmp_path, refuse, damage,
     assert contents(folder) == before
 
 
+def test_a_run_goes_on_with_steps_recorded_or_not(ring_run, tmp_path):
+    folder = unfinished(ring_run, tmp_path / "run")
+    assert run("train", "ring", "--out", folder, "--resume", "--cuda-graph", "off") == 0
+    assert (folder / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize(
     "text, message", [("{", "not valid JSON"), ("[]", "want a JSON object"), ("{}", "fields:")]
 )

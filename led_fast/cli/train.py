@@ -117,8 +117,8 @@ def train_command(
             losses, and the model that comes of it, stay in float32. auto: bf16 for images on a GPU that has it
             (compute capability 8.0) where the critic has no penalty, else float32; a resumed run keeps its own.
         strict: stop at a picture that cannot be used, instead of skipping it.
-        resume: go on with the run in --out. An option that is given must be that of the run; --data may tell where
-            its data are now.
+        resume: go on with the run in --out. An option that is given must be that of the run, but --cuda-graph;
+            --data may tell where its data are now.
     """
     if steps is not None and minutes is not None:
         raise InputError("--steps and --minutes: give one of the two")
@@ -134,12 +134,12 @@ def train_command(
             ("steps", steps),
             ("minutes", minutes),
             ("ops", ops),
-            ("cuda_graph", cuda_graph),
             ("precision", None if precision == "auto" else precision),
             ("recipe.objective", objective),
             ("recipe.integral_samples", integral_samples),
         ]
         config = _reopen(out, target, data, asked)
+        config = replace(config, cuda_graph=cuda_graph or config.cuda_graph)  # which changes no result
         source = open_data(config, strict, data if config.is_image else target)
     else:
         source, name = open_target(target, data, preset, strict)

@@ -11,7 +11,7 @@ from led_fast.training.world import World
 
 
 class DivergenceError(RuntimeError):
-    """A loss or a gradient is not finite. No weight, moment or average has been touched by it."""
+    """A loss or a gradient is not finite. It has touched no weight or moment of its network, and no average moved."""
 
 
 def adam(parameters: Iterable[nn.Parameter], rate: float, betas: tuple[float, float]) -> Adam:

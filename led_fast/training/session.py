@@ -83,7 +83,8 @@ def train(
 def _resume(trainer: Trainer, run: RunDirectory) -> float:
     """Loads the run's checkpoint; returns the seconds that it took so far."""
     path, state = run.checkpoint, load_state(run.checkpoint, _KIND)
-    if TrainConfig.from_json(state["config"], str(path)) != trainer.config:
+    saved = TrainConfig.from_json(state["config"], str(path))
+    if replace(saved, cuda_graph=trainer.config.cuda_graph) != trainer.config:
         raise InputError(f"{path}: is of a run with another config than {run.config.name}")
     began, now = _placement(state["trainer"]["random"]), _placement(trainer.state_dict()["random"])
     if began != now:

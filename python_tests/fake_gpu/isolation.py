@@ -70,7 +70,7 @@ class _Worker:
                 *(sys.executable, "-m", "pytest", "-p", "fake_gpu.worker", "-p", "no:cacheprovider"),
                 *("-p", "no:xdist", "-o", "addopts=", f"--rootdir={config.rootpath}", "-q", *files),
             ],
-            env={**os.environ, _WORKER: f"{asked} {answer}", "PYTHONPATH": _path()},
+            env={**os.environ, "PYTEST_ADDOPTS": "", _WORKER: f"{asked} {answer}", "PYTHONPATH": _path()},
             cwd=config.rootpath,
             pass_fds=(asked, answer),
             stdin=subprocess.DEVNULL,
