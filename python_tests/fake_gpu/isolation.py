@@ -71,7 +71,7 @@ class _Worker:
                 *("-p", "no:xdist", "-o", "addopts=", f"--rootdir={config.rootpath}", "-q", *files),
             ],
             env={**os.environ, "PYTEST_ADDOPTS": "", _WORKER: f"{asked} {answer}", "PYTHONPATH": _path()},
-            cwd=config.rootpath,
+            cwd=TESTS,  # not where the folder of sources would be imported for the package
             pass_fds=(asked, answer),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
