@@ -21,7 +21,7 @@ from gpu_requirements import how_to_get
 ROOT = Path(__file__).parents[1]
 USAGE = "usage: bench/gpu_check.sh [--dry-run] [OUT]"
 PASSED, FAILED, LEFT_OUT, NOT_REACHED = "passed", "FAILED", "left out", "not reached"
-REQUIREMENTS_SECONDS = 20
+REQUIREMENTS_SECONDS = 40
 GRACE_SECONDS = 5  # from the request to stop to the kill
 interrupted = (
     threading.Event()
@@ -74,7 +74,7 @@ def steps(out: Path, architecture: str) -> list[Step]:
         Step("build", 110, pip, build),
         _tests_of("tests", 130, out, [str(path.relative_to(ROOT)) for path in files]),
         *(_sanitizer(*tool, out) for tool in (("memcheck", 40), ("racecheck", 40), ("synccheck", 30))),
-        Step("benchmark", 100, [python, "bench/gpu_benchmark.py", str(results)], rows=results),
+        Step("benchmark", 85, [python, "bench/gpu_benchmark.py", str(results)], rows=results),
     ]
 
 

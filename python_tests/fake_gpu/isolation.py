@@ -59,8 +59,12 @@ class _Worker:
     """The other process, with a pipe each way; a line each way is a JSON value."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self.config, self.alive = config, True
-        build.library()  # built here, where no test waits for it
+        self.config, self.alive, self._broken = config, True, ""
+        try:
+            build.library()  # built here, where no test waits for it
+        except RuntimeError as error:
+            self._broken = str(error)
+            return
         asked, self._ask = os.pipe()
         self._answers, answer = os.pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
@@ -84,6 +88,8 @@ class _Worker:
 
     def run(self, item: pytest.Item, following: str | None) -> list[pytest.TestReport]:
         """The reports of a test's setup, call and teardown."""
+        if self._broken:
+            return [_failed(item, self._broken)]
         try:
             self._to.write(json.dumps([item.nodeid, following]) + "\n")
             line = self._from.readline()
@@ -96,15 +102,19 @@ class _Worker:
         return [hook(config=self.config, data=data) for data in json.loads(line)]
 
     def close(self) -> None:
-        self._to.close()
-        self._process.wait()
+        if not self._broken:
+            self._to.close()
+            self._process.wait()
 
     def _died(self, item: pytest.Item) -> pytest.TestReport:
         code = self._process.wait()
         self._log.seek(0)
         said = self._log.read().decode(errors="replace")[-5000:]
-        message = f"the process with the fake GPU died (exit code {code}) and said:\n{said}"
-        return pytest.TestReport(item.nodeid, item.location, {}, "failed", message, "call")
+        return _failed(item, f"the process with the fake GPU died (exit code {code}) and said:\n{said}")
+
+
+def _failed(item: pytest.Item, message: str) -> pytest.TestReport:
+    return pytest.TestReport(item.nodeid, item.location, {}, "failed", message, "call")
 
 
 _KEY = pytest.StashKey["_Worker | None"]()
