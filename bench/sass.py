@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -141,12 +142,21 @@ def _without(graph: networkx.DiGraph, node: int) -> networkx.DiGraph:
 
 
 def cuobjdump() -> str | None:
-    """The program, of a CUDA toolkit or of the package nvidia-cuda-cuobjdump; None where there is none."""
-    try:
-        files = importlib.metadata.files("nvidia-cuda-cuobjdump") or []
-    except importlib.metadata.PackageNotFoundError:
-        return shutil.which("cuobjdump")
-    return str(next(f.locate() for f in files if f.name == "cuobjdump"))
+    """The program, which calls nvdisasm, of packages or of a CUDA toolkit; None where one of the two is missing."""
+    programs = [shutil.which(name, path=_path()) for name in ("cuobjdump", "nvdisasm")]
+    return programs[0] if all(programs) else None
+
+
+def _path() -> str:
+    """PATH, with the folders of the packages nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm."""
+    folders = []
+    for name in ("cuobjdump", "nvdisasm"):
+        try:
+            files = importlib.metadata.files(f"nvidia-cuda-{name}") or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        folders += [str(Path(str(f.locate())).parent) for f in files if f.name == name]
+    return os.pathsep.join([*folders, os.environ["PATH"]])
 
 
 @functools.cache
@@ -190,7 +200,14 @@ def read_kernels(binary: Path) -> list[Kernel]:
 def _dump(binary: Path, what: str) -> str:
     program = cuobjdump()
     assert program is not None, "cuobjdump is missing"
-    return subprocess.run([program, what, str(binary)], check=True, capture_output=True, text=True).stdout
+    done = subprocess.run(
+        [program, what, str(binary)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": _path()},
+    )
+    return done.stdout
 
 
 def _by_architecture(text: str) -> list[tuple[str, str]]:

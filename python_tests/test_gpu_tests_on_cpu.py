@@ -17,6 +17,7 @@ ABSENT = "hypothesis matplotlib nflows normflows PIL pytest_benchmark rich safet
 WITHOUT = f"""
 import sys
 sys.modules.update(dict.fromkeys({ABSENT!r}.split()))
+sys.path[:] = filter(None, sys.path)  # not the folder of sources, but the installed package
 import pytest
 sys.exit(pytest.main(sys.argv[1:]))
 """

@@ -34,7 +34,7 @@ def kernels() -> list[Kernel]:
     if module is None or module.origin is None:
         pytest.skip("led_fast was built without its CUDA module")
     if sass.cuobjdump() is None:
-        pytest.skip("needs cuobjdump: pip install nvidia-cuda-cuobjdump")
+        pytest.skip("needs cuobjdump and nvdisasm: pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm")
     return sass.read_kernels(Path(module.origin))
 
 
@@ -97,7 +97,7 @@ def test_loops_have_no_more_instructions_than_committed(kernels):
 def compile_kernels(tmp_path):
     """Kernels of a source text, compiled for sm_90."""
     if shutil.which("nvcc") is None or sass.cuobjdump() is None:
-        pytest.skip("needs nvcc and cuobjdump")
+        pytest.skip("needs nvcc, cuobjdump and nvdisasm")
 
     def run(text: str) -> list[Kernel]:
         source, binary = tmp_path / "kernels.cu", tmp_path / "kernels.fatbin"
