@@ -22,7 +22,8 @@ class Cuda(types.SimpleNamespace):
                 events.append("replay")
 
         @contextmanager
-        def recording(recorded, pool):
+        def recording(recorded, pool, stream_of_its_own, capture_error_mode):
+            assert stream_of_its_own is stream and capture_error_mode == "thread_local"
             events.append(("record", pool))
             yield
 
