@@ -106,8 +106,6 @@ __global__ void __launch_bounds__(kThreads) sum_kernel(const double* logs, Real*
   if (threadIdx.x % 32 == 0) logdet[b] = Real(sum);
 }
 
-unsigned blocks_for(int64_t items, int64_t per_block) { return unsigned((items + per_block - 1) / per_block); }
-
 // Where the kernels get all they work on and leave what they find; see launch.h.
 template <typename Real> struct Buffers {
   const Real* weight;

@@ -193,8 +193,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-unsigned blocks_for(int64_t items, int64_t per_block) { return unsigned((items + per_block - 1) / per_block); }
-
 template <typename Real> cudaError_t make_phases(Complex<Real>* phases, const Shape& s, cudaStream_t stream) {
   return GPU_LAUNCH(phase_kernel<Real>, blocks_for(s.taps() * s.frequencies(), kThreads), kThreads, 0, stream, phases,
                     s);

@@ -67,6 +67,11 @@ template <typename T, int N> struct alignas(sizeof(T) * N) Pack {
 // Elements of T in one 16-byte access.
 template <typename T> constexpr int kPackSize = 16 / sizeof(T);
 
+// Whether such accesses may begin there.
+inline bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+
+inline unsigned blocks_for(int64_t items, int64_t per_block) { return unsigned((items + per_block - 1) / per_block); }
+
 // The type sums of T are kept in: float for half precision.
 template <typename T> struct AccumulateType {
   using type = T;

@@ -230,8 +230,6 @@ cudaError_t merge_pieces(const double* workspace, void* norm, void* coefficients
                     static_cast<T*>(coefficients), samples, pieces);
 }
 
-bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
-
 template <typename T>
 cudaError_t measure(const void* x, const void* u, double* workspace, int64_t samples, int64_t size,
                     cudaStream_t stream) {

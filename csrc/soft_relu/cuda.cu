@@ -111,8 +111,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
-
 template <typename T, int N> const Pack<T, N>* packs_of(const void* pointer) {
   return static_cast<const Pack<T, N>*>(pointer);
 }
