@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import save_file
 
 from led_fast.errors import InputError
-from led_fast.training.checkpoint import load_state, save_state, write_atomically
+from led_fast.files import write_atomically
+from led_fast.training.checkpoint import load_state, save_state
 
 
 def assert_same(got, want):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from led_fast.training.checkpoint import write_atomically
+from led_fast.files import write_atomically
 
 
 def write_columns(columns: np.ndarray, names: list[str], out: Path | None) -> None:

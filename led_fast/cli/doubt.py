@@ -5,8 +5,8 @@ from typing import Any
 
 from rich.console import Console
 
+from led_fast.files import read_json
 from led_fast.training import RunDirectory
-from led_fast.training.run import read_json
 
 
 def doubt_about(run: RunDirectory) -> str:

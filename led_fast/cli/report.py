@@ -18,9 +18,9 @@ from led_fast.evaluation import (
     report_table,
 )
 from led_fast.figures import density_figure, grid_figure, sorted_figure
+from led_fast.files import write_json
 from led_fast.provenance import provenance
 from led_fast.training import RunDirectory, Source, TrainedModel, image_device, load_model
-from led_fast.training.run import write_json
 
 _FIRST_SAMPLES = 5000  # of images, in the report at the end of training
 _SHOWN = 100

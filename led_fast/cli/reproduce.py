@@ -10,12 +10,12 @@ from rich.markdown import Markdown
 from tyro.conf import Positional, arg
 
 from led_fast.errors import InputError
+from led_fast.files import write_atomically
 from led_fast.reproduce import EXPERIMENTS
 from led_fast.reproduce.content import read_content, write_content
 from led_fast.reproduce.harness import run_cells
 from led_fast.reproduce.penalty import perpendicular_penalty
 from led_fast.reproduce.table2 import table2
-from led_fast.training.checkpoint import write_atomically
 
 _NAMES = (*EXPERIMENTS, "table2")
 _QUICK_NOTE = "quick run: not a result"

@@ -17,6 +17,7 @@ from led_fast.cli.options import check_seed
 from led_fast.cli.report import write_report
 from led_fast.data.images import ImageSource
 from led_fast.errors import InputError
+from led_fast.files import read_json, write_json
 from led_fast.models import IMAGE_PRESETS
 from led_fast.training import (
     IMAGE_GAN,
@@ -38,7 +39,6 @@ from led_fast.training import (
     steps_in,
     train,
 )
-from led_fast.training.run import read_json, write_json
 
 # None where an option was not given: a resumed run then takes what it was started with.
 Target = Annotated[Positional[str], arg(metavar="|".join(["ring", "grid", "FILE", *IMAGE_PRESETS]))]

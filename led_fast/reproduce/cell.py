@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from led_fast.errors import InputError
+from led_fast.files import read_json, write_json
 from led_fast.provenance import provenance
-from led_fast.training.run import read_json, write_json
 
 _SETTINGS = "settings.json"  # written first: what a stopped cell left behind may serve no other settings
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from led_fast.files import read_json, write_atomically
 from led_fast.reproduce.cell import Finished
-from led_fast.training.checkpoint import write_atomically
-from led_fast.training.run import read_json
 
 _KEPT = ("version", "torch", "machine", "seconds", "settings", "result")  # of a cell's own file
 

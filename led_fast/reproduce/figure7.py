@@ -15,13 +15,13 @@ from led_fast.data import DataSource, open_source
 from led_fast.density import DensityModel, effective_sample_size, log_mean_exp, pareto_k
 from led_fast.evaluation import quadrature_in_data_coordinates
 from led_fast.figures.normalizer import NormalizerPanel, normalizer_figure
+from led_fast.files import read_json, write_json
 from led_fast.random_state import seeded
 from led_fast.reproduce.cell import Cell, Finished
 from led_fast.reproduce.experiment import Experiment
 from led_fast.reproduce.text import MISSING, markdown_table, spread
 from led_fast.training import DivergenceError, RunDirectory, TrainConfig, Trainer, train
 from led_fast.training.model import in_data_coordinates
-from led_fast.training.run import read_json, write_json
 
 DATA = "grid"
 INTEGRAL_SAMPLES = (1, 64, 256)

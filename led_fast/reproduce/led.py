@@ -12,12 +12,12 @@ from led_fast.data import open_source
 from led_fast.density import DensityModel
 from led_fast.evaluation import evaluate
 from led_fast.evaluation.report import QUALITY_SAMPLES
+from led_fast.files import write_json
 from led_fast.random_state import seeded
 from led_fast.reproduce.cell import Cell
 from led_fast.reproduce.kde import KernelDensity, fit_kernel_density
 from led_fast.reproduce.quality import DRAWN, density_quality, mixture_source, sample_quality
 from led_fast.training import DivergenceError, RunDirectory, Source, TrainConfig, load_model, train
-from led_fast.training.run import write_json
 
 KDE_DRAWS = 5000
 _VALIDATION = 1000

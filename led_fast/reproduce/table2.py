@@ -22,6 +22,7 @@ from led_fast.evaluation import (
     open_features,
 )
 from led_fast.figures import interpolation_figure
+from led_fast.files import read_json, write_json
 from led_fast.models import IMAGE_PRESETS
 from led_fast.reproduce import glow
 from led_fast.reproduce.cell import Cell, Finished
@@ -43,7 +44,6 @@ from led_fast.training import (
     train,
 )
 from led_fast.training.model import save_model
-from led_fast.training.run import read_json, write_json
 
 _METHODS = {
     "gan": "DC-GAN of the same networks",

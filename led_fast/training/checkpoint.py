@@ -5,7 +5,6 @@ file, it is replaced by one rename: a reader sees the old state or the new one, 
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from led_fast.errors import InputError
+from led_fast.files import write_atomically
 
 _HEADER = "led_fast"
 _FORMAT = 1
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that a crash, or a full disk, at any moment leaves the previous content in place."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def save_state(path: Path, kind: str, state: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from led_fast.errors import InputError
-from led_fast.training.checkpoint import write_atomically
+from led_fast.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -73,24 +73,6 @@ class RunDirectory:
         if not run.config.is_file():
             raise InputError(f"{path}: is not a run of led-fast (it has no {run.config.name})")
         return run
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes indented JSON, atomically."""
-    write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object; InputError names the file where it is missing or broken."""
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: want a JSON object, got {type(content).__name__}")
-    return content
 
 
 class MetricsLog:
