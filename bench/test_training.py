@@ -46,7 +46,7 @@ def test_step(compare, request, threads, data, preset, stage):
     finally:
         if beside:
             contenders["beside"].close()
-    row.figures["ms a step"] = 1000 * row.seconds["led_fast"] / fast.recipe.penalty_interval
+    row.figures["ms a step"] = 1000 * row.seconds["led_fast"] / fast.recipe.penalty.interval
 
 
 def parts_of(trainer: Trainer) -> dict[str, Callable[[], object]]:
@@ -84,9 +84,10 @@ def test_parts_of_a_step(compare, threads):
 def test_memory(compare, measuring, threads, preset):
     if not measuring:
         pytest.skip("nothing to smoke-test")
-    large = {"integral_samples": 256, "integrals": 1}
+    large = {"recipe.batches.integral_samples": 256, "recipe.batches.integrals": 1}
     whole, parted, slow = (
-        trainer_of("images", preset, **large, micro_batch=micro_batch) for micro_batch in (None, 64, None)
+        trainer_of("images", preset, changes={**large, "recipe.batches.micro_batch": micro_batch})
+        for micro_batch in (None, 64, None)
     )
     contenders = {
         "led_fast": lambda: cycle(whole),

@@ -5,7 +5,6 @@
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,15 +14,20 @@ from led_fast.data.images import ImageCollection, ImageSet, ImageSource
 from led_fast.training import TrainConfig, Trainer
 
 
-def trainer_of(data: str, preset: str, stage: str = "joint training", **changes: object) -> Trainer:
-    """At the beginning of a stage of its training; `changes` to the preset's recipe."""
+def trainer_of(
+    data: str, preset: str, stage: str = "joint training", changes: dict[str, object] | None = None
+) -> Trainer:
+    """At the beginning of a stage of its training; `changes` to the preset, by dotted names."""
     if data == "images":
         images = torch.randint(0, 256, (200, 1, 32, 32), dtype=torch.uint8)
         source = ImageSource("noise", ImageCollection(ImageSet(images)))
     else:
         source = open_source(data)
-    config = TrainConfig.from_preset(data, source.fingerprint, preset, steps=10**6)
-    trainer = Trainer(replace(config, recipe=replace(config.recipe, **changes)), source)
+    if hasattr(TrainConfig, "of"):
+        config = TrainConfig.of(source, preset, steps=10**6, changes=changes)
+    else:  # version 0.1.0, beside which ours is timed
+        config = TrainConfig.from_preset(data, source.fingerprint, preset, steps=10**6)
+    trainer = Trainer(config, source)
     (begin,) = (s.begin for s in trainer.recipe.stages if s.name == stage)
     trainer.steps_done = round(begin * config.steps)
     return trainer
@@ -31,7 +35,8 @@ def trainer_of(data: str, preset: str, stage: str = "joint training", **changes:
 
 def cycle(trainer: Trainer) -> None:
     """So many steps that each has its share of the gradient penalty."""
-    for _ in range(trainer.recipe.penalty_interval):
+    recipe = trainer.recipe
+    for _ in range(recipe.penalty.interval if hasattr(recipe, "penalty") else recipe.penalty_interval):
         trainer.step()
 
 

@@ -16,3 +16,8 @@ def gpu() -> torch.device | None:
 def is_gpu(device: torch.device | str) -> bool:
     """Whether a device is a GPU."""
     return torch.device(device).type == KIND
+
+
+def gpu_or_cpu() -> torch.device:
+    """Where heavy networks compute: on the GPU where there is one."""
+    return gpu() or torch.device("cpu")

@@ -1,63 +1,66 @@
-"""Which data a command is about: points in the plane, or images for an image preset."""
+"""Which data a command is about, and of which kind they are."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from led_fast.data import open_source
-from led_fast.data.images import ImageSource, open_images
 from led_fast.errors import InputError
-from led_fast.models import IMAGE_PRESETS
-from led_fast.training import PRESETS, Source, TrainConfig
+from led_fast.kinds import all_kinds, find_kind
+from led_fast.kinds.kind import Kind
+from led_fast.training import Reading, Source, TrainConfig
 
-_NAMED = 5  # of the pictures that were skipped
+
+def kind_of(place: str, preset: str | None) -> Kind:
+    """The kind of the data at a place: that of a preset, if only one has it; else the first that claims them.
+
+    Raises:
+        InputError: nothing claims them, or no kind has the preset.
+    """
+    kinds = all_kinds()
+    if preset is not None:
+        having = [kind for kind in kinds if preset in kind.presets]
+        if not having:
+            known = "; ".join(f"for {kind.about} {', '.join(kind.presets)}" for kind in kinds)
+            raise InputError(f"--preset: want {known}; got {preset!r}")
+        kinds = having
+    if preset is not None and len(kinds) == 1:
+        return kinds[0]
+    for kind in kinds:
+        if kind.claims(place):
+            return kind
+    got = "a kind of file that is not known" if Path(place).exists() else "nothing of that name"
+    raise InputError(f"{place}: want ring, grid, a .npy or .csv file, or a folder of images, got {got}")
 
 
-def open_target(target: str, data: str | None, preset: str | None, strict: bool) -> tuple[Source, str]:
+def open_target(place: str, preset: str | None, reading: Reading) -> Source:
     """Opens what `led-fast train` is to learn from.
 
     Args:
-        target: ring, grid or a file of points; or the name of an image preset.
-        data: images, for an image preset only.
-        preset: networks and recipe for points.
-        strict: stop at a picture that cannot be used.
-
-    Returns:
-        The data, and the preset's name.
+        place: ring, grid, a file or a folder.
+        preset: networks and recipe; None: what suits the data.
+        reading: how to read them.
 
     Raises:
-        InputError: the three do not go together, or the data cannot be used.
+        InputError: they do not go together, or the data cannot be used.
     """
-    if target in IMAGE_PRESETS:
-        if data is None:
-            raise InputError(f"{target}: say where its images are, with --data DIR")
-        if preset is not None:
-            raise InputError(f"--preset {preset}: is for points in the plane; {target} is a preset itself")
-        return _open_images(data, target, strict), target
-    if data is not None:
-        raise InputError(f"--data: goes with an image preset ({', '.join(IMAGE_PRESETS)}), not with {target}")
-    _refuse_strict(strict, target)
-    if preset is not None and preset not in PRESETS:
-        raise InputError(f"--preset: want one of {', '.join(PRESETS)}, got {preset!r}")
-    if Path(target).is_dir() or Path(target).suffix == ".npz":
-        raise InputError(f"{target}: holds no points; for images, led-fast train mnist32 --data {target}")
-    return open_source(target), preset or "default"
+    kind = kind_of(place, preset)
+    check_reading(kind, reading)
+    return kind.open(place, preset, reading)
 
 
-def open_data(config: TrainConfig, strict: bool = False, place: str | None = None) -> Source:
+def reopen(config: TrainConfig, strict: bool = False, place: str | None = None) -> Source:
     """Opens the data of a run again; InputError where their content has changed.
 
     Args:
         config: of the run.
-        strict: stop at a picture that cannot be used.
+        strict: stop at an item that cannot be used.
         place: where they are now; None: where they were.
     """
-    found = place or config.data
-    if not config.is_image:
-        _refuse_strict(strict, found)
+    found, kind = place or config.data, find_kind(config.kind)
+    reading = Reading(strict, config.reading.ignore, config.reading.drop_missing)
+    check_reading(kind, reading)
     try:
-        source: Source = _open_images(found, config.preset, strict) if config.is_image else open_source(found)
+        source = kind.open(found, config.preset, reading)
     except InputError as error:
         if place is not None or Path(config.data).exists():
             raise
@@ -67,30 +70,21 @@ def open_data(config: TrainConfig, strict: bool = False, place: str | None = Non
     return source
 
 
-def open_images_for(config: TrainConfig, path: Path) -> ImageSource:
-    """Opens other images for a run on images, of the same shape."""
-    return _open_images(str(path), config.preset)
+def check_reading(kind: Kind, reading: Reading) -> None:
+    """InputError where a kind has no such choice."""
+    given = {"--strict": reading.strict, "--ignore": reading.ignore, "--drop-missing": reading.drop_missing}
+    require(kind, *(option for option, value in given.items() if value))
 
 
-def _open_images(path: str, preset: str, strict: bool = False) -> ImageSource:
-    """Opens images of the shape that a preset's networks take."""
-    shape = IMAGE_PRESETS[preset].shape
-    source = open_images(path, strict, size=shape[-1])
-    if source.shape != shape:
-        fitting = [name for name, other in IMAGE_PRESETS.items() if other.shape == source.shape]
-        advice = f"; for these, {' or '.join(fitting)}" if fitting else ""
-        raise InputError(f"{path}: {preset} wants images of shape {shape}, got {source.shape}{advice}")
-    return source
+def require(kind: Kind, *abilities: str) -> None:
+    """InputError naming an option or a command that means nothing for a kind of data."""
+    for ability in abilities:
+        if ability not in kind.can:
+            able = " and ".join(other.about for other in all_kinds() if ability in other.can)
+            raise InputError(f"{ability}: is for {able or 'no kind of data'}, and these are {kind.about}")
 
 
-def _refuse_strict(strict: bool, points: str) -> None:
-    if strict:
-        raise InputError(f"--strict: is about pictures that cannot be used; {points} has none")
-
-
-def name_skipped(problems: Sequence[str], console: Console) -> None:
-    """Names the pictures that could not be used, or the first few of them."""
-    for problem in problems[:_NAMED]:
-        console.print(f"skipped {problem}", highlight=False, soft_wrap=True, markup=False)
-    if problems:
-        console.print(f"{len(problems)} pictures of no use were skipped", highlight=False)
+def remark(kind: Kind, source: Source, console: Console) -> None:
+    """Prints what was noted when data were opened."""
+    for line in kind.remarks(source):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""A normaliser that is not reliable is said to be so wherever log densities of images come out."""
+"""A normaliser that is not reliable is said to be so wherever log densities come out."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from led_fast.training import RunDirectory
 
 
 def doubt_about(run: RunDirectory) -> str:
-    """What the last report of a density of images has against its log α; empty where it is reliable."""
+    """What the last report of a density has against its log α; empty where it is reliable."""
     if not run.report.is_file():
         return f"log α was never checked: led-fast evaluate {run.path}"
     return doubt(read_json(run.report)["log_normalizer"])

@@ -6,19 +6,16 @@ from typing import Annotated
 from rich.console import Console
 from tyro.conf import arg
 
-from led_fast.cli.data import name_skipped, open_data, open_images_for
+from led_fast.cli.data import reopen, require
 from led_fast.cli.options import Run, check_density
-from led_fast.cli.report import write_image_report, write_plane_report
-from led_fast.data.images import ImageSource
-from led_fast.errors import InputError
-from led_fast.evaluation import open_features
-from led_fast.training import RunDirectory, image_device, load_model
-
-_SAMPLES, _FEWEST_SAMPLES = 10_000, 100
+from led_fast.cli.report import write_report
+from led_fast.kinds import find_kind
+from led_fast.kinds.kind import EvaluateOptions
+from led_fast.training import RunDirectory, load_model
 
 Place = Annotated[str | None, arg(metavar="DIR|FILE", help_behavior_hint="(default: the run's)")]
 Features = Annotated[str | None, arg(metavar="classifier|FILE", help_behavior_hint="(default: none)")]
-Samples = Annotated[int | None, arg(metavar="INT", help_behavior_hint=f"(default: {_SAMPLES})")]
+Samples = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 10000)")]
 Outliers = Annotated[tuple[Path, ...], arg(metavar="DIR", help_behavior_hint="")]
 
 
@@ -44,24 +41,13 @@ def evaluate_command(
     """
     folder = RunDirectory.open(run)
     trained = load_model(folder)
-    source = open_data(trained.config, place=data)
-    if not isinstance(source, ImageSource):
-        if features is not None or ood or samples is not None:
-            raise InputError(
-                f"{run}: is a run on points in the plane; --features, --ood and --samples are for images"
-            )
-        check_density(run, trained.config)
-        write_plane_report(folder, trained, source, Console())
-        return 0
-    samples = _SAMPLES if samples is None else samples
-    if samples < _FEWEST_SAMPLES:
-        raise InputError(f"--samples: want at least {_FEWEST_SAMPLES}, got {samples}")
+    config, kind = trained.config, find_kind(trained.config.kind)
+    given = {"--features": features is not None, "--ood": ood, "--samples": samples is not None}
+    require(kind, *(option for option, value in given.items() if value))
     if ood:
-        check_density(run, trained.config)
-    console = Console()
-    outliers = {str(path): open_images_for(trained.config, path) for path in ood}
-    for images in outliers.values():
-        name_skipped(images.problems, console)
-    network = None if features is None else open_features(features, source, image_device())
-    write_image_report(folder, trained, source, console, network, outliers, samples)
+        check_density(run, config)
+    source = reopen(config, place=data)
+    options = EvaluateOptions(features, ood, samples)
+    if not write_report(folder, trained, source, options, Console()):
+        check_density(run, config)
     return 0

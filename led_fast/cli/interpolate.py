@@ -5,12 +5,12 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from led_fast.cli.options import Run, check_new, check_seed, load_images_run
+from led_fast.cli.options import Run, check_new, check_seed, load_run_for
 from led_fast.density import interpolate
 from led_fast.errors import InputError
 from led_fast.figures import interpolation_figure
+from led_fast.gpu import gpu_or_cpu
 from led_fast.random_state import seeded
-from led_fast.training import image_device
 
 
 def interpolate_command(
@@ -36,7 +36,7 @@ def interpolate_command(
             raise InputError(f"{option}: want at least {least}, got {value}")
     check_seed(seed)
     check_new(out, (".png",))
-    model, _ = load_images_run(run)
-    with seeded(seed, image_device()):
+    model = load_run_for("interpolate", run).model
+    with seeded(seed, gpu_or_cpu()):
         interpolation_figure(out, interpolate(model.generator, rows, steps))
     return 0

@@ -5,9 +5,10 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from led_fast.density import DensityModel
+from led_fast.cli.data import require
 from led_fast.errors import InputError
-from led_fast.training import RunDirectory, TrainConfig, image_device, load_model
+from led_fast.kinds import find_kind
+from led_fast.training import RunDirectory, TrainConfig, TrainedModel, load_model
 
 Run = Annotated[Positional[Path], arg(metavar="RUN")]
 Output = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: CSV on standard output)")]
@@ -33,13 +34,13 @@ def check_new(out: Path | None, suffixes: tuple[str, ...]) -> None:
 
 def check_density(run: Path, config: TrainConfig) -> None:
     """InputError where a run is of a plain GAN, whose critic is a classifier."""
-    if config.recipe.objective == "gan":
+    if not config.recipe.has_density:
         raise InputError(f"{run}: is a plain GAN, which has no density; led-fast sample draws from it")
 
 
-def load_images_run(path: Path) -> tuple[DensityModel, TrainConfig]:
-    """Loads a finished run on images; InputError where it is one on points."""
-    model, config, _ = load_model(RunDirectory.open(path))
-    if not config.is_image:
-        raise InputError(f"{path}: is a run on points in the plane; this command is for images")
-    return model.to(image_device()), config
+def load_run_for(command: str, path: Path) -> TrainedModel:
+    """Loads a finished run, on its kind's device, for a command that not every kind of data has; InputError there."""
+    trained = load_model(RunDirectory.open(path))
+    kind = find_kind(trained.config.kind)
+    require(kind, command)
+    return trained._replace(model=trained.model.to(kind.device()))

@@ -6,12 +6,12 @@ from typing import Annotated
 from rich.console import Console
 from tyro.conf import arg
 
-from led_fast.cli.options import Run, check_density, check_new, check_seed, load_images_run
+from led_fast.cli.options import Run, check_density, check_new, check_seed, load_run_for
 from led_fast.density import ascend, far_latents
 from led_fast.errors import InputError
 from led_fast.figures import refinement_figure
+from led_fast.gpu import gpu_or_cpu
 from led_fast.random_state import seeded
-from led_fast.training import image_device
 
 
 def refine_command(
@@ -46,9 +46,9 @@ def refine_command(
         raise InputError(f"--farthest: want a number from --nearest {nearest:g} to 100, got {farthest:g}")
     check_seed(seed)
     check_new(out, (".png",))
-    model, config = load_images_run(run)
+    model, config, _ = load_run_for("refine", run)
     check_density(run, config)
-    with seeded(seed, image_device()):
+    with seeded(seed, gpu_or_cpu()):
         latents = far_latents(model.generator, nearest, farthest, n)
         moved = ascend(model.generator, model.critic, latents, steps)
     refinement_figure(out, *moved)

@@ -1,21 +1,15 @@
 """led-fast sample: draws from a run."""
 
-from pathlib import Path
 from typing import Annotated
 
-import torch
-from torch import Tensor
 from tyro.conf import arg
 
-from led_fast.cli.columns import write_array, write_columns
+from led_fast.cli.data import require
 from led_fast.cli.doubt import doubt_about
-from led_fast.cli.options import Output, Run, check_density, check_new, check_seed
-from led_fast.data.images import quantize
-from led_fast.density import DensityModel
+from led_fast.cli.options import Output, Run, check_new, check_seed
 from led_fast.errors import InputError
-from led_fast.figures import grid_figure, sample_figure, sorted_figure
-from led_fast.random_state import seeded
-from led_fast.training import RunDirectory, device_of, load_model
+from led_fast.kinds import find_kind
+from led_fast.training import RunDirectory, load_model
 
 Count = Annotated[
     int | None, arg(aliases=["-n"], metavar="INT", help_behavior_hint="(default: 1000, or 100 images)")
@@ -45,32 +39,8 @@ def sample_command(run: Run, n: Count = None, refine: bool = False, seed: int = 
     check_seed(seed)
     check_new(out, (".npy", ".csv", ".png"))
     folder = RunDirectory.open(run)
-    model, config, _ = load_model(folder)
-    if not config.is_image and (refine or (out is not None and out.suffix == ".png")):
-        check_density(run, config)
-    if config.is_image:
-        if refine:
-            raise InputError("--refine: is for points; led-fast refine moves images uphill in density")
-        if out is None or out.suffix == ".csv":
-            raise InputError("--out: want a .png or .npy file for images")
-    device = device_of(config)
-    model = model.to(device)
-    with seeded(seed, device), torch.no_grad():
-        drawn = model.sample(n or (100 if config.is_image else 1000), refine=refine)
-    if config.is_image and out is not None:
-        _write_images(folder, model, drawn, out)
-    elif out is not None and out.suffix == ".png":
-        sample_figure(out, drawn, model.log_prob)
-    else:
-        write_columns(drawn.numpy(), ["x1", "x2"], out)
+    trained = load_model(folder)
+    kind = find_kind(trained.config.kind)
+    require(kind, *(["--refine"] if refine else []))
+    kind.write_samples(trained, n or kind.default_samples, refine, seed, out, doubt_about(folder))
     return 0
-
-
-def _write_images(run: RunDirectory, model: DensityModel, images: Tensor, out: Path) -> None:
-    if out.suffix == ".npy":
-        write_array(out, quantize(images).cpu().numpy())
-    elif model.log_normalizer.isnan():
-        grid_figure(out, images)
-    else:
-        with torch.no_grad():
-            sorted_figure(out, images, model.log_prob(images), note=doubt_about(run))

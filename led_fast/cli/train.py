@@ -7,43 +7,41 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 from rich.console import Console
 from tyro.conf import Positional, arg
 
 from led_fast import __version__
-from led_fast.cli.data import name_skipped, open_data, open_target
+from led_fast.cli.data import open_target, remark, reopen
+from led_fast.cli.doubt import warn
 from led_fast.cli.options import check_seed
 from led_fast.cli.report import write_report
-from led_fast.data.images import ImageSource
 from led_fast.errors import InputError
 from led_fast.files import read_json, write_json
-from led_fast.models import IMAGE_PRESETS
+from led_fast.kinds import all_kinds, find_kind
+from led_fast.kinds.kind import EvaluateOptions, Kind
 from led_fast.training import (
-    IMAGE_GAN,
-    PRESETS,
     CudaGraph,
     ObjectiveName,
     Ops,
     Precision,
-    Recipe,
+    Reading,
     RunDirectory,
     Source,
     TrainConfig,
     World,
     automatic_precision,
     check_precision,
-    device_of,
     join_world,
+    load_model,
     name_device,
     steps_in,
     train,
 )
 
 # None where an option was not given: a resumed run then takes what it was started with.
-Target = Annotated[Positional[str], arg(metavar="|".join(["ring", "grid", "FILE", *IMAGE_PRESETS]))]
-Images = Annotated[str | None, arg(metavar="DIR", help_behavior_hint="")]
-Preset = Annotated[str | None, arg(metavar="|".join(PRESETS), help_behavior_hint="(default: default)")]
+Target = Annotated[Positional[str], arg(metavar="ring|grid|FILE|DIR")]
+Place = Annotated[str | None, arg(metavar="DIR|FILE", help_behavior_hint="")]
+Preset = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: what suits the data)")]
 Objective = Annotated[ObjectiveName | None, arg(metavar="led|gan", help_behavior_hint="(default: led)")]
 Samples = Annotated[int | None, arg(metavar="S", help_behavior_hint="(default: the preset's)")]
 Seed = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 0)")]
@@ -60,7 +58,7 @@ Graphs = Annotated[CudaGraph | None, arg(metavar="auto|off", help_behavior_hint=
 def train_command(
     target: Target,
     out: Annotated[Path, arg(metavar="DIR")],
-    data: Images = None,
+    data: Place = None,
     preset: Preset = None,
     objective: Objective = None,
     integral_samples: Samples = None,
@@ -79,11 +77,11 @@ def train_command(
 
     led-fast train points.csv --minutes 5 --out runs/points
 
-    led-fast train mnist32 --data MNIST --minutes 45 --out runs/mnist
+    led-fast train MNIST --preset mnist32 --minutes 45 --out runs/mnist
 
-    led-fast train mnist32 --out runs/mnist --resume
+    led-fast train MNIST --out runs/mnist --resume
 
-    torchrun --nproc-per-node 2 -m led_fast train mnist32 --data MNIST --out runs/mnist
+    torchrun --nproc-per-node 2 -m led_fast train MNIST --out runs/mnist
 
     On images, unless the preset is paper_… or the objective gan, the generator first learns alone, by maximum
     likelihood of the data, for 70 % of the steps. Then the critic tilts the density that it has learned, and the
@@ -93,15 +91,16 @@ def train_command(
     Ctrl-C, or a crash, loses at most the steps since the last checkpoint; --resume goes on, on CPUs bit for bit.
 
     Args:
-        target: points: ring, grid, or a .npy or .csv file with two columns. Or the name of an image preset,
-            whose images --data tells: mnist32 is for gray 32x32 ones, color32 and color64 for RGB; paper_… draw
-            twice the size and slice it down, as the paper does; tiny, 8x8, is for tests.
+        target: points: ring, grid, or a .npy or .csv file with two columns. Images, 100 at least: a folder of
+            MNIST's or CIFAR-10's files, or of pictures; or uint8 arrays in a .npy file (with --preset), or in a .npz
+            file as images or x_train, with labels or y_train if there are any.
         out: a new folder for the run: config, checkpoint, metrics, model, report and pictures.
-        data: images, 100 at least: a folder of MNIST's or CIFAR-10's files, or of pictures; or uint8 arrays in a .npy
-            file, or in a .npz file as images or x_train, with labels or y_train if there are any.
-        preset: networks and recipe for points. default: what works best here; inflated: a generator that is
+        data: where the data of a resumed run are now.
+        preset: networks and recipe. For points, default: what works best here; inflated: a generator that is
             wider inside than the data; perpendicular: a critic with the penalty of Sec. 2.2, by direction or
-            exact; paper: 256 soft-ReLU features in 8 blocks, trained as printed.
+            exact; paper: 256 soft-ReLU features in 8 blocks, trained as printed. For images, mnist32: gray 32x32
+            ones; color32 and color64: RGB; paper_…: draw twice the size and slice it down, as the paper does; tiny:
+            8x8, for tests.
         objective: led: the density; gan: the same networks as a plain GAN, to compare samples with. On images it has
             rates and a gradient penalty of its own.
         integral_samples: S of Eq. 3, samples of one estimate of the integral; 1 is the Wasserstein critic of Eq. 4.
@@ -117,8 +116,7 @@ def train_command(
             losses, and the model that comes of it, stay in float32. auto: bf16 for images on a GPU that has it
             (compute capability 8.0) where the critic has no penalty, else float32; a resumed run keeps its own.
         strict: stop at a picture that cannot be used, instead of skipping it.
-        resume: go on with the run in --out. An option that is given must be that of the run, but --cuda-graph;
-            --data may tell where its data are now.
+        resume: go on with the run in --out. An option that is given must be that of the run, but --cuda-graph.
     """
     if steps is not None and minutes is not None:
         raise InputError("--steps and --minutes: give one of the two")
@@ -127,6 +125,7 @@ def train_command(
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"{option}: want a positive number, got {value}")
     check_seed(seed or 0)
+    place, preset = _present_form(target, preset, data, resume)
     if resume:
         asked = [
             ("preset", preset),
@@ -136,32 +135,26 @@ def train_command(
             ("ops", ops),
             ("precision", None if precision == "auto" else precision),
             ("recipe.objective", objective),
-            ("recipe.integral_samples", integral_samples),
+            ("recipe.batches.integral_samples", integral_samples),
         ]
-        config = _reopen(out, target, data, asked)
+        config = _reopen(out, asked)
         config = replace(config, cuda_graph=cuda_graph or config.cuda_graph)  # which changes no result
-        source = open_data(config, strict, data if config.is_image else target)
+        source = reopen(config, strict, place)
     else:
-        source, name = open_target(target, data, preset, strict)
-        config = TrainConfig.from_preset(
-            source.name,
-            source.fingerprint,
-            name,
-            seed or 0,
-            steps,
-            minutes,
-            ops or "fast",
-            cuda_graph or "auto",
-        )
-        config = replace(config, recipe=_changed(config, objective, integral_samples))
-    with join_world(device_of(config)) as world:
+        reading = Reading(strict)
+        source = open_target(place or target, preset, reading)
+        config = TrainConfig.of(source, preset, seed or 0, steps, minutes)
+        config = replace(config, reading=replace(reading, strict=False), ops=ops or "fast")
+        config = replace(config, cuda_graph=cuda_graph or "auto")
+        config = _changed(config, objective, integral_samples)
+    kind = find_kind(config.kind)
+    with join_world(kind.device()) as world:
         console = Console(quiet=world.rank > 0)
-        if isinstance(source, ImageSource):
-            name_skipped(source.problems, console)
+        remark(kind, source, console)
         run = RunDirectory(out)
         if not resume:
-            config = _in_precision(config, precision, world, console)
-        check_precision(config.precision, *_demands(config))
+            config = _in_precision(config, kind, precision, world, console)
+        check_precision(config.precision, kind.device(), kind.float32_only(config.model))
         if not resume:
             config = _begin(out, config, source, world, console)
         elif run.model.is_file():
@@ -169,36 +162,63 @@ def train_command(
             return 0
         train(run, config, source, console, world=world)
     if world.rank == 0:
-        write_report(run, source, console)
+        trained = load_model(run)
+        if not write_report(run, trained, source, EvaluateOptions(first=True), console):
+            console.print(f"a plain GAN has no density to report on; led-fast sample {out} draws from it")
     return 0
 
 
-def _changed(config: TrainConfig, objective: ObjectiveName | None, integral_samples: int | None) -> Recipe:
-    """The recipe with the options that were given; other integral samples are about as many a step."""
-    recipe = config.recipe
+def _present_form(
+    target: str, preset: str | None, data: str | None, resume: bool
+) -> tuple[str | None, str | None]:
+    """Where the data are, None for where the run has them, and the preset; version 0.1.0 named the preset first."""
+    is_preset = any(target in kind.presets for kind in all_kinds()) and not Path(target).exists()
+    if not is_preset:
+        if data is not None and not resume:
+            raise InputError(f"--data: goes with --resume; to begin, led-fast train {data}")
+        return data or target, preset
+    if preset is not None:
+        raise InputError(f"{target}: is a preset itself; led-fast train DIR --preset {preset}")
+    if data is None and not resume:
+        raise InputError(
+            f"{target}: is a preset; say where its data are, led-fast train DIR --preset {target}"
+        )
+    place = data or "DIR"
+    warn(f"train {target} --data {place}: is train {place} --preset {target} now; 0.3 drops the old form")
+    return data, target
+
+
+def _changed(
+    config: TrainConfig, objective: ObjectiveName | None, integral_samples: int | None
+) -> TrainConfig:
+    """The config with the options that were given; other integral samples are about as many a step."""
     if objective == "gan":
-        recipe = replace(recipe, **(IMAGE_GAN if config.is_image else {"objective": "gan"}))
+        if (changes := find_kind(config.kind).gan) is None:
+            raise InputError(f"--objective: {find_kind(config.kind).about} have no plain GAN")
+        config = config.changed(changes)
     if integral_samples is not None:
-        integrals = max(1, recipe.integrals * recipe.integral_samples // integral_samples)
-        recipe = replace(recipe, integral_samples=integral_samples, integrals=integrals)
-    return recipe
+        batches = config.recipe.batches
+        integrals = max(1, batches.integrals * batches.integral_samples // integral_samples)
+        config = config.changed(
+            {"recipe.batches.integral_samples": integral_samples, "recipe.batches.integrals": integrals}
+        )
+    return config
 
 
 def _in_precision(
-    config: TrainConfig, asked: Precision | Literal["auto"] | None, world: World, console: Console
+    config: TrainConfig,
+    kind: Kind,
+    asked: Precision | Literal["auto"] | None,
+    world: World,
+    console: Console,
 ) -> TrainConfig:
     """The config with the precision that was asked for, or with what all processes' devices are good for."""
     if asked == "auto":
-        device, penalty = _demands(config)
-        automatic = automatic_precision(device, penalty)
+        device = kind.device()
+        automatic = automatic_precision(device, kind.float32_only(config.model))
         asked = "float32" if world.any(automatic == "float32") else "bf16"
         console.print(f"precision: {asked}, on {name_device(device)}")
     return replace(config, precision=asked or "float32")
-
-
-def _demands(config: TrainConfig) -> tuple[torch.device, bool]:
-    """What a precision is judged by: the device, and whether it is a critic of images with a penalty."""
-    return device_of(config), config.is_image and config.critic.penalty != "off"
 
 
 def _begin(out: Path, config: TrainConfig, source: Source, world: World, console: Console) -> TrainConfig:
@@ -213,19 +233,15 @@ def _begin(out: Path, config: TrainConfig, source: Source, world: World, console
     return config
 
 
-def _reopen(out: Path, target: str, data: str | None, asked: Sequence[tuple[str, Any]]) -> TrainConfig:
+def _reopen(out: Path, asked: Sequence[tuple[str, Any]]) -> TrainConfig:
     """The config of a run to go on with; InputError where an option that was given differs from the run's.
 
-    Where the data are is no such option: their content decides, in `open_data`.
+    Where the data are is no such option: their content decides, in `reopen`.
     """
     run = RunDirectory.open(out)
     content = read_json(run.config)
     content.pop("version", None)
     config = TrainConfig.from_json(content, str(run.config))
-    if config.is_image or target in IMAGE_PRESETS:
-        asked = [("preset", target), *asked]
-    elif data is not None:
-        raise InputError(f"--data: {out} is a run on points, not on images")
     for name, value in asked:
         was = attrgetter(name)(config)
         if value is not None and value != was:

@@ -22,6 +22,7 @@ class DataSource(Protocol):
     """What training and evaluation need to know about data.
 
     Attributes:
+        kind: "points".
         name: `ring`, `grid` or the file's path.
         mixture: the exact density, None where it is unknown.
         fingerprint: identifies the content; a run resumes on the same content only.
@@ -29,6 +30,7 @@ class DataSource(Protocol):
         scale: (D,) float64.
     """
 
+    kind: str
     name: str
     mixture: GaussianMixture | None
     fingerprint: str
@@ -46,6 +48,8 @@ class DataSource(Protocol):
 
 class MixtureSource:
     """Fresh draws from a known mixture: every point is new, so nothing can be overfitted."""
+
+    kind = "points"
 
     def __init__(self, name: str, mixture: GaussianMixture) -> None:
         """Wraps a mixture under the name that runs record."""
@@ -65,6 +69,8 @@ class MixtureSource:
 
 class TableSource:
     """The rows of a file, sampled with replacement; a fixed tenth of them is held out."""
+
+    kind = "points"
 
     def __init__(self, name: str, rows: Tensor) -> None:
         """Splits rows (n, D), float64; InputError where they are too few or a column is constant."""
@@ -90,6 +96,11 @@ class TableSource:
     def held_out(self, n: int) -> Tensor:
         """The first n held-out rows."""
         return self._held_out[:n]
+
+
+def is_distribution(name: str) -> bool:
+    """Whether a name is that of a distribution which is known exactly."""
+    return name in _MIXTURES
 
 
 def open_source(name: str) -> DataSource:

@@ -4,6 +4,14 @@ from led_fast.models.dcgan_critic import DCGANCritic
 from led_fast.models.image import IMAGE_PRESETS, ImagePreset, image_critic, image_generator, standardize
 from led_fast.models.image_critic import ImageCritic, ImageCriticConfig
 from led_fast.models.image_generator import ImageGeneratorConfig
+from led_fast.models.points import (
+    PointsCriticConfig,
+    PointsGeneratorConfig,
+    points_balance,
+    points_critic,
+    points_generator,
+)
+from led_fast.models.standardized import StandardizedCritic, in_data_coordinates
 from led_fast.models.toy import (
     PRESETS,
     GaussianTailCritic,
@@ -26,11 +34,13 @@ __all__ = [
     "ImageGeneratorConfig",
     "ImagePreset",
     "Perceptron",
+    "StandardizedCritic",
     "ToyCriticConfig",
     "ToyGeneratorConfig",
     "ToyPreset",
     "image_critic",
     "image_generator",
+    "in_data_coordinates",
     "standardize",
     "toy_balance",
     "toy_critic",

@@ -1,10 +1,11 @@
 """Ablations: what each part of the default recipe is worth on the grid, in a quarter of its usual steps."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from led_fast.data import open_source
 from led_fast.figures.dots import DotColumn, dots_figure
 from led_fast.reproduce.cell import Cell, Finished
 from led_fast.reproduce.content import results_by_variant
@@ -19,42 +20,48 @@ _STEPS, _QUICK_STEPS = 500, 20
 
 @dataclass(frozen=True)
 class Variant:
-    """The default with some fields of its generator, its critic or its recipe changed."""
+    """The default with some settings changed, by dotted names."""
 
     label: str
-    generator: dict[str, Any] = field(default_factory=dict)
-    critic: dict[str, Any] = field(default_factory=dict)
-    recipe: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+def _integrals(samples: int, integrals: int) -> dict[str, Any]:
+    return {"recipe.batches.integral_samples": samples, "recipe.batches.integrals": integrals}
 
 
 VARIANTS = {
     "default": Variant("default: S = 384, ε = 0.5, k = 1"),
-    "s1": Variant("S = 1 (256 estimates a step)", recipe={"integral_samples": 1, "integrals": 256}),
-    "s64": Variant("S = 64 (4 estimates a step)", recipe={"integral_samples": 64, "integrals": 4}),
-    "s256": Variant("S = 256", recipe={"integral_samples": 256}),
-    "epsilon-low": Variant("ε = 0.1", recipe={"covering_share": 0.1}),
-    "epsilon-high": Variant("ε = 0.9", recipe={"covering_share": 0.9}),
+    "s1": Variant("S = 1 (256 estimates a step)", _integrals(1, 256)),
+    "s64": Variant("S = 64 (4 estimates a step)", _integrals(64, 4)),
+    "s256": Variant("S = 256", _integrals(256, 1)),
+    "epsilon-low": Variant("ε = 0.1", {"model.coverage.share": 0.1}),
+    "epsilon-high": Variant("ε = 0.9", {"model.coverage.share": 0.9}),
     "plain-b3": Variant(
-        "one broad normal, no balance (B.3 as printed)", recipe={"broad_share": 1.0, "balanced": False}
+        "one broad normal, no balance (B.3 as printed)",
+        {"model.coverage.broad_share": 1.0, "model.coverage.balanced": False},
     ),
-    "broad-only": Variant("one broad normal, balanced", recipe={"broad_share": 1.0}),
-    "unbalanced": Variant("blurred data, no balance", recipe={"balanced": False}),
-    "k-half": Variant("k = 0.5", recipe={"entropy_weight": 0.5}),
-    "k-tenth": Variant("k = 0.1", recipe={"entropy_weight": 0.1}),
-    "reverse-only": Variant("reverse KL alone (Eq. 5)", recipe={"forward_weight": 0.0}),
-    "no-floor": Variant("no floor under the target", recipe={"floor_start": 0.0}),
-    "no-noise": Variant("no noise on the data", recipe={"noise_start": 0.0}),
-    "one-normal": Variant("base: one normal, 2 blocks", generator={"components": 1}),
-    "one-normal-deep": Variant("base: one normal, 6 blocks", generator={"components": 1, "blocks": 6}),
-    "inflated": Variant("4 features, learned slice", generator={"features": 4}),
+    "broad-only": Variant("one broad normal, balanced", {"model.coverage.broad_share": 1.0}),
+    "unbalanced": Variant("blurred data, no balance", {"model.coverage.balanced": False}),
+    "k-half": Variant("k = 0.5", {"recipe.generator_loss.entropy_weight": 0.5}),
+    "k-tenth": Variant("k = 0.1", {"recipe.generator_loss.entropy_weight": 0.1}),
+    "reverse-only": Variant("reverse KL alone (Eq. 5)", {"recipe.generator_loss.forward_weight": 0.0}),
+    "no-floor": Variant("no floor under the target", {"model.floor.start": 0.0}),
+    "no-noise": Variant("no noise on the data", {"model.noise.start": 0.0}),
+    "one-normal": Variant("base: one normal, 2 blocks", {"model.generator.components": 1}),
+    "one-normal-deep": Variant(
+        "base: one normal, 6 blocks", {"model.generator.components": 1, "model.generator.blocks": 6}
+    ),
+    "inflated": Variant("4 features, learned slice", {"model.generator.features": 4}),
     "inflated-fixed": Variant(
-        "4 features, slice of fixed σ", generator={"features": 4, "conditional": "gaussian"}
+        "4 features, slice of fixed σ",
+        {"model.generator.features": 4, "model.generator.conditional": "gaussian"},
     ),
-    "act-norm": Variant("ActNorm", generator={"norm": "act"}),
-    "running-norm": Variant("batch norm, running statistics", generator={"norm": "running"}),
-    "batch-norm": Variant("batch norm, batch statistics", generator={"norm": "batch"}),
-    "perpendicular": Variant("perpendicular penalty, direction", critic={"penalty": "direction"}),
-    "perpendicular-exact": Variant("perpendicular penalty, exact", critic={"penalty": "exact"}),
+    "act-norm": Variant("ActNorm", {"model.generator.norm": "act"}),
+    "running-norm": Variant("batch norm, running statistics", {"model.generator.norm": "running"}),
+    "batch-norm": Variant("batch norm, batch statistics", {"model.generator.norm": "batch"}),
+    "perpendicular": Variant("perpendicular penalty, direction", {"model.critic.penalty": "direction"}),
+    "perpendicular-exact": Variant("perpendicular penalty, exact", {"model.critic.penalty": "exact"}),
 }
 _QUICK_VARIANTS = ("default", "s1", "plain-b3", "inflated-fixed")
 
@@ -73,16 +80,9 @@ def cells(seeds: int, quick: bool) -> list[Cell]:
     """Every variant with every seed."""
     made = []
     for seed in range(seeds):
-        base = TrainConfig.from_preset(_DATA, _DATA, seed=seed, steps=_QUICK_STEPS if quick else _STEPS)
+        base = TrainConfig.of(open_source(_DATA), seed=seed, steps=_QUICK_STEPS if quick else _STEPS)
         for name in _QUICK_VARIANTS if quick else VARIANTS:
-            variant = VARIANTS[name]
-            config = replace(
-                base,
-                generator=replace(base.generator, **variant.generator),
-                critic=replace(base.critic, **variant.critic),
-                recipe=replace(base.recipe, **variant.recipe),
-            )
-            made.append(led_cell(f"ablation-{name}-{seed}", config))
+            made.append(led_cell(f"ablation-{name}-{seed}", base.changed(VARIANTS[name].changes)))
     return made
 
 

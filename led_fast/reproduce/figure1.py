@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from led_fast.data import open_source
 from led_fast.figures.comparison import DensityRow, comparison_figure
 from led_fast.reproduce.cell import Cell, Finished
 from led_fast.reproduce.content import results_by_variant
@@ -24,7 +25,7 @@ def cells(seeds: int, quick: bool) -> list[Cell]:
     """The default preset on both data sets: the same cells as Table 1's."""
     steps = _QUICK_STEPS if quick else None
     return [
-        led_cell(f"{data}-default-{seed}", TrainConfig.from_preset(data, data, seed=seed, steps=steps))
+        led_cell(f"{data}-default-{seed}", TrainConfig.of(open_source(data), seed=seed, steps=steps))
         for seed in range(seeds)
         for data in _DATA
     ]

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -16,12 +15,12 @@ from led_fast.density import DensityModel, effective_sample_size, log_mean_exp, 
 from led_fast.evaluation import quadrature_in_data_coordinates
 from led_fast.figures.normalizer import NormalizerPanel, normalizer_figure
 from led_fast.files import read_json, write_json
+from led_fast.models import in_data_coordinates
 from led_fast.random_state import seeded
 from led_fast.reproduce.cell import Cell, Finished
 from led_fast.reproduce.experiment import Experiment
 from led_fast.reproduce.text import MISSING, markdown_table, spread
 from led_fast.training import DivergenceError, RunDirectory, TrainConfig, Trainer, train
-from led_fast.training.model import in_data_coordinates
 
 DATA = "grid"
 INTEGRAL_SAMPLES = (1, 64, 256)
@@ -38,9 +37,8 @@ def cells(seeds: int, quick: bool) -> list[Cell]:
     made = []
     for seed in range(seeds):
         for s in INTEGRAL_SAMPLES:
-            config = TrainConfig.from_preset(DATA, DATA, seed=seed, steps=steps)
-            recipe = replace(config.recipe, integral_samples=s, integrals=_PROPOSALS // s)
-            config = replace(config, recipe=recipe)
+            changes = {"recipe.batches.integral_samples": s, "recipe.batches.integrals": _PROPOSALS // s}
+            config = TrainConfig.of(open_source(DATA), seed=seed, steps=steps, changes=changes)
             settings = {"config": config.to_json(), "moments": list(moments)}
             made.append(Cell(f"normalizer-{s}-{seed}", train_and_measure, settings))
     return made

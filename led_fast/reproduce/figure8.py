@@ -1,15 +1,15 @@
 """Figure 8: samples on the grid for generators of several widths and depths."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from led_fast.data import open_source
 from led_fast.figures.points import Panel, points_figure
-from led_fast.models import ToyGeneratorConfig
+from led_fast.models import PointsGeneratorConfig
 from led_fast.reproduce.cell import Cell, Finished
 from led_fast.reproduce.content import results_by_variant
 from led_fast.reproduce.experiment import Experiment
@@ -30,11 +30,13 @@ def cells(seeds: int, quick: bool) -> list[Cell]:
     steps = _QUICK_STEPS if quick else _STEPS
     made = []
     for seed in range(seeds):
-        config = TrainConfig.from_preset(_DATA, _DATA, seed=seed, steps=steps)
+        config = TrainConfig.of(open_source(_DATA), seed=seed, steps=steps)
         for b in blocks:
             for f in features:
-                generator = ToyGeneratorConfig(components=1, features=f, blocks=b)
-                made.append(led_cell(f"{_shape(b, f)}-{seed}", replace(config, generator=generator)))
+                generator = PointsGeneratorConfig(components=1, features=f, blocks=b)
+                made.append(
+                    led_cell(f"{_shape(b, f)}-{seed}", config.changed({"model.generator": generator}))
+                )
     return made
 
 

@@ -12,10 +12,11 @@ from torch.optim import Adam
 
 from led_fast.data.images import ImageSource, open_images
 from led_fast.evaluation import ImageEvaluation, evaluate_image_flow, open_features
+from led_fast.gpu import gpu_or_cpu
 from led_fast.random_state import isolated, random_state, set_random_state, set_seed
 from led_fast.reproduce.glow import Glow, GlowConfig
 from led_fast.reproduce.selection import evaluate_selected, moments
-from led_fast.training import DivergenceError, Interrupted, image_device
+from led_fast.training import DivergenceError, Interrupted
 from led_fast.training.checkpoint import load_state, save_state
 from led_fast.training.descent import RunningAverages, check_finite, set_learning_rate
 from led_fast.training.interrupt import StopSignal
@@ -41,9 +42,9 @@ def train_glow(folder: Path, config: dict[str, Any], samples: int) -> dict[str, 
     """
     settings = GlowConfig(**config)
     source = open_images(settings.data, size=settings.shape[-1])
-    features = open_features("classifier", source, image_device())
+    features = open_features("classifier", source, gpu_or_cpu())
     try:
-        with isolated(image_device()):
+        with isolated(gpu_or_cpu()):
             models, seconds = _train(folder, settings, source)
     except DivergenceError as error:
         return {"diverged": str(error)}
@@ -95,14 +96,14 @@ def _count_steps(config: GlowConfig, source: ImageSource) -> int:
 def _load(path: Path, config: GlowConfig) -> Glow:
     glow = Glow(config)
     glow.load_state_dict(load_state(path, _MODEL))
-    return glow.to(image_device())
+    return glow.to(gpu_or_cpu())
 
 
 class _Trainer:
     """Maximum likelihood, and all that its next step depends on; seeds torch's global random numbers."""
 
     def __init__(self, config: GlowConfig, source: ImageSource) -> None:
-        self.config, self.source, self.device = config, source, image_device()
+        self.config, self.source, self.device = config, source, gpu_or_cpu()
         set_seed(config.seed, self.device)
         self.glow = Glow(config).to(self.device)
         with torch.no_grad():

@@ -1,6 +1,5 @@
 """Cells that train LED, or a GAN of its networks, on the ring or the grid and evaluate it."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +51,13 @@ def gan_cell(name: str, config: TrainConfig) -> Cell:
 
     With LED's own two fast steps of the generator it runs away; these are the settings of a GAN.
     """
-    recipe = replace(
-        config.recipe,
-        objective="gan",
-        generator_steps=1,
-        generator_learning_rate=config.recipe.critic_learning_rate,
-        betas=(0.5, 0.99),
-    )
-    return Cell(name, train_gan, {"config": replace(config, recipe=recipe).to_json()})
+    changes = {
+        "recipe.objective": "gan",
+        "recipe.batches.generator_steps": 1,
+        "recipe.optimizer.generator_learning_rate": config.recipe.optimizer.critic_learning_rate,
+        "recipe.optimizer.betas": (0.5, 0.99),
+    }
+    return Cell(name, train_gan, {"config": config.changed(changes).to_json()})
 
 
 def train_gan(folder: Path, config: dict[str, Any]) -> dict[str, Any]:

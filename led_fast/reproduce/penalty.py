@@ -1,7 +1,6 @@
 """The perpendicular penalty (Sec. 2.2): how much denser data are than points off the data, with and without it."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from led_fast.data import open_source
 from led_fast.data.images import ImageSource, open_images
 from led_fast.evaluation import auroc, evaluate
+from led_fast.kinds import find_kind
 from led_fast.models import ImageCriticConfig
 from led_fast.models.dcgan_critic import Penalty
 from led_fast.random_state import seeded
@@ -19,7 +19,7 @@ from led_fast.reproduce.content import results_by_variant
 from led_fast.reproduce.experiment import Experiment
 from led_fast.reproduce.led import train_model
 from led_fast.reproduce.text import diverged_note, markdown_table, spread
-from led_fast.training import DivergenceError, Source, TrainConfig
+from led_fast.training import DivergenceError, Reading, Source, TrainConfig
 
 _STEPS, _QUICK_STEPS = 700, 20
 _IMAGE_STEPS, _QUICK_IMAGE_STEPS = 400, 4
@@ -45,46 +45,44 @@ _COLUMNS = {
 
 def perpendicular_penalty(images: str | None = None) -> Experiment:
     """The experiment on the ring and the grid and, where their place is given, on 32x32 images of one channel."""
-    fingerprint = None if images is None else open_images(images).fingerprint
+    pictures = None if images is None else open_images(images)
 
     def cells(seeds: int, quick: bool) -> list[Cell]:
         made = []
         for seed in range(seeds):
             for data in ("ring", "grid"):
                 steps = _QUICK_STEPS if quick else _STEPS
-                config = TrainConfig.from_preset(data, data, seed=seed, steps=steps)
+                config = TrainConfig.of(open_source(data), seed=seed, steps=steps)
                 for kind in _PENALTIES["plane"]:
-                    critic = replace(config.critic, penalty=kind)
-                    made.append(_cell(data, replace(config, critic=critic)))
-            if images is not None and fingerprint is not None:
+                    made.append(_cell(data, config.changed({"model.critic.penalty": kind})))
+            if pictures is not None:
                 steps = _QUICK_IMAGE_STEPS if quick else _IMAGE_STEPS
-                config = TrainConfig.from_preset(images, fingerprint, "mnist32", seed=seed, steps=steps)
-                config = replace(
-                    config, recipe=replace(config.recipe, calibrate_from=1.0)
-                )  # pixels are no generator
+                # Pixels are no generator that could be calibrated.
+                changes = {"recipe.calibration.begin": 1.0}
+                config = TrainConfig.of(pictures, "mnist32", seed, steps, changes=changes)
                 for kind in _PENALTIES["images"]:
                     critic = ImageCriticConfig(base="pixels", penalty=kind)
-                    made.append(_cell("images", replace(config, critic=critic)))
+                    made.append(_cell("images", config.changed({"model.critic": critic})))
         return made
 
     return Experiment("Perpendicular penalty", 2, cells, markdown, None)
 
 
 def _cell(data: str, config: TrainConfig) -> Cell:
-    name = f"penalty-{data}-{config.critic.penalty}-{config.seed}"
+    name = f"penalty-{data}-{config.model.critic.penalty}-{config.seed}"
     return Cell(name, train_and_judge, {"config": config.to_json()})
 
 
 def train_and_judge(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     """Trains; returns the margins to noise and to shifted data and, in the plane, what else the report says."""
     settings = TrainConfig.from_json(config, folder.name)
-    source = open_images(settings.data) if settings.is_image else open_source(settings.data)
+    source = find_kind(settings.kind).open(settings.data, settings.preset, Reading())
     try:
         model = train_model(folder, settings, source)
     except DivergenceError as error:
         return {"diverged": str(error)}
     kept = {}
-    if not isinstance(source, ImageSource):
+    if settings.kind == "points":
         report = evaluate(model, source, seed=settings.seed).report
         kept = {key: report[key] for key in ("modes", "high_quality_percent", "kl_data_model")}
     with seeded(settings.seed):

@@ -34,7 +34,7 @@ def cells(seeds: int, quick: bool) -> list[Cell]:
 def time_steps(folder: Path, data: str, preset: str, steps: int, rounds: int) -> dict[str, Any]:
     """Least time of a step on either kind of operators, in turns, so that other work on the machine hits both."""
     source = open_source(data)
-    config = TrainConfig.from_preset(data, source.fingerprint, preset, steps=(rounds + 1) * steps)
+    config = TrainConfig.of(source, preset, steps=(rounds + 1) * steps)
     trainers = {ops: Trainer(config, source) for ops in ("fast", "reference")}
     least = dict.fromkeys(trainers, float("inf"))
     for turn in range(rounds + 1):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from led_fast.data import open_source
 from led_fast.figures.points import Panel, points_figure
 from led_fast.random_state import seeded
 from led_fast.reproduce import flow
@@ -66,9 +67,9 @@ def cells(seeds: int, quick: bool) -> list[Cell]:
             common: dict[str, Any] = {"data": data, "seed": seed}
             made.append(Cell(f"{data}-oracle-{seed}", judge_truth, common))
             for preset in ("default", "paper"):
-                config = TrainConfig.from_preset(data, data, preset, seed, steps[preset])
+                config = TrainConfig.of(open_source(data), preset, seed, steps[preset])
                 made.append(led_cell(f"{data}-{preset}-{seed}", config))
-            gan = TrainConfig.from_preset(data, data, seed=seed, steps=steps["gan"])
+            gan = TrainConfig.of(open_source(data), seed=seed, steps=steps["gan"])
             made.append(gan_cell(f"{data}-gan-{seed}", gan))
             if flow.available():
                 settings = {**common, "steps": steps["flow"], **_FLOW}

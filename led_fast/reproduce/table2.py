@@ -1,6 +1,6 @@
 """Table 2: samples and likelihoods on images, LED by the number of integral samples beside three baselines."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,8 @@ from led_fast.evaluation import (
 )
 from led_fast.figures import interpolation_figure
 from led_fast.files import read_json, write_json
+from led_fast.gpu import gpu_or_cpu
+from led_fast.kinds.images import GAN
 from led_fast.models import IMAGE_PRESETS
 from led_fast.reproduce import glow
 from led_fast.reproduce.cell import Cell, Finished
@@ -33,12 +35,10 @@ from led_fast.reproduce.literature import TABLE2
 from led_fast.reproduce.selection import evaluate_selected, moments
 from led_fast.reproduce.text import MISSING, markdown_table
 from led_fast.training import (
-    IMAGE_GAN,
     DivergenceError,
     RunDirectory,
     TrainConfig,
     Trainer,
-    image_device,
     load_model,
     steps_in,
     train,
@@ -53,12 +53,16 @@ _METHODS = {
     "led-64": "**LED-64**",
     "led-256": "**LED-256**",
 }
-_CHANGES: dict[str, dict[str, Any]] = {  # of the preset's recipe
-    "gan": IMAGE_GAN,
-    "likelihood": {"warm_up": 1.0},
-    "led-1": {"integral_samples": 1, "integrals": 64},
-    "led-64": {"integral_samples": 64, "integrals": 1},
-    "led-256": {"integral_samples": 256, "integrals": 1, "micro_batch": 128},
+_CHANGES: dict[str, Mapping[str, Any]] = {  # of the preset
+    "gan": GAN,
+    "likelihood": {"recipe.warm_up": 1.0},
+    "led-1": {"recipe.batches.integral_samples": 1, "recipe.batches.integrals": 64},
+    "led-64": {"recipe.batches.integral_samples": 64, "recipe.batches.integrals": 1},
+    "led-256": {
+        "recipe.batches.integral_samples": 256,
+        "recipe.batches.integrals": 1,
+        "recipe.batches.micro_batch": 128,
+    },
 }
 _QUICK_STEPS = 8
 _SIZES = {"samples": 5000, "temperatures": 200, "chains": 500}  # of the evaluation
@@ -108,11 +112,11 @@ def table2(data: str, budget: float) -> Experiment:
     preset = next((n for n, p in IMAGE_PRESETS.items() if p.shape == source.shape), None)
     if preset is None:
         raise InputError(f"{data}: no preset is for images of shape {source.shape}")
-    make = partial(cells, data=data, fingerprint=source.fingerprint, preset=preset, budget=budget)
+    make = partial(cells, source=source, preset=preset, budget=budget)
     return Experiment(f"Table 2: {Path(data).name}", 1, make, markdown, draw, alone=True)
 
 
-def cells(seeds: int, quick: bool, data: str, fingerprint: str, preset: str, budget: float) -> list[Cell]:
+def cells(seeds: int, quick: bool, source: ImageSource, preset: str, budget: float) -> list[Cell]:
     """Every method, Glow where normflows is installed, for the same time and every seed."""
     methods = [method for method in _METHODS if method != "glow" or glow.available()]
     minutes = None if quick else budget / (len(methods) * seeds)
@@ -120,7 +124,7 @@ def cells(seeds: int, quick: bool, data: str, fingerprint: str, preset: str, bud
     made = []
     for seed in range(seeds):
         steps = _QUICK_STEPS if quick else None
-        config = TrainConfig.from_preset(data, fingerprint, preset, seed, steps, minutes)
+        config = TrainConfig.of(source, preset, seed, steps, minutes)
         for method in methods:
             made.append(_cell(method, config, sizes))
     return made
@@ -130,10 +134,15 @@ def _cell(method: str, config: TrainConfig, sizes: dict[str, int]) -> Cell:
     name = f"{method}-{config.seed}"
     if method == "glow":
         flow = GlowConfig(
-            config.data, config.data_fingerprint, config.seed, config.steps, config.minutes, config.shape
+            config.data,
+            config.data_fingerprint,
+            config.seed,
+            config.steps,
+            config.minutes,
+            config.model.shape,
         )
         return Cell(name, train_glow, {"config": flow.to_json(), "samples": sizes["samples"]})
-    varied = replace(config, recipe=replace(config.recipe, **_CHANGES[method]))
+    varied = config.changed(_CHANGES[method])
     return Cell(name, train_images, {"config": varied.to_json(), **sizes})
 
 
@@ -154,19 +163,19 @@ def train_images(
         Where training diverged: `diverged`, why.
     """
     settings = TrainConfig.from_json(config, folder.name)
-    source = open_images(settings.data, size=settings.shape[-1])
-    features = open_features("classifier", source, image_device())
+    source = open_images(settings.data, size=settings.model.shape[-1])
+    features = open_features("classifier", source, gpu_or_cpu())
     try:
         settings = _train(RunDirectory(folder), settings, source)
     except DivergenceError as error:
         return {"diverged": str(error)}
     kept = {step: folder / str(step) for step in _moments(settings)} | {settings.steps: folder}
     trained = {step: load_model(RunDirectory(path)) for step, path in kept.items()}
-    models = {step: each.model.to(image_device()) for step, each in trained.items()}
+    models = {step: each.model.to(gpu_or_cpu()) for step, each in trained.items()}
     seed, seconds = settings.seed, trained[settings.steps].seconds
 
     def evaluate(model: DensityModel) -> ImageEvaluation:
-        if settings.recipe.objective == "gan":
+        if not settings.recipe.has_density:
             return evaluate_image_samples(model, source, seed, features, samples)
         if settings.recipe.warm_up == 1:  # its critic has not learned anything
             return evaluate_image_flow(model.generator, source, seed, features, samples)

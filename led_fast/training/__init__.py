@@ -1,21 +1,17 @@
-"""Training runs: from a config to a model on disk, interruptible at any moment."""
+"""Training runs: from a config to a model on disk, interruptible at any moment. It knows no kind of data."""
 
-from led_fast.training.config import CudaGraph, Ops, TrainConfig
+from led_fast.training.config import CudaGraph, Ops, Reading, TrainConfig
 from led_fast.training.descent import DivergenceError
-from led_fast.training.image import image_device
 from led_fast.training.model import TrainedModel, load, load_model
 from led_fast.training.precision import Precision, automatic_precision, check_precision, name_device
-from led_fast.training.recipe import IMAGE_GAN, IMAGE_RECIPES, PRESETS, ObjectiveName, Recipe
 from led_fast.training.run import RunDirectory
 from led_fast.training.session import Interrupted, steps_in, train
-from led_fast.training.task import Source, device_of
+from led_fast.training.settings import ObjectiveName, Recipe
+from led_fast.training.task import Source, Task
 from led_fast.training.trainer import Trainer
 from led_fast.training.world import PeerLostError, World, join_world
 
 __all__ = [
-    "IMAGE_GAN",
-    "IMAGE_RECIPES",
-    "PRESETS",
     "CudaGraph",
     "DivergenceError",
     "Interrupted",
@@ -23,17 +19,17 @@ __all__ = [
     "Ops",
     "PeerLostError",
     "Precision",
+    "Reading",
     "Recipe",
     "RunDirectory",
     "Source",
+    "Task",
     "TrainConfig",
     "TrainedModel",
     "Trainer",
     "World",
     "automatic_precision",
     "check_precision",
-    "device_of",
-    "image_device",
     "join_world",
     "load",
     "load_model",

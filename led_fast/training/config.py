@@ -1,24 +1,41 @@
 """Everything that decides the result of a run, as a frozen dataclass that is saved as JSON."""
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypeVar, get_args
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from typing import Any, Literal, TypeVar
+
+import msgspec
 
 from led_fast.errors import InputError
-from led_fast.models import (
-    IMAGE_PRESETS,
-    ImageCriticConfig,
-    ImageGeneratorConfig,
-    ToyCriticConfig,
-    ToyGeneratorConfig,
-)
-from led_fast.models import PRESETS as PLANE_PRESETS
+from led_fast.kinds import find_kind
+from led_fast.training.format_1 import from_format_1
 from led_fast.training.precision import Precision
-from led_fast.training.recipe import IMAGE_RECIPES, PRESETS, ObjectiveName, Recipe
+from led_fast.training.settings import Recipe, changed
+from led_fast.training.task import Source
 
-_Config = TypeVar("_Config")
+_Settings = TypeVar("_Settings")
 
 Ops = Literal["fast", "reference"]
 CudaGraph = Literal["auto", "off"]
+
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How data are read, where there is a choice.
+
+    Attributes:
+        strict: stop at an item that cannot be used, instead of passing it over.
+        ignore: columns of a table that are not data, such as labels.
+        drop_missing: pass over rows with missing values, instead of refusing them.
+    """
+
+    strict: bool = False
+    ignore: tuple[str, ...] = ()
+    drop_missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -26,105 +43,123 @@ class TrainConfig:
     """One run: the same config on the same CPU gives the same weights, bit for bit.
 
     Attributes:
-        data: `ring`, `grid`, a file of points, or where the images are.
+        kind: of the data, see `led_fast.kinds`.
+        data: `ring`, `grid`, or where the data are.
         data_fingerprint: of the data's content.
         preset: what networks and recipe were taken from; they decide, not their name.
         seed: of weights, data and noise.
-        steps: critic steps of the whole run.
+        steps: of the whole run.
         minutes: what `steps` were computed from, where a duration was asked for.
-        shape: of one data point: (2,), or (C, H, W).
-        generator: its networks.
-        critic: its network.
         recipe: settings of training.
+        model: networks and settings of the data's kind, a frozen dataclass of its `model_type`.
+        reading: how the data are read.
         ops: what the operators run: their kernels, or for comparison `led_fast.reference`.
         cuda_graph: whether a GPU records training steps and replays them, where it can.
         precision: in which the critic's networks are trained; the model that comes of it computes in float32.
     """
 
+    kind: str
     data: str
     data_fingerprint: str
     preset: str
     seed: int
     steps: int
     minutes: float | None
-    shape: tuple[int, ...]
-    generator: ToyGeneratorConfig | ImageGeneratorConfig
-    critic: ToyCriticConfig | ImageCriticConfig
     recipe: Recipe
+    model: Any
+    reading: Reading = Reading()
     ops: Ops = "fast"
     cuda_graph: CudaGraph = "auto"
     precision: Precision = "float32"
 
-    @property
-    def is_image(self) -> bool:
-        """Whether the data are images, not points in the plane."""
-        return isinstance(self.generator, ImageGeneratorConfig)
-
     @classmethod
-    def from_preset(
+    def of(
         cls,
-        data: str,
-        data_fingerprint: str,
-        preset: str = "default",
+        source: Source,
+        preset: str | None = None,
         seed: int = 0,
         steps: int | None = None,
         minutes: float | None = None,
-        ops: Ops = "fast",
-        cuda_graph: CudaGraph = "auto",
-    ) -> "TrainConfig":
-        """A run of a preset, a key of `PRESETS` or `IMAGE_RECIPES`, of its recipe's length where `steps` is None."""
-        images = IMAGE_PRESETS.get(preset)
-        networks = images or PLANE_PRESETS[preset]
-        recipe = (IMAGE_RECIPES if images else PRESETS)[preset]
-        return cls(
-            data=data,
-            data_fingerprint=data_fingerprint,
-            preset=preset,
+        changes: Mapping[str, Any] | None = None,
+    ) -> TrainConfig:
+        """A run on data by a preset of their kind.
+
+        Example:
+            >>> from led_fast.data import open_source
+            >>> config = TrainConfig.of(open_source("ring"), changes={"recipe.ema": 0.9, "model.noise.start": 0.0})
+
+        Args:
+            source: the data.
+            preset: None: the one that suits them.
+            seed: of weights, data and noise.
+            steps: None: as many as its recipe has.
+            minutes: for the record.
+            changes: to any setting, by dotted names.
+
+        Raises:
+            InputError: the data's kind has no such preset.
+        """
+        name, (model, recipe) = find_kind(source.kind).configure(source, preset)
+        config = cls(
+            kind=source.kind,
+            data=source.name,
+            data_fingerprint=source.fingerprint,
+            preset=name,
             seed=seed,
             steps=steps or recipe.steps,
             minutes=minutes,
-            shape=images.shape if images else (2,),
-            generator=networks.generator,
-            critic=networks.critic,
             recipe=recipe,
-            ops=ops,
-            cuda_graph=cuda_graph,
+            model=model,
         )
+        return config.changed(changes or {})
+
+    def changed(self, changes: Mapping[str, Any]) -> TrainConfig:
+        """A copy with some settings changed, by dotted names: `config.changed({"recipe.batches.data": 64})`."""
+        return changed(self, changes)
 
     def to_json(self) -> dict[str, Any]:
         """The config as nested JSON values."""
-        return asdict(self)
+        return {"format": FORMAT, **asdict(self)}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any], where: str) -> "TrainConfig":
-        """Reads what `to_json` wrote; InputError naming `where` if a field is missing or it or the preset unknown."""
-        is_image = len(content.get("shape", ())) > 1
-        generator = ImageGeneratorConfig if is_image else ToyGeneratorConfig
-        critic = ImageCriticConfig if is_image else ToyCriticConfig
-        parts = {
-            "generator": _build(generator, content.get("generator", {}), where),
-            "critic": _build(critic, content.get("critic", {}), where),
-            "recipe": _build(Recipe, content.get("recipe", {}), where),
-        }
-        # Runs that are older than a choice recorded no step, and were trained in float32.
-        older = {"cuda_graph": "off", "precision": "float32"}
-        config = _build(cls, older | content | parts, where)
-        choices = {
-            "preset": (config.preset, tuple(IMAGE_PRESETS if is_image else PRESETS)),
-            "objective": (config.recipe.objective, get_args(ObjectiveName)),
-            "ops": (config.ops, get_args(Ops)),
-            "cuda_graph": (config.cuda_graph, get_args(CudaGraph)),
-            "precision": (config.precision, get_args(Precision)),
-        }
-        for name, (value, known) in choices.items():
-            if value not in known:
-                raise InputError(f"{where}: want {name} {', '.join(known)}, got {value!r}")
-        return config
+    def from_json(cls, content: dict[str, Any], where: str) -> TrainConfig:
+        """Reads what `to_json` wrote, or what version 0.1.0 did; settings that are missing take their defaults.
+
+        Raises:
+            InputError: naming `where`, if it is of a newer format, or something in it is unknown or of a wrong type.
+        """
+        content = from_format_1(content) if "format" not in content else dict(content)
+        if (form := content.pop("format")) != FORMAT:
+            raise InputError(f"{where}: is of format {form!r}, which this version of led_fast cannot read")
+        try:
+            kind = find_kind(content.get("kind", ""))
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        config = _build(cls, content, where)
+        if config.preset not in kind.presets:
+            raise InputError(f"{where}: want preset {', '.join(kind.presets)}, got {config.preset!r}")
+        return replace(config, model=_build(kind.model_type, content["model"], where))
 
 
-def _build(kind: type[_Config], values: dict[str, Any], where: str) -> _Config:
-    """A dataclass from JSON, whose lists are tuples there."""
-    if set(values) != (names := {field.name for field in fields(kind)}):  # type: ignore[arg-type]
-        odd = ", ".join(sorted(set(values) ^ names))
-        raise InputError(f"{where}: is not a config of this version of led_fast (fields: {odd})")
-    return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+def _build(kind: type[_Settings], values: Any, where: str) -> _Settings:
+    """Nested dataclasses from JSON values."""
+    try:
+        built = msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{where}: is not a config of this version of led_fast ({error})") from None
+    if unknown := sorted(_unknown(values, built)):
+        raise InputError(
+            f"{where}: is not a config of this version of led_fast (unknown: {', '.join(unknown)})"
+        )
+    return built
+
+
+def _unknown(values: Any, built: Any, path: str = "") -> list[str]:
+    """Names in nested JSON objects that no dataclass has taken: a newer version may mean something by them."""
+    if isinstance(values, list) and isinstance(built, tuple):
+        return [name for v, b in zip(values, built, strict=False) for name in _unknown(v, b, path)]
+    if not (isinstance(values, dict) and is_dataclass(built)):
+        return []
+    known = {field.name for field in fields(built)}
+    inner = [_unknown(values[key], getattr(built, key), f"{path}{key}.") for key in known & set(values)]
+    return [f"{path}{key}" for key in set(values) - known] + [name for names in inner for name in names]

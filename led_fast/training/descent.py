@@ -14,13 +14,21 @@ class DivergenceError(RuntimeError):
     """A loss or a gradient is not finite. It has touched no weight or moment of its network, and no average moved."""
 
 
-def adam(parameters: Iterable[nn.Parameter], rate: float, betas: tuple[float, float]) -> Adam:
+def adam(
+    parameters: Iterable[nn.Parameter], rate: float, betas: tuple[float, float], weight_decay: float = 0.0
+) -> Adam:
     """Adam as one kernel; on a GPU the learning rate lies there, where a recorded step reads it anew."""
     parameters = list(parameters)
-    if (device := parameters[0].device).type == "cpu":
-        return Adam(parameters, rate, betas, fused=True)
+    device = parameters[0].device
+    on_cpu = device.type == "cpu"
     return Adam(
-        parameters, torch.tensor(rate, dtype=torch.float32, device=device), betas, fused=True, capturable=True
+        parameters,
+        rate if on_cpu else torch.tensor(rate, dtype=torch.float32, device=device),
+        betas,
+        weight_decay=weight_decay,
+        decoupled_weight_decay=weight_decay > 0,
+        fused=True,
+        capturable=not on_cpu,
     )
 
 

@@ -5,12 +5,12 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from led_fast.density import critic_loss, log_mean_exp, mixed_kl_loss
 from led_fast.density.diagnostics import kish_size
 from led_fast.flows import ScoredSample
-from led_fast.training.recipe import Recipe
+from led_fast.training.settings import Recipe
 from led_fast.training.task import Task
 from led_fast.training.world import World
 
@@ -39,6 +39,10 @@ class Objective(Protocol):
 
     log_normalizer: float | None
 
+    def view(self, critic: nn.Module) -> Critic:
+        """What the losses call: the critic's log density, or its network as a classifier."""
+        ...
+
     def prepare(self) -> None:
         """Puts on the device what the next step has to know."""
         ...
@@ -65,6 +69,10 @@ class LikelihoodObjective:
         self._before = torch.zeros((), dtype=torch.float64, device=task.device)
         self._now = self._before  # what the step under way makes of it
 
+    def view(self, critic: nn.Module) -> Critic:
+        """The log density."""
+        return critic
+
     def prepare(self) -> None:
         """Puts the average of log α on the device."""
         if self.log_normalizer is not None:
@@ -80,11 +88,12 @@ class LikelihoodObjective:
     def critic_loss(self, critic: Critic, x: Tensor, at: float) -> Loss:
         """Negative log-likelihood in nats, and the balance's loss."""
         recipe, world = self.recipe, self.world
-        n = world.share(recipe.integrals * recipe.integral_samples, "integral samples")
+        batches = recipe.batches
+        n = world.share(batches.integrals * batches.integral_samples, "integral samples")
         proposals = self.task.proposals(n, at)
         f_data, f_proposal = critic(torch.cat([x, proposals.y])).split([len(x), n])
         f_data, f_proposal, log_q = map(world.gather, (f_data, f_proposal, proposals.log_q))
-        loss = critic_loss(f_data, f_proposal, log_q, recipe.integral_samples)
+        loss = critic_loss(f_data, f_proposal, log_q, batches.integral_samples)
 
         log_weights = (f_proposal - log_q).detach()
         log_normalizer = log_mean_exp(log_weights)
@@ -102,22 +111,22 @@ class LikelihoodObjective:
     def generator_losses(self, critic: Critic, at: float) -> Iterator[Loss]:
         """The likelihood of data, mixed with KL divergences to the critic; metrics in nats."""
         recipe = self.recipe
-        weight = 1.0 if at < recipe.warm_up else recipe.likelihood_weight
+        weight = 1.0 if at < recipe.warm_up else recipe.generator_loss.likelihood_weight
         if weight > 0:
-            x = self.task.data(self.world.share(recipe.batch_size, "batch_size"), at)
+            x = self.task.data(self.world.share(recipe.batches.data, "batches.data"), at)
             likelihood = -self.world.gather(self.task.generator.log_prob(x)).mean()
             yield Loss(likelihood, {"generator_nll": likelihood}, weight)
         if weight < 1:
             yield self._divergence(critic, at)._replace(weight=1 - weight)
 
     def _divergence(self, critic: Critic, at: float) -> Loss:
-        recipe, world = self.recipe, self.world
-        sample = self.task.generated(world.share(recipe.generator_batch, "generator_batch"))
+        loss_of, world = self.recipe.generator_loss, self.world
+        sample = self.task.generated(world.share(self.recipe.batches.generated, "batches.generated"))
         f = critic(sample.y)
         target = self.task.target(f, sample, self._now, at)
         joint = ScoredSample(sample.y, *map(world.gather, sample[1:]))
         loss = mixed_kl_loss(
-            world.gather(target), joint, recipe.forward_weight, recipe.entropy_weight, recipe.max_weight
+            world.gather(target), joint, loss_of.forward_weight, loss_of.entropy_weight, loss_of.max_weight
         )
         kl = (joint.log_q - world.gather(f)).mean() + self._now
         return Loss(loss, {"generator_loss": loss, "kl_generator_model": kl})
@@ -146,9 +155,7 @@ class CalibrationObjective:
 
     def critic_loss(self, net: Critic, x: Tensor, at: float) -> Loss:
         """Negative log-likelihood in nats, relative to the generator's."""
-        y = self.task.generator.sample(
-            self.world.share(self.recipe.calibration_samples, "calibration_samples")
-        )
+        y = self.task.tilted_samples(self.world.share(self.recipe.calibration.samples, "calibration.samples"))
         at_data, at_samples = net(torch.cat([x, y])).split([len(x), len(y)])
         at_data, at_samples = map(self.world.gather, (at_data, at_samples))
         loss = critic_loss(at_data, at_samples, torch.zeros_like(at_samples))
@@ -166,6 +173,10 @@ class GANObjective:
         self.log_normalizer: float | None = None
         self.task, self.recipe, self.world = task, recipe, world
 
+    def view(self, critic: nn.Module) -> Critic:
+        """The network of the task's critic, without tail, support or the density that it tilts."""
+        return self.task.discriminate
+
     def prepare(self) -> None:
         """Nothing: a classifier has no log α."""
 
@@ -181,7 +192,7 @@ class GANObjective:
 
     def generator_losses(self, critic: Critic, at: float) -> Iterator[Loss]:
         """Cross-entropy of passing for data."""
-        y = self.task.generator.rsample(self.world.share(self.recipe.generator_batch, "generator_batch"))
+        y = self.task.generator.rsample(self.world.share(self.recipe.batches.generated, "batches.generated"))
         loss = F.softplus(-self.world.gather(critic(y))).mean()
         yield Loss(loss, {"generator_loss": loss})
 

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from led_fast.training.recipe import Recipe, Stage
+from led_fast.training.settings import Recipe, Stage
 
 _PLAIN_LINES = 20  # over a whole run
 _SHOWN = {
@@ -28,6 +28,7 @@ _SHOWN = {
     "ESS/S {ess_fraction:.2f}": "ess_fraction",
     "log α {log_normalizer:.3f}": "log_normalizer",
     "modes {modes}/{modes_total}": "modes",
+    "validation {validation:.3f}": "validation",
 }
 
 

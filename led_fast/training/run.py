@@ -47,7 +47,7 @@ class RunDirectory:
 
     @property
     def figure(self) -> Path:
-        """The learned density beside truth and samples."""
+        """A picture of the evaluation."""
         return self.path / "density.png"
 
     def preview(self, step: int) -> Path:

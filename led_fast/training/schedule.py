@@ -6,11 +6,12 @@ None of them looks at a clock, so a resumed run repeats them exactly.
 import math
 
 
-def cosine_decay(at: float, begin: float, last: float) -> float:
-    """1 until `begin`, then half a cosine down to `last` at the end."""
+def cosine_decay(at: float, begin: float, last: float, end: float = 1.0) -> float:
+    """1 until `begin`, then half a cosine down to `last` at `end`, where it stays."""
     if at <= begin:
         return 1.0
-    return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * (at - begin) / (1 - begin)))
+    share = min((at - begin) / (end - begin), 1.0)
+    return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * share))
 
 
 def geometric(at: float, start: float, end: float, begin: float, finish: float) -> float:

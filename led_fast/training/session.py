@@ -10,6 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from led_fast.errors import InputError
+from led_fast.kinds import find_kind
 from led_fast.ops import use_reference
 from led_fast.random_state import isolated
 from led_fast.training.checkpoint import load_state, save_state
@@ -19,7 +20,7 @@ from led_fast.training.interrupt import StopSignal
 from led_fast.training.model import save_model
 from led_fast.training.recorder import RunRecorder
 from led_fast.training.run import RunDirectory
-from led_fast.training.task import Source, device_of
+from led_fast.training.task import Source
 from led_fast.training.trainer import Trainer
 from led_fast.training.world import World
 
@@ -70,13 +71,13 @@ def train(
         DivergenceError: the last good checkpoint is kept.
         PeerLostError: another process of the world has died.
     """
-    with isolated(device_of(config)), use_reference(config.ops == "reference"):
+    with isolated(find_kind(config.kind).device()), use_reference(config.ops == "reference"):
         trainer, seconds = Trainer(config, source, world, partial(console.print, markup=False)), 0.0
         if run.checkpoint.exists():
             seconds = _resume(trainer, run)
         seconds = _take_steps(trainer, seconds, run, console, after_step)
         if trainer.world.rank == 0:
-            model = trainer.task.model(trainer.average_critic, trainer.average_generator)
+            model = trainer.task.model(*trainer.finished_networks())
             save_model(run, model, config, seconds)
 
 
@@ -154,17 +155,26 @@ def _advice(trainer: Trainer, run: RunDirectory, error: DivergenceError) -> str:
 def steps_in(minutes: float, config: TrainConfig, source: Source, world: World | None = None) -> int:
     """How many steps fit in some minutes, by the time that a few steps of each stage take a throw-away trainer.
 
-    When a calibration comes to rest cannot be foreseen: where it does, a run is done somewhat earlier.
+    When a stage comes to rest cannot be foreseen: where it does, a run is done somewhat earlier.
     """
-    with isolated(device_of(config)), use_reference(config.ops == "reference"):
+    with isolated(find_kind(config.kind).device()), use_reference(config.ops == "reference"):
         trainer = Trainer(replace(config, steps=_TRIAL_STEPS), source, world)
-        stages, seconds = config.recipe.stages, 0.0
+        agree, stages, seconds, once = trainer.world.agree, config.recipe.stages, 0.0, 0.0
         for stage in stages:
             trainer.steps_done = round(stage.begin * _TRIAL_STEPS)
+            once += agree(_seconds(trainer.step))  # with what begins a stage
+            look = partial(trainer.selection.begin, stage.name)
+            once += config.recipe.selection.checks * agree(_seconds(look))
             untimed = _UNTIMED_STEPS if trainer.graphs is None else trainer.graphs.steps_before
-            each = seconds_a_step(trainer.step, _TIMED_SECONDS / len(stages), trainer.world.agree, untimed)
+            each = seconds_a_step(trainer.step, _TIMED_SECONDS / len(stages), agree, untimed)
             seconds += (stage.end - stage.begin) * each
-    return max(1, round(60 * minutes / seconds))
+    return max(1, round((60 * minutes - once) / seconds))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def seconds_a_step(

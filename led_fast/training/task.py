@@ -1,25 +1,32 @@
-"""What training needs to know of a kind of data: networks, batches, proposals, and what a finished model is."""
+"""What training needs to know of data: networks, batches, proposals, and what a finished model is."""
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from led_fast.data import DataSource
-from led_fast.data.images import ImageSource
 from led_fast.density import DensityModel, ProposalDraw
 from led_fast.flows import OneWayFlow, ScoredSample
-from led_fast.training.config import TrainConfig
 from led_fast.training.feed import Feed
-from led_fast.training.image import ImageTask, image_device
-from led_fast.training.plane import PlaneTask
-from led_fast.training.world import World
-
-Source = DataSource | ImageSource
 
 
-class Task(Protocol):
+class Source(Protocol):
+    """Data of one kind, opened.
+
+    Attributes:
+        kind: name of the kind, see `led_fast.kinds`.
+        name: what a run records: a file, a folder, or the name of a distribution.
+        fingerprint: of the content; a run resumes on the same content only.
+    """
+
+    kind: str
+    name: str
+    fingerprint: str
+
+
+class Task(ABC):
     """Data of one kind and the networks for it, in the coordinates in which they are trained.
 
     Arguments named `at` are the share of the run that is done, from 0 to 1; schedules go by it. Randomness is
@@ -38,58 +45,56 @@ class Task(Protocol):
     device: torch.device
     critic: nn.Module
     generator: OneWayFlow
-    balance: nn.Module | None
-    tilts: bool
-    feed: Feed | None
+    balance: nn.Module | None = None
+    tilts: bool = False
+    feed: Feed | None = None
 
-    def discriminate(self, x: Tensor) -> Tensor:
-        """The critic's network as the classifier of a plain GAN, without tail or support: (B, ...) -> (B,)."""
-        ...
-
-    def squared_gradient(self, x: Tensor) -> Tensor:
-        """Squared norm of the gradient of the critic's network at data x, in units that suit the data: (n,)."""
-        ...
-
+    @abstractmethod
     def data(self, n: int, at: float) -> Tensor:
         """Draws n training points."""
-        ...
+
+    @abstractmethod
+    def model(self, critic: nn.Module, generator: OneWayFlow) -> DensityModel:
+        """A finished density, with its normaliser, in the data's own coordinates."""
 
     def proposals(self, n: int, at: float) -> ProposalDraw:
-        """Draws n samples for the integral, without gradients."""
-        ...
+        """Draws n samples for the integral, without gradients: those of the generator."""
+        with torch.no_grad():
+            return ProposalDraw(*self.generator.rsample_and_log_prob(n), None)
 
     def generated(self, n: int) -> ScoredSample:
         """Draws n samples of the generator, differentiable in its parameters."""
-        ...
+        return self.generator.rsample_with_score(n)
 
     def target(self, f: Tensor, sample: ScoredSample, log_normalizer: Tensor, at: float) -> Tensor:
-        """What the generator aims at, from the critic's values f at a sample: (n,)."""
-        ...
+        """What the generator aims at, from the critic's values f at a sample, (n,): the critic itself."""
+        return f
 
-    def adopt(self, critic: nn.Module, generator: OneWayFlow) -> None:
+    def discriminate(self, x: Tensor) -> Tensor:
+        """The critic's network as a classifier, without tail, support or what it tilts: (B, ...) -> (B,)."""
+        return self.critic(x)
+
+    def squared_gradient(self, x: Tensor) -> Tensor:
+        """Squared norm of the gradient of `discriminate` at data x, in units that suit the data: (n,)."""
+        raise NotImplementedError(f"{type(self).__name__} has no gradient penalty")
+
+    def begin(self, stage: str) -> None:  # noqa: B027 (most kinds need none)
+        """Makes ready for the steps of a stage, or for the rest of them; the same each time it is called for it."""
+
+    def adopt(self, critic: nn.Module, generator: OneWayFlow) -> None:  # noqa: B027
         """Lets a critic start from the density of a generator, where it can."""
-        ...
+
+    def tilted_samples(self, n: int) -> Tensor:
+        """Draws n samples of the generator that the critic tilts, as `discriminate` takes them, without gradients."""
+        return self.generator.sample(n)
+
+    def validate(self, critic: nn.Module, generator: OneWayFlow, stage: str) -> float | None:
+        """How good averaged networks are on validation data, higher is better; None where that is not judged."""
+        return None
 
     def monitor(self, generator: OneWayFlow) -> dict[str, Any]:
         """Figures about a generator that are cheap enough to follow during training."""
-        ...
+        return {}
 
-    def preview(self, generator: OneWayFlow, path: Path) -> None:
+    def preview(self, generator: OneWayFlow, path: Path) -> None:  # noqa: B027
         """Writes a picture of a generator's samples, where one is worth looking at during training."""
-        ...
-
-    def model(self, critic: nn.Module, generator: OneWayFlow) -> DensityModel:
-        """A finished density, with its normaliser, in the data's own coordinates."""
-        ...
-
-
-def device_of(config: TrainConfig) -> torch.device:
-    """Where a run's networks live."""
-    return image_device() if config.is_image else PlaneTask.device
-
-
-def make_task(config: TrainConfig, source: Source, world: World) -> Task:
-    """Builds the task that a config and its data make, with fresh networks."""
-    if not isinstance(source, ImageSource):
-        return PlaneTask(config, source)
-    return ImageTask(config, source, world.share(config.recipe.generator_batch, "generator_batch"))

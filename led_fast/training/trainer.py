@@ -5,6 +5,7 @@ device until then. So the same step can be recorded as a CUDA graph.
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from led_fast.density import in_micro_batches
+from led_fast.flows import OneWayFlow
 from led_fast.gpu import is_gpu
+from led_fast.kinds import find_kind
 from led_fast.random_state import random_state, set_random_state, set_seed
 from led_fast.training.config import TrainConfig
 from led_fast.training.descent import RunningAverages, adam, descend, set_learning_rate
@@ -21,9 +24,10 @@ from led_fast.training.graph import StepGraphs
 from led_fast.training.objective import OBJECTIVES, CalibrationObjective, Critic, Loss, Objective
 from led_fast.training.precision import use_precision
 from led_fast.training.readings import PackedReadings, Readings
-from led_fast.training.recipe import Stage
 from led_fast.training.schedule import cosine_decay
-from led_fast.training.task import Source, device_of, make_task
+from led_fast.training.selection import BestAverages
+from led_fast.training.settings import Stage
+from led_fast.training.task import Source
 from led_fast.training.world import World
 
 _START_SAMPLES = 64
@@ -60,26 +64,32 @@ class Trainer:
         world: World | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        recipe, device = config.recipe, device_of(config)
+        recipe, kind = config.recipe, find_kind(config.kind)
+        device = kind.device()
         set_seed(config.seed, device)
         self.config, self.recipe, self.source, self.world = config, recipe, source, world or World()
-        self.task = make_task(config, source, self.world)
+        self.task = kind.task(config, source, self.world)
         if recipe.calibrate_from_in_use < 1 and not self.task.tilts:
             raise ValueError(
-                "Trainer: a recipe with calibrate_from < 1 wants a critic that tilts a generator"
+                "Trainer: a recipe with calibration.begin < 1 wants a critic that tilts a generator"
             )
         self.critic, self.generator, self.balance = self.task.critic, self.task.generator, self.task.balance
-        self._function = self.task.discriminate if recipe.objective == "gan" else self.critic
         self.objective: Objective = OBJECTIVES[recipe.objective](self.task, recipe, self.world)
+        self._function = self.objective.view(self.critic)
         self.calibration = CalibrationObjective(self.task, recipe, self.world)
         critics = [self.critic] if self.balance is None else [self.critic, self.balance]
+        optimizer = recipe.optimizer
         self.critic_optimizer = adam(
             (parameter for network in critics for parameter in network.parameters()),
-            recipe.critic_learning_rate,
-            recipe.critic_betas or recipe.betas,
+            optimizer.critic_learning_rate,
+            optimizer.critic_betas or optimizer.betas,
+            optimizer.weight_decay,
         )
         self.generator_optimizer = adam(
-            self.generator.parameters(), recipe.generator_learning_rate, recipe.betas
+            self.generator.parameters(),
+            optimizer.generator_learning_rate,
+            optimizer.betas,
+            optimizer.weight_decay,
         )
         if self.world.size > 1:
             self.generator.sample(_START_SAMPLES)  # starts normalisation layers, alike everywhere
@@ -93,6 +103,11 @@ class Trainer:
         use_precision(config.precision, self.critic, self.balance)  # not the averages, which make the model
         self.steps_done = 0
         self.graphs = self._new_graphs(say)
+        self.selection = BestAverages(
+            recipe.selection, self.task.validate, self.average_critic, self.average_generator
+        )
+        self._begin_stage(self._stage(0))
+        self.selection.begin(self._stage(0).name)
 
     def step(self) -> dict[str, float]:
         """One critic step and its generator steps.
@@ -103,22 +118,43 @@ class Trainer:
         Raises:
             DivergenceError: a loss or a gradient is not finite.
         """
-        if self.steps_done and self._stage(self.steps_done) != self._stage(self.steps_done - 1):
+        stage = self._stage(self.steps_done)
+        if self.steps_done and stage != self._stage(self.steps_done - 1):
+            self.selection.restore()
             self._adopt()
-            if self.graphs is not None:
-                self.graphs.begin()
+            self._begin_stage(stage)
+            self.selection.begin(stage.name)
         objective = self._objective_in_use()
         metrics = self._take(objective) if objective is not None else {}
         self._update_averages()
         self.steps_done += 1
+        if objective is not None:
+            metrics |= self.selection.after_step(stage.name, *self._position(stage))
         return metrics
 
+    def finished_networks(self) -> tuple[nn.Module, OneWayFlow]:
+        """The averaged critic and generator of which the model is made, once all steps are done."""
+        self.selection.restore()
+        return self.average_critic, self.average_generator
+
+    def _begin_stage(self, stage: Stage) -> None:
+        self.task.begin(stage.name)
+        if self.graphs is not None:
+            self.graphs.begin()  # what was recorded moves the moments that were there before
+
+    def _position(self, stage: Stage) -> tuple[int, int]:
+        """Steps of a stage that are done, and how many it has."""
+        begin, end = (math.ceil(share * self.config.steps) for share in (stage.begin, stage.end))
+        return self.steps_done - begin, max(end - begin, 1)
+
     def _objective_in_use(self) -> Objective | CalibrationObjective | None:
-        """That of the next step; None where a calibration has come to rest."""
+        """That of the next step; None where a calibration has come to rest, or a stage no longer improves."""
         recipe = self.recipe
+        if self.selection.exhausted:
+            return None
         if self.steps_done / self.config.steps < recipe.calibrate_from_in_use:
             return self.objective
-        return self.calibration if self.calibration.ess_fraction >= recipe.calibration_ess else None
+        return self.calibration if self.calibration.ess_fraction >= recipe.calibration.ess else None
 
     def _take(self, objective: Objective | CalibrationObjective) -> dict[str, float]:
         """Takes a step, reads what it has to tell, and hands it to the objective."""
@@ -140,7 +176,7 @@ class Trainer:
         feed, can = self.task.feed, is_gpu(self.task.device) and self.world.size == 1
         if self.config.cuda_graph == "off" or not can or feed is None:
             return None
-        interval = self.recipe.penalty_interval if self.recipe.gradient_penalty else 1
+        interval = self.recipe.penalty.interval if self.recipe.penalty.weight else 1
         return StepGraphs(feed, interval, say)
 
     def _stage(self, step: int) -> Stage:
@@ -153,24 +189,27 @@ class Trainer:
             self.task.adopt(critic, self.generator)
 
     def _set_learning_rates(self, at: float) -> None:
-        recipe = self.recipe
+        recipe, optimizer = self.recipe, self.recipe.optimizer
+        taken, _ = self._position(self._stage(self.steps_done))
+        rise = min(1.0, (taken + 1) / (optimizer.rise + 1))
         if at >= recipe.calibrate_from_in_use:
-            decay = cosine_decay(at, recipe.calibrate_from, recipe.decay_to)
-            set_learning_rate(self.critic_optimizer, decay * recipe.calibration_learning_rate)
+            decay = cosine_decay(at, recipe.calibration.begin, optimizer.decay_to)
+            set_learning_rate(self.critic_optimizer, rise * decay * recipe.calibration.learning_rate)
             return
-        decay = cosine_decay(at, recipe.decay_from, recipe.decay_to)
-        set_learning_rate(self.critic_optimizer, decay * recipe.critic_learning_rate)
-        set_learning_rate(self.generator_optimizer, decay * recipe.generator_learning_rate)
+        decay = cosine_decay(at, optimizer.decay_from, optimizer.decay_to, optimizer.decay_until)
+        set_learning_rate(self.critic_optimizer, rise * decay * optimizer.critic_learning_rate)
+        set_learning_rate(self.generator_optimizer, rise * decay * optimizer.generator_learning_rate)
 
     def _takes_penalty(self) -> bool:
-        return self.recipe.gradient_penalty > 0 and self.steps_done % self.recipe.penalty_interval == 0
+        penalty = self.recipe.penalty
+        return penalty.weight > 0 and self.steps_done % penalty.interval == 0
 
     def _learn(self, at: float) -> PackedReadings:
         readings = Readings()
         broken = None
         if at >= self.recipe.warm_up_in_use:
             broken = self._step_critic(self.objective, self._function, at, readings)
-        for _ in range(self.recipe.generator_steps):
+        for _ in range(self.recipe.batches.generator_steps):
             broken = self._step_generator(at, readings, broken)
         return readings.pack()
 
@@ -189,11 +228,11 @@ class Trainer:
         self, objective: Objective | CalibrationObjective, function: Critic, at: float
     ) -> Iterator[Loss]:
         recipe = self.recipe
-        x = self.task.data(self.world.share(recipe.batch_size, "batch_size"), at)
+        x = self.task.data(self.world.share(recipe.batches.data, "batches.data"), at)
         yield objective.critic_loss(self._in_parts(function), x, at)
         if self._takes_penalty():
             squared = self.world.gather(self.task.squared_gradient(x)).mean()
-            weight = 0.5 * recipe.gradient_penalty * recipe.penalty_interval
+            weight = 0.5 * recipe.penalty.weight * recipe.penalty.interval
             yield Loss(squared, {"squared_gradient": squared}, weight)
 
     def _step_generator(self, at: float, readings: Readings, broken: Tensor | None) -> Tensor:
@@ -207,7 +246,7 @@ class Trainer:
             self.critic.requires_grad_(True)
 
     def _in_parts(self, function: Critic) -> Critic:
-        return lambda x: in_micro_batches(function, x, self.recipe.micro_batch)
+        return lambda x: in_micro_batches(function, x, self.recipe.batches.micro_batch)
 
     def _descend(
         self,
@@ -224,7 +263,7 @@ class Trainer:
                 yield loss.value, loss.weight
 
         loss, norm, broken = descend(
-            optimizer, clipped, noted(), self.recipe.gradient_clip, broken, self.world
+            optimizer, clipped, noted(), self.recipe.optimizer.gradient_clip, broken, self.world
         )
         readings.add_descent(name, loss, norm)
         return broken
@@ -240,6 +279,7 @@ class Trainer:
             "steps_done": self.steps_done,
             "log_normalizer": self.objective.log_normalizer,
             "calibration_ess": self.calibration.ess_fraction,
+            "selection": self.selection.state_dict(),
             "random": self.world.gather_objects(random_state(self.task.device)),
             **{name: part.state_dict() for name, part in self._parts()},
         }
@@ -250,9 +290,11 @@ class Trainer:
         self.calibration.ess_fraction = state["calibration_ess"]
         for name, part in self._parts():
             part.load_state_dict(state[name])
+        if "selection" in state:  # which version 0.1.0 had not
+            self.selection.load_state_dict(state["selection"])
+        if self.steps_done:
+            self._begin_stage(self._stage(self.steps_done - 1))
         set_random_state(state["random"][self.world.rank], self.task.device)
-        if self.graphs is not None:
-            self.graphs.begin()  # what was recorded moves the moments that were there before
 
     def _parts(self) -> list[tuple[str, Any]]:
         return [(name, getattr(self, name)) for name in _STATEFUL if getattr(self, name) is not None]

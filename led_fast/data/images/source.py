@@ -35,6 +35,7 @@ class ImageSource:
         collection: from `read_images`.
 
     Attributes:
+        kind: "images".
         name: as given.
         fingerprint: identifies the pixels; a run resumes on the same ones only.
         shape: (C, H, W).
@@ -43,6 +44,8 @@ class ImageSource:
     Raises:
         InputError: fewer than 100 training images.
     """
+
+    kind = "images"
 
     def __init__(self, name: str, collection: ImageCollection) -> None:
         count = len(collection.train.images)

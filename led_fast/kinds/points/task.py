@@ -1,7 +1,6 @@
-"""Densities on the plane: standardised points, annealed noise, proposals that cover everything."""
+"""Training on points: standardised coordinates, annealed noise, proposals that cover everything."""
 
 import math
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -17,41 +16,53 @@ from led_fast.density import (
 )
 from led_fast.evaluation import count_modes, quadrature_in_data_coordinates
 from led_fast.flows import DiagonalNormal, OneWayFlow, ScoredSample
-from led_fast.models import toy_balance
+from led_fast.kinds.points.settings import PointsModel
+from led_fast.models import (
+    GaussianTailCritic,
+    in_data_coordinates,
+    points_balance,
+    points_critic,
+    points_generator,
+)
 from led_fast.training.config import TrainConfig
-from led_fast.training.feed import Feed
-from led_fast.training.model import in_data_coordinates, plane_networks
 from led_fast.training.schedule import geometric
+from led_fast.training.task import Task
 
 _SMALLEST_SPACING = 1e-3  # standard deviations; a single point, drawn again and again, has none
 _MONITOR_SAMPLES = 1000
 
+DEVICE = torch.device("cpu")  # networks this small are slower on a GPU
 
-class PlaneTask:
-    """A `Task` in standardised coordinates, (x - shift) / scale.
+
+def points_networks(model: PointsModel) -> tuple[GaussianTailCritic, OneWayFlow]:
+    """The untrained critic and generator of standardised points."""
+    return points_critic(model.critic, model.dim), points_generator(model.generator, model.dim)
+
+
+class PointsTask(Task):
+    """Training in standardised coordinates, (x - shift) / scale.
 
     Args:
         config: of the run.
         source: its data.
     """
 
-    device = torch.device("cpu")  # networks this small are slower on a GPU
+    device = DEVICE
 
     def __init__(self, config: TrainConfig, source: DataSource) -> None:
-        recipe = config.recipe
-        self.recipe, self.source = recipe, source
+        model: PointsModel = config.model
+        self.settings, self.recipe, self.source = model, config.recipe, source
+        coverage = model.coverage
         with self.device:  # whatever torch's default device is
-            critic, self.generator = plane_networks(config)
-            self.balance: nn.Module | None = toy_balance()
-            self.broad = DiagonalNormal(torch.zeros(2), recipe.broad_scale)
+            critic, self.generator = points_networks(model)
+            self.balance: nn.Module | None = points_balance(model.dim)
+            self.broad = DiagonalNormal(torch.zeros(model.dim), coverage.broad_scale)
         self.critic: nn.Module = critic
         self._classifier = critic.net
-        self.tilts = False
-        self.feed: Feed | None = None
-        self.spacing = max(typical_spacing(self._draw(recipe.blurred_points)), _SMALLEST_SPACING)
-        self.widths = torch.logspace(math.log10(self.spacing), 0, recipe.blur_widths, device=self.device)
-        balance = self.balance if recipe.balanced else None
-        self.proposal = CoveringProposal(self.generator, self.broad, recipe.covering_share, balance)
+        self.spacing = max(typical_spacing(self._draw(coverage.blurred_points)), _SMALLEST_SPACING)
+        self.widths = torch.logspace(math.log10(self.spacing), 0, coverage.blur_widths, device=self.device)
+        balance = self.balance if coverage.balanced else None
+        self.proposal = CoveringProposal(self.generator, self.broad, coverage.share, balance)
 
     def discriminate(self, x: Tensor) -> Tensor:
         """The critic's network, without its tail."""
@@ -67,23 +78,17 @@ class PlaneTask:
 
     def proposals(self, n: int, at: float) -> ProposalDraw:
         """Draws n samples from the generator, the blurred data and the broad normal."""
-        if self.recipe.broad_share < 1:
-            points = self._draw(self.recipe.blurred_points, self._noise(at))
-            self.proposal.broad = KernelProposal(points, self.widths, self.broad, self.recipe.broad_share)
+        coverage = self.settings.coverage
+        if coverage.broad_share < 1:
+            points = self._draw(coverage.blurred_points, self._noise(at))
+            self.proposal.broad = KernelProposal(points, self.widths, self.broad, coverage.broad_share)
         return self.proposal.propose(n)
-
-    def generated(self, n: int) -> ScoredSample:
-        """Draws n samples with the score of their density."""
-        return self.generator.rsample_with_score(n)
 
     def target(self, f: Tensor, sample: ScoredSample, log_normalizer: Tensor, at: float) -> Tensor:
         """The critic with a floor under it."""
-        recipe = self.recipe
-        floor = geometric(at, recipe.floor_start, recipe.floor_end, recipe.floor_from, recipe.floor_until)
-        return floored_target(f, log_normalizer, self.broad.log_prob(sample.y), floor)
-
-    def adopt(self, critic: nn.Module, generator: OneWayFlow) -> None:
-        """Nothing: critics of the plane start from scratch."""
+        floor = self.settings.floor
+        height = geometric(at, floor.start, floor.end, floor.begin, floor.until)
+        return floored_target(f, log_normalizer, self.broad.log_prob(sample.y), height)
 
     def monitor(self, generator: OneWayFlow) -> dict[str, int]:
         """Modes that the generator reaches, where the truth is known."""
@@ -95,20 +100,17 @@ class PlaneTask:
         ).modes
         return {"modes": found, "modes_total": len(source.mixture.centers)}
 
-    def preview(self, generator: OneWayFlow, path: Path) -> None:
-        """Nothing: `density.png` is drawn at the end."""
-
     def model(self, critic: nn.Module, generator: OneWayFlow) -> DensityModel:
         """The density of data points, its log-normaliser by quadrature; a plain GAN has none."""
         model = in_data_coordinates(critic, generator, self.source.shift, self.source.scale)
-        if self.recipe.objective == "led":
+        if self.recipe.has_density:
             quadrature = quadrature_in_data_coordinates(model.critic, self.source.shift, self.source.scale)
             model.set_log_normalizer(quadrature)
         return model
 
     def _noise(self, at: float) -> float:
-        recipe = self.recipe
-        return geometric(at, recipe.noise_start, recipe.noise_end * self.spacing, 0, recipe.noise_until)
+        noise = self.settings.noise
+        return geometric(at, noise.start, noise.end * self.spacing, 0, noise.until)
 
     def _draw(self, n: int, noise: float = 0.0) -> Tensor:
         x = self.source.sample(n)

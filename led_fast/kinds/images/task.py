@@ -1,7 +1,6 @@
-"""Densities of images: dequantised pixels in the box [0, 1], which the generator fills and the critic ends at."""
+"""Training on images: dequantised pixels in the box [0, 1], which the generator fills and the critic ends at."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,25 +10,27 @@ from led_fast.density import DensityModel, ProposalDraw, squared_gradient
 from led_fast.evaluation import estimate_image_normalizer
 from led_fast.figures import grid_figure
 from led_fast.flows import OneWayFlow, ScoredSample
-from led_fast.gpu import gpu
-from led_fast.models import ImageCritic, standardize
+from led_fast.gpu import gpu_or_cpu
+from led_fast.kinds.images.settings import ImagesModel
+from led_fast.models import ImageCritic, image_critic, image_generator, standardize
 from led_fast.random_state import set_seed
 from led_fast.training.config import TrainConfig
 from led_fast.training.feed import Feed
-from led_fast.training.model import image_networks
+from led_fast.training.task import Task
 
 _STANDARDIZED_BY = 5000  # images
 _NORMALIZER_SAMPLES = 5000
 _PREVIEW_SAMPLES = 64
 
 
-def image_device() -> torch.device:
-    """Where networks of images compute: on the GPU where there is one."""
-    return gpu() or torch.device("cpu")
+def image_networks(model: ImagesModel) -> tuple[ImageCritic, OneWayFlow]:
+    """The untrained critic and generator of images."""
+    networks = model.networks()
+    return image_critic(networks), image_generator(networks)
 
 
-class ImageTask:
-    """A `Task` on dequantised images, on a GPU where there is one.
+class ImagesTask(Task):
+    """Training on dequantised images, on a GPU where there is one.
 
     Args:
         config: of the run.
@@ -38,17 +39,16 @@ class ImageTask:
     """
 
     def __init__(self, config: TrainConfig, source: ImageSource, generator_batch: int) -> None:
-        self.device = image_device()
+        self.device = gpu_or_cpu()
         self.recipe, self.source = config.recipe, source
         self._batches = Feed(lambda n: source.draw(n, self.device), self.device)
         self.feed: Feed | None = self._batches
         with torch.device("cpu"):  # where all devices draw the same weights
-            critic, generator = image_networks(config)
+            critic, generator = image_networks(config.model)
         standardize(generator, critic, source.sample(_STANDARDIZED_BY))
         self._critic = critic.to(self.device)
         self.critic: nn.Module = self._critic
         self.generator = generator.to(self.device)
-        self.balance: nn.Module | None = None
         self.tilts = critic.tilted is not None
         self._generator_batch = generator_batch
         self._drawn: ScoredSample | None = None
@@ -71,7 +71,9 @@ class ImageTask:
             self._drawn = self._draw(n)
             return ProposalDraw(self._drawn.y.detach(), self._drawn.log_q.detach(), None)
         with torch.no_grad():  # no more in memory at a time than the critic may have
-            parts = [self._draw(len(part)) for part in torch.empty(n).split(self.recipe.micro_batch or n)]
+            parts = [
+                self._draw(len(part)) for part in torch.empty(n).split(self.recipe.batches.micro_batch or n)
+            ]
         return ProposalDraw(torch.cat([p.y for p in parts]), torch.cat([p.log_q for p in parts]), None)
 
     def generated(self, n: int) -> ScoredSample:
@@ -80,24 +82,16 @@ class ImageTask:
         return self._draw(n) if drawn is None else drawn
 
     def _draw(self, n: int) -> ScoredSample:
-        if self.recipe.forward_weight:
+        if self.recipe.generator_loss.forward_weight:
             return self.generator.rsample_with_score(n)
         y, log_q = self.generator.rsample_and_log_prob(n)  # which the reverse KL can do with, in less time
         return ScoredSample(y, log_q, log_q, log_q)
-
-    def target(self, f: Tensor, sample: ScoredSample, log_normalizer: Tensor, at: float) -> Tensor:
-        """The critic itself."""
-        return f
 
     def adopt(self, critic: nn.Module, generator: OneWayFlow) -> None:
         """A critic that tilts a generator takes this one."""
         assert isinstance(critic, ImageCritic)
         if self.tilts:
             critic.adopt(generator)
-
-    def monitor(self, generator: OneWayFlow) -> dict[str, Any]:
-        """Nothing: no figure about images is cheap."""
-        return {}
 
     def preview(self, generator: OneWayFlow, path: Path) -> None:
         """Writes a PNG of the images of fixed latent values."""
@@ -107,7 +101,7 @@ class ImageTask:
     def model(self, critic: nn.Module, generator: OneWayFlow) -> DensityModel:
         """The density of images; its log-normaliser is the best of several estimates, which `evaluate` repeats."""
         model = DensityModel(critic, generator)
-        if self.recipe.objective == "led":
+        if self.recipe.has_density:
             # Samples of what it tilts do, until a report sets annealing beside them; else some is needed here.
             quick = {"temperatures": 0} if self.tilts else {"chains": 100}
             normalizer = estimate_image_normalizer(model, self.source, _NORMALIZER_SAMPLES, **quick)

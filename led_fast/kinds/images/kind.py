@@ -1,0 +1,184 @@
+"""Images as a kind of data."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from led_fast.data.images import ImageSource, open_images, quantize, read_images
+from led_fast.data.images.read import DEFAULT_SIZE
+from led_fast.density import DensityModel
+from led_fast.errors import InputError
+from led_fast.evaluation import (
+    ImageEvaluation,
+    evaluate_image_samples,
+    evaluate_images,
+    image_report_table,
+    open_features,
+    score_images,
+)
+from led_fast.figures import grid_figure, sorted_figure
+from led_fast.gpu import gpu_or_cpu
+from led_fast.kinds.images.settings import GAN, PRESETS, ImagesModel
+from led_fast.kinds.images.task import ImagesTask, image_networks
+from led_fast.kinds.kind import EvaluateOptions, Preset, Report, Rows
+from led_fast.kinds.write import write_array
+from led_fast.random_state import seeded
+from led_fast.training.config import Reading, TrainConfig
+from led_fast.training.model import TrainedModel
+from led_fast.training.world import World
+
+_SAMPLES, _FIRST_SAMPLES, _FEWEST_SAMPLES = 10_000, 5000, 100
+_SHOWN = 100
+_NAMED = 5  # of the pictures that were skipped
+
+
+class ImagesKind:
+    """Images; see `led_fast.kinds.kind.Kind`."""
+
+    name = "images"
+    about = "images"
+    presets = tuple(PRESETS)
+    model_type = ImagesModel
+    can = frozenset({"--strict", "--features", "--ood", "--samples", "interpolate", "refine"})
+    gan: Mapping[str, Any] | None = GAN
+    default_samples = 100
+
+    def claims(self, place: str) -> bool:
+        """Folders and .npz files."""
+        return Path(place).is_dir() or Path(place).suffix == ".npz"
+
+    def open(self, place: str, preset: str | None, reading: Reading) -> ImageSource:
+        """Opens images of the shape that a preset's networks take."""
+        size = DEFAULT_SIZE if preset is None else _preset(preset).model.shape[-1]
+        source = open_images(place, reading.strict, size=size)
+        if preset is not None:
+            _check_shape(source, preset)
+        return source
+
+    def remarks(self, source: ImageSource) -> list[str]:
+        """The pictures that could not be used, or the first few of them."""
+        return _skipped(source.problems)
+
+    def configure(self, source: ImageSource, preset: str | None) -> tuple[str, Preset]:
+        """A preset by name; without one, the first whose networks take the data's shape."""
+        if preset is None:
+            fitting = _fitting(source)
+            if not fitting:
+                raise InputError(
+                    f"{source.name}: images of shape {source.shape} suit no preset ({', '.join(PRESETS)})"
+                )
+            preset = fitting[0]
+        chosen = _preset(preset)
+        _check_shape(source, preset)
+        return preset, chosen
+
+    def device(self) -> torch.device:
+        """The GPU where there is one."""
+        return gpu_or_cpu()
+
+    def float32_only(self, model: ImagesModel) -> bool:
+        """Critics with a perpendicular penalty: its norms come to hundreds of nats."""
+        return model.critic.penalty != "off"
+
+    def task(self, config: TrainConfig, source: ImageSource, world: World) -> ImagesTask:
+        """Training on dequantised images."""
+        return ImagesTask(config, source, world.share(config.recipe.batches.generated, "batches.generated"))
+
+    def untrained(self, config: TrainConfig) -> DensityModel:
+        """Networks of a config."""
+        return DensityModel(*image_networks(config.model))
+
+    def evaluate(
+        self, trained: TrainedModel, source: ImageSource, options: EvaluateOptions, console: Console
+    ) -> Report:
+        """Likelihood, sample quality, outliers, log α, and samples in the order of their density."""
+        model, config = trained.model.to(gpu_or_cpu()), trained.config
+        samples = options.samples or (_FIRST_SAMPLES if options.first else _SAMPLES)
+        if samples < _FEWEST_SAMPLES:
+            raise InputError(f"--samples: want at least {_FEWEST_SAMPLES}, got {samples}")
+        outliers = {str(path): self.open(str(path), config.preset, Reading()) for path in options.ood}
+        for other in outliers.values():
+            for remark in self.remarks(other):
+                console.print(remark, highlight=False, soft_wrap=True, markup=False)
+        name = options.features
+        features = None if name is None else open_features(name, source, gpu_or_cpu())
+        if not config.recipe.has_density:
+            evaluation = evaluate_image_samples(model, source, config.seed, features, samples)
+        else:
+            with console.status("samples, scores, and log α by annealing: some minutes on a CPU"):
+                evaluation = evaluate_images(model, source, config.seed, features, outliers, samples)
+        return Report(evaluation.report, image_report_table(evaluation.report), _drawn(evaluation))
+
+    def score(self, trained: TrainedModel, place: Path, console: Console) -> Rows:
+        """Log density in nats, bits per dimension, and rank of every image: 1 is the densest."""
+        shape, device = trained.config.model.shape, gpu_or_cpu()
+        images = read_images(place, size=shape[-1])
+        for remark in _skipped(images.skipped):
+            console.print(remark, highlight=False, soft_wrap=True, markup=False)
+        if (got := tuple(images.train.images.shape[1:])) != shape:
+            raise InputError(f"{place}: want images of shape {shape}, got {got}")
+        scores = score_images(trained.model.to(device).log_prob, images, shape, device=device)
+        columns = {
+            "name": [score.name for score in scores],
+            "log_density": [score.log_prob for score in scores],
+            "bits_per_dim": [score.bits_per_dim for score in scores],
+            "rank": [score.rank for score in scores],
+        }
+        return Rows(columns, {"log_density": ".3f", "bits_per_dim": ".5f"})
+
+    def write_samples(
+        self, trained: TrainedModel, n: int, refine: bool, seed: int, out: Path | None, note: str
+    ) -> None:
+        """Bytes, (n, C, H, W) uint8, or a picture, the densest first, with the log density above each."""
+        if out is None or out.suffix == ".csv":
+            raise InputError("--out: want a .png or .npy file for images")
+        device = gpu_or_cpu()
+        model = trained.model.to(device)
+        with seeded(seed, device), torch.no_grad():
+            images = model.sample(n)
+        if out.suffix == ".npy":
+            write_array(out, quantize(images).cpu().numpy())
+        elif model.log_normalizer.isnan():
+            grid_figure(out, images)
+        else:
+            with torch.no_grad():
+                log_prob: Tensor = model.log_prob(images)
+            sorted_figure(out, images, log_prob, note=note)
+
+
+def _preset(name: str) -> Preset:
+    if name not in PRESETS:
+        raise InputError(f"--preset: want one of {', '.join(PRESETS)} for images, got {name!r}")
+    return PRESETS[name]
+
+
+def _fitting(source: ImageSource) -> list[str]:
+    return [name for name, preset in PRESETS.items() if preset.model.shape == source.shape]
+
+
+def _check_shape(source: ImageSource, preset: str) -> None:
+    shape, fitting = PRESETS[preset].model.shape, _fitting(source)
+    if source.shape != shape:
+        advice = f"; for these, {' or '.join(fitting)}" if fitting else ""
+        raise InputError(f"{source.name}: {preset} wants images of shape {shape}, got {source.shape}{advice}")
+
+
+def _skipped(problems: tuple[str, ...]) -> list[str]:
+    named = [f"skipped {problem}" for problem in problems[:_NAMED]]
+    return [*named, f"{len(problems)} pictures of no use were skipped"] if problems else []
+
+
+def _drawn(evaluation: ImageEvaluation) -> Any:
+    images, log_prob = evaluation.samples[:_SHOWN], evaluation.log_prob[:_SHOWN]
+    if not len(log_prob):
+        return lambda path: grid_figure(path, images)
+    normalizer = evaluation.report["log_normalizer"]
+    note = "" if normalizer["reliable"] else f"UNRELIABLE log α: {normalizer['reason']}"
+    return lambda path: sorted_figure(path, images, log_prob, note=note)
+
+
+KIND = ImagesKind()

@@ -1,0 +1,75 @@
+"""Presets of images: networks, and how they are trained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from led_fast.kinds.kind import Preset
+from led_fast.models import IMAGE_PRESETS, ImageCriticConfig, ImageGeneratorConfig, ImagePreset
+from led_fast.training.settings import Batches, Calibration, GeneratorLoss, Optimizer, Penalty, Recipe
+
+
+@dataclass(frozen=True)
+class ImagesModel:
+    """Networks for images.
+
+    Attributes:
+        shape: of the images, (C, H, W).
+        generator: its networks.
+        critic: its network.
+    """
+
+    shape: tuple[int, int, int]
+    generator: ImageGeneratorConfig = field(default_factory=ImageGeneratorConfig)
+    critic: ImageCriticConfig = field(default_factory=ImageCriticConfig)
+
+    def networks(self) -> ImagePreset:
+        """The same for `led_fast.models`."""
+        return ImagePreset(self.shape, self.generator, self.critic)
+
+
+_RECIPE = Recipe(
+    steps=8000,
+    warm_up=0.7,
+    ema=0.998,
+    batches=Batches(data=64, integral_samples=1, integrals=64, generated=64, generator_steps=1),
+    optimizer=Optimizer(
+        critic_learning_rate=1e-3,
+        generator_learning_rate=2e-3,
+        betas=(0.5, 0.99),
+        critic_betas=(0.0, 0.99),
+        decay_from=0.6,
+        gradient_clip=200.0,
+    ),
+    penalty=Penalty(weight=0.02, interval=4),
+    generator_loss=GeneratorLoss(likelihood_weight=0.25, forward_weight=0.0),
+    calibration=Calibration(begin=0.9),
+)
+_PAPER = replace(
+    _RECIPE,
+    warm_up=0.0,
+    ema=0.0,
+    batches=replace(_RECIPE.batches, integral_samples=64, integrals=1),
+    optimizer=replace(_RECIPE.optimizer, generator_learning_rate=1e-3, critic_betas=None),
+    penalty=replace(_RECIPE.penalty, weight=0.0),
+    # What a generator drops cannot be inverted.
+    generator_loss=replace(_RECIPE.generator_loss, likelihood_weight=0.0),
+    calibration=replace(_RECIPE.calibration, begin=1.0),
+)
+
+PRESETS: dict[str, Preset] = {
+    name: Preset(
+        ImagesModel(networks.shape, networks.generator, networks.critic),
+        _PAPER if name.startswith("paper_") else _RECIPE,
+    )
+    for name, networks in IMAGE_PRESETS.items()
+}
+"""A recipe for every pair of networks in `led_fast.models.IMAGE_PRESETS`."""
+
+GAN: Mapping[str, Any] = {
+    "recipe.objective": "gan",
+    "recipe.optimizer.critic_learning_rate": 5e-4,
+    "recipe.optimizer.betas": (0.0, 0.99),
+    "recipe.penalty.weight": 0.1,
+}
+"""What a config changes to train a plain GAN."""

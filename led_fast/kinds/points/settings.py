@@ -1,0 +1,108 @@
+"""Settings that only points have: their networks, noise on the data, and proposals that cover the plane."""
+
+from dataclasses import dataclass, field
+
+from led_fast import models
+from led_fast.kinds.kind import Preset
+from led_fast.models import PointsCriticConfig, PointsGeneratorConfig
+from led_fast.training.settings import Batches, GeneratorLoss, Optimizer, Recipe
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Proposals beside the generator's, so that all of the plane is covered (App. B.3).
+
+    Attributes:
+        share: of the proposals that cover the plane instead of coming from the generator.
+        broad_share: share of a broad normal among those; the others are blurred data. All of them: App. B.3.
+        broad_scale: standard deviation of that normal.
+        blurred_points: data points that are blurred at a time.
+        blur_widths: number of widths of the blur, in a geometric series from the data's spacing to 1.
+        balanced: whether a classifier of the proposals shares the integral out between their two sources.
+    """
+
+    share: float = 0.5
+    broad_share: float = 0.2
+    broad_scale: float = 1.5
+    blurred_points: int = 128
+    blur_widths: int = 5
+    balanced: bool = True
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise on the data, which falls geometrically.
+
+    Attributes:
+        start: standard deviation at first; 0: no noise.
+        end: its last value, in units of the data's spacing.
+        until: share of the run at which it has fallen.
+    """
+
+    start: float = 0.6
+    end: float = 0.1
+    until: float = 0.7
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A floor under the generator's target, which falls geometrically.
+
+    Attributes:
+        start: ε of the floor at first; 0: none.
+        end: its last value.
+        begin: share of the run at which it starts to fall.
+        until: share of the run at which it has fallen.
+    """
+
+    start: float = 0.01
+    end: float = 0.002
+    begin: float = 0.75
+    until: float = 0.9
+
+
+@dataclass(frozen=True)
+class PointsModel:
+    """Networks for points, and settings of their training that no other kind has, in standardised coordinates.
+
+    Attributes:
+        dim: number of coordinates.
+        generator: its networks.
+        critic: its network.
+        coverage: of the proposals.
+        noise: on the data.
+        floor: under the generator's target.
+    """
+
+    dim: int = 2
+    generator: PointsGeneratorConfig = field(default_factory=PointsGeneratorConfig)
+    critic: PointsCriticConfig = field(default_factory=PointsCriticConfig)
+    coverage: Coverage = Coverage()
+    noise: Noise = Noise()
+    floor: Floor = Floor()
+
+
+_PAPER = Recipe(
+    ema=0.0,
+    batches=Batches(integral_samples=256, generator_steps=1),
+    optimizer=Optimizer(generator_learning_rate=1e-3),
+    generator_loss=GeneratorLoss(forward_weight=0.0),
+)
+_PAPER_SETTINGS = {
+    "coverage": Coverage(share=0.1, broad_share=1.0, balanced=False),
+    "noise": Noise(start=0.0),
+    "floor": Floor(start=0.0),
+}
+
+PRESETS: dict[str, Preset] = {
+    name: Preset(
+        PointsModel(
+            generator=networks.generator,
+            critic=networks.critic,
+            **(_PAPER_SETTINGS if name == "paper" else {}),
+        ),
+        _PAPER if name == "paper" else Recipe(),
+    )
+    for name, networks in models.PRESETS.items()
+}
+"""A recipe for every pair of networks in `led_fast.models.PRESETS`, by the pair's name."""

@@ -1,0 +1,218 @@
+"""How critic and generator are trained: nested settings, which every kind of data shares.
+
+Schedules go by the share of a run's steps that is done, from 0 to 1.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, TypeVar
+
+ObjectiveName = Literal["led", "gan"]
+
+_Settings = TypeVar("_Settings")
+
+
+class Stage(NamedTuple):
+    """A part of a run whose steps are of one kind, between two shares of the steps."""
+
+    name: str
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Batches:
+    """What a step draws.
+
+    Attributes:
+        data: data points of a critic step.
+        integral_samples: S of Eq. 3, proposals of one estimate of the integral.
+        integrals: estimates a critic step, each from proposals of its own; the loss is their mean.
+        generated: samples of a generator step.
+        generator_steps: generator steps a critic step.
+        micro_batch: samples that the critic has in memory at a time; None: a whole step's.
+    """
+
+    data: int = 256
+    integral_samples: int = 384
+    integrals: int = 1
+    generated: int = 256
+    generator_steps: int = 2
+    micro_batch: int | None = None
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Adam, with a learning rate that decays.
+
+    Attributes:
+        critic_learning_rate: before decay.
+        generator_learning_rate: before decay.
+        betas: of both.
+        critic_betas: of the critic's, where they differ.
+        weight_decay: of both, decoupled from the gradient (AdamW).
+        rise: steps at the beginning of a stage in which the rates rise to their height.
+        decay_from: share of the run after which both rates follow a half cosine, of which a calibration cuts off
+            what lies beyond its beginning.
+        decay_until: share of the run at which that cosine ends.
+        decay_to: what would be left of the rates there.
+        gradient_clip: largest norm of either network's gradient.
+    """
+
+    critic_learning_rate: float = 1e-3
+    generator_learning_rate: float = 3e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    critic_betas: tuple[float, float] | None = None
+    weight_decay: float = 0.0
+    rise: int = 0
+    decay_from: float = 0.3
+    decay_until: float = 1.0
+    decay_to: float = 0.02
+    gradient_clip: float = 10.0
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A gradient penalty of the critic (R1).
+
+    Attributes:
+        weight: γ of γ/2 ‖∇f‖² at the data; 0: none.
+        interval: it is taken at every so many steps, that many times as heavy.
+    """
+
+    weight: float = 0.0
+    interval: int = 1
+
+
+@dataclass(frozen=True)
+class GeneratorLoss:
+    """What the generator minimises.
+
+    Attributes:
+        likelihood_weight: weight of its own -log q at the data; what follows has the rest. For generators that can
+            be inverted.
+        forward_weight: weight of the forward KL to the critic; the reverse KL has the rest.
+        entropy_weight: k of Eq. 5.
+        max_weight: clip of an importance weight in the forward KL, in units of the mean weight.
+    """
+
+    likelihood_weight: float = 0.0
+    forward_weight: float = 0.5
+    entropy_weight: float = 1.0
+    max_weight: float = 20.0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The last stage of critics that tilt a generator, which rests while they learn, so that log α can be estimated.
+
+    Attributes:
+        begin: share of the steps after which it begins; 1: there is none.
+        samples: of the generator in a step.
+        learning_rate: of the critic.
+        ess: effective share of the importance weights from which on the critic rests as well; 0: it never does.
+    """
+
+    begin: float = 1.0
+    samples: int = 64
+    learning_rate: float = 2e-4
+    ess: float = 0.5
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of a stage's running averages is kept, by a score on validation data, for kinds that have one.
+
+    Attributes:
+        checks: of a stage, evenly over its steps, besides one at its beginning; 0: the last averages are kept.
+        patience: checks without a better score after which the rest of the stage is left out; None: never.
+    """
+
+    checks: int = 0
+    patience: int | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of training that all kinds of data share, in the coordinates in which the networks are trained.
+
+    Attributes:
+        steps: default length of a run.
+        objective: "led", or "gan": the same networks as a plain GAN, which has no use for proposals and target.
+        warm_up: share of the steps at first in which the generator learns by its likelihood alone, and the critic
+            rests.
+        ema: decay of the running averages of the weights, which make the model; 0 makes it of the last ones.
+        batches: what a step draws.
+        optimizer: Adam.
+        penalty: of the critic.
+        generator_loss: what the generator minimises.
+        calibration: the last stage.
+        selection: which averages are kept.
+    """
+
+    steps: int = 2000
+    objective: ObjectiveName = "led"
+    warm_up: float = 0.0
+    ema: float = 0.995
+    batches: Batches = Batches()
+    optimizer: Optimizer = Optimizer()
+    penalty: Penalty = Penalty()
+    generator_loss: GeneratorLoss = GeneratorLoss()
+    calibration: Calibration = Calibration()
+    selection: Selection = Selection()
+
+    @property
+    def has_density(self) -> bool:
+        """Whether the critic is a density, and not the classifier of a plain GAN."""
+        return self.objective != "gan"
+
+    @property
+    def warm_up_in_use(self) -> float:
+        """`warm_up`; a plain GAN has none."""
+        return self.warm_up if self.has_density else 0.0
+
+    @property
+    def calibrate_from_in_use(self) -> float:
+        """`calibration.begin`; a plain GAN does not calibrate, nor does a generator that learns alone."""
+        return self.calibration.begin if self.has_density and self.warm_up < 1 else 1.0
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The stages that a run has, in their order."""
+        warm_up, calibration = self.warm_up_in_use, self.calibrate_from_in_use
+        stages = [
+            Stage("warm-up", 0.0, warm_up),
+            Stage("joint training", warm_up, calibration),
+            Stage("calibration", calibration, 1.0),
+        ]
+        return [stage for stage in stages if stage.begin < stage.end]
+
+    def stage(self, at: float) -> Stage:
+        """The stage in which a run is when a share of its steps is done."""
+        return [stage for stage in self.stages if stage.begin <= at][-1]
+
+
+def changed(settings: _Settings, changes: Mapping[str, Any]) -> _Settings:
+    """A copy of nested settings with some of them changed.
+
+    Example:
+        >>> changed(Recipe(), {"ema": 0.9, "optimizer.betas": (0.0, 0.99)}).optimizer.betas
+        (0.0, 0.99)
+
+    Args:
+        settings: a dataclass.
+        changes: new values by dotted names.
+
+    Raises:
+        TypeError: there is no such setting.
+    """
+    direct: dict[str, Any] = {}
+    nested: dict[str, dict[str, Any]] = {}
+    for name, value in changes.items():
+        first, _, rest = name.partition(".")
+        if rest:
+            nested.setdefault(first, {})[rest] = value
+        else:
+            direct[first] = value
+    inner = {name: changed(getattr(settings, name), values) for name, values in nested.items()}
+    return replace(settings, **direct, **inner)  # type: ignore[type-var]
