@@ -18,9 +18,16 @@ Features = Annotated[str | None, arg(metavar="classifier|FILE", help_behavior_hi
 Samples = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 10000)")]
 Outliers = Annotated[tuple[Path, ...], arg(metavar="DIR", help_behavior_hint="")]
 
+Anomaly = Annotated[str | None, arg(metavar="COLUMN=VALUE", help_behavior_hint="")]
+
 
 def evaluate_command(
-    run: Run, data: Place = None, features: Features = None, ood: Outliers = (), samples: Samples = None
+    run: Run,
+    data: Place = None,
+    features: Features = None,
+    ood: Outliers = (),
+    samples: Samples = None,
+    anomaly: Anomaly = None,
 ) -> int:
     """Measure a trained density, and write report.json and a picture.
 
@@ -38,16 +45,18 @@ def evaluate_command(
             labels; or a .pth file with the weights of EfficientNet-Lite0, or a .pt file in TorchScript.
         ood: for images, other images that should be less dense than the test images.
         samples: for images, the number of generated images, of importance weights and of test images.
+        anomaly: for tables, a column that was ignored and its value in rows that should be less dense than the others.
     """
     folder = RunDirectory.open(run)
     trained = load_model(folder)
     config, kind = trained.config, find_kind(trained.config.kind)
     given = {"--features": features is not None, "--ood": ood, "--samples": samples is not None}
+    given["--anomaly"] = anomaly is not None
     require(kind, *(option for option, value in given.items() if value))
     if ood:
         check_density(run, config)
     source = reopen(config, place=data)
-    options = EvaluateOptions(features, ood, samples)
+    options = EvaluateOptions(features, ood, samples, anomaly)
     if not write_report(folder, trained, source, options, Console()):
         check_density(run, config)
     return 0

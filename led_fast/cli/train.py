@@ -51,6 +51,7 @@ PrecisionChoice = Annotated[
     Precision | Literal["auto"] | None,
     arg(metavar="float32|bf16|auto", help_behavior_hint="(default: float32)"),
 ]
+Columns = Annotated[tuple[str, ...], arg(metavar="COLUMN", help_behavior_hint="")]
 Operators = Annotated[Ops | None, arg(metavar="fast|reference", help_behavior_hint="(default: fast)")]
 Graphs = Annotated[CudaGraph | None, arg(metavar="auto|off", help_behavior_hint="(default: auto)")]
 
@@ -68,6 +69,8 @@ def train_command(
     ops: Operators = None,
     cuda_graph: Graphs = None,
     precision: PrecisionChoice = None,
+    ignore: Columns = (),
+    drop_missing: bool = False,
     strict: bool = False,
     resume: bool = False,
 ) -> int:
@@ -115,6 +118,8 @@ def train_command(
         precision: in which the critic's networks are trained. bf16: bfloat16, all but their last layers; log q, log α,
             losses, and the model that comes of it, stay in float32. auto: bf16 for images on a GPU that has it
             (compute capability 8.0) where the critic has no penalty, else float32; a resumed run keeps its own.
+        ignore: columns of a table that are not to be modelled, such as labels.
+        drop_missing: pass over rows of a table in which a value is missing, instead of refusing them.
         strict: stop at a picture that cannot be used, instead of skipping it.
         resume: go on with the run in --out. An option that is given must be that of the run, but --cuda-graph.
     """
@@ -136,12 +141,14 @@ def train_command(
             ("precision", None if precision == "auto" else precision),
             ("recipe.objective", objective),
             ("recipe.batches.integral_samples", integral_samples),
+            ("reading.ignore", ignore or None),
+            ("reading.drop_missing", drop_missing or None),
         ]
         config = _reopen(out, asked)
         config = replace(config, cuda_graph=cuda_graph or config.cuda_graph)  # which changes no result
         source = reopen(config, strict, place)
     else:
-        reading = Reading(strict)
+        reading = Reading(strict, ignore, drop_missing)
         source = open_target(place or target, preset, reading)
         config = TrainConfig.of(source, preset, seed or 0, steps, minutes)
         config = replace(config, reading=replace(reading, strict=False), ops=ops or "fast")
