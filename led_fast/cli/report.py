@@ -9,6 +9,7 @@ from rich.table import Table
 from led_fast.cli.doubt import doubt
 from led_fast.data import DataSource
 from led_fast.data.images import ImageSource
+from led_fast.density import Verdict
 from led_fast.evaluation import (
     FeatureNetwork,
     evaluate,
@@ -71,7 +72,7 @@ def write_image_report(
     else:
         with console.status("samples, scores, and log α by annealing: some minutes on a CPU"):
             evaluation = evaluate_images(model, source, config.seed, features, outliers, samples)
-        note = doubt(evaluation.report["log_normalizer"])
+        note = doubt(Verdict.from_json(evaluation.report["log_normalizer"]))
         sorted_figure(run.figure, evaluation.samples[:_SHOWN], evaluation.log_prob[:_SHOWN], note=note)
     _write(run, trained, evaluation.report, image_report_table(evaluation.report), console)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from tyro.conf import arg
 
 from led_fast.cli.columns import write_array, write_columns
-from led_fast.cli.doubt import doubt_about
+from led_fast.cli.doubt import doubt, doubt_about, warn
 from led_fast.cli.options import Output, Run, check_density, check_new, check_seed
 from led_fast.data.images import quantize
 from led_fast.density import DensityModel
@@ -57,6 +57,8 @@ def sample_command(run: Run, n: Count = None, refine: bool = False, seed: int = 
     model = model.to(device)
     with seeded(seed, device), torch.no_grad():
         drawn = model.sample(n or (100 if config.is_image else 1000), refine=refine)
+    if refine:
+        warn(doubt(model.verdict))
     if config.is_image and out is not None:
         _write_images(folder, model, drawn, out)
     elif out is not None and out.suffix == ".png":

@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from led_fast.cli.columns import write_columns, write_text
 from led_fast.cli.data import name_skipped
-from led_fast.cli.doubt import doubt_about, warn
+from led_fast.cli.doubt import doubt, doubt_about, warn
 from led_fast.cli.options import Output, Run, check_density, check_new
 from led_fast.data import read_rows
 from led_fast.data.images import read_images
@@ -51,6 +51,7 @@ def score_command(
         warn(doubt_about(folder))
     else:
         _score_points(model, data, out)
+        warn(doubt(model.verdict))
     return 0
 
 

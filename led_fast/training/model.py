@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from led_fast.density import DensityModel
+from led_fast.density import DensityModel, Verdict
 from led_fast.errors import InputError
 from led_fast.flows import Affine, OneWayFlow
 from led_fast.models import (
@@ -25,7 +25,7 @@ from led_fast.models import (
 from led_fast.random_state import isolated
 from led_fast.training.checkpoint import load_state, save_state
 from led_fast.training.config import TrainConfig
-from led_fast.training.run import RunDirectory
+from led_fast.training.run import RunDirectory, read_json
 
 _KIND = "model"
 
@@ -100,7 +100,16 @@ def load_model(run: RunDirectory) -> TrainedModel:
         raise InputError(
             f"{run.model}: does not fit the networks that this version of led_fast builds from its config"
         ) from None
+    _adopt_last_verdict(run, model)
     return TrainedModel(model.eval(), config, state["seconds"])
+
+
+def _adopt_last_verdict(run: RunDirectory, model: DensityModel) -> None:
+    """A report that judges the log α in use knows more than the end of training did."""
+    if run.report.is_file() and (found := read_json(run.report).get("log_normalizer")):
+        verdict = Verdict.from_json(found)
+        if verdict.value == model.log_normalizer.item():
+            model.set_verdict(verdict)
 
 
 def plane_networks(config: TrainConfig) -> tuple[GaussianTailCritic, OneWayFlow]:

@@ -12,6 +12,7 @@ from led_fast.density import (
     DensityModel,
     KernelProposal,
     ProposalDraw,
+    by_quadrature,
     floored_target,
     squared_gradient,
 )
@@ -103,7 +104,7 @@ class PlaneTask:
         model = in_data_coordinates(critic, generator, self.source.shift, self.source.scale)
         if self.recipe.objective == "led":
             quadrature = quadrature_in_data_coordinates(model.critic, self.source.shift, self.source.scale)
-            model.set_log_normalizer(quadrature)
+            model.set_verdict(by_quadrature(quadrature))
         return model
 
     def _noise(self, at: float) -> float:
