@@ -15,6 +15,7 @@ from led_fast.training import DivergenceError, Trainer, load
 from led_fast.training.checkpoint import load_state, save_state
 
 REPORT_KEYS = {
+    "schema",
     "modes",
     "modes_total",
     "high_quality_percent",
@@ -26,16 +27,7 @@ REPORT_KEYS = {
     "evaluated_with",
     "config",
 }
-NORMALIZER_KEYS = {
-    "value",
-    "ci95",
-    "samples",
-    "ess_fraction",
-    "max_weight_share",
-    "pareto_k",
-    "quadrature",
-    "reliable",
-}
+EVIDENCE = {"generator", "broad", "quadrature"}
 
 
 STEP = Trainer.step
@@ -87,7 +79,7 @@ def test_train_writes_every_file(ring_run):
         "density.png",
     }
     report = json.loads((ring_run / "report.json").read_text())
-    assert report.keys() >= REPORT_KEYS and report["log_normalizer"].keys() >= NORMALIZER_KEYS
+    assert report.keys() >= REPORT_KEYS and report["log_normalizer"]["evidence"].keys() >= EVIDENCE
     assert (report["seed"], report["steps"], report["evaluated_with"]["version"]) == (1, 4, __version__)
     config = json.loads((ring_run / "config.json").read_text())
     assert config["recipe"] == report["config"]["recipe"] and config["version"] == __version__

@@ -84,7 +84,7 @@ def test_train_writes_every_file(tiny_run):
     config = json.loads((tiny_run / "config.json").read_text())
     assert (config["shape"], config["preset"], config["seed"]) == ([1, 8, 8], "tiny", 1)
     report = json.loads((tiny_run / "report.json").read_text())
-    assert report["log_normalizer"].keys() >= {"used", "generator", "pixels", "annealed", "reliable"}
+    assert report["log_normalizer"]["evidence"].keys() >= {"generator", "pixels", "annealed"}
     assert report["bits_per_dim_uniform"] == 8 and "passed" in report["kl_gate"]
     assert is_png(tiny_run / "samples-000012.png") and is_png(tiny_run / "density.png")
 
@@ -102,7 +102,7 @@ def test_evaluate_with_outliers(tiny_run, data, capsys):
     report = json.loads((tiny_run / "report.json").read_text())
     assert (
         report["outliers"].keys() == {"uniform noise", str(data / "noise.npy")}
-        and report["log_normalizer"]["generator"]["samples"] == 200
+        and report["log_normalizer"]["evidence"]["generator"]["samples"] == 200
     )
     assert "AUROC, test against" in capsys.readouterr().out
 

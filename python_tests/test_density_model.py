@@ -1,16 +1,27 @@
 """DensityModel: log densities and refined samples."""
 
 import copy
+import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from flow_oracles import gaussian_mixture
 
-from led_fast.density import DensityModel, QuadratureEstimate, quadrature_log_normalizer
+from led_fast.density import (
+    DensityModel,
+    QuadratureEstimate,
+    UnreliableNormalizerWarning,
+    by_quadrature,
+    quadrature_log_normalizer,
+)
 from led_fast.density.model import _systematic
 from led_fast.flows import BatchNorm, Linear, OneWayFlow, StandardNormal
 from led_fast.models import toy_critic, toy_generator
+from led_fast.training.checkpoint import load_state, save_state
 
+QUADRATURE = QuadratureEstimate(-3.25, 1e-5, 1e-7, 1000)
+DOUBTFUL = by_quadrature(QuadratureEstimate(-3.25, 1.0, 1e-7, 1000))
 MEANS = torch.tensor([[1.0, 0.0], [-1.0, 0.5]])
 
 
@@ -94,9 +105,92 @@ def test_sampling_leaves_modes_and_statistics_alone():
 def test_state_dict_carries_the_normalizer():
     torch.manual_seed(0)
     model = DensityModel(toy_critic(), toy_generator())
-    model.set_log_normalizer(QuadratureEstimate(-3.25, 1e-5, 1e-7, 1000))
+    model.set_verdict(by_quadrature(QUADRATURE))
     other = DensityModel(toy_critic(), toy_generator())
     other.load_state_dict(model.state_dict())
+    assert other.verdict == model.verdict == copy.deepcopy(model).verdict == copy.deepcopy(other).verdict
+    assert model.double().verdict.reliable and model.float().log_normalizer == -3.25
     x = torch.randn(4, 2)
     torch.testing.assert_close(other.log_prob(x), model.log_prob(x), rtol=0, atol=0)
     torch.testing.assert_close(copy.deepcopy(model).log_prob(x), model.log_prob(x), rtol=0, atol=0)
+    other.load_state_dict(DensityModel(toy_critic(), toy_generator()).state_dict())
+    assert other.verdict is None and other.log_normalizer.isnan()
+
+
+@pytest.mark.parametrize("verdict", [None, by_quadrature(QUADRATURE), DOUBTFUL])
+def test_files_carry_the_verdict(model, verdict, tmp_path):
+    model.set_log_normalizer(1.0) if verdict is None else model.set_verdict(verdict)
+    save_state(tmp_path / "model.safetensors", "model", {"model": dict(model.state_dict())})
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    for state in (
+        load_state(tmp_path / "model.safetensors", "model")["model"],
+        torch.load(tmp_path / "model.pt", weights_only=True),
+    ):
+        other = DensityModel(Mixture(), OneWayFlow(StandardNormal(2), [Linear(2)]))
+        other.load_state_dict(state)
+        assert other.verdict == verdict and other.log_normalizer == model.log_normalizer
+
+
+@pytest.mark.parametrize("parts", [(-3.25, 1e-5, 1e-7, 1000.0), (-3.25, 0.0, 0.0, 0.0)])
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_a_state_of_version_0_1_is_read(model, parts, prefix):
+    state = model.state_dict()
+    del state["_extra_state"]
+    state["log_normalizer"].fill_(parts[0])
+    state["_quadrature"] = torch.tensor(parts, dtype=torch.float64)
+    state = {prefix + key: value for key, value in state.items()}
+    root = torch.nn.ModuleDict({"model": model}) if prefix else model
+    root.load_state_dict(state, strict=True)
+    assert model.log_normalizer == -3.25 and f"{prefix}_quadrature" in state
+    assert model.verdict == (by_quadrature(QuadratureEstimate(*parts[:3], 1000)) if parts[3] else None)
+
+
+def test_a_value_that_nobody_judged_has_no_verdict(model):
+    model.set_verdict(DOUBTFUL)
+    model.set_log_normalizer(2.0)
+    assert model.verdict is None and model.log_normalizer == 2.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.log_prob(torch.zeros(1, 2))
+        model.set_verdict(by_quadrature(QUADRATURE))
+        model.log_prob(torch.zeros(1, 2))
+
+
+def test_a_doubtful_normalizer_warns_once(model):
+    def warned(function):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            function()
+        return [(w.category, str(w.message), Path(w.filename).name) for w in caught]
+
+    x = torch.zeros(1, 2)
+    here = Path(__file__).name
+    text = "log α is not reliable, and all log densities may be off by as much: quadrature has an error of 1 nats"
+    for function in (
+        lambda: model.log_prob(x),
+        lambda: model.refined_sample(2),
+        lambda: model.sample(2, refine=True),
+    ):
+        model.set_verdict(DOUBTFUL)
+        assert not warned(lambda: model.sample(2))  # the generator's draws need no log α
+        (warning,) = warned(function)
+        assert warning[:2] == (UnreliableNormalizerWarning, text)
+        assert not warned(function)
+    model.set_verdict(DOUBTFUL)
+    assert warned(lambda: model.log_prob(x))[0][2] == here
+    assert not warned(lambda: copy.deepcopy(model).log_prob(x))
+
+
+def test_a_doubtful_normalizer_under_transforms(model):
+    model.set_verdict(DOUBTFUL)
+    x = torch.randn(4, 2)
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        wanted = model.log_prob(x)
+        model.set_verdict(DOUBTFUL)
+        batched = torch.vmap(lambda row: model.log_prob(row[None])[0])(x)
+        compiled = torch.compile(model.log_prob, backend="eager")(x)
+        gradient = torch.func.grad(lambda x: model.log_prob(x).sum())(x)
+    torch.testing.assert_close(batched, wanted)
+    torch.testing.assert_close(compiled, wanted)
+    assert gradient.isfinite().all()

@@ -11,11 +11,13 @@ from scipy import stats
 
 from led_fast.density import (
     QuadratureEstimate,
+    Witness,
     bits_per_dim,
-    cross_check,
     effective_sample_size,
     estimate_log_normalizer,
     eval_mode,
+    exactly,
+    judge,
     kl_gate,
     max_weight_share,
     pareto_k,
@@ -106,16 +108,17 @@ def test_no_diagnostic_praises_broken_weights(name):
     assert math.isnan(effective_sample_size(log_weights)) and math.isnan(max_weight_share(log_weights))
     estimate = summarize_log_weights(log_weights.view(20, -1))
     assert not estimate.reliable and estimate.reason
-    assert not cross_check(estimate, estimate).reliable
+    broken = {"generator": Witness(estimate, "this"), "broad": Witness(estimate, "that")}
+    assert not judge("generator", broken).reliable
     whole = QuadratureEstimate(math.nan, 0.0, math.nan, 1)
-    assert not cross_check(GOOD, GOOD, quadrature=whole).reliable
+    assert not judge("generator", {"generator": Witness(GOOD, "this"), "quadrature": exactly(whole)}).reliable
     assert not kl_gate(log_weights, 0.0).passed or name == "all -inf"  # where N is zero, q may draw
 
 
 def test_a_value_that_is_no_number_has_objections():
     agreeing = ImageNormalizer(GOOD, None, GOOD, None)
-    assert agreeing.objection(GOOD.value) == ""
-    assert "differs" in agreeing.objection(math.nan)
+    assert agreeing.verdict(GOOD.value).reliable
+    assert "differs" in agreeing.verdict(math.nan).reason
 
 
 def test_student_quantile():

@@ -17,11 +17,11 @@ from led_fast.density import (
 from led_fast.evaluation import (
     count_modes,
     evaluate,
-    normalizer_report,
+    plane_verdict,
     quadrature_in_data_coordinates,
     report_table,
 )
-from led_fast.evaluation.json_values import finite
+from led_fast.density.json_values import finite
 from led_fast.evaluation.normalizer import anneal
 
 
@@ -87,10 +87,11 @@ def test_the_truth_gets_a_perfect_report():
     assert report["kl_data_model"] == pytest.approx(0, abs=1e-6)
     assert report["kl_generator_model"] == pytest.approx(0, abs=2e-3)  # the quadrature's error
     assert report["held_out_nll"] == pytest.approx(report["entropy"], abs=0.02)
-    normalizer = report["log_normalizer"]
-    assert normalizer["value"] == pytest.approx(2.5, abs=1e-6)
-    assert normalizer["ess_fraction"] == pytest.approx(1)
-    assert normalizer["reliable"] and normalizer["reason"] == ""
+    verdict, normalizer = report["log_normalizer"], report["log_normalizer"]["evidence"]
+    assert report["schema"] == 2
+    assert verdict["value"] == normalizer["generator"]["value"] == pytest.approx(2.5, abs=1e-6)
+    assert normalizer["generator"]["ess_fraction"] == pytest.approx(1)
+    assert verdict["reliable"] and verdict["reason"] == ""
     for name in ("broad", "annealed_forward", "annealed_reverse"):
         assert normalizer[name]["value"] == pytest.approx(2.5, abs=0.2)
     assert normalizer["broad"]["reliable"]
@@ -105,24 +106,24 @@ def test_known_divergence_is_reported():
     model.set_log_normalizer(log_mean)
     report = evaluate(model, MixtureSource("ring", ring()), seed=0).report
     assert report["kl_data_model"] == pytest.approx(log_mean - 0.5, abs=0.01)
-    assert report["log_normalizer"]["quadrature"] == pytest.approx(log_mean, abs=2e-3)
+    assert report["log_normalizer"]["evidence"]["quadrature"]["value"] == pytest.approx(log_mean, abs=2e-3)
 
 
 def test_a_quadrature_that_cuts_mass_off_vouches_for_nothing():
     estimate = NormalizerEstimate(0.0, (-0.1, 0.1), 20_000, 20, 1.0, 1e-4, 0.0, True, "")
-    seen = normalizer_report(estimate, estimate, None, QuadratureEstimate(0.0, 1e-4, 1e-6, 1000))
-    cut = normalizer_report(estimate, estimate, None, QuadratureEstimate(0.0, 1e-4, 0.3, 1000))
-    assert seen["reliable"] and not cut["reliable"]
-    assert "30.0 % of the mass lies at the edge" in cut["reason"]
+    seen = plane_verdict(estimate, estimate, None, QuadratureEstimate(0.0, 1e-4, 1e-6, 1000))
+    cut = plane_verdict(estimate, estimate, None, QuadratureEstimate(0.0, 1e-4, 0.3, 1000))
+    assert seen.reliable and not cut.reliable
+    assert "30.0% of the mass lies at the edge" in cut.reason
 
 
 def test_a_generator_that_drops_modes_is_called_unreliable():
     report = evaluate(perfect(ring(), modes=4), MixtureSource("ring", ring()), seed=0).report
     assert report["modes"] == 4
-    assert report["log_normalizer"]["ess_fraction"] == pytest.approx(1)  # which sees nothing wrong
+    assert report["log_normalizer"]["evidence"]["generator"]["ess_fraction"] == pytest.approx(1)  # which sees nothing wrong
     assert not report["log_normalizer"]["reliable"]
-    assert "differs from quadrature by 0.69" in report["log_normalizer"]["reason"]
-    assert report["log_normalizer"]["broad"]["value"] == pytest.approx(2.5, abs=0.1)
+    assert "quadrature differs by +0.69" in report["log_normalizer"]["reason"]
+    assert report["log_normalizer"]["evidence"]["broad"]["value"] == pytest.approx(2.5, abs=0.1)
 
 
 def test_bridges_lower_the_quality():
@@ -173,9 +174,9 @@ def test_every_estimate_stands_under_its_own_name():
             for v in (1.2, 1.3)
         )
     )
-    report = normalizer_report(generator, broad, annealed, QuadratureEstimate(1.4, 1e-4, 0.0, 1000))
+    report = plane_verdict(generator, broad, annealed, QuadratureEstimate(1.4, 1e-4, 0.0, 1000))
     console = Console(record=True, width=200, file=io.StringIO())
-    console.print(report_table(truth | {"log_normalizer": report}))
+    console.print(report_table(truth | {"log_normalizer": report.to_json()}))
     lines = console.export_text().splitlines()
     for name, value in {
         "log α ": 1.0,
@@ -192,8 +193,8 @@ def test_every_estimate_stands_under_its_own_name():
 def test_disagreement_within_the_interval_is_none():
     estimate = NormalizerEstimate(1.0, (0.9, 1.1), 20_000, 20, 0.5, 0.001, 0.2, True, "")
     for quadrature, reliable in ((1.15, True), (1.25, False)):
-        report = normalizer_report(estimate, estimate, None, QuadratureEstimate(quadrature, 1e-4, 0.0, 1000))
-        assert report["reliable"] is reliable
+        report = plane_verdict(estimate, estimate, None, QuadratureEstimate(quadrature, 1e-4, 0.0, 1000))
+        assert report.reliable is reliable
 
 
 def test_json_gets_no_nan():

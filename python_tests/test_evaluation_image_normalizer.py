@@ -49,8 +49,8 @@ def test_estimates_beyond_the_generators_reach():
     for estimate in (normalizer.pixels, normalizer.annealed):
         assert estimate.value == pytest.approx(3, abs=0.1)
     assert normalizer.best in (normalizer.pixels, normalizer.annealed)
-    assert "generator differs by -2.08 nats" in normalizer.objection(3.0)
-    assert "pixels differs" in normalizer.objection(normalizer.generator.value)
+    assert "generator differs by -2.079 nats" in normalizer.verdict(3.0).reason
+    assert "pixels differs" in normalizer.verdict(normalizer.generator.value).reason
 
 
 @pytest.mark.parametrize("leading", [[], [Unflatten(4, 2, 2)], [Unflatten(3, 2, 2), Inflate(1)]])
@@ -134,7 +134,7 @@ def test_the_density_that_is_tilted_is_a_proposal():
     assert normalizer.base.value == pytest.approx(2, abs=1e-3) and normalizer.base.reliable
     assert normalizer.base.ess_fraction > 0.99 > normalizer.generator.ess_fraction
     assert normalizer.best is normalizer.base
-    assert normalizer.objection(2.0).startswith(
+    assert normalizer.verdict(2.0).reason.startswith(
         "no other kind of estimate is reliable than"
     )  # without annealing
     plain = estimate_image_normalizer(exact_model(), exact_source(), samples=40, temperatures=0)
@@ -153,7 +153,7 @@ def estimate(value, half_width=0.1, reliable=True):
     [
         (estimate(1.0), estimate(-50.0, reliable=False), estimate(1.0), ""),  # one that is low says nothing
         (estimate(1.29), estimate(1.0), None, ""),
-        (estimate(1.31), estimate(1.0), None, "generator differs by +0.31 nats"),
+        (estimate(1.31), estimate(1.0), None, "generator differs by +0.310 nats"),
         (estimate(1.0), estimate(3.9, reliable=False), estimate(1.0), ""),
         (
             estimate(1.0),
@@ -166,19 +166,19 @@ def estimate(value, half_width=0.1, reliable=True):
             estimate(1.0),
             estimate(0.0, reliable=False),
             estimate(1.0, reliable=False),
-            "no other kind of estimate is reliable than generator and base (annealing: few weights)",
+            "no other kind of estimate is reliable than generator and base (not pixels, annealed)",
         ),
         (
             estimate(1.0, reliable=False),
             estimate(0.0, reliable=False),
             estimate(1.0),
-            "no other kind of estimate is reliable than annealed (annealing: reliable)",
+            "no other kind of estimate is reliable than annealed (not generator, base, pixels)",
         ),
     ],
 )
 def test_what_speaks_against_a_normalizer(generator, pixels, annealed, objection):
     base = generator if generator.value == 1 else None
-    assert ImageNormalizer(generator, base, pixels, annealed).objection(1.0) == objection
+    assert ImageNormalizer(generator, base, pixels, annealed).verdict(1.0).reason == objection
 
 
 def test_the_best_estimate_is_the_precise_one_unless_another_is_certainly_higher():

@@ -100,12 +100,13 @@ def test_the_truth_gets_a_perfect_report():
     assert pixel["test"] == pytest.approx(report["bits_per_dim"] - 7, abs=1e-9)
     assert pixel["samples_generator"] == pytest.approx(pixel["samples_critic"], abs=1e-5)
     normalizer = report["log_normalizer"]
-    assert normalizer["generator"]["value"] == pytest.approx(3, abs=1e-3) == normalizer["used"]
-    assert normalizer["generator"]["ess_fraction"] == pytest.approx(1, abs=1e-3)
-    assert (
-        normalizer["reliable"] and normalizer["reason"] == "" and normalizer["generator"]["samples"] == 2000
-    )
-    assert normalizer["pixels"]["value"] == pytest.approx(3, abs=0.05) and "annealed" not in normalizer
+    assert report["schema"] == 2
+    by_generator = normalizer["evidence"]["generator"]
+    assert by_generator["value"] == pytest.approx(3, abs=1e-3) == normalizer["value"]
+    assert by_generator["ess_fraction"] == pytest.approx(1, abs=1e-3)
+    assert normalizer["reliable"] and normalizer["reason"] == "" and by_generator["samples"] == 2000
+    assert normalizer["evidence"]["pixels"]["value"] == pytest.approx(3, abs=0.05)
+    assert "annealed" not in normalizer["evidence"]
     assert report["generator_density"] == "exact"
     assert report["kl_generator_model"] == pytest.approx(0, abs=1e-3) and report["kl_gate"]["passed"]
     assert report["quality"]["distance"] == pytest.approx(report["quality"]["distance_real"], rel=0.5)
@@ -120,7 +121,7 @@ def test_a_known_divergence_is_reported():
     mean = DIMS * torch.trapezoid(P * 0.7 * x, Z).item()
     model = exact_model(offset=0.0, tilt=0.7)
     report = evaluate_quickly(model, exact_source(), samples=4000).report
-    assert report["log_normalizer"]["generator"]["value"] == pytest.approx(log_mean, abs=0.05)
+    assert report["log_normalizer"]["evidence"]["generator"]["value"] == pytest.approx(log_mean, abs=0.05)
     assert report["kl_generator_model"] == pytest.approx(log_mean + mean, abs=0.05)
     difference = report["bits_per_pixel"]["samples_critic"] - report["bits_per_pixel"]["samples_generator"]
     assert difference == pytest.approx(report["kl_generator_model"] / (DIMS * math.log(2)), rel=1e-6)
@@ -131,8 +132,8 @@ def test_the_models_own_log_normalizer_is_used_and_checked():
     model = exact_model()
     model.set_log_normalizer(1.0)  # by 2 nats too little
     report = evaluate_quickly(model, exact_source(), samples=2000).report
-    assert report["log_normalizer"]["used"] == 1 and not report["log_normalizer"]["reliable"]
-    assert "generator differs by +2.00 nats" in report["log_normalizer"]["reason"]
+    assert report["log_normalizer"]["value"] == 1 and not report["log_normalizer"]["reliable"]
+    assert "generator differs by +2.000 nats" in report["log_normalizer"]["reason"]
     assert report["kl_generator_model"] == pytest.approx(-2, abs=1e-3) and not report["kl_gate"]["passed"]
     assert report["bits_per_dim"] == pytest.approx(
         ENTROPY / math.log(2) + 8 - 2 / (DIMS * math.log(2)), abs=0.1
@@ -143,8 +144,8 @@ def test_the_models_own_log_normalizer_is_used_and_checked():
 def test_the_gate_allows_for_the_noise_of_the_models_own_log_normalizer():
     model, source = exact_model(tilt=0.01), exact_source()
     report = evaluate_quickly(model, source, seed=1, samples=1000).report
-    mean = report["log_normalizer"]["used"] - report["kl_generator_model"]  # of the log-weights
-    estimate = report["log_normalizer"]["generator"]
+    mean = report["log_normalizer"]["value"] - report["kl_generator_model"]  # of the log-weights
+    estimate = report["log_normalizer"]["evidence"]["generator"]
     noise = estimate["ci95"][1] - estimate["value"]  # of the mean too, for weights so even
     for errors, passed in ((1.2, True), (2.0, False)):
         model.set_log_normalizer(mean - errors * noise)
@@ -157,7 +158,7 @@ def test_annealing_that_does_not_reach_the_density_is_left_out():
     report = evaluate_quickly(
         exact_model(offset=-math.inf), exact_source(), samples=100, temperatures=5
     ).report
-    assert "annealed" not in report["log_normalizer"] and not report["log_normalizer"]["reliable"]
+    assert "annealed" not in report["log_normalizer"]["evidence"] and not report["log_normalizer"]["reliable"]
 
 
 def test_outliers():
@@ -217,7 +218,7 @@ def test_the_table_says_what_cannot_be_believed():
 
 def test_a_density_that_is_zero_everywhere_is_reported_as_undefined():
     report = evaluate_quickly(exact_model(offset=-math.inf), exact_source(), samples=100).report
-    assert report["bits_per_dim"] is None and report["log_normalizer"]["used"] is None
+    assert report["bits_per_dim"] is None and report["log_normalizer"]["value"] is None
     text = render(report)
     assert "every weight is zero" in text and "undefined" in text and "FAILED" in text
 

@@ -69,7 +69,7 @@ def works(monkeypatch, tmp_path):
 
 def test_train_has_written_a_report(trained):
     found = json.loads((trained / "run" / "report.json").read_text())
-    assert np.isfinite(found["log_normalizer"]["used"]) and "a GPU that is not there" in str(found)
+    assert np.isfinite(found["log_normalizer"]["value"]) and "a GPU that is not there" in str(found)
 
 
 def test_evaluate(trained, works):

@@ -13,6 +13,7 @@ from led_fast.data.images import ImageCollection, ImageSet
 from led_fast.density import (
     DensityModel,
     annealed_log_normalizer,
+    by_quadrature,
     ascend,
     estimate_log_normalizer,
     far_latents,
@@ -60,8 +61,8 @@ def test_points(preset):
     assert generator.rsample_with_score(8).y.device.type == GPU
     model = DensityModel(critic.eval(), generator.eval())
     found = quadrature_log_normalizer(critic, (-8, -8), (8, 8), cells=24, max_evaluations=10_000)
-    model.set_log_normalizer(found)
-    assert model.quadrature == found and model.log_prob(y).device.type == GPU
+    model.set_verdict(by_quadrature(found))
+    assert model.verdict.value == found.value and model.log_prob(y).device.type == GPU
     assert model.refined_sample(5).x.device.type == GPU
     estimate_log_normalizer(critic, generator, 200, 20)
     wide = OneWayFlow(DiagonalNormal(torch.zeros(2), 1.5), [Affine(torch.ones(2), torch.zeros(2))]).to(GPU)
@@ -95,13 +96,15 @@ def test_evaluating_a_density_of_points_is_the_same_there(preset):
     with torch.no_grad():
         generator.sample(64)
     model = in_data_coordinates(critic, generator, source.shift, source.scale).eval()
-    model.set_log_normalizer(quadrature_in_data_coordinates(model.critic, source.shift, source.scale))
+    model.set_verdict(
+        by_quadrature(quadrature_in_data_coordinates(model.critic, source.shift, source.scale))
+    )
     wanted, found = (evaluate(model.to(device), source, 0) for device in ("cpu", GPU))
     assert found.data.device.type == found.samples.device.type == found.refined.device.type == "cpu"
     for name in ("held_out_nll", "kl_data_model", "log_normalizer"):
         ours, theirs = found.report[name], wanted.report[name]
         if isinstance(ours, dict):
-            ours, theirs = ours["quadrature"], theirs["quadrature"]
+            ours, theirs = (v["evidence"]["quadrature"]["value"] for v in (ours, theirs))
         assert ours == pytest.approx(theirs, abs=0.3), (
             name
         )  # the points are the same, the models' draws are not

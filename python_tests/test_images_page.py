@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from led_fast.density import Verdict
 from led_fast.reproduce.content import read_content
 from led_fast.reproduce.table2 import markdown
 
@@ -18,7 +19,7 @@ def report():
 
 
 def test_figures_of_the_run(report):
-    normalizer, quality = report["log_normalizer"], report["quality"]
+    normalizer, quality = Verdict.from_json(report["log_normalizer"]), report["quality"]
     outliers = {name: found["auroc"] for name, found in report["outliers"].items()}
     for text in (
         f"{report['steps']:,} steps",
@@ -30,15 +31,15 @@ def test_figures_of_the_run(report):
         f"| {outliers['fashion-mnist']:.4f} |",
         f"| {outliers['uniform noise']:.4f} |",
         f"| {report['kl_gate']['kl']:.2f} nats |",
-        f"| in use, from 5,000 samples at the end of training | {normalizer['used']:.2f} |",
+        f"| in use, from 5,000 samples at the end of training | {normalizer.value:.2f} |",
     ):
         assert text in PAGE
-    assert normalizer["reliable"] and report["kl_gate"]["passed"]
+    assert normalizer.reliable and report["kl_gate"]["passed"]
 
 
 @pytest.mark.parametrize("name", ["base", "generator", "annealed", "pixels"])
 def test_estimates_of_log_alpha(report, name):
-    estimate = report["log_normalizer"][name]
+    estimate = Verdict.from_json(report["log_normalizer"]).evidence[name]
     low, high = (
         infinite if end is None else f"{end:.2f}"
         for end, infinite in zip(estimate["ci95"], ("−∞", "∞"), strict=True)

@@ -100,12 +100,15 @@ def test_table1_has_means_and_deviations_and_the_rows_of_others():
         "held_out_nll": -4.29,
         "log_normalizer": {
             "value": 3.5,
-            "quadrature": 3.0,
-            "ess_fraction": 0.9,
+            "interval": [3.4, 3.6],
             "reliable": True,
-            "broad": {"value": 3.25, "reliable": True},
-            "annealed_forward": {"value": 2.0, "reliable": False},
-            "annealed_reverse": None,
+            "reason": "",
+            "evidence": {
+                "generator": {"value": 3.5, "ess_fraction": 0.9},
+                "quadrature": {"value": 3.0},
+                "broad": {"value": 3.25, "reliable": True},
+                "annealed_forward": {"value": 2.0, "reliable": False},
+            },
         },
         "kl_gate": {"passed": True},
         "kde": report(8, 90.0, kl_data_model=0.5, held_out_nll=-3.8),
@@ -144,7 +147,15 @@ def test_every_ablation_changes_something():
 
 
 def test_ablations_count_diverged_runs():
-    good = report(25, 97.0, log_normalizer={"value": 1.5, "quadrature": 1.0, "ess_fraction": 0.9})
+    estimates = {"generator": {"value": 1.5, "ess_fraction": 0.9}, "quadrature": {"value": 1.0}}
+    judged = {
+        "value": 1.5,
+        "interval": [None, None],
+        "reliable": True,
+        "reason": "",
+        "evidence": estimates,
+    }
+    good = report(25, 97.0, log_normalizer=judged)
     cells = {f"ablation-{name}-0": good for name in ablations.VARIANTS} | {"ablation-s1-1": {"diverged": "x"}}
     text = ablations.markdown(content_of(**cells))
     assert "| S = 1 (256 estimates a step) (1 of 2 diverged) | 25.0 | 97.0 |" in text

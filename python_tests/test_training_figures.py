@@ -19,5 +19,5 @@ def test_the_default_recipe_learns_the_density(tmp_path, data, modes):
         abs(report["high_quality_percent_refined"] - 98.89) < 1.2
     )  # s.e. 0.2 of 2,500 true samples, more of resampled
     assert report["kl_data_model"] <= 0.02
-    assert abs(normalizer["value"] - normalizer["quadrature"]) <= 0.03
+    assert abs(normalizer["value"] - normalizer["evidence"]["quadrature"]["value"]) <= 0.03
     assert normalizer["reliable"] and report["kl_gate"]["passed"]

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 import tyro
@@ -15,6 +16,7 @@ from led_fast.cli.reproduce import reproduce_command
 from led_fast.cli.sample import sample_command
 from led_fast.cli.score import score_command
 from led_fast.cli.train import train_command
+from led_fast.density import UnreliableNormalizerWarning
 from led_fast.errors import InputError
 from led_fast.reproduce import Stopped
 from led_fast.training import DivergenceError, Interrupted, PeerLostError
@@ -42,14 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"led-fast {__version__}")
         return 0
     try:
-        return tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            prog="led-fast",
-            description="Learn a normalised density, and a sampler of it, from points or images. "
-            "led-fast --version tells the version.",
-            args=arguments,
-            config=(FlagCreatePairsOff,),
-        )
+        with warnings.catch_warnings():  # commands say it in their own words, see doubt.py
+            warnings.simplefilter("ignore", UnreliableNormalizerWarning)
+            return tyro.extras.subcommand_cli_from_dict(
+                COMMANDS,
+                prog="led-fast",
+                description="Learn a normalised density, and a sampler of it, from points or images. "
+                "led-fast --version tells the version.",
+                args=arguments,
+                config=(FlagCreatePairsOff,),
+            )
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 0

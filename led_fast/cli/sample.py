@@ -5,7 +5,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from led_fast.cli.data import require
-from led_fast.cli.doubt import doubt_about
+from led_fast.cli.doubt import doubt, warn
 from led_fast.cli.options import Output, Run, check_new, check_seed
 from led_fast.errors import InputError
 from led_fast.kinds import find_kind
@@ -38,9 +38,11 @@ def sample_command(run: Run, n: Count = None, refine: bool = False, seed: int = 
         raise InputError(f"-n: want a positive number, got {n}")
     check_seed(seed)
     check_new(out, (".npy", ".csv", ".png"))
-    folder = RunDirectory.open(run)
-    trained = load_model(folder)
+    trained = load_model(RunDirectory.open(run))
     kind = find_kind(trained.config.kind)
     require(kind, *(["--refine"] if refine else []))
-    kind.write_samples(trained, n or kind.default_samples, refine, seed, out, doubt_about(folder))
+    about = doubt(trained.model.verdict)
+    kind.write_samples(trained, n or kind.default_samples, refine, seed, out, about)
+    if refine:
+        warn(about)
     return 0

@@ -6,7 +6,7 @@ from typing import Annotated
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from led_fast.cli.doubt import doubt_about, warn
+from led_fast.cli.doubt import doubt, warn
 from led_fast.cli.options import Output, Run, check_density, check_new
 from led_fast.errors import InputError
 from led_fast.kinds import find_kind
@@ -32,11 +32,10 @@ def score_command(
         out: a new .csv file, or for points .npy.
     """
     check_new(out, (".csv", ".npy"))
-    folder = RunDirectory.open(run)
-    trained = load_model(folder)
+    trained = load_model(RunDirectory.open(run))
     check_density(run, trained.config)
     if trained.model.log_normalizer.isnan():
         raise InputError(f"{run}: its log α could not be estimated, so that it has no densities to score by")
     write_rows(find_kind(trained.config.kind).score(trained, data, Console(stderr=True)), out)
-    warn(doubt_about(folder))
+    warn(doubt(trained.model.verdict))
     return 0

@@ -3,7 +3,12 @@
 from led_fast.density.annealed import AnnealedBracket, AnnealedEstimate, annealed_log_normalizer
 from led_fast.density.annealing import AnnealingError
 from led_fast.density.bits import bits_per_dim
-from led_fast.density.cross_check import CrossCheck, cross_check
+from led_fast.density.bounded import (
+    BoundedEstimate,
+    betting_interval,
+    estimate_bounded_log_normalizer,
+    summarize_bounded_log_weights,
+)
 from led_fast.density.diagnostics import effective_sample_size, max_weight_share, pareto_k
 from led_fast.density.latent import LatentAscent, ascend, far_latents, interpolate
 from led_fast.density.micro_batch import in_micro_batches
@@ -27,13 +32,21 @@ from led_fast.density.objectives import (
 from led_fast.density.penalty import squared_gradient
 from led_fast.density.proposals import CoveringProposal, KernelProposal, Proposal, ProposalDraw
 from led_fast.density.quadrature import QuadratureEstimate, quadrature_log_normalizer
+from led_fast.density.verdict import (
+    UnreliableNormalizerWarning,
+    Verdict,
+    Witness,
+    by_quadrature,
+    exactly,
+    judge,
+)
 
 __all__ = [
     "AnnealedBracket",
     "AnnealedEstimate",
     "AnnealingError",
+    "BoundedEstimate",
     "CoveringProposal",
-    "CrossCheck",
     "DensityModel",
     "KLGate",
     "KernelProposal",
@@ -43,19 +56,26 @@ __all__ = [
     "ProposalDraw",
     "QuadratureEstimate",
     "RefinedSample",
+    "UnreliableNormalizerWarning",
+    "Verdict",
+    "Witness",
     "annealed_log_normalizer",
     "ascend",
+    "betting_interval",
     "bits_per_dim",
+    "by_quadrature",
     "critic_loss",
-    "cross_check",
     "effective_sample_size",
+    "estimate_bounded_log_normalizer",
     "estimate_log_normalizer",
     "eval_mode",
+    "exactly",
     "far_latents",
     "floored_target",
     "forward_kl_loss",
     "in_micro_batches",
     "interpolate",
+    "judge",
     "kl_gate",
     "log_mean_exp",
     "max_weight_share",
@@ -64,5 +84,6 @@ __all__ = [
     "quadrature_log_normalizer",
     "reverse_kl_loss",
     "squared_gradient",
+    "summarize_bounded_log_weights",
     "summarize_log_weights",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import warnings
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from led_fast.density.diagnostics import effective_sample_size
 from led_fast.density.mode import eval_mode
 from led_fast.density.quadrature import QuadratureEstimate
+from led_fast.density.verdict import UnreliableNormalizerWarning, Verdict, by_quadrature
 from led_fast.flows import OneWayFlow
 
 
@@ -29,14 +31,14 @@ class DensityModel(nn.Module):
     """
 
     log_normalizer: Tensor
-    _quadrature: Tensor
 
     def __init__(self, critic: nn.Module, generator: OneWayFlow) -> None:
         super().__init__()
         self.critic = critic
         self.generator = generator
         self.register_buffer("log_normalizer", torch.tensor(float("nan"), dtype=torch.float64))
-        self.register_buffer("_quadrature", torch.zeros(len(QuadratureEstimate._fields), dtype=torch.float64))
+        self._verdict: Verdict | None = None
+        self._warned = False
 
     def unnormalized_log_prob(self, x: Tensor) -> Tensor:
         """The critic's f(x) = log N(x): (B, ...) -> (B,), in nats."""
@@ -45,6 +47,8 @@ class DensityModel(nn.Module):
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density of x: (B, ...) -> (B,), in nats.
 
+        Warns once a model with `UnreliableNormalizerWarning` where the verdict on log α is that it is not reliable.
+
         Raises:
             RuntimeError: `log_normalizer` has not been set.
         """
@@ -52,20 +56,51 @@ class DensityModel(nn.Module):
             raise RuntimeError(
                 "DensityModel.log_prob: log_normalizer is not set; estimate it, then call set_log_normalizer"
             )
+        self._warn()
         f = self.critic(x)
         return f - self.log_normalizer.to(torch.promote_types(f.dtype, x.dtype))
 
-    def set_log_normalizer(self, value: float | QuadratureEstimate) -> None:
-        """Sets log α, from `estimate_log_normalizer` or `quadrature_log_normalizer`; a quadrature is kept whole."""
-        quadrature = value if isinstance(value, QuadratureEstimate) else (value, 0.0, 0.0, 0)
-        self.log_normalizer.fill_(quadrature[0])
-        self._quadrature.copy_(torch.tensor(quadrature, dtype=torch.float64))
+    def set_log_normalizer(self, value: float) -> None:
+        """Sets log α to a value that nobody has judged."""
+        self.log_normalizer.fill_(value)
+        self._verdict = None
+
+    def set_verdict(self, verdict: Verdict) -> None:
+        """Sets log α, with the verdict on it, which is saved with the model: see `led_fast.density.judge`."""
+        self.log_normalizer.fill_(verdict.value)
+        self._verdict, self._warned = verdict, False
 
     @property
-    def quadrature(self) -> QuadratureEstimate | None:
-        """The quadrature that log α is from; None where it is from elsewhere."""
-        value, error, edge_share, evaluations = self._quadrature.tolist()
-        return QuadratureEstimate(value, error, edge_share, int(evaluations)) if evaluations else None
+    def verdict(self) -> Verdict | None:
+        """The verdict on log α; None where it was never judged."""
+        return self._verdict
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The verdict, as JSON values."""
+        return {"verdict": None if self._verdict is None else self._verdict.to_json()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `get_extra_state`."""
+        verdict = state["verdict"]
+        self._verdict, self._warned = None if verdict is None else Verdict.from_json(verdict), False
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Also takes a state of version 0.1.0, which held the quadrature's four numbers, or zeros."""
+        if (old := state_dict.pop(f"{prefix}_quadrature", None)) is not None:
+            *floats, evaluations = old.tolist()
+            verdict = by_quadrature(QuadratureEstimate(*floats, int(evaluations))) if evaluations else None
+            state_dict[f"{prefix}_extra_state"] = {"verdict": verdict and verdict.to_json()}
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _warn(self) -> None:
+        if torch.compiler.is_compiling() or self._warned or self._verdict is None or self._verdict.reliable:
+            return
+        self._warned = True
+        warnings.warn(
+            f"log α is not reliable, and all log densities may be off by as much: {self._verdict.reason}",
+            UnreliableNormalizerWarning,
+            stacklevel=3,
+        )
 
     def sample(self, n: int, refine: bool = False) -> Tensor:
         """Draws n samples of the generator, or with `refine` of the density itself: (n, ...)."""
@@ -79,7 +114,7 @@ class DensityModel(nn.Module):
         """Draws from the density by importance resampling of generator draws with weights N / q.
 
         The samples follow p as the number of draws grows, as far as the generator covers p; a draw of large
-        weight comes more than once.
+        weight comes more than once. Warns as `log_prob` does: where log α is doubtful, so is the cover.
 
         Args:
             n: number of samples.
@@ -90,6 +125,7 @@ class DensityModel(nn.Module):
         """
         if n < 1:
             raise ValueError(f"DensityModel.refined_sample: n must be positive, got {n}")
+        self._warn()
         with eval_mode(self.generator, self.critic):
             rounds = [self._weighted_draw(n) for _ in range(draws_per_sample)]
         x, log_weights = (torch.cat(parts) for parts in zip(*rounds, strict=True))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+MAX_EDGE_SHARE = 1e-3  # of the mass, in the outermost cells
+MAX_ERROR = 0.01  # nats; a quadrature that did not converge judges nothing
 
 
 class QuadratureEstimate(NamedTuple):
@@ -26,6 +29,42 @@ class QuadratureEstimate(NamedTuple):
     error: float
     edge_share: float
     evaluations: int
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """The value, less and plus its error."""
+        return self.value - self.error, self.value + self.error
+
+    @property
+    def reliable(self) -> bool:
+        """Whether it has converged, and seen the whole mass."""
+        return not self.reason
+
+    @property
+    def reason(self) -> str:
+        """Why it is not reliable; empty where it is."""
+        objections = []
+        if not math.isfinite(self.value):
+            objections.append("quadrature is not finite")
+        if not self.error <= MAX_ERROR:
+            objections.append(f"quadrature has an error of {self.error:.2g} nats")
+        if not self.edge_share <= MAX_EDGE_SHARE:
+            objections.append(f"{self.edge_share:.1%} of the mass lies at the edge of the quadrature's box")
+        return "; ".join(objections)
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields and properties, by name."""
+        return {
+            **self._asdict(),
+            "ci95": self.ci95,
+            "reliable": self.reliable,
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> QuadratureEstimate:
+        """The inverse of `to_json`; None is NaN."""
+        return cls(*(math.nan if values[name] is None else values[name] for name in cls._fields))
 
 
 @torch.no_grad()

@@ -14,13 +14,15 @@ from led_fast.evaluation.images import (
     evaluate_images,
 )
 from led_fast.evaluation.modes import ModeCount, count_modes
-from led_fast.evaluation.normalizer import normalizer_report, quadrature_in_data_coordinates
+from led_fast.evaluation.normalizer import plane_verdict, quadrature_in_data_coordinates
 from led_fast.evaluation.quality import sample_quality
 from led_fast.evaluation.report import Evaluation, evaluate
+from led_fast.evaluation.schema import SCHEMA
 from led_fast.evaluation.score import ImageScore, score_images
 from led_fast.evaluation.table import report_table
 
 __all__ = [
+    "SCHEMA",
     "Evaluation",
     "FeatureNetwork",
     "ImageEvaluation",
@@ -38,8 +40,8 @@ __all__ = [
     "evaluate_images",
     "frechet_distance",
     "image_report_table",
-    "normalizer_report",
     "open_features",
+    "plane_verdict",
     "quadrature_in_data_coordinates",
     "report_table",
     "sample_quality",

@@ -4,6 +4,9 @@ from typing import Any
 
 from rich.table import Table
 
+from led_fast.density import Verdict
+from led_fast.density.json_values import finite
+
 
 def image_report_table(report: dict[str, Any]) -> Table:
     """One row a quantity, with what it should be beside it; rows that the report cannot have are left out."""
@@ -27,7 +30,7 @@ def _likelihood(report: dict[str, Any]) -> list[_Row]:
     comparisons = [f"uniform density {report['bits_per_dim_uniform']:.2f}"]
     if error is not None:
         comparisons.append(f"standard error {error:.3f}")
-    if not report["log_normalizer"]["reliable"]:
+    if not Verdict.from_json(report["log_normalizer"]).reliable:
         comparisons.append("UNRELIABLE, as log α is")
     bits, bits_train = report["bits_per_dim"], report["bits_per_dim_train"]
     surrogate = "" if report["generator_density"] == "exact" else "a surrogate: coordinates are dropped"
@@ -58,7 +61,7 @@ def _quality(report: dict[str, Any]) -> list[_Row]:
 
 
 def _belief(report: dict[str, Any]) -> list[_Row]:
-    normalizer, gate = report["log_normalizer"], report["kl_gate"]
+    verdict, gate = Verdict.from_json(report["log_normalizer"]), report["kl_gate"]
     estimates = (
         ("generator", "the generator"),
         ("base", "the density that is tilted"),
@@ -68,12 +71,12 @@ def _belief(report: dict[str, Any]) -> list[_Row]:
     rows = [
         (f"log α by {title}", estimate["value"], "{:.2f}", _diagnostics(estimate))
         for key, title in estimates
-        if (estimate := normalizer.get(key)) is not None
+        if (estimate := verdict.evidence.get(key)) is not None
     ]
     return [
         *rows,
-        ("log α in use", normalizer["used"], "{:.2f}", ""),
-        ("log α is reliable", "yes" if normalizer["reliable"] else "NO", "{}", normalizer["reason"]),
+        ("log α in use", finite(verdict.value), "{:.2f}", ""),
+        ("log α is reliable", "yes" if verdict.reliable else "NO", "{}", verdict.reason),
         ("KL(generator ‖ model)", report["kl_generator_model"], "{:.2f} nats", "0"),
         ("KL gate", "passed" if gate["passed"] else "FAILED", "{}", "KL(generator ‖ model) ≥ 0"),
     ]

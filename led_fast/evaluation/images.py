@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from led_fast.data.images import LEVELS, ImageSource, quantize
 from led_fast.density import DensityModel, bits_per_dim, eval_mode, kl_gate
+from led_fast.density.json_values import finite
 from led_fast.density.normalizer import MIN_BATCHES
 from led_fast.errors import InputError
 from led_fast.evaluation.auroc import auroc
@@ -21,8 +22,8 @@ from led_fast.evaluation.image_normalizer import (
     StoredImages,
     estimate_image_normalizer,
 )
-from led_fast.evaluation.json_values import finite
 from led_fast.evaluation.quality import sample_quality
+from led_fast.evaluation.schema import SCHEMA
 from led_fast.flows import Slice
 from led_fast.random_state import seeded
 
@@ -126,13 +127,13 @@ def evaluate_images(
         for name, other in outliers.items():
             log_n[name] = _log_n(model, other.held_out(samples))
     log_alpha, half_width = _used(model, normalizer)
-    objection = normalizer.objection(log_alpha)
     gate = kl_gate(draws.log_n - draws.log_q, log_alpha, half_width)
     dims, pixels = math.prod(source.shape), math.prod(source.shape[1:])
     log_prob = {name: value - log_alpha for name, value in log_n.items()}
     sample_log_prob = draws.log_n - log_alpha
     sliced = any(isinstance(module, Slice) for module in model.generator.modules())
     report = {
+        "schema": SCHEMA,
         "held_out_images": len(held_out),
         "bits_per_dim": bits_per_dim(log_prob["test"].mean().item(), dims, LEVELS),
         "bits_per_dim_standard_error": standard_error(log_prob["test"]) / (dims * math.log(2)),
@@ -145,12 +146,7 @@ def evaluate_images(
             "samples_critic": bits_per_pixel(sample_log_prob.mean().item(), dims, pixels),
             "uniform": bits_per_pixel(0.0, dims, pixels),
         },
-        "log_normalizer": {
-            "used": log_alpha,
-            "reliable": not objection,
-            "reason": objection,
-            **{name: asdict(estimate) for name, estimate in normalizer.estimates.items()},
-        },
+        "log_normalizer": normalizer.verdict(log_alpha).to_json(),
         "generator_density": "surrogate" if sliced else "exact",
         "kl_generator_model": gate.kl,
         "kl_gate": gate._asdict(),
@@ -177,7 +173,7 @@ def evaluate_image_samples(
         counts = [min(IMAGES_AT_A_TIME, samples - start) for start in range(0, samples, IMAGES_AT_A_TIME)]
         images = torch.cat([model.sample(count).cpu() for count in counts])
     quality = None if features is None else sample_quality(quantize(images), source, features)
-    return ImageEvaluation(finite({"quality": quality, "outliers": {}}), images, torch.empty(0, device="cpu"))
+    return ImageEvaluation(finite({"schema": SCHEMA, "quality": quality, "outliers": {}}), images, torch.empty(0, device="cpu"))
 
 
 @torch.no_grad()

@@ -2,9 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +14,12 @@ from led_fast.density import (
     KernelProposal,
     NormalizerEstimate,
     QuadratureEstimate,
+    Verdict,
+    Witness,
     annealed_log_normalizer,
-    cross_check,
     estimate_log_normalizer,
+    exactly,
+    judge,
     quadrature_log_normalizer,
 )
 from led_fast.flows import Affine, DiagonalNormal, OneWayFlow
@@ -30,6 +31,7 @@ _CELLS = 192  # each 0.083 wide: finds modes down to a standard deviation of 0.0
 _BROAD_SCALE = 1.5  # standard deviation of the normal that the second estimates start from
 _KERNELS, _FINEST_KERNEL = 256, 0.01
 _TEMPERATURES, _CHAINS = 200, 600  # two or three seconds
+_WHERE_THE_GENERATOR, _FAR_AWAY = "where the generator never draws", "far from the data"
 
 
 def quadrature_in_data_coordinates(critic: Critic, shift: Tensor, scale: Tensor) -> QuadratureEstimate:
@@ -74,33 +76,31 @@ def anneal(critic: Critic, source: DataSource, refined: Tensor) -> AnnealedBrack
         return None
 
 
-def normalizer_report(
+def plane_verdict(
     generator: NormalizerEstimate,
     broad: NormalizerEstimate,
     annealed: AnnealedBracket | None,
     quadrature: QuadratureEstimate | None = None,
-) -> dict[str, Any]:
-    """All estimates of log α as JSON values: the generator's, the others by name, and the verdict of `cross_check`.
+) -> Verdict:
+    """The verdict on the generator's estimate of log α.
+
+    The broad proposal and annealing from one are of one kind: both draw wherever data are, and around them. The way
+    back starts from refined samples, which do not leave the generator's modes, so that it is a bound.
 
     Args:
-        generator: by importance sampling from the generator; its fields lie at the top.
+        generator: by importance sampling from the generator.
         broad: by importance sampling from a broad proposal.
         annealed: from a broad density, None where that failed.
         quadrature: on the plane.
     """
-    forward, reverse = (None, None) if annealed is None else (annealed.forward, annealed.reverse)
-    report = asdict(generator) | {
-        "broad": asdict(broad),
-        "annealed_forward": None if forward is None else asdict(forward),
-        "annealed_reverse": None if reverse is None else asdict(reverse),
-    }
+    witnesses = {"generator": Witness(generator, _WHERE_THE_GENERATOR), "broad": Witness(broad, _FAR_AWAY)}
+    if annealed is not None:
+        witnesses["annealed_forward"] = Witness(annealed.forward, _FAR_AWAY)
+        if annealed.reverse is not None:
+            witnesses["annealed_reverse"] = Witness(annealed.reverse, _WHERE_THE_GENERATOR, "bound")
     if quadrature is not None:
-        report |= {
-            "quadrature": quadrature.value,
-            "quadrature_error": quadrature.error,
-            "quadrature_edge_share": quadrature.edge_share,
-        }
-    return report | cross_check(generator, broad, annealed, quadrature)._asdict()
+        witnesses["quadrature"] = exactly(quadrature)
+    return judge("generator", witnesses)
 
 
 class _BlurredData:

@@ -7,16 +7,17 @@ import torch
 from torch import Tensor
 
 from led_fast.data import DataSource
-from led_fast.density import DensityModel, kl_gate, summarize_log_weights
+from led_fast.density import DensityModel, QuadratureEstimate, kl_gate, summarize_log_weights
+from led_fast.density.json_values import finite
 from led_fast.evaluation.divergence import divergence_from, standard_error
-from led_fast.evaluation.json_values import finite
 from led_fast.evaluation.modes import bridge_percent, count_modes
 from led_fast.evaluation.normalizer import (
     anneal,
     estimate_broadly,
-    normalizer_report,
+    plane_verdict,
     quadrature_in_data_coordinates,
 )
+from led_fast.evaluation.schema import SCHEMA
 from led_fast.random_state import seeded
 
 QUALITY_SAMPLES = 2500  # as in the literature
@@ -45,12 +46,12 @@ class Evaluation:
 def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
     """Evaluates a model against its data, and against the truth where that is known.
 
-    The report holds, in nats unless a name says percent: `modes`, `modes_total`, `high_quality_percent`
+    The report (docs/report.md) holds, in nats unless a name says percent: `modes`, `modes_total`, `high_quality_percent`
     (2,500 draws within 3 standard deviations of the nearest center) with `…_refined` and `…_oracle` (true
     samples) beside it; `bridge_percent` (share of 20,000 draws beyond 3 standard deviations of every center);
     `kl_data_model` KL(p* ‖ p_θ) and `kl_generator_model` KL(q ‖ p_θ), an upper bound where the generator
-    drops coordinates; `held_out_nll` beside the `entropy`, its least possible value; `log_normalizer`, see
-    `normalizer_report`; `kl_gate`. What needs the truth is None where it is unknown.
+    drops coordinates; `held_out_nll` beside the `entropy`, its least possible value; `log_normalizer`,
+    the `Verdict` of `plane_verdict`; `kl_gate`. What needs the truth is None where it is unknown.
 
     Args:
         model: in eval mode, in the data's coordinates.
@@ -64,13 +65,15 @@ def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
         refined = model.refined_sample(QUALITY_SAMPLES)
         drawn, log_weights = _weigh_generator(model)
         broad, annealed = estimate_broadly(model.critic, source), anneal(model.critic, source, refined.x)
-    quadrature = model.quadrature or quadrature_in_data_coordinates(model.critic, source.shift, source.scale)
+    quadrature = _known_quadrature(model) or quadrature_in_data_coordinates(model.critic, source.shift, source.scale)
     log_prob = model.log_prob(held_out).double()
     held_out, samples, refined_points, drawn, log_prob = (
         x.cpu() for x in (held_out, samples, refined.x, drawn, log_prob)
     )
     gate = kl_gate(log_weights, quadrature.value, quadrature.error)
+    verdict = plane_verdict(summarize_log_weights(log_weights), broad, annealed, quadrature)
     report = {
+        "schema": SCHEMA,
         **_quality(samples, refined_points, drawn, held_out, source),
         "refinement_ess_fraction": refined.ess_fraction,
         **_divergence(log_prob, held_out, source),
@@ -79,10 +82,16 @@ def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
         "held_out_nll_standard_error": standard_error(log_prob),
         "held_out_points": len(held_out),
         "entropy": source.mixture.entropy if source.mixture else None,
-        "log_normalizer": normalizer_report(summarize_log_weights(log_weights), broad, annealed, quadrature),
+        "log_normalizer": verdict.to_json(),
         "kl_gate": gate._asdict(),
     }
     return Evaluation(finite(report), held_out[:QUALITY_SAMPLES], samples, refined_points)
+
+
+def _known_quadrature(model: DensityModel) -> QuadratureEstimate | None:
+    """The quadrature that the model's log α is from; None where it is from elsewhere."""
+    known = model.verdict and model.verdict.evidence.get("quadrature")
+    return QuadratureEstimate.from_json(known) if known else None
 
 
 def _weigh_generator(model: DensityModel) -> tuple[Tensor, Tensor]:

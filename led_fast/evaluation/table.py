@@ -4,6 +4,8 @@ from typing import Any
 
 from rich.table import Table
 
+from led_fast.density import Verdict
+
 _SAMPLED = {
     "broad": "by a broad proposal",
     "annealed_forward": "by annealing, from below",
@@ -17,7 +19,8 @@ def report_table(report: dict[str, Any]) -> Table:
     table.add_column("quantity")
     table.add_column("value", justify="right")
     table.add_column("to compare", style="dim")
-    normalizer, gate = report["log_normalizer"], report["kl_gate"]
+    verdict, gate = Verdict.from_json(report["log_normalizer"]), report["kl_gate"]
+    normalizer = verdict.evidence["generator"]
     oracle = report["high_quality_percent_oracle"]
     rows = [
         ("modes", report["modes"], "{}", f"of {report['modes_total']}"),
@@ -28,7 +31,7 @@ def report_table(report: dict[str, Any]) -> Table:
         ("KL(generator ‖ model)", report["kl_generator_model"], "{:.4f} nats", "0"),
         ("held-out NLL", report["held_out_nll"], "{:.4f} nats", _entropy(report["entropy"])),
         ("log α", normalizer["value"], "{:.4f}", _interval(normalizer)),
-        *_second_estimates(normalizer),
+        *_second_estimates(verdict.evidence),
         ("effective sample size / S", normalizer["ess_fraction"], "{:.3f}", f"S = {normalizer['samples']}"),
         (
             "largest weight's share",
@@ -37,7 +40,7 @@ def report_table(report: dict[str, Any]) -> Table:
             f"1/S = {1 / normalizer['samples']:.5f}",
         ),
         ("Pareto k̂", normalizer["pareto_k"], "{:.2f}", "unreliable from 0.7 less its error"),
-        ("log α is reliable", "yes" if normalizer["reliable"] else "NO", "{}", normalizer["reason"]),
+        ("log α is reliable", "yes" if verdict.reliable else "NO", "{}", verdict.reason),
         ("KL gate", "passed" if gate["passed"] else "FAILED", "{}", "KL(generator ‖ model) ≥ 0"),
     ]
     for name, value, form, comparison in rows:
@@ -46,11 +49,11 @@ def report_table(report: dict[str, Any]) -> Table:
     return table
 
 
-def _second_estimates(normalizer: dict[str, Any]) -> list[tuple[str, Any, str, str]]:
-    error = f"error {normalizer['quadrature_error']:.4f}"
-    rows = [("  by quadrature", normalizer["quadrature"], "{:.4f}", error)]
+def _second_estimates(evidence: dict[str, dict[str, Any]]) -> list[tuple[str, Any, str, str]]:
+    quadrature = evidence["quadrature"]
+    rows = [("  by quadrature", quadrature["value"], "{:.4f}", f"error {quadrature['error']:.4f}")]
     for key, name in _SAMPLED.items():
-        if estimate := normalizer[key]:
+        if estimate := evidence.get(key):
             spread = "" if estimate["reliable"] else "; not reliable by itself"
             rows.append((f"  {name}", estimate["value"], "{:.4f}", _interval(estimate) + spread))
     return rows

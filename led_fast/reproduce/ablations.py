@@ -11,6 +11,7 @@ from led_fast.reproduce.cell import Cell, Finished
 from led_fast.reproduce.content import results_by_variant
 from led_fast.reproduce.experiment import Experiment
 from led_fast.reproduce.led import led_cell
+from led_fast.reproduce.normalizer import estimates, generator_estimate
 from led_fast.reproduce.text import diverged_note, markdown_table, over_seeds, spread
 from led_fast.training import TrainConfig
 
@@ -71,7 +72,7 @@ _COLUMNS: dict[str, tuple[Callable[[dict[str, Any]], float | None], int]] = {
     "% refined": (lambda r: r.get("high_quality_percent_refined"), 1),
     "KL(p* ‖ p_θ)": (lambda r: r.get("kl_data_model"), 4),
     "KL(q ‖ p_θ)": (lambda r: r.get("kl_generator_model"), 3),
-    "ESS/S": (lambda r: r.get("log_normalizer", {}).get("ess_fraction"), 3),
+    "ESS/S": (lambda r: generator_estimate(r).get("ess_fraction"), 3),
     "log α̂ − log α": (lambda r: _normalizer_error(r), 3),
 }
 
@@ -125,8 +126,8 @@ def _reports(content: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _normalizer_error(report: dict[str, Any]) -> float | None:
-    normalizer = report.get("log_normalizer", {})
-    value, exact = normalizer.get("value"), normalizer.get("quadrature")
+    value = generator_estimate(report).get("value")
+    exact = estimates(report).get("quadrature", {}).get("value")
     return None if value is None or exact is None else value - exact
 
 

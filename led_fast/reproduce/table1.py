@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from led_fast.data import open_source
+from led_fast.density import Verdict
 from led_fast.figures.points import Panel, points_figure
 from led_fast.random_state import seeded
 from led_fast.reproduce import flow
@@ -17,6 +18,7 @@ from led_fast.reproduce.content import results_by_variant
 from led_fast.reproduce.experiment import Experiment
 from led_fast.reproduce.led import gan_cell, led_cell
 from led_fast.reproduce.literature import TABLE1
+from led_fast.reproduce.normalizer import generator_estimate
 from led_fast.reproduce.quality import DRAWN, density_quality, mixture_source, sample_quality
 from led_fast.reproduce.text import MISSING, diverged_note, markdown_table, over_seeds, spread
 from led_fast.training import TrainConfig
@@ -42,7 +44,7 @@ _COLUMNS: dict[str, tuple[_Value, int]] = {
     "KL(p* ‖ p_θ)": (lambda r: r.get("kl_data_model"), 4),
     "KL(q ‖ p_θ)": (lambda r: r.get("kl_generator_model"), 3),
     "NLL": (lambda r: r.get("held_out_nll"), 3),
-    "ESS/S": (lambda r: r.get("log_normalizer", {}).get("ess_fraction"), 3),
+    "ESS/S": (lambda r: generator_estimate(r).get("ess_fraction"), 3),
 }
 _OTHER_ESTIMATES = {
     "broad": "broad proposal",
@@ -108,16 +110,19 @@ def markdown(content: dict[str, Any]) -> str:
 
 def _normalizers(reports: list[dict[str, Any]]) -> str:
     """The four sampled estimates of log α of the default runs, less the quadrature's."""
-    estimates = [report["log_normalizer"] for report in reports if "log_normalizer" in report]
-    row = [spread([e["value"] - e["quadrature"] for e in estimates], 4)]
+    verdicts = [
+        Verdict.from_json(report["log_normalizer"]) for report in reports if "log_normalizer" in report
+    ]
+    evidence = [verdict.evidence for verdict in verdicts]
+    row = [spread([e["generator"]["value"] - e["quadrature"]["value"] for e in evidence], 4)]
     for name in _OTHER_ESTIMATES:
-        values = [e[name]["value"] - e["quadrature"] for e in estimates if e[name] is not None]
-        objecting = sum(e[name] is not None and not e[name]["reliable"] for e in estimates)
+        values = [e[name]["value"] - e["quadrature"]["value"] for e in evidence if name in e]
+        objecting = sum(name in e and not e[name]["reliable"] for e in evidence)
         note = f" (flagged unreliable: {objecting} of {len(values)})" if objecting else ""
         row.append(spread(values, 3) + note)
-    reliable = sum(e["reliable"] for e in estimates)
+    reliable = sum(verdict.reliable for verdict in verdicts)
     gates = sum(report["kl_gate"]["passed"] for report in reports if "kl_gate" in report)
-    row += [f"{reliable} of {len(estimates)}", f"{gates} of {len(estimates)}"]
+    row += [f"{reliable} of {len(verdicts)}", f"{gates} of {len(verdicts)}"]
     header = ["log α less quadrature: generator", *_OTHER_ESTIMATES.values(), "reliable", "KL gate passed"]
     return markdown_table(header, [row])
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from led_fast import __version__
 from led_fast.data.images import ImageSource, open_images
-from led_fast.density import DensityModel
+from led_fast.density import DensityModel, Verdict
 from led_fast.errors import InputError
 from led_fast.evaluation import (
     ImageEvaluation,
@@ -250,14 +250,14 @@ def _row(method: str, cell: dict[str, Any]) -> list[str]:
     if method in ("likelihood", "glow"):
         sample = f"{_number(pixel['samples_generator'])} / {MISSING}"
         return [*head, _number(pixel["test"]), sample, f"{MISSING} / {_number(exact)}", MISSING]
-    alpha = result["log_normalizer"]
-    mark = "" if alpha["reliable"] else " (unreliable)"
+    alpha = Verdict.from_json(result["log_normalizer"])
+    mark = "" if alpha.reliable else " (unreliable)"
     return [
         *head,
         _number(pixel["test"]) + mark,
         f"{_number(pixel['samples_generator'])} / {_number(pixel['samples_critic'])}{mark}",
         f"{_number(result['bits_per_dim'])}{mark} / {_number(exact)}",
-        _number((alpha.get("base") or alpha["generator"])["ess_fraction"], 5),
+        _number((alpha.evidence.get("base") or alpha.evidence["generator"])["ess_fraction"], 5),
     ]
 
 

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import torch
 
-from led_fast.density import DensityModel
+from led_fast.density import DensityModel, Verdict
 from led_fast.errors import InputError
+from led_fast.files import read_json
 from led_fast.kinds import find_kind
 from led_fast.random_state import isolated
 from led_fast.training.checkpoint import load_state, save_state
@@ -49,7 +50,16 @@ def load_model(run: RunDirectory) -> TrainedModel:
         raise InputError(
             f"{run.model}: does not fit the networks that this version of led_fast builds from its config"
         ) from None
+    _adopt_last_verdict(run, model)
     return TrainedModel(model.eval(), config, state["seconds"])
+
+
+def _adopt_last_verdict(run: RunDirectory, model: DensityModel) -> None:
+    """A report that judges the log α in use knows more than the end of training did."""
+    if run.report.is_file() and (found := read_json(run.report).get("log_normalizer")):
+        verdict = Verdict.from_json(found)
+        if verdict.value == model.log_normalizer.item():
+            model.set_verdict(verdict)
 
 
 def load(run: str | Path) -> DensityModel:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from led_fast.data.images import ImageSource, open_images, quantize, read_images
 from led_fast.data.images.read import DEFAULT_SIZE
-from led_fast.density import DensityModel
+from led_fast.density import DensityModel, Verdict
 from led_fast.errors import InputError
 from led_fast.evaluation import (
     ImageEvaluation,
@@ -176,8 +176,8 @@ def _drawn(evaluation: ImageEvaluation) -> Any:
     images, log_prob = evaluation.samples[:_SHOWN], evaluation.log_prob[:_SHOWN]
     if not len(log_prob):
         return lambda path: grid_figure(path, images)
-    normalizer = evaluation.report["log_normalizer"]
-    note = "" if normalizer["reliable"] else f"UNRELIABLE log α: {normalizer['reason']}"
+    verdict = Verdict.from_json(evaluation.report["log_normalizer"])
+    note = "" if verdict.reliable else f"UNRELIABLE log α: {verdict.reason}"
     return lambda path: sorted_figure(path, images, log_prob, note=note)
 
 

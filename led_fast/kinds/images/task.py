@@ -105,5 +105,5 @@ class ImagesTask(Task):
             # Samples of what it tilts do, until a report sets annealing beside them; else some is needed here.
             quick = {"temperatures": 0} if self.tilts else {"chains": 100}
             normalizer = estimate_image_normalizer(model, self.source, _NORMALIZER_SAMPLES, **quick)
-            model.set_log_normalizer(normalizer.best.value)
+            model.set_verdict(normalizer.verdict())
         return model

@@ -11,6 +11,7 @@ from led_fast.density import (
     DensityModel,
     KernelProposal,
     ProposalDraw,
+    by_quadrature,
     floored_target,
     squared_gradient,
 )
@@ -105,7 +106,7 @@ class PointsTask(Task):
         model = in_data_coordinates(critic, generator, self.source.shift, self.source.scale)
         if self.recipe.has_density:
             quadrature = quadrature_in_data_coordinates(model.critic, self.source.shift, self.source.scale)
-            model.set_log_normalizer(quadrature)
+            model.set_verdict(by_quadrature(quadrature))
         return model
 
     def _noise(self, at: float) -> float:

@@ -1,0 +1,3 @@
+"""The version of `report.json`, docs/report.md."""
+
+SCHEMA = 2
