@@ -57,10 +57,12 @@ if TYPE_CHECKING:
     from led_fast import density as density
     from led_fast import flows as flows
     from led_fast import models as models
+    from led_fast.estimator import LED as LED
     from led_fast.training import load as load
 
 __version__ = _version("led_fast")
 __all__ = [
+    "LED",
     "circulant_logdet",
     "circular_conv_inverse",
     "cuda_error",
@@ -79,7 +81,7 @@ __all__ = [
     "staircase_inverse",
 ]
 
-_LATER = {"density": "density", "flows": "flows", "models": "models", "load": "training"}
+_LATER = {"density": "density", "flows": "flows", "models": "models", "load": "training", "LED": "estimator"}
 """Names that are imported where they are first used, from which module: `import led_fast` alone stays light."""
 
 

@@ -43,7 +43,7 @@ from led_fast.training import (
     steps_in,
     train,
 )
-from led_fast.training.model import save_model
+from led_fast.training.model import TrainedModel, write_model
 
 _METHODS = {
     "gan": "DC-GAN of the same networks",
@@ -209,7 +209,8 @@ def _keep(folder: Path, steps: Sequence[int], trainer: Trainer) -> None:
     if trainer.steps_done in steps:
         run = RunDirectory(folder / str(trainer.steps_done))
         run.path.mkdir(exist_ok=True)
-        save_model(run, DensityModel(trainer.average_critic, trainer.average_generator), trainer.config, 0.0)
+        untested = DensityModel(*trainer.finished_networks())
+        write_model(run.model, TrainedModel(untested, trainer.config, 0.0))
 
 
 def markdown(content: dict[str, Any]) -> str:

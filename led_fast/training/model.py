@@ -25,33 +25,39 @@ class TrainedModel(NamedTuple):
     seconds: float
 
 
-def save_model(run: RunDirectory, model: DensityModel, config: TrainConfig, seconds: float) -> None:
-    """Writes `model.safetensors`."""
-    save_state(
-        run.model, _KIND, {"config": config.to_json(), "seconds": seconds, "model": dict(model.state_dict())}
-    )
+def write_model(path: Path, trained: TrainedModel) -> None:
+    """Writes a model, with its config, to one file."""
+    model, config, seconds = trained
+    state = {"config": config.to_json(), "seconds": seconds, "model": dict(model.state_dict())}
+    save_state(path, _KIND, state)
 
 
-def load_model(run: RunDirectory) -> TrainedModel:
-    """Reads `model.safetensors`.
-
-    Raises:
-        InputError: the run is not finished, or the file is truncated or foreign.
-    """
-    if not run.model.is_file():
-        raise InputError(f"{run.path}: the run is not finished; go on with led-fast train … --resume")
-    state = load_state(run.model, _KIND)
-    config = TrainConfig.from_json(state["config"], str(run.model))
+def read_model(path: Path) -> TrainedModel:
+    """Reads what `write_model` wrote; InputError where the file is truncated or foreign."""
+    state = load_state(path, _KIND)
+    config = TrainConfig.from_json(state["config"], str(path))
     with isolated(torch.get_default_device()):  # from the draws of weights that are not kept
         model = find_kind(config.kind).untrained(config)
     try:
         model.load_state_dict(state["model"])
     except RuntimeError:
         raise InputError(
-            f"{run.model}: does not fit the networks that this version of led_fast builds from its config"
+            f"{path}: does not fit the networks that this version of led_fast builds from its config"
         ) from None
-    _adopt_last_verdict(run, model)
     return TrainedModel(model.eval(), config, state["seconds"])
+
+
+def load_model(run: RunDirectory) -> TrainedModel:
+    """Reads the model of a run.
+
+    Raises:
+        InputError: the run is not finished, or the file is truncated or foreign.
+    """
+    if not run.model.is_file():
+        raise InputError(f"{run.path}: the run is not finished; go on with led-fast train … --resume")
+    trained = read_model(run.model)
+    _adopt_last_verdict(run, trained.model)
+    return trained
 
 
 def _adopt_last_verdict(run: RunDirectory, model: DensityModel) -> None:

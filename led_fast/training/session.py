@@ -17,7 +17,8 @@ from led_fast.training.checkpoint import load_state, save_state
 from led_fast.training.config import TrainConfig
 from led_fast.training.descent import DivergenceError
 from led_fast.training.interrupt import StopSignal
-from led_fast.training.model import save_model
+from led_fast.training.model import TrainedModel, write_model
+from led_fast.training.progress import ProgressDisplay
 from led_fast.training.recorder import RunRecorder
 from led_fast.training.run import RunDirectory
 from led_fast.training.task import Source
@@ -78,7 +79,25 @@ def train(
         seconds = _take_steps(trainer, seconds, run, console, after_step)
         if trainer.world.rank == 0:
             model = trainer.task.model(*trainer.finished_networks())
-            save_model(run, model, config, seconds)
+            write_model(run.model, TrainedModel(model, config, seconds))
+
+
+def fit(config: TrainConfig, source: Source, console: Console) -> TrainedModel:
+    """Trains without leaving anything on disk; returns the model.
+
+    Torch's global random state is left as it was found.
+
+    Raises:
+        DivergenceError: a loss or a gradient was not finite.
+    """
+    began = time.monotonic()
+    with isolated(find_kind(config.kind).device()), use_reference(config.ops == "reference"):
+        trainer = Trainer(config, source)
+        with ProgressDisplay(source.name, 0, config.steps, console, config.recipe) as display:
+            while trainer.steps_done < config.steps:
+                display.update(trainer.steps_done + 1, trainer.step())
+        model = trainer.task.model(*trainer.finished_networks())
+    return TrainedModel(model.eval(), config, time.monotonic() - began)
 
 
 def _resume(trainer: Trainer, run: RunDirectory) -> float:
