@@ -9,7 +9,7 @@ from flow_oracles import gaussian_mixture
 from led_fast.density import DensityModel, QuadratureEstimate, quadrature_log_normalizer
 from led_fast.density.model import _systematic
 from led_fast.flows import BatchNorm, Linear, OneWayFlow, StandardNormal
-from led_fast.models import toy_critic, toy_generator
+from led_fast.models import points_critic, points_generator
 
 MEANS = torch.tensor([[1.0, 0.0], [-1.0, 0.5]])
 
@@ -85,7 +85,7 @@ def test_refining_draws_of_the_density_itself_changes_nothing():
 
 def test_sampling_leaves_modes_and_statistics_alone():
     generator = OneWayFlow(StandardNormal(2), [BatchNorm(2)])
-    model = DensityModel(toy_critic(), generator)
+    model = DensityModel(points_critic(), generator)
     model.sample(10)
     model.sample(10, refine=True)
     assert generator.training and not generator.layers[0].initialized
@@ -93,9 +93,9 @@ def test_sampling_leaves_modes_and_statistics_alone():
 
 def test_state_dict_carries_the_normalizer():
     torch.manual_seed(0)
-    model = DensityModel(toy_critic(), toy_generator())
+    model = DensityModel(points_critic(), points_generator())
     model.set_log_normalizer(QuadratureEstimate(-3.25, 1e-5, 1e-7, 1000))
-    other = DensityModel(toy_critic(), toy_generator())
+    other = DensityModel(points_critic(), points_generator())
     other.load_state_dict(model.state_dict())
     x = torch.randn(4, 2)
     torch.testing.assert_close(other.log_prob(x), model.log_prob(x), rtol=0, atol=0)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from led_fast.figures.points import Panel, points_figure
-from led_fast.models import ToyGeneratorConfig
+from led_fast.models import PointsGeneratorConfig
 from led_fast.reproduce.cell import Cell, Finished
 from led_fast.reproduce.content import results_by_variant
 from led_fast.reproduce.experiment import Experiment
@@ -33,7 +33,7 @@ def cells(seeds: int, quick: bool) -> list[Cell]:
         config = TrainConfig.from_preset(_DATA, _DATA, seed=seed, steps=steps)
         for b in blocks:
             for f in features:
-                generator = ToyGeneratorConfig(components=1, features=f, blocks=b)
+                generator = PointsGeneratorConfig(components=1, features=f, blocks=b)
                 made.append(led_cell(f"{_shape(b, f)}-{seed}", replace(config, generator=generator)))
     return made
 
