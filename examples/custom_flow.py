@@ -20,9 +20,9 @@ data = radius * torch.cat([(3 * radius).cos(), (3 * radius).sin()], dim=1) + 0.1
 base = flows.MixtureBase(2, components=32, scale=0.3)
 blocks = [layer for _ in range(3) for layer in (flows.Linear(2), flows.Staircase(2), flows.SoftReLU())]
 generator = flows.OneWayFlow(base, [*blocks, flows.Linear(2)])
-critic = models.toy_critic(models.ToyCriticConfig(width=64, directions=64, highest=8.0))
+critic = models.points_critic(models.PointsCriticConfig(width=64, directions=64, highest=8.0))
 broad = flows.DiagonalNormal(torch.zeros(2), 1.5)  # so that the integral covers the plane (App. B.3)
-proposal = density.CoveringProposal(generator, broad, epsilon=0.3, balance=models.toy_balance())
+proposal = density.CoveringProposal(generator, broad, epsilon=0.3, balance=models.points_balance())
 
 critic_optimizer = torch.optim.Adam([*critic.parameters(), *proposal.balance.parameters()], lr=1e-3)
 generator_optimizer = torch.optim.Adam(generator.parameters(), lr=3e-3)

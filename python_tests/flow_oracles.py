@@ -34,9 +34,9 @@ def brute_force_ladj(layer: nn.Module, t: Tensor) -> Tensor:
     return torch.linalg.slogdet(jacobians).logabsdet
 
 
-def joint_map(flow: OneWayFlow, u: Tensor) -> Tensor:
+def joint_map(flow: OneWayFlow, u: Tensor, dim: int = 2) -> Tensor:
     """All noise of one sample (plane base, inflations), flat -> all that the flow keeps or drops, flat."""
-    t, rest, dropped = u[None, :2], u[2:], []
+    t, rest, dropped = u[None, :dim], u[dim:], []
     for layer in flow.layers:
         if isinstance(layer, Inflate):
             t, rest = torch.cat([t, rest[None, : layer.features]], dim=1), rest[layer.features :]
@@ -48,13 +48,13 @@ def joint_map(flow: OneWayFlow, u: Tensor) -> Tensor:
     return torch.cat([t[0], *dropped])
 
 
-def joint_log_prob(flow: OneWayFlow, u: Tensor, create_graph: bool = False) -> Tensor:
+def joint_log_prob(flow: OneWayFlow, u: Tensor, create_graph: bool = False, dim: int = 2) -> Tensor:
     """Log density of `joint_map(flow, u)` by the change of variables with the whole Jacobian."""
-    noise = -0.5 * u[2:].square().sum() - 0.5 * len(u[2:]) * math.log(2 * math.pi)
+    noise = -0.5 * u[dim:].square().sum() - 0.5 * len(u[dim:]) * math.log(2 * math.pi)
     return (
-        flow.base.log_prob(u[None, :2])[0]
+        flow.base.log_prob(u[None, :dim])[0]
         + noise
-        - torch.linalg.slogdet(jacobian(lambda v: joint_map(flow, v), u, create_graph)).logabsdet
+        - torch.linalg.slogdet(jacobian(lambda v: joint_map(flow, v, dim), u, create_graph)).logabsdet
     )
 
 

@@ -17,7 +17,7 @@ from led_fast.density import (
 )
 from led_fast.density.model import _systematic
 from led_fast.flows import BatchNorm, Linear, OneWayFlow, StandardNormal
-from led_fast.models import toy_critic, toy_generator
+from led_fast.models import points_critic, points_generator
 from led_fast.training.checkpoint import load_state, save_state
 
 QUADRATURE = QuadratureEstimate(-3.25, 1e-5, 1e-7, 1000)
@@ -96,7 +96,7 @@ def test_refining_draws_of_the_density_itself_changes_nothing():
 
 def test_sampling_leaves_modes_and_statistics_alone():
     generator = OneWayFlow(StandardNormal(2), [BatchNorm(2)])
-    model = DensityModel(toy_critic(), generator)
+    model = DensityModel(points_critic(), generator)
     model.sample(10)
     model.sample(10, refine=True)
     assert generator.training and not generator.layers[0].initialized
@@ -104,16 +104,16 @@ def test_sampling_leaves_modes_and_statistics_alone():
 
 def test_state_dict_carries_the_normalizer():
     torch.manual_seed(0)
-    model = DensityModel(toy_critic(), toy_generator())
+    model = DensityModel(points_critic(), points_generator())
     model.set_verdict(by_quadrature(QUADRATURE))
-    other = DensityModel(toy_critic(), toy_generator())
+    other = DensityModel(points_critic(), points_generator())
     other.load_state_dict(model.state_dict())
     assert other.verdict == model.verdict == copy.deepcopy(model).verdict == copy.deepcopy(other).verdict
     assert model.double().verdict.reliable and model.float().log_normalizer == -3.25
     x = torch.randn(4, 2)
     torch.testing.assert_close(other.log_prob(x), model.log_prob(x), rtol=0, atol=0)
     torch.testing.assert_close(copy.deepcopy(model).log_prob(x), model.log_prob(x), rtol=0, atol=0)
-    other.load_state_dict(DensityModel(toy_critic(), toy_generator()).state_dict())
+    other.load_state_dict(DensityModel(points_critic(), points_generator()).state_dict())
     assert other.verdict is None and other.log_normalizer.isnan()
 
 

@@ -8,7 +8,7 @@ from flow_oracles import gaussian_mixture, randomize
 
 from led_fast.density import CoveringProposal, KernelProposal, quadrature_log_normalizer
 from led_fast.flows import DiagonalNormal, Linear, OneWayFlow, Staircase, StandardNormal
-from led_fast.models import toy_balance
+from led_fast.models import points_balance
 
 LOG_ALPHA = 1.3
 
@@ -40,7 +40,7 @@ class Wrong(torch.nn.Module):
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 0.5])
-@pytest.mark.parametrize("balance", [lambda: None, lambda: randomize(toy_balance(), 0.2), Wrong])
+@pytest.mark.parametrize("balance", [lambda: None, lambda: randomize(points_balance(), 0.2), Wrong])
 def test_unbiased_for_any_balance(epsilon, balance):
     mixture = proposal(epsilon, balance())
     with torch.no_grad():
@@ -91,7 +91,7 @@ def test_broad_component_can_change_between_draws():
 
 
 def test_balance_learns_the_balance_heuristic():
-    mixture = proposal(0.3, toy_balance())
+    mixture = proposal(0.3, points_balance())
     mixture.generator = DiagonalNormal(torch.tensor([1.0, 0.0]), 0.5)
     optimizer = torch.optim.Adam(mixture.balance.parameters(), 3e-3)
     for _ in range(300):
@@ -106,7 +106,7 @@ def test_balance_learns_the_balance_heuristic():
 
 
 def test_only_the_balance_receives_gradients():
-    mixture = proposal(0.5, toy_balance())
+    mixture = proposal(0.5, points_balance())
     draw = mixture.propose(64)
     assert not draw.y.requires_grad and not draw.log_q.requires_grad
     draw.balance_loss.backward()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from led_fast.density import quadrature_log_normalizer
-from led_fast.models import toy_critic
+from led_fast.models import points_critic
 
 ANGLES = torch.arange(8, dtype=torch.float64) * math.tau / 8
 RING = torch.stack([ANGLES.cos(), ANGLES.sin()], dim=1)
@@ -74,7 +74,7 @@ def test_stops_at_its_budget_and_says_so():
 
 def test_a_critic_module_is_called_in_its_own_dtype():
     torch.manual_seed(0)
-    critic = toy_critic().float()
+    critic = points_critic().float()
     single = quadrature_log_normalizer(critic, (-12, -12), (12, 12))
     double = quadrature_log_normalizer(critic.double(), (-12, -12), (12, 12))
     assert single.value == pytest.approx(double.value, abs=1e-4)

@@ -18,7 +18,7 @@ from led_fast.evaluation.features.classifier import train_classifier
 from led_fast.evaluation.quality import sample_quality
 from led_fast.figures import density_figure
 from led_fast.figures.activation import activation_figure
-from led_fast.models import toy_critic
+from led_fast.models import points_critic
 from led_fast.training import PRESETS, RunDirectory, TrainConfig, Trainer, image, load_model, train
 
 QUIET = Console(quiet=True)
@@ -106,7 +106,7 @@ def test_images_start_from_the_same_weights():
 
 
 def test_quadrature_self_checks_and_figures(tmp_path):
-    critic = toy_critic()
+    critic = points_critic()
     found = quadrature_log_normalizer(critic, (-8, -8), (8, 8), cells=24, max_evaluations=10_000)
     assert np.isfinite(found.value)
     assert info.report()[1]

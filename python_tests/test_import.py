@@ -18,7 +18,7 @@ def test_packages_are_there_and_loaded_only_where_they_are_used():
 import sys
 import led_fast
 print([name for name in ("flows", "density", "models", "training") if f"led_fast.{name}" in sys.modules])
-print(led_fast.flows.Linear, led_fast.density.DensityModel, led_fast.models.toy_critic, led_fast.load)
+print(led_fast.flows.Linear, led_fast.density.DensityModel, led_fast.models.points_critic, led_fast.load)
 print({"flows", "density", "models", "load", "nn"} <= set(dir(led_fast)))
 """
     loaded, found, listed = run(code).splitlines()

@@ -25,7 +25,14 @@ from torch import nn
 from led_fast.density import squared_gradient
 from led_fast.errors import InputError
 from led_fast.flows import BatchNorm, Linear, OneWayFlow, StandardNormal
-from led_fast.models import IMAGE_PRESETS, ImageCriticConfig, image_critic, image_generator, toy_critic
+from led_fast.models import (
+    IMAGE_PRESETS,
+    ImageCriticConfig,
+    image_critic,
+    image_generator,
+    points_critic,
+)
+from led_fast.models import PRESETS as POINTS_PRESETS
 from led_fast.models.dcgan_critic import DCGANCritic
 from led_fast.models.image_critic import ImageCritic
 from led_fast.nn import MixedSequential, set_inner_dtype
@@ -164,8 +171,8 @@ def image_of(penalty, squared=False, base="pixels"):
 
 
 def plane_of(preset, **changes):
-    config = toy_critic.__globals__["PRESETS"][preset].critic
-    return toy_critic(replace(config, **changes))
+    config = POINTS_PRESETS[preset].critic
+    return points_critic(replace(config, **changes))
 
 
 CRITICS = {

@@ -19,7 +19,7 @@ import led_fast.training.session
 from led_fast.cli import main
 from led_fast.density import ProposalDraw
 from led_fast.flows import ScoredSample, StandardNormal
-from led_fast.models import toy_critic
+from led_fast.models import points_critic
 from led_fast.training import PeerLostError, World, join_world
 from led_fast.training.checkpoint import load_state
 from led_fast.training.objective import OBJECTIVES, CalibrationObjective
@@ -79,7 +79,7 @@ class JointBatches:
         torch.manual_seed(0)
         self.world, self.critic, self.generator, self.balance = (
             world,
-            toy_critic(),
+            points_critic(),
             AffineGenerator(),
             nn.Linear(2, 1),
         )

@@ -209,7 +209,7 @@ def _keep(folder: Path, steps: Sequence[int], trainer: Trainer) -> None:
     if trainer.steps_done in steps:
         run = RunDirectory(folder / str(trainer.steps_done))
         run.path.mkdir(exist_ok=True)
-        untested = DensityModel(*trainer.finished_networks())
+        untested = DensityModel(trainer.average_critic, trainer.average_generator)
         write_model(run.model, TrainedModel(untested, trainer.config, 0.0))
 
 

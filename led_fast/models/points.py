@@ -1,0 +1,198 @@
+"""Generator, critic and balance for densities of points, by preset name (Sec. 3.1, C.2: of the plane)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import nn
+
+from led_fast.flows import (
+    ActNorm,
+    BatchNorm,
+    GaussianConditional,
+    Inflate,
+    Linear,
+    MixtureBase,
+    OneWayFlow,
+    Slice,
+    SoftReLU,
+    Staircase,
+    StandardNormal,
+)
+from led_fast.models.dcgan_critic import Penalty
+from led_fast.models.perceptron import GaussianTailCritic, Perceptron
+
+_PLANE = 2
+
+
+@dataclass(frozen=True)
+class PointsGeneratorConfig:
+    """A one-way flow onto points: D-dimensional base, inflated to `features`, through `blocks`, sliced back to D.
+
+    Attributes:
+        components: number of normals in the base's learned mixture; 1 is the standard normal, fixed.
+        features: width inside, at least D; noise doubles it until it is reached.
+        blocks: number of {linear, norm, activation} blocks.
+        activation: "staircase" or the paper's "soft_relu".
+        steps: steps of each staircase.
+        norm: "none", "act", "batch" (the paper's batch statistics) or "running".
+        conditional: r of the dropped coordinates: "learned", in one slice, or the paper's "gaussian", σ = 1,
+            halving at each slice.
+    """
+
+    components: int = 64
+    features: int = 2
+    blocks: int = 2
+    activation: Literal["staircase", "soft_relu"] = "staircase"
+    steps: int = 8
+    norm: Literal["none", "act", "batch", "running"] = "none"
+    conditional: Literal["learned", "gaussian"] = "learned"
+
+
+@dataclass(frozen=True)
+class PointsCriticConfig:
+    """A perceptron of points with a Gaussian tail, `f(x) = net(x) - ‖x‖² / (2 tail_scale²)`.
+
+    Attributes:
+        width: hidden units of each layer.
+        depth: number of hidden layers.
+        directions: number of Fourier frequencies of x; 0 feeds x alone.
+        highest: largest angular frequency, in radians per unit of x.
+        activation: "silu" or the paper's "leaky_relu" (slope 0.2).
+        tail_scale: standard deviation of the tail, which keeps the integral finite; data of unit scale need
+            about 2.
+        penalty: "direction" or "exact" subtracts `Σ_k ‖x⊥_k‖` over the linear layers (Sec. 2.2), see
+            :func:`led_fast.perpendicular`; "off" does not.
+        squared: subtract `Σ_k ‖x⊥_k‖²` instead.
+    """
+
+    width: int = 128
+    depth: int = 3
+    directions: int = 128
+    highest: float = 30.0
+    activation: Literal["silu", "leaky_relu"] = "silu"
+    tail_scale: float = 2.0
+    penalty: Penalty = "off"
+    squared: bool = False
+
+
+@dataclass(frozen=True)
+class PointsPreset:
+    """A generator and a critic that belong together; as written in `PRESETS`, for the plane."""
+
+    generator: PointsGeneratorConfig = PointsGeneratorConfig()
+    critic: PointsCriticConfig = PointsCriticConfig()
+
+    def in_dimension(self, dim: int) -> PointsPreset:
+        """The preset for points of `dim` coordinates: a generator with as many coordinates of noise."""
+        features = self.generator.features - _PLANE + dim
+        return replace(self, generator=replace(self.generator, features=features))
+
+
+PRESETS: dict[str, PointsPreset] = {
+    "default": PointsPreset(),
+    "inflated": PointsPreset(generator=PointsGeneratorConfig(features=4)),
+    "perpendicular": PointsPreset(critic=PointsCriticConfig(penalty="direction")),
+    "perpendicular_exact": PointsPreset(critic=PointsCriticConfig(penalty="exact")),
+    "paper": PointsPreset(
+        generator=PointsGeneratorConfig(
+            components=1, features=256, blocks=8, activation="soft_relu", norm="batch", conditional="gaussian"
+        ),
+        critic=PointsCriticConfig(width=256, directions=0, activation="leaky_relu"),
+    ),
+}
+
+
+def points_generator(preset: str | PointsGeneratorConfig = "default", dim: int = _PLANE) -> OneWayFlow:
+    """Builds the generator of a preset (a key of `PRESETS`) or of a config.
+
+    Args:
+        preset: a name, whose width grows with `dim` (:meth:`PointsPreset.in_dimension`), or a config, taken as it is.
+        dim: D, number of coordinates of a point; samples are (n, D).
+
+    Raises:
+        ValueError: an unknown name, or a config of fewer than `dim` features.
+    """
+    config = _preset(preset).in_dimension(dim).generator if isinstance(preset, str) else preset
+    if config.features < dim:
+        raise ValueError(f"points_generator: features must be at least {dim}, got {config.features}")
+    layers: list[nn.Module] = []
+    width = dim
+    while width < config.features:
+        grown = min(2 * width, config.features)
+        layers += [Inflate(grown - width), Linear(grown)]
+        width = grown
+    if layers:
+        layers.pop()  # the first block starts with a linear layer of its own
+    for _ in range(config.blocks):
+        layers += [_block_linear(config, dim), *_norm(config), _activation(config)]
+    layers.append(_block_linear(config, dim))
+    base = (
+        MixtureBase(dim, config.components, spread=0.8, scale=0.15)
+        if config.components > 1
+        else StandardNormal(dim)
+    )
+    return OneWayFlow(base, layers + _slices(config, dim))
+
+
+def points_critic(preset: str | PointsCriticConfig = "default", dim: int = _PLANE) -> GaussianTailCritic:
+    """Builds the critic of a preset (a key of `PRESETS`) or of a config: f(x), (B, dim) -> (B,)."""
+    config = _preset(preset).critic if isinstance(preset, str) else preset
+    net = Perceptron(
+        dim,
+        config.width,
+        config.depth,
+        config.directions,
+        config.highest,
+        config.activation,
+        config.penalty,
+        config.squared,
+    )
+    return GaussianTailCritic(net, torch.zeros(dim), config.tail_scale)
+
+
+def points_balance(dim: int = _PLANE) -> Perceptron:
+    """Builds the classifier that balances the proposals of `led_fast.density.CoveringProposal`: (B, dim) -> (B,)."""
+    return Perceptron(dim, width=64, depth=2, directions=32, highest=30.0, activation="silu")
+
+
+def _preset(name: str) -> PointsPreset:
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}: choose one of {', '.join(sorted(PRESETS))}")
+    return PRESETS[name]
+
+
+def _block_linear(config: PointsGeneratorConfig, dim: int) -> Linear:
+    linear = Linear(config.features)
+    if config.features > dim and config.activation == "staircase":
+        # Near the identity the noise does not blur the base at first: from random rotations modes are lost.
+        nn.init.eye_(linear.weight)
+        with torch.no_grad():
+            linear.weight.add_(0.1 * torch.randn_like(linear.weight))
+    return linear
+
+
+def _norm(config: PointsGeneratorConfig) -> list[nn.Module]:
+    if config.norm == "none":
+        return []
+    return [ActNorm(config.features) if config.norm == "act" else BatchNorm(config.features, config.norm)]
+
+
+def _activation(config: PointsGeneratorConfig) -> nn.Module:
+    return Staircase(config.features, config.steps) if config.activation == "staircase" else SoftReLU()
+
+
+def _slices(config: PointsGeneratorConfig, dim: int) -> list[nn.Module]:
+    width = config.features
+    if width == dim:
+        return []
+    if config.conditional == "learned":
+        return [Slice(width, keep=dim)]
+    slices: list[nn.Module] = []
+    while width > dim:
+        keep = max(dim, (width + 1) // 2)
+        slices.append(Slice(width, keep, GaussianConditional()))
+        width = keep
+    return slices
