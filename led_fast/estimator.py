@@ -101,7 +101,9 @@ class LED:
         """What scikit-learn asks of an estimator, where it is installed."""
         from sklearn.utils import InputTags, Tags, TargetTags
 
-        return Tags(estimator_type="density_estimator", target_tags=TargetTags(required=False), input_tags=InputTags())
+        return Tags(
+            estimator_type="density_estimator", target_tags=TargetTags(required=False), input_tags=InputTags()
+        )
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether `fit` was called."""
@@ -126,7 +128,9 @@ class LED:
             raise ValueError(f"LED: steps must be a positive integer, got {self.steps!r}")
         rows, names = _table(X)
         if len(rows) < _FEWEST_ROWS:
-            raise ValueError(f"LED.fit: want at least {_FEWEST_ROWS} rows, got {len(rows)} sample(s): 1 sample is none")
+            raise ValueError(
+                f"LED.fit: want at least {_FEWEST_ROWS} rows, got {len(rows)} sample(s): 1 sample is none"
+            )
         source = TableSource("X", table_of(rows, names, "X"), fewest=_FEWEST_ROWS)
         seed = _seed(self.random_state)
         config = TrainConfig.of(source, seed=seed, steps=self.steps)
@@ -205,7 +209,9 @@ class LED:
             raise InputError(f"{path}: is a model of {trained.config.kind}, not of a table")
         model = trained.config.model
         width = len(model.columns) + len(model.constants)
-        names = [part.name for part in sorted([*model.columns, *model.constants], key=lambda part: part.position)]
+        names = [
+            part.name for part in sorted([*model.columns, *model.constants], key=lambda part: part.position)
+        ]
         config = trained.config
         estimator = cls(config.minutes or 1.0, steps=config.steps, random_state=config.seed)
         estimator._adopt(trained, width, names if model.named else None)
@@ -251,7 +257,9 @@ class LED:
 def _table(X: Any) -> tuple[np.ndarray, list[str] | None]:
     """(n, D) finite float64 numbers, and the columns' names where there are any."""
     if hasattr(X, "toarray"):
-        raise TypeError("LED: sparse data were passed, but dense data are required; X.toarray() makes them so")
+        raise TypeError(
+            "LED: sparse data were passed, but dense data are required; X.toarray() makes them so"
+        )
     names = [name for name in getattr(X, "columns", [])]
     named = bool(names) and all(isinstance(name, str) for name in names)
     values = np.asarray(X)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from led_fast.data import grid, open_source, read_rows, ring
+from led_fast.data import grid, open_source, ring
 from led_fast.errors import InputError
 
 MIXTURES = pytest.mark.parametrize("make, modes, mean_log_prob", [(ring, 8, 4.2930), (grid, 25, -0.0653)])
@@ -49,80 +49,6 @@ def test_sampling_follows_the_global_seed():
         torch.manual_seed(3)
         draws.append(ring().sample(10))
     assert torch.equal(*draws)
-
-
-@pytest.mark.parametrize("header", ["", "x,y\n"])
-def test_csv_with_and_without_header(tmp_path, header):
-    path = tmp_path / "points.csv"
-    path.write_text(header + "1,2\n\n3.5,-4e-1\n")
-    assert read_rows(path).tolist() == [[1, 2], [3.5, -0.4]]
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
-def test_npy(tmp_path, dtype):
-    rows = np.arange(6).reshape(3, 2).astype(dtype)
-    np.save(tmp_path / "points.npy", rows)
-    read = read_rows(tmp_path / "points.npy")
-    assert read.dtype == torch.float64 and read.tolist() == rows.tolist()
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("1,2\nnan,3\n4,inf\n", "row 2 .and 1 more. is not finite"),
-        ("x,y\n1,2\n3,inf\n", "row 2 is not finite"),
-        ("x,y\n1,2\n3,four\n", "row 2 is not all numbers: '3,four'"),
-        ("0.5,O.7\n1,2\n", "row 1 is not all numbers: '0.5,O.7'"),
-        ("1,2\n3\n", "row 2 has 1 columns, row 1 has 2"),
-        ("1,2,3\n", r"want shape \(rows, 2\), got \(1, 3\)"),
-        ("x,y\n", "holds no rows"),
-        ("", "holds no rows"),
-        ("\x00\x00", "not a readable|not all numbers|no rows"),
-    ],
-)
-def test_bad_csv_names_file_and_row(tmp_path, text, message):
-    path = tmp_path / "bad.csv"
-    path.write_text(text)
-    with pytest.raises(InputError, match=f"bad.csv.*({message})"):
-        read_rows(path)
-
-
-@pytest.mark.parametrize(
-    "array, message",
-    [
-        (np.zeros(4), r"want shape \(rows, 2\), got \(4,\)"),
-        (np.zeros((4, 3)), r"got \(4, 3\)"),
-        (np.zeros((0, 2)), "holds no rows"),
-        (np.full((5, 2), np.nan), "row 1 .and 4 more. is not finite"),
-        (np.zeros((2, 2), dtype=complex), "dtype complex128"),
-        (np.array([[None, 1]], dtype=object), "not a readable"),
-    ],
-)
-def test_bad_npy_names_file(tmp_path, array, message):
-    np.save(tmp_path / "bad.npy", array)
-    with pytest.raises(InputError, match=f"bad.npy.*{message}"):
-        read_rows(tmp_path / "bad.npy")
-
-
-def test_truncated_npy(tmp_path):
-    np.save(tmp_path / "bad.npy", np.zeros((100, 2)))
-    (tmp_path / "bad.npy").write_bytes((tmp_path / "bad.npy").read_bytes()[:300])
-    with pytest.raises(InputError, match=r"bad.npy.*not a readable"):
-        read_rows(tmp_path / "bad.npy")
-
-
-@pytest.mark.parametrize("content", [b"PK\x03\x04 not a zip file", b"", b"1,2"])
-def test_foreign_npy(tmp_path, content):
-    (tmp_path / "bad.npy").write_bytes(content)
-    with pytest.raises(InputError, match=r"bad.npy.*not a readable"):
-        read_rows(tmp_path / "bad.npy")
-
-
-def test_several_arrays_in_one_npy(tmp_path):
-    np.savez(tmp_path / "two.npz", a=np.zeros((3, 2)), b=np.zeros((3, 2)))
-    (tmp_path / "two.npz").rename(tmp_path / "bad.npy")
-    with pytest.raises(InputError, match=r"bad.npy.*not a readable"):
-        read_rows(tmp_path / "bad.npy")
 
 
 @pytest.mark.parametrize(

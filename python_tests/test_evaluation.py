@@ -6,7 +6,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from led_fast.data import MixtureSource, TableSource, grid, ring
+from led_fast.data import MixtureSource, PointsSource, grid, ring
 from led_fast.density import (
     AnnealedBracket,
     AnnealedEstimate,
@@ -14,6 +14,7 @@ from led_fast.density import (
     NormalizerEstimate,
     QuadratureEstimate,
 )
+from led_fast.density.json_values import finite
 from led_fast.evaluation import (
     count_modes,
     evaluate,
@@ -21,7 +22,6 @@ from led_fast.evaluation import (
     quadrature_in_data_coordinates,
     report_table,
 )
-from led_fast.density.json_values import finite
 from led_fast.evaluation.normalizer import anneal
 
 
@@ -120,7 +120,9 @@ def test_a_quadrature_that_cuts_mass_off_vouches_for_nothing():
 def test_a_generator_that_drops_modes_is_called_unreliable():
     report = evaluate(perfect(ring(), modes=4), MixtureSource("ring", ring()), seed=0).report
     assert report["modes"] == 4
-    assert report["log_normalizer"]["evidence"]["generator"]["ess_fraction"] == pytest.approx(1)  # which sees nothing wrong
+    assert report["log_normalizer"]["evidence"]["generator"]["ess_fraction"] == pytest.approx(
+        1
+    )  # which sees nothing wrong
     assert not report["log_normalizer"]["reliable"]
     assert "quadrature differs by +0.69" in report["log_normalizer"]["reason"]
     assert report["log_normalizer"]["evidence"]["broad"]["value"] == pytest.approx(2.5, abs=0.1)
@@ -134,7 +136,7 @@ def test_bridges_lower_the_quality():
 def test_unknown_truth_leaves_its_rows_out():
     mixture = grid()
     torch.manual_seed(0)
-    source = TableSource("rows", mixture.sample(2000))
+    source = PointsSource("rows", mixture.sample(2000))
     evaluation = evaluate(perfect(mixture), source, seed=0)
     assert evaluation.report["modes"] is None and evaluation.report["kl_data_model"] is None
     assert evaluation.report["held_out_points"] == 200

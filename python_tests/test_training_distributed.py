@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from coarse import coarsen
+from led_fast.training.recipe import Recipe
 from torch import nn
 
 import led_fast.cli.train
@@ -23,7 +24,6 @@ from led_fast.models import points_critic
 from led_fast.training import PeerLostError, World, join_world
 from led_fast.training.checkpoint import load_state
 from led_fast.training.objective import OBJECTIVES, CalibrationObjective
-from led_fast.training.recipe import Recipe
 from led_fast.training.run import RunDirectory, read_metrics
 
 SIZE = 2

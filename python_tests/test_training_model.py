@@ -1,6 +1,6 @@
 import torch
 
-from led_fast.data import TableSource
+from led_fast.data import PointsSource
 from led_fast.evaluation import quadrature_in_data_coordinates
 from led_fast.models import points_critic, points_generator
 from led_fast.training.model import in_data_coordinates
@@ -52,6 +52,6 @@ def test_data_far_from_the_origin_lose_nothing():
 
 def test_a_table_is_standardised_by_column():
     rows = torch.randn(5000, 2).double() * SCALE + SHIFT
-    source = TableSource("rows", rows)
+    source = PointsSource("rows", rows)
     torch.testing.assert_close(source.shift, SHIFT, rtol=0.02, atol=0)
     torch.testing.assert_close(source.scale, SCALE, rtol=0.05, atol=0)

@@ -4,13 +4,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from led_fast.data.tables import SUFFIXES
 from led_fast.errors import InputError
 from led_fast.kinds import all_kinds, find_kind
 from led_fast.kinds.kind import Kind
 from led_fast.training import Reading, Source, TrainConfig
 
 
-def kind_of(place: str, preset: str | None) -> Kind:
+def kind_of(place: str, preset: str | None, reading: Reading) -> Kind:
     """The kind of the data at a place: that of a preset, if only one has it; else the first that claims them.
 
     Raises:
@@ -26,10 +27,11 @@ def kind_of(place: str, preset: str | None) -> Kind:
     if preset is not None and len(kinds) == 1:
         return kinds[0]
     for kind in kinds:
-        if kind.claims(place):
+        if kind.claims(place, reading):
             return kind
     got = "a kind of file that is not known" if Path(place).exists() else "nothing of that name"
-    raise InputError(f"{place}: want ring, grid, a .npy or .csv file, or a folder of images, got {got}")
+    known = f"ring, grid, a {', '.join(SUFFIXES)} file, or a folder of images"
+    raise InputError(f"{place}: want {known}, got {got}")
 
 
 def open_target(place: str, preset: str | None, reading: Reading) -> Source:
@@ -43,7 +45,7 @@ def open_target(place: str, preset: str | None, reading: Reading) -> Source:
     Raises:
         InputError: they do not go together, or the data cannot be used.
     """
-    kind = kind_of(place, preset)
+    kind = kind_of(place, preset, reading)
     check_reading(kind, reading)
     return kind.open(place, preset, reading)
 

@@ -9,7 +9,9 @@ def doubt(verdict: Verdict | None) -> str:
     """What a verdict has against log α; empty where there is nothing."""
     if verdict is None:
         return "log α was never checked: led-fast evaluate does"
-    return "" if verdict.reliable else f"UNRELIABLE log α, by which all densities may be off: {verdict.reason}"
+    return (
+        "" if verdict.reliable else f"UNRELIABLE log α, by which all densities may be off: {verdict.reason}"
+    )
 
 
 def warn(text: str) -> None:

@@ -2,20 +2,21 @@
 
 import hashlib
 import math
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from led_fast.data.mixture import GaussianMixture, grid, ring
-from led_fast.data.table import read_rows
+from led_fast.data.tables import SUFFIXES, read_table
 from led_fast.errors import InputError
 
 _MIXTURES = {"ring": ring, "grid": grid}
 _HELD_OUT_SHARE = 0.1
 _SPLIT_SEED = 0
 _FEWEST_ROWS = 100
+_PLANE = 2
 
 
 class DataSource(Protocol):
@@ -28,8 +29,10 @@ class DataSource(Protocol):
         fingerprint: identifies the content; a run resumes on the same content only.
         shift: (D,) float64; training happens in the coordinates (x - shift) / scale.
         scale: (D,) float64.
+        columns: the names of the coordinates.
     """
 
+    columns: tuple[str, ...]
     kind: str
     name: str
     mixture: GaussianMixture | None
@@ -54,6 +57,7 @@ class MixtureSource:
     def __init__(self, name: str, mixture: GaussianMixture) -> None:
         """Wraps a mixture under the name that runs record."""
         self.name = self.fingerprint = name
+        self.columns = tuple(f"x{i + 1}" for i in range(mixture.dim))
         self.mixture: GaussianMixture | None = mixture
         self.shift, self.scale = mixture.mean, mixture.scale
         self._sample = mixture.sample
@@ -67,16 +71,20 @@ class MixtureSource:
         return self._sample(n)
 
 
-class TableSource:
-    """The rows of a file, sampled with replacement; a fixed tenth of them is held out."""
+class PointsSource:
+    """Rows of two continuous columns, sampled with replacement; a fixed tenth of them is held out.
+
+    Attributes:
+        columns: the names of the coordinates.
+    """
 
     kind = "points"
 
-    def __init__(self, name: str, rows: Tensor) -> None:
+    def __init__(self, name: str, rows: Tensor, columns: Sequence[str] = ("x1", "x2")) -> None:
         """Splits rows (n, D), float64; InputError where they are too few or a column is constant."""
         if len(rows) < _FEWEST_ROWS:
             raise InputError(f"{name}: want at least {_FEWEST_ROWS} rows to learn from, got {len(rows)}")
-        self.name = name
+        self.name, self.columns = name, tuple(columns)
         self.mixture: GaussianMixture | None = None
         self.fingerprint = hashlib.sha256(rows.numpy().tobytes()).hexdigest()
         generator = torch.Generator("cpu").manual_seed(_SPLIT_SEED)
@@ -84,10 +92,10 @@ class TableSource:
         held_out = int(len(rows) * _HELD_OUT_SHARE)
         self._held_out, self._rows = rows[order[:held_out]], rows[order[held_out:]]
         self.shift, self.scale = self._rows.mean(0), self._rows.std(0)
-        for column, scale in enumerate(self.scale.tolist(), start=1):
+        for column, scale in zip(columns, self.scale.tolist(), strict=True):
             if not 0 < scale < math.inf:
                 spread = "is constant" if scale == 0 else "has a spread beyond float64"
-                raise InputError(f"{name}: column {column} {spread}: there is no density to learn")
+                raise InputError(f"{name}: column {column!r} {spread}: there is no density to learn")
 
     def sample(self, n: int) -> Tensor:
         """Draws n training rows with replacement."""
@@ -104,16 +112,21 @@ def is_distribution(name: str) -> bool:
 
 
 def open_source(name: str) -> DataSource:
-    """Opens training data by name.
+    """Opens training data of points by name.
 
     Args:
-        name: `ring`, `grid`, or the path of a `.npy` or `.csv` file with two columns.
+        name: `ring`, `grid`, or the path of a file of two continuous columns, see `led_fast.data.tables.read_table`.
 
     Raises:
         InputError: an unknown name, or a file that cannot serve as training data.
     """
     if name in _MIXTURES:
         return MixtureSource(name, _MIXTURES[name]())
-    if Path(name).suffix not in (".npy", ".csv"):
-        raise InputError(f"unknown data {name!r}: want ring, grid, or a .npy or .csv file with two columns")
-    return TableSource(name, read_rows(name))
+    if not name.lower().endswith(SUFFIXES):
+        raise InputError(
+            f"unknown data {name!r}: want ring, grid, or a file that ends in {', '.join(SUFFIXES)}"
+        )
+    table = read_table(name)
+    if len(table.names) != _PLANE:
+        raise InputError(f"{name}: want two columns for points in the plane, got {len(table.names)}")
+    return PointsSource(name, torch.from_numpy(table.take(slice(None))), table.names)

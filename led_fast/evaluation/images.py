@@ -173,7 +173,9 @@ def evaluate_image_samples(
         counts = [min(IMAGES_AT_A_TIME, samples - start) for start in range(0, samples, IMAGES_AT_A_TIME)]
         images = torch.cat([model.sample(count).cpu() for count in counts])
     quality = None if features is None else sample_quality(quantize(images), source, features)
-    return ImageEvaluation(finite({"schema": SCHEMA, "quality": quality, "outliers": {}}), images, torch.empty(0, device="cpu"))
+    return ImageEvaluation(
+        finite({"schema": SCHEMA, "quality": quality, "outliers": {}}), images, torch.empty(0, device="cpu")
+    )
 
 
 @torch.no_grad()

@@ -65,7 +65,9 @@ def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
         refined = model.refined_sample(QUALITY_SAMPLES)
         drawn, log_weights = _weigh_generator(model)
         broad, annealed = estimate_broadly(model.critic, source), anneal(model.critic, source, refined.x)
-    quadrature = _known_quadrature(model) or quadrature_in_data_coordinates(model.critic, source.shift, source.scale)
+    quadrature = _known_quadrature(model) or quadrature_in_data_coordinates(
+        model.critic, source.shift, source.scale
+    )
     log_prob = model.log_prob(held_out).double()
     held_out, samples, refined_points, drawn, log_prob = (
         x.cpu() for x in (held_out, samples, refined.x, drawn, log_prob)

@@ -96,8 +96,8 @@ class Kind(Protocol):
     gan: Mapping[str, Any] | None
     default_samples: int
 
-    def claims(self, place: str) -> bool:
-        """Whether what lies at a place, by its name and its content, is of this kind where no preset says it."""
+    def claims(self, place: str, reading: Reading) -> bool:
+        """Whether what lies at a place is of this kind, where no preset says it; InputError if it cannot be read."""
         ...
 
     def open(self, place: str, preset: str | None, reading: Reading) -> Source:

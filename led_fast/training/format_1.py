@@ -53,7 +53,6 @@ def from_format_1(content: dict[str, Any]) -> dict[str, Any]:
     if len(shape) > 1:
         model["shape"] = shape
     else:
-        model["dim"] = shape[0] if shape else 2
         _move(flat, _POINTS, model)
     recipe: dict[str, Any] = {}
     _move(flat, _RECIPE, recipe)

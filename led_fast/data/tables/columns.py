@@ -87,13 +87,17 @@ def describe(table: Table) -> tuple[tuple[Column, ...], tuple[Constant, ...], tu
     low, high, single, digests = _ranges(table)
     moving = [j for j in range(len(table.names)) if low[j] < high[j]]
     constants = tuple(
-        Constant(table.names[j], j, table.dtypes[j], float(low[j])) for j in range(len(low)) if low[j] == high[j]
+        Constant(table.names[j], j, table.dtypes[j], float(low[j]))
+        for j in range(len(low))
+        if low[j] == high[j]
     )
     if not moving:
         raise InputError(f"{table.place}: every column is constant: there is no density to learn")
     notes = []
     if constants:
-        notes.append("constant columns are not modelled: " + ", ".join(f"{c.name} = {c.value:g}" for c in constants))
+        notes.append(
+            "constant columns are not modelled: " + ", ".join(f"{c.name} = {c.value:g}" for c in constants)
+        )
     look = table.take(_sample(len(table)))
     repeats = {j: _repeats(look[:, j]) for j in moving}
     lattices = _lattices(table, [j for j in moving if repeats[j][0] > _REPEATS], low, high, single)
@@ -104,7 +108,9 @@ def describe(table: Table) -> tuple[tuple[Column, ...], tuple[Constant, ...], tu
         step, decimals = lattices.get(j, (0.0, 0))
         offset = float(np.round(low[j], decimals)) if step else 0.0
         ends = float(low[j]), float(high[j])
-        columns.append(Column(table.names[j], j, table.dtypes[j], step, offset, decimals, *ends, distinct.get(j)))
+        columns.append(
+            Column(table.names[j], j, table.dtypes[j], step, offset, decimals, *ends, distinct.get(j))
+        )
     continuous = [column for column in columns if not column.discrete]
     notes += _spikes(continuous, repeats)
     notes += _equal(table, columns, digests)
@@ -246,7 +252,9 @@ def _equal(table: Table, columns: list[Column], digests: list[bytes]) -> list[st
             continue
         said = f"columns {other.name!r} and {column.name!r} are equal"
         if not column.discrete:
-            raise InputError(f"{table.place}: {said}: there is no density; leave one out with --ignore {column.name}")
+            raise InputError(
+                f"{table.place}: {said}: there is no density; leave one out with --ignore {column.name}"
+            )
         notes.append(f"{said}; --ignore {column.name} leaves one out")
     return notes
 
@@ -259,7 +267,9 @@ def _refuse_dependent(table: Table, look: np.ndarray, continuous: list[Column]) 
     with np.errstate(all="ignore"):
         values = values - values.mean(0)
         values /= np.abs(values).max(0)
-        triangle = np.abs(np.diag(np.linalg.qr(values, mode="r"))) if np.isfinite(values).all() else np.ones(1)
+        triangle = (
+            np.abs(np.diag(np.linalg.qr(values, mode="r"))) if np.isfinite(values).all() else np.ones(1)
+        )
     sizes = np.linalg.norm(values, axis=0)
     for k in range(1, len(triangle)):
         if triangle[k] <= 1e-10 * sizes[k]:  # the part of column k that those before it do not explain

@@ -199,7 +199,9 @@ def _split(connection: duckdb.DuckDBPyConnection, path: Path, file: Path) -> tup
         try:
             quote, escape, columns = connection.execute(query).fetchall()[0]
             quote, escape = (mark.replace("(empty)", "").replace("\0", "") for mark in (quote, escape))
-            rows = _rows(connection, path, _source(file, separator, quote, escape, columns, header=False), _FEW)
+            rows = _rows(
+                connection, path, _source(file, separator, quote, escape, columns, header=False), _FEW
+            )
         except (duckdb.Error, InputError):
             uneven.append(separator)
             continue
@@ -209,7 +211,11 @@ def _split(connection: duckdb.DuckDBPyConnection, path: Path, file: Path) -> tup
         numbers = sum(any(_is_number(field, mark) for mark in marks) for field in fields)
         score = (numbers / max(1, len(fields)), columns)
         if score > best_score:
-            best, best_score, first = (separator, quote, escape, columns), score, rows[0][0] or "" if rows else ""
+            best, best_score, first = (
+                (separator, quote, escape, columns),
+                score,
+                rows[0][0] or "" if rows else "",
+            )
     if best is None or best[3] == 1:
         inside = sorted((s for s in uneven if s in first or best is None), key=lambda s: -first.count(s))
         if inside:  # reading strictly says which line is uneven
@@ -274,7 +280,9 @@ def _has_header(rows: Sequence[tuple[str | None, ...]], decimal: str) -> bool:
     counted = [str(i) for i in range(len(first))]  # what pandas writes above columns without names
     start = 0 if first[0] else 1
     if list(first[start:]) == counted[: len(first) - start]:
-        fractions = all(any(not _INTEGER.fullmatch(row[i] or "0") for row in body) for i in range(start, len(first)))
+        fractions = all(
+            any(not _INTEGER.fullmatch(row[i] or "0") for row in body) for i in range(start, len(first))
+        )
         return len(first) - start >= 4 or (fractions and bool(body))
     return all(named)
 
@@ -290,7 +298,9 @@ def refuse_duplicates(names: Sequence[str], path: Path) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         where = [str(i) for i, name in enumerate(names, start=1) if name == twice[0]]
-        raise InputError(f"{path}: columns {' and '.join(where)} are both called {twice[0]!r}; want different names")
+        raise InputError(
+            f"{path}: columns {' and '.join(where)} are both called {twice[0]!r}; want different names"
+        )
 
 
 def _dtype(fields: Sequence[str | None]) -> str:

@@ -10,7 +10,15 @@ import duckdb
 import numpy as np
 
 from led_fast.data.tables.dialect import find_dialect, plain_error, refuse_duplicates
-from led_fast.data.tables.table import Labels, RowStore, Table, kind_of, made_up_names, refuse_rounded, rounded_integer
+from led_fast.data.tables.table import (
+    Labels,
+    RowStore,
+    Table,
+    kind_of,
+    made_up_names,
+    refuse_rounded,
+    rounded_integer,
+)
 from led_fast.errors import InputError
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npy")
@@ -122,11 +130,15 @@ def _choose(origin: _Origin, ignore: Sequence[str], columns: Sequence[str] | Non
         return _Choice(left, wanted, labels, ("no header: columns are taken in the order of training",))
     missing = [name for name in wanted if name not in names or names.index(name) in labels]
     if missing and not origin.header:
-        raise InputError(f"{path}: has no header and {len(left)} columns; want the {len(wanted)} columns {_listed(wanted)}")
+        raise InputError(
+            f"{path}: has no header and {len(left)} columns; want the {len(wanted)} columns {_listed(wanted)}"
+        )
     if missing:
         raise InputError(f"{path}: lacks the column {_listed(missing)}; its columns are {_listed(names)}")
     extra = [names[i] for i in left if names[i] not in wanted]
-    notes = (f"passed over {len(extra)} columns that the model does not know: {_listed(extra)}",) if extra else ()
+    notes = (
+        (f"passed over {len(extra)} columns that the model does not know: {_listed(extra)}",) if extra else ()
+    )
     return _Choice(tuple(names.index(name) for name in wanted), wanted, labels, notes)
 
 
@@ -186,7 +198,9 @@ def _parquet_dtype(kind: str) -> str:
     return "bool" if kind == "BOOLEAN" else kind
 
 
-def _load(connection: duckdb.DuckDBPyConnection, origin: _Origin, choice: _Choice, drop_missing: bool) -> Table:
+def _load(
+    connection: duckdb.DuckDBPyConnection, origin: _Origin, choice: _Choice, drop_missing: bool
+) -> Table:
     path = origin.path
     _refuse_types(connection, origin, choice)
     numbers = [f"{origin.numbers[i]} AS v{k}" for k, i in enumerate(choice.modelled)]
@@ -201,7 +215,9 @@ def _load(connection: duckdb.DuckDBPyConnection, origin: _Origin, choice: _Choic
     codes: list[list[np.ndarray]] = [[] for _ in choice.labels]
     lookup = [_categories(connection, f"l{k}", keep) for k in range(len(choice.labels))]
     for start in range(0, rows, _BATCH):
-        part = f"SELECT * FROM t WHERE rowid >= {start} AND rowid < {start + _BATCH} AND {keep} ORDER BY rowid"
+        part = (
+            f"SELECT * FROM t WHERE rowid >= {start} AND rowid < {start + _BATCH} AND {keep} ORDER BY rowid"
+        )
         batch = connection.execute(part).fetchnumpy()
         store.append(np.stack([np.ma.getdata(batch[f"v{k}"]) for k in range(len(choice.names))], axis=1))
         for k, found in enumerate(lookup):
@@ -211,7 +227,9 @@ def _load(connection: duckdb.DuckDBPyConnection, origin: _Origin, choice: _Choic
     for k, (i, found) in enumerate(zip(choice.labels, lookup, strict=True)):
         name = origin.names[i]
         if found is None:
-            notes.append(f"column {name} has more than {_MOST_CATEGORIES} different values: ignored, and not kept")
+            notes.append(
+                f"column {name} has more than {_MOST_CATEGORIES} different values: ignored, and not kept"
+            )
         else:
             kept[name] = Labels(name, tuple(found), np.concatenate(codes[k]))
     every = tuple(range(len(choice.names)))
@@ -254,7 +272,9 @@ def _check_values(
     empty = [name for name, count in zip(names, filled, strict=True) if count == 0]
     if empty:
         advice = " ".join(f"--ignore {name}" for name in empty)
-        raise InputError(f"{path}: all values of column {_listed(empty)} are missing; leave out with {advice}")
+        raise InputError(
+            f"{path}: all values of column {_listed(empty)} are missing; leave out with {advice}"
+        )
     if any(infinite):
         k = next(k for k in range(len(names)) if infinite[k])
         row, value = _first(connection, origin, choice, k, f"isinf(v{k})")
@@ -282,7 +302,9 @@ def _refuse_rounded(connection: duckdb.DuckDBPyConnection, origin: _Origin, name
     exact = f"TRY_CAST({text} AS HUGEINT)"
     lost = f"({exact} IS NULL OR {exact} IS DISTINCT FROM TRY_CAST({number} AS HUGEINT))"
     lost = f"abs({number}) >= 9007199254740992 AND regexp_full_match(trim({text}), '[+-]?[0-9]+') AND {lost}"
-    query = f"SELECT row, {text} FROM (SELECT *, row_number() OVER () AS row FROM {origin.source}) WHERE {lost}"
+    query = (
+        f"SELECT row, {text} FROM (SELECT *, row_number() OVER () AS row FROM {origin.source}) WHERE {lost}"
+    )
     found = connection.execute(f"{query} ORDER BY row LIMIT 1").fetchall()
     if found:
         raise InputError(rounded_integer(str(origin.path), name, *found[0]))
@@ -336,7 +358,16 @@ def _read_npy(path: Path, ignore: Sequence[str], drop_missing: bool, columns: Se
         raise InputError(f"{path}: holds no rows")
     names = made_up_names(values.shape[1])
     dtypes = (dtype,) * len(names)
-    origin = _Origin(path, names, False, "", (), (), dtypes, (f"a .npy array has no names: columns are called {names[0]} to {names[-1]}",))
+    origin = _Origin(
+        path,
+        names,
+        False,
+        "",
+        (),
+        (),
+        dtypes,
+        (f"a .npy array has no names: columns are called {names[0]} to {names[-1]}",),
+    )
     choice = _choose(origin, ignore, columns)
     kinds = (dtype,) * len(choice.names)
     table = Table(str(path), choice.names, kinds, values, choice.modelled, header=False)
@@ -354,7 +385,9 @@ def _check_npy(path: Path, table: Table, drop: bool) -> tuple[np.ndarray | None,
         if np.isinf(part).any():
             row, column = np.argwhere(np.isinf(part))[0]
             value = part[row, column]
-            raise InputError(f"{path}: column {table.names[column]!r}, row {where.start + row + 1}: {value} is not finite")
+            raise InputError(
+                f"{path}: column {table.names[column]!r}, row {where.start + row + 1}: {value} is not finite"
+            )
         refuse_rounded(table.values[where][:, list(table.picked)], part, table.names, where.start, str(path))
         absent = np.isnan(part)
         filled += (~absent).sum(0)
@@ -367,7 +400,9 @@ def _check_npy(path: Path, table: Table, drop: bool) -> tuple[np.ndarray | None,
     empty = [name for name, count in zip(table.names, filled, strict=True) if count == 0]
     if empty:
         advice = " ".join(f"--ignore {name}" for name in empty)
-        raise InputError(f"{path}: all values of column {_listed(empty)} are missing; leave out with {advice}")
+        raise InputError(
+            f"{path}: all values of column {_listed(empty)} are missing; leave out with {advice}"
+        )
     if first is None:
         return None, []
     return whole, _report_missing(path, first[1], first[0], lacking, len(table), drop)

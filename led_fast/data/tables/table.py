@@ -123,7 +123,9 @@ def table_of(values: np.ndarray, names: Sequence[str] | None = None, place: str 
         bad = ~np.isfinite(part)
         if bad.any():
             row, column = np.argwhere(bad)[0]
-            raise InputError(f"{place}: row {where.start + row + 1}, column {columns[column]!r} is {part[row, column]}")
+            raise InputError(
+                f"{place}: row {where.start + row + 1}, column {columns[column]!r} is {part[row, column]}"
+            )
         refuse_rounded(values[where], part, columns, where.start, place)
     return table
 
@@ -139,7 +141,9 @@ def kind_of(dtype: np.dtype, place: str) -> str:
     raise InputError(f"{place}: want an array of real numbers of at most 64 bits, got dtype {dtype}")
 
 
-def refuse_rounded(exact: np.ndarray, rounded: np.ndarray, names: Sequence[str], start: int, place: str) -> None:
+def refuse_rounded(
+    exact: np.ndarray, rounded: np.ndarray, names: Sequence[str], start: int, place: str
+) -> None:
     """Raises InputError where float64 has lost digits of an integer beyond 2^53."""
     if exact.dtype.kind not in "iu" or exact.dtype.itemsize < 8:
         return

@@ -47,7 +47,7 @@ class ImagesKind:
     gan: Mapping[str, Any] | None = GAN
     default_samples = 100
 
-    def claims(self, place: str) -> bool:
+    def claims(self, place: str, reading: Reading) -> bool:
         """Folders and .npz files."""
         return Path(place).is_dir() or Path(place).suffix == ".npz"
 

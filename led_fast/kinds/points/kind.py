@@ -1,14 +1,16 @@
 """Points as a kind of data."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from led_fast.data import DataSource, open_source, read_rows
+from led_fast.data import DataSource, open_source
 from led_fast.data.source import is_distribution
+from led_fast.data.tables import SUFFIXES, is_points, read_table
 from led_fast.density import DensityModel
 from led_fast.errors import InputError
 from led_fast.evaluation import evaluate, report_table
@@ -37,9 +39,13 @@ class PointsKind:
     gan: Mapping[str, Any] | None = {"recipe.objective": "gan"}
     default_samples = 1000
 
-    def claims(self, place: str) -> bool:
-        """The ring, the grid, and files of two columns."""
-        return is_distribution(place) or Path(place).suffix in (".npy", ".csv")
+    def claims(self, place: str, reading: Reading) -> bool:
+        """The ring, the grid, and files of two continuous columns without labels."""
+        if is_distribution(place):
+            return True
+        return place.lower().endswith(SUFFIXES) and is_points(
+            read_table(place, reading.ignore, reading.drop_missing)
+        )
 
     def open(self, place: str, preset: str | None, reading: Reading) -> DataSource:
         """Opens points; see `open_source`."""
@@ -54,7 +60,8 @@ class PointsKind:
         name = preset or "default"
         if name not in PRESETS:
             raise InputError(f"--preset: want one of {', '.join(PRESETS)}, got {name!r}")
-        return name, PRESETS[name]
+        model, recipe = PRESETS[name]
+        return name, Preset(replace(model, columns=source.columns), recipe)
 
     def device(self) -> torch.device:
         """The CPU."""
@@ -93,7 +100,8 @@ class PointsKind:
 
     def score(self, trained: TrainedModel, place: Path, console: Console) -> Rows:
         """The log density of every row, in nats."""
-        rows = read_rows(place)
+        model = trained.config.model
+        rows = torch.from_numpy(read_table(place, columns=model.columns).take(slice(None)))
         with torch.no_grad():
             scores = torch.cat([trained.model.log_prob(chunk) for chunk in rows.split(_SCORE_BATCH)])
         if scores.isnan().any():
@@ -115,8 +123,8 @@ class PointsKind:
         if out is not None and pictured:
             sample_figure(out, drawn, trained.model.log_prob)
         else:
-            names = [f"x{i + 1}" for i in range(drawn.shape[1])]
-            write_rows(Rows(dict(zip(names, drawn.T.tolist(), strict=True))), out)
+            columns = zip(trained.config.model.columns, drawn.T.tolist(), strict=True)
+            write_rows(Rows(dict(columns)), out)
 
 
 def _title(name: str, high_quality_percent: float | None) -> str:
