@@ -16,7 +16,7 @@ from typing import IO
 import charset_normalizer
 import duckdb
 
-from led_fast.data.tables.table import made_up_names
+from led_fast.data.tables.schema import made_up_names, unnamed
 from led_fast.errors import InputError
 
 MISSING = ("", "na", "n/a", "#n/a", "nan", "-nan", "null", "none")
@@ -91,11 +91,11 @@ def find_dialect(connection: duckdb.DuckDBPyConnection, path: Path, folder: Path
     body = rows[1:] if header else rows
     names = _names(rows[0], path) if header else made_up_names(columns)
     if not header:
-        notes.append(f"line 1 is not a header: the columns are called {names[0]} to {names[-1]}")
+        notes.append(unnamed(names, "line 1 is not a header"))
     elif odd := [name for name in rows[0] if name and _is_number(name, decimal)]:
         notes.append(f"line 1 is taken for the header, though {odd[0]!r} looks like a number")
-    if header and (unnamed := [i for i, name in enumerate(rows[0]) if not (name or "").strip()]):
-        notes.append(f"column {unnamed[0] + 1} has no name and is called {names[unnamed[0]]}")
+    if header and (blank := [i for i, name in enumerate(rows[0]) if not (name or "").strip()]):
+        notes.append(f"column {blank[0] + 1} has no name and is called {names[blank[0]]}")
     if decimal == ",":
         notes.append("numbers are written with a decimal comma")
     dtypes = tuple(_dtype([row[i] for row in body]) for i in range(columns))
@@ -120,7 +120,7 @@ def plain_error(path: Path, error: duckdb.Error) -> InputError:
     line = re.search(r"CSV Error on Line: (\d+)", text)
     fields = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text)
     if line and fields:
-        return InputError(f"{path}: line {line[1]} has {fields[2]} fields, want {fields[1]}")
+        return InputError(f"{path}: line {line[1]}: want {fields[1]} fields, got {fields[2]}")
     if line and "unterminated quote" in text:
         return InputError(f"{path}: line {line[1]} has a quote that does not end where its field does")
     if "invalid state" in text:

@@ -1,0 +1,141 @@
+"""Training on tables: a flow of normal columns by maximum likelihood, then a tilt of its density."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from led_fast.data.tables import TableSource
+from led_fast.density import (
+    DensityModel,
+    Witness,
+    effective_sample_size,
+    estimate_bounded_log_normalizer,
+    eval_mode,
+    judge,
+    log_mean_exp,
+)
+from led_fast.flows import Marginal, OneWayFlow
+from led_fast.kinds.tables.settings import TablesModel
+from led_fast.models.tables import (
+    CappedTilt,
+    TableCoordinates,
+    standardized,
+    table_density,
+    table_generator,
+)
+from led_fast.random_state import seeded
+from led_fast.training.config import TrainConfig
+from led_fast.training.task import Task
+
+DEVICE = torch.device("cpu")  # networks this small are slower on a GPU
+
+_MARGINAL_ROWS = 200_000  # that the histograms are made of, at most
+_LEAST_ESS = 0.1  # share of effective weights below which a tilt is not taken
+_AT_A_TIME = 10_000  # rows
+_NORMALIZER_DRAWS = 100_000
+
+
+def fitted_marginal(source: TableSource) -> Marginal:
+    """The histograms of standardised training rows, dequantised by fixed noise."""
+    with seeded(0):
+        rows = source.dequantize(source.rows("train", _MARGINAL_ROWS))
+    steps = [column.step / scale for column, scale in zip(source.columns, source.scale.tolist(), strict=True)]
+    return Marginal.fit((rows - source.shift) / source.scale, steps)
+
+
+def coordinates_of(model: TablesModel, marginal: Marginal, shift: Tensor, scale: Tensor) -> TableCoordinates:
+    """The coordinates of a table's columns."""
+    steps, offsets = zip(*((column.step, column.offset) for column in model.columns), strict=True)
+    return TableCoordinates(marginal, shift, scale, steps, offsets)
+
+
+class TablesTask(Task):
+    """Training in coordinates in which every column is normal by itself.
+
+    Args:
+        config: of the run.
+        source: its data.
+    """
+
+    device = DEVICE
+    tilts = True
+
+    def __init__(self, config: TrainConfig, source: TableSource) -> None:
+        model: TablesModel = config.model
+        self.settings, self.source, self.seed = model, source, config.seed
+        self._begin_tilt = config.recipe.calibration.begin
+        with self.device:
+            self.coordinates = coordinates_of(model, fitted_marginal(source), source.shift, source.scale)
+            self.critic: nn.Module = CappedTilt(self.coordinates.features, model.critic)
+            self.generator = table_generator(model.generator, len(model.columns))
+        with seeded(config.seed):
+            validation = source.dequantize(source.rows("validation", model.pool.validation_rows))
+        self._validation = self.coordinates.normal(validation).float()
+        self._validation_rows = validation
+        self._mean = torch.zeros(self.coordinates.features)
+        self._scale = torch.ones(self.coordinates.features)
+        self._pool = self._data = self._validation_pool = self._validation_data = torch.empty(0)
+
+    def data(self, n: int, at: float) -> Tensor:
+        """Draws n training rows, dequantised afresh, as normal columns; for the tilt, what it looks at."""
+        if at >= self._begin_tilt:
+            return self._data[torch.randint(len(self._data), (n,))]
+        return self.coordinates.normal(self.source.dequantize(self.source.sample(n))).float()
+
+    def tilted_samples(self, n: int) -> Tensor:
+        """Draws n of the pool."""
+        return self._pool[torch.randint(len(self._pool), (n,))]
+
+    def discriminate(self, x: Tensor) -> Tensor:
+        """The tilt of standardised features."""
+        return self.critic(x)
+
+    def begin(self, stage: str) -> None:
+        """Draws the pool, from the finished flow, by random numbers of its own."""
+        if stage != "calibration":
+            return
+        pool, source = self.settings.pool, self.source
+        with seeded(self.seed + 1), torch.no_grad(), eval_mode(self.generator):
+            drawn, aside = self._drawn(pool.draws), self._drawn(pool.validation_draws)
+            rows = source.rows("train", pool.rows)
+            copies = max(1, pool.rows // len(rows)) if any(column.discrete for column in source.columns) else 1
+            data = torch.cat([self._look(source.dequantize(rows)) for _ in range(copies)])
+        self._mean, self._scale = drawn.mean(0), drawn.std(0).clamp(min=1e-3)
+        looks = (drawn, aside, data, self._look(self._validation_rows))
+        self._pool, self._validation_pool, self._data, self._validation_data = (
+            standardized(look, self._mean, self._scale) for look in looks
+        )
+
+    @torch.no_grad()
+    def validate(self, critic: nn.Module, generator: OneWayFlow, stage: str) -> float:
+        """Mean log density of validation rows as normal columns; of a tilt, what it adds, if its weights are fit."""
+        if stage != "calibration":
+            return _values(generator.log_prob, self._validation).mean().item()
+        weights = _values(critic, self._validation_pool)
+        if not effective_sample_size(weights) >= _LEAST_ESS * len(weights):
+            return -math.inf
+        return (_values(critic, self._validation_data).mean() - log_mean_exp(weights)).item()
+
+    def model(self, critic: nn.Module, generator: OneWayFlow) -> DensityModel:
+        """The density in the data's units, its log-normaliser by fresh draws."""
+        assert isinstance(critic, CappedTilt)
+        model = table_density(critic, generator, self.coordinates, self._mean, self._scale).eval()
+        with seeded(self.seed + 2):
+            estimate = estimate_bounded_log_normalizer(
+                model.critic, model.generator, critic.bound, _NORMALIZER_DRAWS
+            )
+        witness = Witness(estimate, "nothing: the generator reaches everywhere", "bounded")
+        model.set_verdict(judge("generator", {"generator": witness}))
+        return model
+
+    def _drawn(self, n: int) -> Tensor:
+        parts = [min(_AT_A_TIME, n - start) for start in range(0, n, _AT_A_TIME)]
+        return torch.cat([self.coordinates.look(self.coordinates.data(self.generator.sample(m))) for m in parts])
+
+    def _look(self, rows: Tensor) -> Tensor:
+        return torch.cat([self.coordinates.look(part) for part in rows.split(_AT_A_TIME)])
+
+
+def _values(function: nn.Module, points: Tensor) -> Tensor:
+    return torch.cat([function(part) for part in points.split(_AT_A_TIME)]).double()
