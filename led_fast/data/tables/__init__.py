@@ -1,0 +1,1 @@
+"""Tables of numbers with named columns: any file of them as training data."""

@@ -1,0 +1,186 @@
+"""A table in bounded memory: its numbers in a mapped file, its labels as codes."""
+
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from led_fast.errors import InputError
+
+_CHUNK = 65_536
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The values of one ignored column as text, a code per row.
+
+    Attributes:
+        name: the column.
+        categories: its different values; a missing one is "".
+        codes: (n,) int32, positions in categories.
+    """
+
+    name: str
+    categories: tuple[str, ...]
+    codes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def take(self, rows: np.ndarray | slice) -> list[str]:
+        """The texts of some rows."""
+        return [self.categories[code] for code in self.codes[rows]]
+
+    def equal(self, value: str, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Which rows hold a value: the same text, or the same number written otherwise (`3` finds `3.0`).
+
+        Returns:
+            (len(rows),) bool.
+
+        Raises:
+            InputError: no row of the table holds it. The message lists what there is.
+        """
+        same = [c == value or _same_number(c, value) for c in self.categories]
+        if not any(same):
+            there = ", ".join(map(repr, self.categories[:20])) + (", …" if len(self.categories) > 20 else "")
+            raise InputError(f"column {self.name!r} never is {value!r}; it holds {there}")
+        return np.array(same)[self.codes[rows]]
+
+
+def _same_number(one: str, other: str) -> bool:
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of finite numbers with named columns, and the labels beside them.
+
+    The numbers stay on disk, in a mapped file: `take` and `chunks` bring rows into memory as float64.
+
+    Attributes:
+        place: the file they came from, for messages.
+        names: (D,) the columns, in order.
+        dtypes: (D,) "int", "float" or "bool", as the file writes them.
+        values: (n, ≥ D) the numbers in the type in which they are kept.
+        picked: (D,) which columns of `values` are the table's.
+        labels: the ignored columns, by name.
+        notes: what was done to the file's content, one sentence each.
+        header: whether the names are the file's own.
+    """
+
+    place: str
+    names: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    values: np.ndarray
+    picked: tuple[int, ...]
+    labels: dict[str, Labels] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    header: bool = True
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, rows: np.ndarray | slice) -> np.ndarray:
+        """Some rows, (m, D) float64, in memory of their own."""
+        part = self.values[rows]
+        if self.picked != tuple(range(part.shape[1])):
+            part = part[:, list(self.picked)]
+        return np.array(part, dtype=np.float64, order="C")
+
+    def chunks(self, rows: int = _CHUNK) -> Iterator[tuple[slice, np.ndarray]]:
+        """All rows in order, in parts: (which rows, their values (m, D) float64)."""
+        for start in range(0, len(self), rows):
+            where = slice(start, min(start + rows, len(self)))
+            yield where, self.take(where)
+
+
+def table_of(values: np.ndarray, names: Sequence[str] | None = None, place: str = "table") -> Table:
+    """A table over an array that is in memory already.
+
+    Args:
+        values: (n, D) real numbers, finite.
+        names: (D,) the columns; None calls them x1, …, xD.
+        place: what messages call it.
+
+    Raises:
+        InputError: another shape or type, an integer that float64 rounds, or a value that is not finite.
+    """
+    values = np.asarray(values)
+    if values.ndim == 1:
+        values = values[:, None]
+    if values.ndim != 2 or 0 in values.shape:
+        raise InputError(f"{place}: want an array of shape (rows, columns), got shape {values.shape}")
+    dtype = kind_of(values.dtype, place)
+    columns = tuple(names) if names is not None else made_up_names(values.shape[1])
+    everything = tuple(range(values.shape[1]))
+    table = Table(place, columns, (dtype,) * len(columns), values, everything, header=names is not None)
+    for where, part in table.chunks():
+        bad = ~np.isfinite(part)
+        if bad.any():
+            row, column = np.argwhere(bad)[0]
+            raise InputError(f"{place}: row {where.start + row + 1}, column {columns[column]!r} is {part[row, column]}")
+        refuse_rounded(values[where], part, columns, where.start, place)
+    return table
+
+
+def kind_of(dtype: np.dtype, place: str) -> str:
+    """The name of an array's type in a column: "int", "float" or "bool"; InputError for any other."""
+    if dtype == np.bool_:
+        return "bool"
+    if np.issubdtype(dtype, np.integer):
+        return "int"
+    if np.issubdtype(dtype, np.floating) and dtype.itemsize <= 8:
+        return "float"
+    raise InputError(f"{place}: want an array of real numbers of at most 64 bits, got dtype {dtype}")
+
+
+def refuse_rounded(exact: np.ndarray, rounded: np.ndarray, names: Sequence[str], start: int, place: str) -> None:
+    """Raises InputError where float64 has lost digits of an integer beyond 2^53."""
+    if exact.dtype.kind not in "iu" or exact.dtype.itemsize < 8:
+        return
+    large = np.argwhere(np.abs(rounded) > 2.0**53)
+    for row, column in large:
+        if int(exact[row, column]) != int(rounded[row, column]):
+            raise InputError(rounded_integer(place, names[column], start + row + 1, str(exact[row, column])))
+
+
+def rounded_integer(place: str, name: str, row: int, text: str) -> str:
+    """What to say of an integer that float64 cannot hold."""
+    return (
+        f"{place}: column {name!r}, row {row}: {text} has more digits than float64 holds; subtract an offset, "
+        f"or leave the column out with --ignore {name}"
+    )
+
+
+def made_up_names(columns: int) -> tuple[str, ...]:
+    """x1, …, xD."""
+    return tuple(f"x{i}" for i in range(1, columns + 1))
+
+
+class RowStore:
+    """An anonymous temporary file that rows are appended to, then mapped; it goes when its last user does."""
+
+    def __init__(self, columns: int) -> None:
+        """Opens the file where `tempfile` puts temporary files (TMPDIR)."""
+        self._file = tempfile.TemporaryFile(prefix="led_fast_table_")  # noqa: SIM115, the map keeps it
+        self._columns, self._rows = columns, 0
+
+    def append(self, rows: np.ndarray) -> None:
+        """Adds rows, (m, columns)."""
+        self._file.write(np.ascontiguousarray(rows, dtype=np.float64))
+        self._rows += len(rows)
+
+    def close(self) -> np.ndarray:
+        """All rows, (n, columns) float64, mapped, not to be written."""
+        shape = (self._rows, self._columns)
+        if math.prod(shape) == 0:
+            return np.empty(shape)
+        self._file.flush()
+        mapped = np.memmap(self._file, dtype=np.float64, mode="r", shape=shape)
+        self._file.close()
+        return mapped
