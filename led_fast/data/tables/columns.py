@@ -19,7 +19,8 @@ _SPIKE = 0.05
 _LOOK = 200_000  # rows of the sample in which repeats, spikes and linear dependence are looked for
 _SEED = 0
 _MOST_CELLS = 65_536  # up to which the different values of a discrete column are counted
-_FINEST = 64  # a step must be as many spacings of float64, or noise within it has no room
+_FINEST = 64  # spacings of float64 in a step, or noise within it has no room
+_FEWEST_VALUES = 65_536  # spacings of float64 in the range of a continuous column
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,17 @@ def describe(table: Table) -> tuple[tuple[Column, ...], tuple[Constant, ...], tu
     low, high, single, digests = _ranges(table)
     moving = [j for j in range(len(table.names)) if low[j] < high[j]]
     constants = tuple(
-        Constant(table.names[j], j, table.dtypes[j], float(low[j])) for j in range(len(low)) if low[j] == high[j]
+        Constant(table.names[j], j, table.dtypes[j], float(low[j]))
+        for j in range(len(low))
+        if low[j] == high[j]
     )
     if not moving:
         raise InputError(f"{table.place}: every column is constant: there is no density to learn")
     notes = []
     if constants:
-        notes.append("constant columns are not modelled: " + ", ".join(f"{c.name} = {c.value:g}" for c in constants))
+        notes.append(
+            "constant columns are not modelled: " + ", ".join(f"{c.name} = {c.value:g}" for c in constants)
+        )
     look = table.take(_sample(len(table)))
     repeats = {j: _repeats(look[:, j]) for j in moving}
     lattices = _lattices(table, [j for j in moving if repeats[j][0] > _REPEATS], low, high, single)
@@ -104,7 +109,9 @@ def describe(table: Table) -> tuple[tuple[Column, ...], tuple[Constant, ...], tu
         step, decimals = lattices.get(j, (0.0, 0))
         offset = float(np.round(low[j], decimals)) if step else 0.0
         ends = float(low[j]), float(high[j])
-        columns.append(Column(table.names[j], j, table.dtypes[j], step, offset, decimals, *ends, distinct.get(j)))
+        columns.append(
+            Column(table.names[j], j, table.dtypes[j], step, offset, decimals, *ends, distinct.get(j))
+        )
     continuous = [column for column in columns if not column.discrete]
     notes += _spikes(continuous, repeats)
     notes += _equal(table, columns, digests)
@@ -130,7 +137,7 @@ def _ranges(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[byte
         with np.errstate(over="ignore"):
             single &= (part == part.astype(np.float32)).all(0)
         for digest, column in zip(digests, part.T, strict=True):
-            digest.update(np.ascontiguousarray(column) + 0.0)  # -0 becomes 0
+            digest.update((column + 0.0).tobytes())  # -0 becomes 0
     return low, high, single, [digest.digest() for digest in digests]
 
 
@@ -162,10 +169,7 @@ def _lattices(
                 del units[j]
             else:
                 units[j] = found
-    lattices = {}
-    for j, (decimals, divisor) in units.items():
-        lattices[j] = (divisor / 10**decimals, decimals)
-    return lattices
+    return {j: (divisor / 10**decimals, decimals) for j, (decimals, divisor) in units.items()}
 
 
 def _widen(
@@ -182,7 +186,7 @@ def _widen(
         off = np.abs(points - whole)
         if np.abs(points).max() >= 2.0**62:
             return None
-        if (off <= np.minimum(4 * noise * np.abs(points), 0.05)).all():
+        if (off <= np.minimum(16 * noise * np.abs(points), 0.05)).all():
             break
         decimals += 1
         if decimals > _MOST_DECIMALS:
@@ -196,15 +200,14 @@ def _refuse_unresolved(
 ) -> None:
     for j in moving:
         spacing = float(np.spacing(max(abs(low[j]), abs(high[j]))))
-        name, step = table.names[j], lattices.get(j, (0.0, 0))[0]
+        step, spread = lattices.get(j, (0.0, 0))[0], high[j] - low[j]
         if step and step < _FINEST * spacing:
             what = f"steps of {step:g}"
-        elif high[j] - low[j] < _FINEST * 1024 * spacing:
-            what = f"a spread of {high[j] - low[j]:g}"
+        elif not step and spread < _FEWEST_VALUES * spacing:
+            what = f"a spread of {spread:g}"
         else:
             continue
-        if step and high[j] - low[j] >= step >= _FINEST * spacing:
-            continue
+        name = table.names[j]
         raise InputError(
             f"{table.place}: column {name!r} has {what} at values of {high[j]:g}, which float64 does not resolve; "
             f"subtract an offset, or leave the column out with --ignore {name}"
@@ -228,8 +231,8 @@ def _count(
 
 def _spikes(continuous: list[Column], repeats: dict[int, tuple[float, float, float]]) -> list[str]:
     return [
-        f"column {c.name} is continuous, but {share:.0%} of its rows are exactly {value:g}: such a spike has no density, "
-        f"so likelihoods depend on how narrow the model makes it; --ignore {c.name} leaves it out"
+        f"column {c.name} is continuous, but {share:.0%} of its rows are exactly {value:g}: such a spike has no "
+        f"density, so likelihoods depend on how narrow the model makes it; --ignore {c.name} leaves it out"
         for c in continuous
         for _, value, share in [repeats[c.position]]
         if share > _SPIKE
@@ -246,7 +249,9 @@ def _equal(table: Table, columns: list[Column], digests: list[bytes]) -> list[st
             continue
         said = f"columns {other.name!r} and {column.name!r} are equal"
         if not column.discrete:
-            raise InputError(f"{table.place}: {said}: there is no density; leave one out with --ignore {column.name}")
+            raise InputError(
+                f"{table.place}: {said}: there is no density; leave one out with --ignore {column.name}"
+            )
         notes.append(f"{said}; --ignore {column.name} leaves one out")
     return notes
 
@@ -259,7 +264,9 @@ def _refuse_dependent(table: Table, look: np.ndarray, continuous: list[Column]) 
     with np.errstate(all="ignore"):
         values = values - values.mean(0)
         values /= np.abs(values).max(0)
-        triangle = np.abs(np.diag(np.linalg.qr(values, mode="r"))) if np.isfinite(values).all() else np.ones(1)
+        triangle = (
+            np.abs(np.diag(np.linalg.qr(values, mode="r"))) if np.isfinite(values).all() else np.ones(1)
+        )
     sizes = np.linalg.norm(values, axis=0)
     for k in range(1, len(triangle)):
         if triangle[k] <= 1e-10 * sizes[k]:  # the part of column k that those before it do not explain

@@ -16,7 +16,7 @@ from typing import IO
 import charset_normalizer
 import duckdb
 
-from led_fast.data.tables.table import made_up_names
+from led_fast.data.tables.schema import made_up_names, unnamed
 from led_fast.errors import InputError
 
 MISSING = ("", "na", "n/a", "#n/a", "nan", "-nan", "null", "none")
@@ -91,11 +91,11 @@ def find_dialect(connection: duckdb.DuckDBPyConnection, path: Path, folder: Path
     body = rows[1:] if header else rows
     names = _names(rows[0], path) if header else made_up_names(columns)
     if not header:
-        notes.append(f"line 1 is not a header: the columns are called {names[0]} to {names[-1]}")
+        notes.append(unnamed(names, "line 1 is not a header"))
     elif odd := [name for name in rows[0] if name and _is_number(name, decimal)]:
         notes.append(f"line 1 is taken for the header, though {odd[0]!r} looks like a number")
-    if header and (unnamed := [i for i, name in enumerate(rows[0]) if not (name or "").strip()]):
-        notes.append(f"column {unnamed[0] + 1} has no name and is called {names[unnamed[0]]}")
+    if header and (blank := [i for i, name in enumerate(rows[0]) if not (name or "").strip()]):
+        notes.append(f"column {blank[0] + 1} has no name and is called {names[blank[0]]}")
     if decimal == ",":
         notes.append("numbers are written with a decimal comma")
     dtypes = tuple(_dtype([row[i] for row in body]) for i in range(columns))
@@ -120,7 +120,7 @@ def plain_error(path: Path, error: duckdb.Error) -> InputError:
     line = re.search(r"CSV Error on Line: (\d+)", text)
     fields = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text)
     if line and fields:
-        return InputError(f"{path}: line {line[1]} has {fields[2]} fields, want {fields[1]}")
+        return InputError(f"{path}: line {line[1]}: want {fields[1]} fields, got {fields[2]}")
     if line and "unterminated quote" in text:
         return InputError(f"{path}: line {line[1]} has a quote that does not end where its field does")
     if "invalid state" in text:
@@ -199,7 +199,9 @@ def _split(connection: duckdb.DuckDBPyConnection, path: Path, file: Path) -> tup
         try:
             quote, escape, columns = connection.execute(query).fetchall()[0]
             quote, escape = (mark.replace("(empty)", "").replace("\0", "") for mark in (quote, escape))
-            rows = _rows(connection, path, _source(file, separator, quote, escape, columns, header=False), _FEW)
+            rows = _rows(
+                connection, path, _source(file, separator, quote, escape, columns, header=False), _FEW
+            )
         except (duckdb.Error, InputError):
             uneven.append(separator)
             continue
@@ -209,7 +211,11 @@ def _split(connection: duckdb.DuckDBPyConnection, path: Path, file: Path) -> tup
         numbers = sum(any(_is_number(field, mark) for mark in marks) for field in fields)
         score = (numbers / max(1, len(fields)), columns)
         if score > best_score:
-            best, best_score, first = (separator, quote, escape, columns), score, rows[0][0] or "" if rows else ""
+            best, best_score, first = (
+                (separator, quote, escape, columns),
+                score,
+                rows[0][0] or "" if rows else "",
+            )
     if best is None or best[3] == 1:
         inside = sorted((s for s in uneven if s in first or best is None), key=lambda s: -first.count(s))
         if inside:  # reading strictly says which line is uneven
@@ -274,7 +280,9 @@ def _has_header(rows: Sequence[tuple[str | None, ...]], decimal: str) -> bool:
     counted = [str(i) for i in range(len(first))]  # what pandas writes above columns without names
     start = 0 if first[0] else 1
     if list(first[start:]) == counted[: len(first) - start]:
-        fractions = all(any(not _INTEGER.fullmatch(row[i] or "0") for row in body) for i in range(start, len(first)))
+        fractions = all(
+            any(not _INTEGER.fullmatch(row[i] or "0") for row in body) for i in range(start, len(first))
+        )
         return len(first) - start >= 4 or (fractions and bool(body))
     return all(named)
 
@@ -290,7 +298,9 @@ def refuse_duplicates(names: Sequence[str], path: Path) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         where = [str(i) for i, name in enumerate(names, start=1) if name == twice[0]]
-        raise InputError(f"{path}: columns {' and '.join(where)} are both called {twice[0]!r}; want different names")
+        raise InputError(
+            f"{path}: columns {' and '.join(where)} are both called {twice[0]!r}; want different names"
+        )
 
 
 def _dtype(fields: Sequence[str | None]) -> str:

@@ -3,20 +3,31 @@
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import numpy as np
 
 from led_fast.data.tables.dialect import find_dialect, plain_error, refuse_duplicates
-from led_fast.data.tables.table import Labels, RowStore, Table, kind_of, made_up_names, refuse_rounded, rounded_integer
+from led_fast.data.tables.npy import read_npy
+from led_fast.data.tables.schema import (
+    MOST_CATEGORIES,
+    SUFFIXES,
+    Choice,
+    all_missing,
+    choose,
+    no_number,
+    not_finite,
+    not_kept,
+    report_missing,
+    rounded_integer,
+)
+from led_fast.data.tables.table import Labels, RowStore, Table
 from led_fast.errors import InputError
 
-SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npy")
 _MEMORY = "1GB"  # what duckdb may take; beyond it duckdb goes to the temporary folder
 _BATCH = 122_880  # rows of a duckdb row group
-_MOST_CATEGORIES = 65_536  # of a column of labels
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _WHOLE = {*_INTEGERS, *(f"U{name}" for name in _INTEGERS)}
 
@@ -62,9 +73,9 @@ def read_table(
     if path.stat().st_size == 0:
         raise InputError(f"{path}: is empty")
     if name.endswith(".npy"):
-        return _read_npy(path, ignore, drop_missing, columns)
+        return read_npy(path, ignore, drop_missing, columns)
     with tempfile.TemporaryDirectory(prefix="led_fast_") as folder:
-        settings = {
+        settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": _MEMORY,
             "threads": min(4, os.cpu_count() or 1),
             "temp_directory": folder,
@@ -74,12 +85,16 @@ def read_table(
             open_file = _open_parquet if name.endswith(".parquet") else _open_text
             origin = open_file(connection, path, Path(folder))
             try:
-                return _load(connection, origin, _choose(origin, ignore, columns), drop_missing)
+                return _load(
+                    connection,
+                    origin,
+                    choose(path, origin.names, origin.header, ignore, columns),
+                    drop_missing,
+                )
             except duckdb.Error as error:
                 raise plain_error(path, error) from None
-
-
-# ---- which columns
+            except OSError as error:  # no room for a temporary file
+                raise InputError(f"{path}: cannot be copied to {tempfile.gettempdir()} ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -94,45 +109,6 @@ class _Origin:
     texts: tuple[str, ...]
     dtypes: tuple[str, ...]  # "int", "float", "bool", or what a column holds that is no numbers
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """Positions in the file."""
-
-    modelled: tuple[int, ...]
-    names: tuple[str, ...]
-    labels: tuple[int, ...]
-    notes: tuple[str, ...]
-
-
-def _choose(origin: _Origin, ignore: Sequence[str], columns: Sequence[str] | None) -> _Choice:
-    names, path = origin.names, origin.path
-    for name in ignore:
-        if name not in names:
-            raise InputError(f"{path}: has no column {name!r} to ignore; its columns are {_listed(names)}")
-    labels = tuple(names.index(name) for name in dict.fromkeys(ignore))
-    left = tuple(i for i in range(len(names)) if i not in labels)
-    if columns is None:
-        if not left:
-            raise InputError(f"{path}: all columns are ignored; nothing is left to model")
-        return _Choice(left, tuple(names[i] for i in left), labels, ())
-    wanted = tuple(columns)
-    if not origin.header and len(left) == len(wanted):
-        return _Choice(left, wanted, labels, ("no header: columns are taken in the order of training",))
-    missing = [name for name in wanted if name not in names or names.index(name) in labels]
-    if missing and not origin.header:
-        raise InputError(f"{path}: has no header and {len(left)} columns; want the {len(wanted)} columns {_listed(wanted)}")
-    if missing:
-        raise InputError(f"{path}: lacks the column {_listed(missing)}; its columns are {_listed(names)}")
-    extra = [names[i] for i in left if names[i] not in wanted]
-    notes = (f"passed over {len(extra)} columns that the model does not know: {_listed(extra)}",) if extra else ()
-    return _Choice(tuple(names.index(name) for name in wanted), wanted, labels, notes)
-
-
-def _listed(names: Sequence[str], most: int = 30) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 # ---- through duckdb
@@ -186,7 +162,9 @@ def _parquet_dtype(kind: str) -> str:
     return "bool" if kind == "BOOLEAN" else kind
 
 
-def _load(connection: duckdb.DuckDBPyConnection, origin: _Origin, choice: _Choice, drop_missing: bool) -> Table:
+def _load(
+    connection: duckdb.DuckDBPyConnection, origin: _Origin, choice: Choice, drop_missing: bool
+) -> Table:
     path = origin.path
     _refuse_types(connection, origin, choice)
     numbers = [f"{origin.numbers[i]} AS v{k}" for k, i in enumerate(choice.modelled)]
@@ -201,7 +179,9 @@ def _load(connection: duckdb.DuckDBPyConnection, origin: _Origin, choice: _Choic
     codes: list[list[np.ndarray]] = [[] for _ in choice.labels]
     lookup = [_categories(connection, f"l{k}", keep) for k in range(len(choice.labels))]
     for start in range(0, rows, _BATCH):
-        part = f"SELECT * FROM t WHERE rowid >= {start} AND rowid < {start + _BATCH} AND {keep} ORDER BY rowid"
+        part = (
+            f"SELECT * FROM t WHERE rowid >= {start} AND rowid < {start + _BATCH} AND {keep} ORDER BY rowid"
+        )
         batch = connection.execute(part).fetchnumpy()
         store.append(np.stack([np.ma.getdata(batch[f"v{k}"]) for k in range(len(choice.names))], axis=1))
         for k, found in enumerate(lookup):
@@ -211,7 +191,7 @@ def _load(connection: duckdb.DuckDBPyConnection, origin: _Origin, choice: _Choic
     for k, (i, found) in enumerate(zip(choice.labels, lookup, strict=True)):
         name = origin.names[i]
         if found is None:
-            notes.append(f"column {name} has more than {_MOST_CATEGORIES} different values: ignored, and not kept")
+            notes.append(not_kept(name))
         else:
             kept[name] = Labels(name, tuple(found), np.concatenate(codes[k]))
     every = tuple(range(len(choice.names)))
@@ -219,7 +199,7 @@ def _load(connection: duckdb.DuckDBPyConnection, origin: _Origin, choice: _Choic
     return Table(str(path), choice.names, dtypes, store.close(), every, kept, all_notes, origin.header)
 
 
-def _refuse_types(connection: duckdb.DuckDBPyConnection, origin: _Origin, choice: _Choice) -> None:
+def _refuse_types(connection: duckdb.DuckDBPyConnection, origin: _Origin, choice: Choice) -> None:
     """Raises InputError where a file that knows its types has a modelled column that is not of numbers."""
     bad = [i for i in choice.modelled if origin.dtypes[i] not in ("int", "float", "bool")]
     if bad:
@@ -228,18 +208,11 @@ def _refuse_types(connection: duckdb.DuckDBPyConnection, origin: _Origin, choice
         found = connection.execute(f"{query} WHERE {text} IS NOT NULL ORDER BY row LIMIT 1").fetchall()
         names = [origin.names[i] for i in bad]
         value, row = found[0] if found else ("no value", 1)
-        raise InputError(_no_number(origin.path, names, value, row, f" but {origin.dtypes[bad[0]]}"))
-
-
-def _no_number(path: Path, names: Sequence[str], value: str, row: int, kind: str = "") -> str:
-    also = f"; nor are all values of {_listed(names[1:])}" if names[1:] else ""
-    advice = " ".join(f"--ignore {name}" for name in names[:30])
-    short = value if len(value) <= 60 else value[:60] + "…"
-    return f"{path}: column {names[0]!r}, row {row}: {short!r} is not a number{kind}{also}; leave out with {advice}"
+        raise no_number(origin.path, names, row, value, f" but {origin.dtypes[bad[0]]}")
 
 
 def _check_values(
-    connection: duckdb.DuckDBPyConnection, origin: _Origin, choice: _Choice, rows: int
+    connection: duckdb.DuckDBPyConnection, origin: _Origin, choice: Choice, rows: int
 ) -> tuple[str, ...]:
     """The columns' types; InputError where one holds text, nothing, infinities or integers too long."""
     path, names = origin.path, choice.names
@@ -250,15 +223,14 @@ def _check_values(
     if any(text):
         bad = [k for k in range(len(names)) if text[k]]
         row, value = _first(connection, origin, choice, bad[0], f"isnan(v{bad[0]})")
-        raise InputError(_no_number(path, [names[k] for k in bad], value, row))
+        raise no_number(path, [names[k] for k in bad], row, value)
     empty = [name for name, count in zip(names, filled, strict=True) if count == 0]
     if empty:
-        advice = " ".join(f"--ignore {name}" for name in empty)
-        raise InputError(f"{path}: all values of column {_listed(empty)} are missing; leave out with {advice}")
+        raise all_missing(path, empty)
     if any(infinite):
         k = next(k for k in range(len(names)) if infinite[k])
         row, value = _first(connection, origin, choice, k, f"isinf(v{k})")
-        raise InputError(f"{path}: column {names[k]!r}, row {row}: {value} is not finite")
+        raise not_finite(path, names[k], row, value)
     dtypes = []
     for k, i in enumerate(choice.modelled):
         dtype = origin.dtypes[i]
@@ -269,7 +241,7 @@ def _check_values(
 
 
 def _first(
-    connection: duckdb.DuckDBPyConnection, origin: _Origin, choice: _Choice, k: int, condition: str
+    connection: duckdb.DuckDBPyConnection, origin: _Origin, choice: Choice, k: int, condition: str
 ) -> tuple[int, str]:
     """(row from 1, text in the file) of the first value that meets a condition."""
     row = connection.execute(f"SELECT min(rowid) FROM t WHERE {condition}").fetchall()[0][0]
@@ -282,10 +254,12 @@ def _refuse_rounded(connection: duckdb.DuckDBPyConnection, origin: _Origin, name
     exact = f"TRY_CAST({text} AS HUGEINT)"
     lost = f"({exact} IS NULL OR {exact} IS DISTINCT FROM TRY_CAST({number} AS HUGEINT))"
     lost = f"abs({number}) >= 9007199254740992 AND regexp_full_match(trim({text}), '[+-]?[0-9]+') AND {lost}"
-    query = f"SELECT row, {text} FROM (SELECT *, row_number() OVER () AS row FROM {origin.source}) WHERE {lost}"
+    query = (
+        f"SELECT row, {text} FROM (SELECT *, row_number() OVER () AS row FROM {origin.source}) WHERE {lost}"
+    )
     found = connection.execute(f"{query} ORDER BY row LIMIT 1").fetchall()
     if found:
-        raise InputError(rounded_integer(str(origin.path), name, *found[0]))
+        raise rounded_integer(origin.path, name, *found[0])
 
 
 def _missing(
@@ -296,93 +270,13 @@ def _missing(
     lacking = rows - connection.execute(f"SELECT count(*) FROM t WHERE {keep}").fetchall()[0][0]
     if lacking == 0:
         return keep, []
-    row, *values = connection.execute(
-        f"SELECT rowid, {', '.join(f'v{k}' for k in range(len(names)))} FROM t WHERE NOT ({keep}) ORDER BY rowid LIMIT 1"
-    ).fetchall()[0]
-    return keep, _report_missing(path, names[values.index(None)], row + 1, lacking, rows, drop)
-
-
-def _report_missing(path: Path, name: str, row: int, lacking: int, rows: int, drop: bool) -> list[str]:
-    if not drop:
-        raise InputError(
-            f"{path}: column {name!r}, row {row}: the value is missing, as in {lacking} of {rows} rows; "
-            f"leave these rows out with --drop-missing, or the column with --ignore {name}"
-        )
-    if lacking == rows:
-        raise InputError(f"{path}: every row has a missing value; nothing is left without them")
-    return [f"left out {lacking} of {rows} rows with missing values"]
+    values = ", ".join(f"v{k}" for k in range(len(names)))
+    query = f"SELECT rowid, {values} FROM t WHERE NOT ({keep}) ORDER BY rowid LIMIT 1"
+    row, *found = connection.execute(query).fetchall()[0]
+    return keep, report_missing(path, names[found.index(None)], row + 1, lacking, rows, drop)
 
 
 def _categories(connection: duckdb.DuckDBPyConnection, column: str, keep: str) -> dict[str, int] | None:
-    query = f"SELECT DISTINCT {column} FROM t WHERE {keep} LIMIT {_MOST_CATEGORIES + 1}"
+    query = f"SELECT DISTINCT {column} FROM t WHERE {keep} LIMIT {MOST_CATEGORIES + 1}"
     found = [row[0] for row in connection.execute(query).fetchall()]
-    return None if len(found) > _MOST_CATEGORIES else {text: code for code, text in enumerate(sorted(found))}
-
-
-# ---- .npy
-
-
-def _read_npy(path: Path, ignore: Sequence[str], drop_missing: bool, columns: Sequence[str] | None) -> Table:
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{path}: not a readable .npy array ({error})") from None
-    dtype = kind_of(values.dtype, str(path))
-    if values.ndim == 1:
-        values = values[:, None]
-    if values.ndim != 2:
-        raise InputError(f"{path}: want an array of shape (rows, columns), got shape {values.shape}")
-    if 0 in values.shape:
-        raise InputError(f"{path}: holds no rows")
-    names = made_up_names(values.shape[1])
-    dtypes = (dtype,) * len(names)
-    origin = _Origin(path, names, False, "", (), (), dtypes, (f"a .npy array has no names: columns are called {names[0]} to {names[-1]}",))
-    choice = _choose(origin, ignore, columns)
-    kinds = (dtype,) * len(choice.names)
-    table = Table(str(path), choice.names, kinds, values, choice.modelled, header=False)
-    whole, notes = _check_npy(path, table, drop_missing)
-    labels = {names[i]: _npy_labels(names[i], values[:, i]) for i in choice.labels}
-    table = replace(table, labels=labels, notes=(*origin.notes, *choice.notes, *notes))
-    return table if whole is None else _without(table, whole)
-
-
-def _check_npy(path: Path, table: Table, drop: bool) -> tuple[np.ndarray | None, list[str]]:
-    """(which rows are whole, None where all are; notes)."""
-    first, lacking, filled = None, 0, np.zeros(len(table.names), dtype=np.int64)
-    whole = np.ones(len(table), dtype=bool)
-    for where, part in table.chunks():
-        if np.isinf(part).any():
-            row, column = np.argwhere(np.isinf(part))[0]
-            value = part[row, column]
-            raise InputError(f"{path}: column {table.names[column]!r}, row {where.start + row + 1}: {value} is not finite")
-        refuse_rounded(table.values[where][:, list(table.picked)], part, table.names, where.start, str(path))
-        absent = np.isnan(part)
-        filled += (~absent).sum(0)
-        if absent.any():
-            whole[where] = ~absent.any(1)
-            lacking += int(absent.any(1).sum())
-            if first is None:
-                row, column = np.argwhere(absent)[0]
-                first = (where.start + row + 1, table.names[column])
-    empty = [name for name, count in zip(table.names, filled, strict=True) if count == 0]
-    if empty:
-        advice = " ".join(f"--ignore {name}" for name in empty)
-        raise InputError(f"{path}: all values of column {_listed(empty)} are missing; leave out with {advice}")
-    if first is None:
-        return None, []
-    return whole, _report_missing(path, first[1], first[0], lacking, len(table), drop)
-
-
-def _npy_labels(name: str, values: np.ndarray) -> Labels:
-    categories, codes = np.unique(values, return_inverse=True)
-    texts = tuple("" if value != value else str(value) for value in categories.tolist())
-    return Labels(name, texts, codes.astype(np.int32))
-
-
-def _without(table: Table, whole: np.ndarray) -> Table:
-    """The table's whole rows, copied to a file of their own."""
-    store = RowStore(len(table.names))
-    for where, part in table.chunks():
-        store.append(part[whole[where]])
-    labels = {name: replace(labels, codes=labels.codes[whole]) for name, labels in table.labels.items()}
-    return replace(table, values=store.close(), picked=tuple(range(len(table.names))), labels=labels)
+    return None if len(found) > MOST_CATEGORIES else {text: code for code, text in enumerate(sorted(found))}

@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +27,7 @@ class Labels:
     codes: np.ndarray
 
     def __len__(self) -> int:
+        """How many rows."""
         return len(self.codes)
 
     def take(self, rows: np.ndarray | slice) -> list[str]:
@@ -83,6 +84,7 @@ class Table:
     header: bool = True
 
     def __len__(self) -> int:
+        """How many rows."""
         return len(self.values)
 
     def take(self, rows: np.ndarray | slice) -> np.ndarray:
@@ -99,69 +101,6 @@ class Table:
             yield where, self.take(where)
 
 
-def table_of(values: np.ndarray, names: Sequence[str] | None = None, place: str = "table") -> Table:
-    """A table over an array that is in memory already.
-
-    Args:
-        values: (n, D) real numbers, finite.
-        names: (D,) the columns; None calls them x1, …, xD.
-        place: what messages call it.
-
-    Raises:
-        InputError: another shape or type, an integer that float64 rounds, or a value that is not finite.
-    """
-    values = np.asarray(values)
-    if values.ndim == 1:
-        values = values[:, None]
-    if values.ndim != 2 or 0 in values.shape:
-        raise InputError(f"{place}: want an array of shape (rows, columns), got shape {values.shape}")
-    dtype = kind_of(values.dtype, place)
-    columns = tuple(names) if names is not None else made_up_names(values.shape[1])
-    everything = tuple(range(values.shape[1]))
-    table = Table(place, columns, (dtype,) * len(columns), values, everything, header=names is not None)
-    for where, part in table.chunks():
-        bad = ~np.isfinite(part)
-        if bad.any():
-            row, column = np.argwhere(bad)[0]
-            raise InputError(f"{place}: row {where.start + row + 1}, column {columns[column]!r} is {part[row, column]}")
-        refuse_rounded(values[where], part, columns, where.start, place)
-    return table
-
-
-def kind_of(dtype: np.dtype, place: str) -> str:
-    """The name of an array's type in a column: "int", "float" or "bool"; InputError for any other."""
-    if dtype == np.bool_:
-        return "bool"
-    if np.issubdtype(dtype, np.integer):
-        return "int"
-    if np.issubdtype(dtype, np.floating) and dtype.itemsize <= 8:
-        return "float"
-    raise InputError(f"{place}: want an array of real numbers of at most 64 bits, got dtype {dtype}")
-
-
-def refuse_rounded(exact: np.ndarray, rounded: np.ndarray, names: Sequence[str], start: int, place: str) -> None:
-    """Raises InputError where float64 has lost digits of an integer beyond 2^53."""
-    if exact.dtype.kind not in "iu" or exact.dtype.itemsize < 8:
-        return
-    large = np.argwhere(np.abs(rounded) > 2.0**53)
-    for row, column in large:
-        if int(exact[row, column]) != int(rounded[row, column]):
-            raise InputError(rounded_integer(place, names[column], start + row + 1, str(exact[row, column])))
-
-
-def rounded_integer(place: str, name: str, row: int, text: str) -> str:
-    """What to say of an integer that float64 cannot hold."""
-    return (
-        f"{place}: column {name!r}, row {row}: {text} has more digits than float64 holds; subtract an offset, "
-        f"or leave the column out with --ignore {name}"
-    )
-
-
-def made_up_names(columns: int) -> tuple[str, ...]:
-    """x1, …, xD."""
-    return tuple(f"x{i}" for i in range(1, columns + 1))
-
-
 class RowStore:
     """An anonymous temporary file that rows are appended to, then mapped; it goes when its last user does."""
 
@@ -172,7 +111,7 @@ class RowStore:
 
     def append(self, rows: np.ndarray) -> None:
         """Adds rows, (m, columns)."""
-        self._file.write(np.ascontiguousarray(rows, dtype=np.float64))
+        self._file.write(np.ascontiguousarray(rows, dtype=np.float64).tobytes())
         self._rows += len(rows)
 
     def close(self) -> np.ndarray:
