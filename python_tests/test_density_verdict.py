@@ -115,7 +115,11 @@ POOR = Witness(estimate(reliable=False), "b")
         ("x", {"x": replace(A, role="bounded")}, ""),
         ("x", {"x": replace(POOR, role="bounded")}, "few weights"),
         (1.5, {"x": replace(A, role="bounded")}, "x differs by -0.500 nats"),
-        (1.0, {"x": replace(POOR, role="bounded"), "y": A}, "no other kind of estimate is reliable than y (not x)"),
+        (
+            1.0,
+            {"x": replace(POOR, role="bounded"), "y": A},
+            "no other kind of estimate is reliable than y (not x)",
+        ),
         # A bound contradicts, and does not confirm.
         ("x", {"x": A, "y": replace(B, role="bound")}, "no other kind of estimate is reliable than x"),
         (

@@ -13,8 +13,8 @@ from led_fast.data.images import ImageCollection, ImageSet
 from led_fast.density import (
     DensityModel,
     annealed_log_normalizer,
-    by_quadrature,
     ascend,
+    by_quadrature,
     estimate_log_normalizer,
     far_latents,
     interpolate,
@@ -96,9 +96,7 @@ def test_evaluating_a_density_of_points_is_the_same_there(preset):
     with torch.no_grad():
         generator.sample(64)
     model = in_data_coordinates(critic, generator, source.shift, source.scale).eval()
-    model.set_verdict(
-        by_quadrature(quadrature_in_data_coordinates(model.critic, source.shift, source.scale))
-    )
+    model.set_verdict(by_quadrature(quadrature_in_data_coordinates(model.critic, source.shift, source.scale)))
     wanted, found = (evaluate(model.to(device), source, 0) for device in ("cpu", GPU))
     assert found.data.device.type == found.samples.device.type == found.refined.device.type == "cpu"
     for name in ("held_out_nll", "kl_data_model", "log_normalizer"):

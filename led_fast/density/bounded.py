@@ -97,7 +97,9 @@ def summarize_bounded_log_weights(log_weights: Tensor, cap: float, repeated: flo
         bound = (math.log(low) + top if low > 0 else -math.inf, math.log(high) + top)
         wide = max(summary.value - bound[0], bound[1] - summary.value)
         if wide > MAX_HALF_WIDTH:
-            objections.append(f"weights up to e^{cap:g} may hide {wide:.2f} > {MAX_HALF_WIDTH} nats: draw more")
+            objections.append(
+                f"weights up to e^{cap:g} may hide {wide:.2f} > {MAX_HALF_WIDTH} nats: draw more"
+            )
     if repeated > MAX_REPEATED:
         objections.append(f"{repeated:.0%} of the draws are repetitions: a pool, not fresh draws")
     relative = (flat - summary.value).exp()

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 MAX_EDGE_SHARE = 1e-3  # of the mass, in the outermost cells
 MAX_ERROR = 0.01  # nats; a quadrature that did not converge judges nothing
 
@@ -65,7 +64,10 @@ class QuadratureEstimate(NamedTuple):
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> QuadratureEstimate:
         """The inverse of `to_json`; None is NaN."""
-        return cls(*(math.nan if values[name] is None else values[name] for name in cls._fields))
+        value, error, edge_share = (
+            math.nan if values[name] is None else values[name] for name in ("value", "error", "edge_share")
+        )
+        return cls(value, error, edge_share, values["evaluations"])
 
 
 @torch.no_grad()

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from led_fast.density.json_values import finite
 from led_fast.density.normalizer import NormalizerEstimate
 from led_fast.density.quadrature import QuadratureEstimate
-from led_fast.density.json_values import finite
 
 MARKOV = 3.0  # nats; an unbiased estimate exceeds log α by more with a probability of 5 % at most
 _KINDS_WANTED = 2

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from led_fast.data.images import LEVELS, ImageSource, quantize
 from led_fast.density import DensityModel, bits_per_dim, eval_mode, kl_gate
+from led_fast.density.json_values import finite
 from led_fast.density.normalizer import MIN_BATCHES
 from led_fast.errors import InputError
 from led_fast.evaluation.auroc import auroc
@@ -21,7 +22,6 @@ from led_fast.evaluation.image_normalizer import (
     StoredImages,
     estimate_image_normalizer,
 )
-from led_fast.density.json_values import finite
 from led_fast.evaluation.quality import sample_quality
 from led_fast.evaluation.schema import SCHEMA
 from led_fast.flows import Slice
@@ -173,7 +173,9 @@ def evaluate_image_samples(
         counts = [min(IMAGES_AT_A_TIME, samples - start) for start in range(0, samples, IMAGES_AT_A_TIME)]
         images = torch.cat([model.sample(count).cpu() for count in counts])
     quality = None if features is None else sample_quality(quantize(images), source, features)
-    return ImageEvaluation(finite({"schema": SCHEMA, "quality": quality, "outliers": {}}), images, torch.empty(0, device="cpu"))
+    return ImageEvaluation(
+        finite({"schema": SCHEMA, "quality": quality, "outliers": {}}), images, torch.empty(0, device="cpu")
+    )
 
 
 @torch.no_grad()

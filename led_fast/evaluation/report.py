@@ -8,8 +8,8 @@ from torch import Tensor
 
 from led_fast.data import DataSource
 from led_fast.density import DensityModel, QuadratureEstimate, kl_gate, summarize_log_weights
-from led_fast.evaluation.divergence import divergence_from, standard_error
 from led_fast.density.json_values import finite
+from led_fast.evaluation.divergence import divergence_from, standard_error
 from led_fast.evaluation.modes import bridge_percent, count_modes
 from led_fast.evaluation.normalizer import (
     anneal,
@@ -46,9 +46,10 @@ class Evaluation:
 def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
     """Evaluates a model against its data, and against the truth where that is known.
 
-    The report (docs/report.md) holds, in nats unless a name says percent: `modes`, `modes_total`, `high_quality_percent`
-    (2,500 draws within 3 standard deviations of the nearest center) with `…_refined` and `…_oracle` (true
-    samples) beside it; `bridge_percent` (share of 20,000 draws beyond 3 standard deviations of every center);
+    The report, see docs/report.md, holds, in nats unless a name says percent: `modes`, `modes_total`,
+    `high_quality_percent` (2,500 draws within 3 standard deviations of the nearest center) with `…_refined` and
+    `…_oracle` (true samples) beside it; `bridge_percent` (share of 20,000 draws beyond 3 standard deviations of
+    every center);
     `kl_data_model` KL(p* ‖ p_θ) and `kl_generator_model` KL(q ‖ p_θ), an upper bound where the generator
     drops coordinates; `held_out_nll` beside the `entropy`, its least possible value; `log_normalizer`,
     the `Verdict` of `plane_verdict`; `kl_gate`. What needs the truth is None where it is unknown.
@@ -65,7 +66,9 @@ def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
         refined = model.refined_sample(QUALITY_SAMPLES)
         drawn, log_weights = _weigh_generator(model)
         broad, annealed = estimate_broadly(model.critic, source), anneal(model.critic, source, refined.x)
-    quadrature = _known_quadrature(model) or quadrature_in_data_coordinates(model.critic, source.shift, source.scale)
+    quadrature = _known_quadrature(model) or quadrature_in_data_coordinates(
+        model.critic, source.shift, source.scale
+    )
     log_prob = model.log_prob(held_out).double()
     held_out, samples, refined_points, drawn, log_prob = (
         x.cpu() for x in (held_out, samples, refined.x, drawn, log_prob)
