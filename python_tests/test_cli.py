@@ -8,6 +8,7 @@ import pytest
 import torch
 from coarse import coarsen
 from command_line import run
+from report_page import undocumented
 
 from led_fast import __version__
 from led_fast.cli import main
@@ -81,6 +82,7 @@ def test_train_writes_every_file(ring_run):
     report = json.loads((ring_run / "report.json").read_text())
     assert report.keys() >= REPORT_KEYS and report["log_normalizer"]["evidence"].keys() >= EVIDENCE
     assert (report["seed"], report["steps"], report["evaluated_with"]["version"]) == (1, 4, __version__)
+    assert not undocumented(report)
     config = json.loads((ring_run / "config.json").read_text())
     assert config["recipe"] == report["config"]["recipe"] and config["version"] == __version__
 

@@ -58,26 +58,35 @@ def repeat(tilt, samples):
 
 
 @pytest.mark.parametrize(
-    "slope, rare, ess", [(0.8, 0.0, 0.54), (1.2, 0.0, 0.29), (2.5, 0.0, 0.15), (0.5, 2e-4, 0.26)]
+    "slope, rare, ess, samples",
+    [
+        (0.8, 0.0, 0.54, 20_000),
+        (2.5, 0.0, 0.15, 20_000),
+        pytest.param(0.8, 0.0, 0.54, 100_000, marks=pytest.mark.slow),
+        pytest.param(1.2, 0.0, 0.29, 100_000, marks=pytest.mark.slow),
+        pytest.param(2.5, 0.0, 0.15, 100_000, marks=pytest.mark.slow),
+        pytest.param(0.5, 2e-4, 0.26, 100_000, marks=pytest.mark.slow),
+    ],
 )
-def test_the_interval_covers_and_the_bound_over_covers(slope, rare, ess):
+def test_the_interval_covers_and_the_bound_over_covers(slope, rare, ess, samples):
     tilt = Tilt(slope, rare)
-    found, interval, bound = repeat(tilt, 100_000)
-    assert sum(e.ess_fraction for e in found) / REPEATS == pytest.approx(ess, abs=0.01)
+    found, interval, bound = repeat(tilt, samples)
+    assert sum(e.ess_fraction for e in found) / REPEATS == pytest.approx(ess, abs=0.015)
+    print(f"interval covers {interval}, bound {bound}")
     assert 0.90 <= interval <= 0.99 and bound >= 0.95
     assert all(e.reliable for e in found)
     for e in found[:5]:
         (low, high), (least, most) = e.ci95, e.bound95
-        assert least < low < e.value < high < most < least + 0.1
+        assert least < low < e.value < high < most < least + 0.2
     judged = judge("weights", {"weights": Witness(found[0], BLIND, "bounded")})
     assert judged.reliable and judged.value == found[0].value and judged.interval == found[0].ci95
 
 
 def test_weights_that_were_hardly_seen_are_not_believed():
-    """Half of α is in a thousandth of the draws, of which there are two: the spread misses it, the bound does not."""
-    tilt = Tilt(0.1, rare=7e-3)
-    found, interval, bound = repeat(tilt, 400)
-    assert interval < 0.9 and bound >= 0.95
+    """A ninth of α is in a thousandth of the draws, of which one is expected: the spread misses it often."""
+    tilt = Tilt(0.1, rare=1e-3)
+    found, interval, bound = repeat(tilt, 1000)
+    assert interval < 0.8 and bound >= 0.95
     assert not any(e.reliable for e in found)
     assert "weights up to e^5 may hide" in found[0].reason
 
@@ -149,7 +158,7 @@ def test_a_memorised_pool_is_not_believed():
     own = summarize_bounded_log_weights(net.tilt(pool.repeat(20, 1)).view(20, -1), cap=0.0)
     assert own.reliable and own.value == pytest.approx(-2, abs=1e-6)
     verdict = judge(own.value, {"fresh": Witness(fresh, BLIND, "bounded")}, tolerance=0.1)
-    assert not verdict.reliable and verdict.reason.startswith("fresh differs by +1.9")
+    assert not verdict.reliable and verdict.reason == "fresh differs by +2.000 nats"
 
 
 def test_weights_above_the_cap_and_broken_ones_are_not_believed():

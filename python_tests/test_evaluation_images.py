@@ -20,6 +20,7 @@ from exact_images import (
     exact_model,
     exact_source,
 )
+from report_page import undocumented
 from rich.console import Console
 
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource, quantize
@@ -112,6 +113,7 @@ def test_the_truth_gets_a_perfect_report():
     assert report["quality"]["distance"] == pytest.approx(report["quality"]["distance_real"], rel=0.5)
     assert evaluation.samples.shape == (2000, *SHAPE) and evaluation.log_prob.shape == (2000,)
     json.dumps(report, allow_nan=False)
+    assert not undocumented(report)
 
 
 def test_a_known_divergence_is_reported():

@@ -87,8 +87,9 @@ class DensityModel(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Also takes a state of version 0.1.0, which held the quadrature's four numbers, or zeros."""
         if (old := state_dict.pop(f"{prefix}_quadrature", None)) is not None:
-            *floats, evaluations = old.tolist()
-            verdict = by_quadrature(QuadratureEstimate(*floats, int(evaluations))) if evaluations else None
+            value, error, edge_share, evaluations = old.tolist()
+            quadrature = QuadratureEstimate(value, error, edge_share, int(evaluations))
+            verdict = by_quadrature(quadrature) if evaluations else None
             state_dict[f"{prefix}_extra_state"] = {"verdict": verdict and verdict.to_json()}
         super()._load_from_state_dict(state_dict, prefix, *rest)
 

@@ -64,7 +64,10 @@ class QuadratureEstimate(NamedTuple):
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> QuadratureEstimate:
         """The inverse of `to_json`; None is NaN."""
-        return cls(*(math.nan if values[name] is None else values[name] for name in cls._fields))
+        value, error, edge_share = (
+            math.nan if values[name] is None else values[name] for name in ("value", "error", "edge_share")
+        )
+        return cls(value, error, edge_share, values["evaluations"])
 
 
 @torch.no_grad()

@@ -20,6 +20,9 @@ from led_fast.evaluation.report import Evaluation, evaluate
 from led_fast.evaluation.schema import SCHEMA
 from led_fast.evaluation.score import ImageScore, score_images
 from led_fast.evaluation.table import report_table
+from led_fast.evaluation.table_score import OddColumn, OddRow, TableScores, score_rows
+from led_fast.evaluation.table_summary import table_summary
+from led_fast.evaluation.tables import LabelledRows, TableEvaluation, evaluate_table, labelled_rows
 
 __all__ = [
     "SCHEMA",
@@ -29,7 +32,12 @@ __all__ = [
     "ImageNormalizer",
     "ImageSampler",
     "ImageScore",
+    "LabelledRows",
     "ModeCount",
+    "OddColumn",
+    "OddRow",
+    "TableEvaluation",
+    "TableScores",
     "auroc",
     "bits_per_pixel",
     "count_modes",
@@ -38,12 +46,16 @@ __all__ = [
     "evaluate_image_flow",
     "evaluate_image_samples",
     "evaluate_images",
+    "evaluate_table",
     "frechet_distance",
     "image_report_table",
+    "labelled_rows",
     "open_features",
     "plane_verdict",
     "quadrature_in_data_coordinates",
     "report_table",
     "sample_quality",
     "score_images",
+    "score_rows",
+    "table_summary",
 ]

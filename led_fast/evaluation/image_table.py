@@ -86,9 +86,11 @@ def _diagnostics(estimate: dict[str, Any]) -> str:
     if estimate["value"] is None:
         return estimate["reason"]
     low, high = ("-∞" if end is None else f"{end:.2f}" for end in estimate["ci95"])
+    if not estimate["reliable"]:
+        return f"{low} to {high}; UNRELIABLE: {estimate['reason']}"
     k = "∞" if estimate["pareto_k"] is None else f"{estimate['pareto_k']:.2f}"
     effective = estimate["ess_fraction"] * estimate["samples"]
     return (
         f"{low} to {high}; {effective:.0f} of {estimate['samples']} weights effective, largest "
-        f"{estimate['max_weight_share']:.1%}, k̂ {k}: {'reliable' if estimate['reliable'] else 'UNRELIABLE'}"
+        f"{estimate['max_weight_share']:.1%}, k̂ {k}: reliable"
     )

@@ -46,9 +46,10 @@ class Evaluation:
 def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
     """Evaluates a model against its data, and against the truth where that is known.
 
-    The report (docs/report.md) holds, in nats unless a name says percent: `modes`, `modes_total`, `high_quality_percent`
-    (2,500 draws within 3 standard deviations of the nearest center) with `…_refined` and `…_oracle` (true
-    samples) beside it; `bridge_percent` (share of 20,000 draws beyond 3 standard deviations of every center);
+    The report, see docs/report.md, holds, in nats unless a name says percent: `modes`, `modes_total`,
+    `high_quality_percent` (2,500 draws within 3 standard deviations of the nearest center) with `…_refined` and
+    `…_oracle` (true samples) beside it; `bridge_percent` (share of 20,000 draws beyond 3 standard deviations of
+    every center);
     `kl_data_model` KL(p* ‖ p_θ) and `kl_generator_model` KL(q ‖ p_θ), an upper bound where the generator
     drops coordinates; `held_out_nll` beside the `entropy`, its least possible value; `log_normalizer`,
     the `Verdict` of `plane_verdict`; `kl_gate`. What needs the truth is None where it is unknown.
