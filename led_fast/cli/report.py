@@ -26,9 +26,11 @@ def write_report(
         "steps": config.steps,
         "seconds": trained.seconds,
     }
-    report.draw(run.figure)
+    for name, draw in report.pictures.items():
+        draw(run.path / name)
     write_json(run.report, {**head, **report.values, "config": config.to_json()})
-    console.print(report.table)
-    files = f"{run.report} and {run.figure} hold the details"
+    for table in report.tables:
+        console.print(table)
+    files = f"{', '.join(report.pictures)} and {run.report.name} in {run.path} hold the details"
     console.print(f"trained in {trained.seconds:.0f} s; {files}", style="dim")
     return True

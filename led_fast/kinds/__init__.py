@@ -10,7 +10,11 @@ from led_fast.errors import InputError
 if TYPE_CHECKING:
     from led_fast.kinds.kind import Kind
 
-_BUILT_IN = {"points": "led_fast.kinds.points", "images": "led_fast.kinds.images", "tables": "led_fast.kinds.tables"}
+_BUILT_IN = {
+    "points": "led_fast.kinds.points",
+    "images": "led_fast.kinds.images",
+    "tables": "led_fast.kinds.tables",
+}
 _registered: dict[str, Kind] = {}
 
 

@@ -48,17 +48,17 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class Report:
-    """An evaluation: JSON values for report.json, a table for people, and pictures.
+    """An evaluation: JSON values for report.json, tables for people, and pictures.
 
     Attributes:
         values: as docs/report.md describes them.
-        table: one row a quantity.
-        draw: writes the picture to a file.
+        tables: one row a quantity.
+        pictures: what writes a picture, by the file's name; `density.png` is the first to look at.
     """
 
     values: dict[str, Any]
-    table: Table
-    draw: Callable[[Path], None]
+    tables: Sequence[Table]
+    pictures: Mapping[str, Callable[[Path], None]]
 
 
 @dataclass(frozen=True)

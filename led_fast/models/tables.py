@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from led_fast.density import DensityModel
-from led_fast.flows import Affine, Coupling, Linear, Marginal, MixtureBase, OneWayFlow
+from led_fast.flows import Coupling, Linear, Marginal, MixtureBase, OneWayFlow
+from led_fast.flows.contract import Layer
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,11 @@ class CappedTilt(nn.Module):
         return self.cap + math.log1p(math.exp(-self.cap))
 
 
-class TableCoordinates(nn.Module):
-    """Normal columns in place of the data's own, and what a tilt looks at.
+class TableCoordinates(Layer):
+    """The last layer of a table's flow, from normal columns to the data's own; and what a tilt looks at.
+
+    Data are float64, because neighbouring values of a column may be one number in float32; normal columns are float32,
+    as the networks' weights.
 
     Args:
         marginal: from standardised columns to normal ones, by its inverse.
@@ -101,6 +105,9 @@ class TableCoordinates(nn.Module):
         scale: (D,) float64.
         steps: (D,) of the lattices of discrete columns; 0: continuous.
         offsets: (D,) points of the lattices.
+
+    Shape:
+        t: (B, D). Output: x, (B, D) float64, and ladj (B,) float64, in nats.
     """
 
     shift: Tensor
@@ -109,7 +116,12 @@ class TableCoordinates(nn.Module):
     offsets: Tensor
 
     def __init__(
-        self, marginal: Marginal, shift: Tensor, scale: Tensor, steps: Sequence[float], offsets: Sequence[float]
+        self,
+        marginal: Marginal,
+        shift: Tensor,
+        scale: Tensor,
+        steps: Sequence[float],
+        offsets: Sequence[float],
     ) -> None:
         super().__init__()
         self.marginal = marginal
@@ -124,13 +136,19 @@ class TableCoordinates(nn.Module):
         """How many features a row has: D, and one more for each discrete column."""
         return len(self.steps) + len(self._discrete)
 
-    def normal(self, x: Tensor) -> Tensor:
-        """Normal columns of rows x, (B, D), in the data's units: (B, D) float64."""
-        return self.marginal.inverse((x.double() - self.shift) / self.scale)[0]
+    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns rows in the data's units, and the log-determinant."""
+        u, ladj = self.marginal(t.double())
+        return u * self.scale + self.shift, ladj + self.scale.log().sum()
 
-    def data(self, t: Tensor) -> Tensor:
-        """Rows of normal columns t, (B, D): the inverse of `normal`."""
-        return self.marginal(t.double())[0] * self.scale + self.shift
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns normal columns, and the log-determinant of the way back."""
+        t, ladj = self.marginal.inverse((x.double() - self.shift) / self.scale)
+        return t.float(), ladj - self.scale.log().sum()
+
+    def normal(self, x: Tensor) -> Tensor:
+        """Normal columns of rows x, (B, D), in the data's units: (B, D)."""
+        return self.inverse(x)[0]
 
     def look(self, x: Tensor) -> Tensor:
         """What a tilt looks at in rows x, (B, D): the normal columns and the centres of their cells, (B, features).
@@ -142,7 +160,7 @@ class TableCoordinates(nn.Module):
             points = ((x - self.offsets) / self.steps).round() * self.steps + self.offsets
             centres = torch.where(self.steps > 0, points, x.double())
             seen.append(self.normal(centres)[:, self._discrete])
-        return torch.cat(seen, dim=1).asinh().float()
+        return torch.cat(seen, dim=1).asinh()
 
 
 class TiltedTable(nn.Module):
@@ -198,10 +216,8 @@ def table_density(
     """
 
     def in_data_units() -> OneWayFlow:
-        # Each has layers of its own, because a file cannot hold a tensor twice.
-        flow, marginal = copy.deepcopy(generator), copy.deepcopy(coordinates.marginal)
-        last = [marginal, Affine(coordinates.scale.clone(), coordinates.shift.clone())]
-        return OneWayFlow(flow.base, [*flow.layers, *last])
+        flow = copy.deepcopy(generator)  # because a file cannot hold a tensor twice
+        return OneWayFlow(flow.base, [*flow.layers, copy.deepcopy(coordinates)])
 
     return DensityModel(TiltedTable(tilt, coordinates, in_data_units(), mean, scale), in_data_units())
 

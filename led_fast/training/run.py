@@ -15,7 +15,7 @@ class RunDirectory:
 
     `config.json` what was asked for; `checkpoint.safetensors` the whole state of training; `metrics.jsonl`
     one line every few steps; `samples-….png` previews of images; `model.safetensors` the result; `report.json`
-    and `density.png` its evaluation.
+    and `density.png` its evaluation (of tables, `columns.png` too).
     """
 
     path: Path

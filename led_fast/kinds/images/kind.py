@@ -111,7 +111,8 @@ class ImagesKind:
         else:
             with console.status("samples, scores, and log α by annealing: some minutes on a CPU"):
                 evaluation = evaluate_images(model, source, config.seed, features, outliers, samples)
-        return Report(evaluation.report, image_report_table(evaluation.report), _drawn(evaluation))
+        pictures = {"density.png": _drawn(evaluation)}
+        return Report(evaluation.report, [image_report_table(evaluation.report)], pictures)
 
     def score(self, trained: TrainedModel, place: Path, console: Console) -> Rows:
         """Log density in nats, bits per dimension, and rank of every image: 1 is the densest."""

@@ -96,7 +96,7 @@ class PointsKind:
         def draw(path: Path) -> None:
             density_figure(path, trained.model.log_prob, source.mixture, evaluation.data, draws)
 
-        return Report(report, report_table(report), draw)
+        return Report(report, [report_table(report)], {"density.png": draw})
 
     def score(self, trained: TrainedModel, place: Path, console: Console) -> Rows:
         """The log density of every row, in nats."""

@@ -13,6 +13,7 @@ from led_fast.errors import InputError
 from led_fast.evaluation.table_score import TableScores, score_rows
 from led_fast.evaluation.table_summary import table_summary
 from led_fast.evaluation.tables import evaluate_table, labelled_rows
+from led_fast.figures.marginals import marginals_figure
 from led_fast.figures.pairs import pairs_figure
 from led_fast.flows import Marginal
 from led_fast.kinds.kind import EvaluateOptions, Preset, Report, Rows
@@ -94,10 +95,12 @@ class TablesKind:
         anomaly = None if options.anomaly is None else labelled_rows(source, *_split(options.anomaly))
         found = evaluate_table(model, source, config.seed, model.critic.tilt.bound, anomaly)
 
-        def draw(path: Path) -> None:
-            pairs_figure(path, found.data, found.samples, source.columns)
-
-        return Report(found.report, table_summary(found.report), draw)
+        shown = (found.data, found.samples, source.columns)
+        pictures = {
+            "density.png": lambda path: pairs_figure(path, *shown),
+            "columns.png": lambda path: marginals_figure(path, *shown),
+        }
+        return Report(found.report, table_summary(found.report), pictures)
 
     def score(self, trained: TrainedModel, place: Path, console: Console) -> Rows:
         """Log density of every row, its rank, and the columns that make the strangest rows odd."""

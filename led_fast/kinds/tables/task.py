@@ -37,9 +37,8 @@ _NORMALIZER_DRAWS = 100_000
 
 
 def fitted_marginal(source: TableSource) -> Marginal:
-    """The histograms of standardised training rows, dequantised by fixed noise."""
-    with seeded(0):
-        rows = source.dequantize(source.rows("train", _MARGINAL_ROWS))
+    """The histograms of standardised training rows."""
+    rows = source.rows("train", _MARGINAL_ROWS)
     steps = [column.step / scale for column, scale in zip(source.columns, source.scale.tolist(), strict=True)]
     return Marginal.fit((rows - source.shift) / source.scale, steps)
 
@@ -71,7 +70,7 @@ class TablesTask(Task):
             self.generator = table_generator(model.generator, len(model.columns))
         with seeded(config.seed):
             validation = source.dequantize(source.rows("validation", model.pool.validation_rows))
-        self._validation = self.coordinates.normal(validation).float()
+        self._validation = self.coordinates.normal(validation)
         self._validation_rows = validation
         self._mean = torch.zeros(self.coordinates.features)
         self._scale = torch.ones(self.coordinates.features)
@@ -81,7 +80,7 @@ class TablesTask(Task):
         """Draws n training rows, dequantised afresh, as normal columns; for the tilt, what it looks at."""
         if at >= self._begin_tilt:
             return self._data[torch.randint(len(self._data), (n,))]
-        return self.coordinates.normal(self.source.dequantize(self.source.sample(n))).float()
+        return self.coordinates.normal(self.source.dequantize(self.source.sample(n)))
 
     def tilted_samples(self, n: int) -> Tensor:
         """Draws n of the pool."""
@@ -99,7 +98,9 @@ class TablesTask(Task):
         with seeded(self.seed + 1), torch.no_grad(), eval_mode(self.generator):
             drawn, aside = self._drawn(pool.draws), self._drawn(pool.validation_draws)
             rows = source.rows("train", pool.rows)
-            copies = max(1, pool.rows // len(rows)) if any(column.discrete for column in source.columns) else 1
+            copies = (
+                max(1, pool.rows // len(rows)) if any(column.discrete for column in source.columns) else 1
+            )
             data = torch.cat([self._look(source.dequantize(rows)) for _ in range(copies)])
         self._mean, self._scale = drawn.mean(0), drawn.std(0).clamp(min=1e-3)
         looks = (drawn, aside, data, self._look(self._validation_rows))
@@ -131,7 +132,9 @@ class TablesTask(Task):
 
     def _drawn(self, n: int) -> Tensor:
         parts = [min(_AT_A_TIME, n - start) for start in range(0, n, _AT_A_TIME)]
-        return torch.cat([self.coordinates.look(self.coordinates.data(self.generator.sample(m))) for m in parts])
+        return torch.cat(
+            [self.coordinates.look(self.coordinates(self.generator.sample(m))[0]) for m in parts]
+        )
 
     def _look(self, rows: Tensor) -> Tensor:
         return torch.cat([self.coordinates.look(part) for part in rows.split(_AT_A_TIME)])
