@@ -387,6 +387,8 @@ def test_any_lattice_keeps_its_counts(levels, step):
     counts = Counter(levels.tolist())
     edges, _ = cells_of(layer)
     n, cells = len(u), len(edges) - 1
+    values = sorted(counts)
+    assert cells == len(values) + sum(b - a > 1 for a, b in pairwise(values))
     mass = density_of(layer).log_prob(u).exp() * step
     wanted = [(counts[v] + 0.5) / (n + cells / 2) * n / (n + 1) for v in levels.tolist()]
     torch.testing.assert_close(mass, torch.tensor(wanted, dtype=torch.float64), rtol=1e-6, atol=0)
@@ -399,6 +401,7 @@ def test_any_lattice_keeps_its_counts(levels, step):
     ("u", "steps", "error", "message"),
     [
         (torch.zeros(5, 2, dtype=torch.long), None, TypeError, "u must be a floating-point tensor, got torch.int64"),
+        (np.zeros((5, 2)), None, TypeError, "u must be a floating-point tensor, got ndarray"),
         (torch.zeros(5), None, ValueError, r"u must have shape \(n, D\) or \(n, D, H, W\), got \(5,\)"),
         (torch.zeros(5, 2, 3), None, ValueError, r"got \(5, 2, 3\)"),
         (torch.zeros(5, 0), None, ValueError, r"got \(5, 0\)"),

@@ -261,14 +261,17 @@ def _fit_column(values: Tensor, step: float, feature: int) -> _Column:
         )
     distinct, counts = values.unique(return_counts=True)
     if step > 0:
-        distinct, counts = _on_lattice(distinct, counts, step, feature)
+        level, counts = _levels(distinct, counts, step, feature)
+        # Of the level ± ½, so that two neighbours have the same border to the last digit.
+        first = distinct[0]
+        distinct, lower, upper = (first + (level + off) * step for off in (0.0, -0.5, 0.5))
+        if not (lower < upper).all():
+            raise ValueError(f"Marginal.fit: step {step:g} of feature {feature} is lost in rounding")
     if len(distinct) < 2:
         raise ValueError(
             f"Marginal.fit: feature {feature} must take two values or more, got {distinct.item()} in every row"
         )
-    if step > 0:
-        lower, upper = distinct - step / 2, distinct + step / 2
-    else:
+    if step == 0:
         half = distinct.diff() / 2
         between = distinct[:-1] + half
         lower = torch.cat([distinct[:1] - half[:1], between])
@@ -287,8 +290,8 @@ def _fit_column(values: Tensor, step: float, feature: int) -> _Column:
     # The border below the uppermost rows, and above the lowest, as many as a quantile cell holds.
     below = counts.cumsum(0)
     tail = -(-len(values) // quantiles)
-    first = torch.searchsorted(below, torch.tensor([tail, len(values) - tail + 1], device=below.device))
-    spans = torch.stack([upper[first[0]] - edges[0], edges[-1] - lower[first[1]]])
+    ends = torch.searchsorted(below, torch.tensor([tail, len(values) - tail + 1], device=below.device))
+    spans = torch.stack([upper[ends[0]] - edges[0], edges[-1] - lower[ends[1]]])
     # Normal tails are 1 / |t| long beyond t; a tail too short costs more where data are than one too long.
     slopes = spans * (knots[[0, -1]].abs() / 2).clamp(min=1.0)
     most = 6 * len(values) + 3 * len(rows)  # du/dF of a cell that is 1 wide is at most that
@@ -297,8 +300,8 @@ def _fit_column(values: Tensor, step: float, feature: int) -> _Column:
     return _Column(edges, knots, slopes)
 
 
-def _on_lattice(distinct: Tensor, counts: Tensor, step: float, feature: int) -> tuple[Tensor, Tensor]:
-    """Values of a lattice and their counts, those merged that differ by rounding alone."""
+def _levels(distinct: Tensor, counts: Tensor, step: float, feature: int) -> tuple[Tensor, Tensor]:
+    """How many steps each value of a lattice is from the first, and its count; those merged that differ by rounding."""
     level = (distinct - distinct[0]) / step
     nearest = level.round()
     on = (level - nearest).abs() <= _OFF_LATTICE
@@ -308,19 +311,14 @@ def _on_lattice(distinct: Tensor, counts: Tensor, step: float, feature: int) -> 
             f"got {distinct[0].item():g} and {distinct[~on][0].item():g}"
         )
     level, group = nearest.unique(return_inverse=True)
-    centre = distinct[0] + level * step
-    if not (centre + step / 2 > centre - step / 2).all():
-        raise ValueError(
-            f"Marginal.fit: step {step:g} of feature {feature} is lost in the rounding of its values"
-        )
-    return centre, counts.new_zeros(len(level)).index_add_(0, group, counts)
+    return level, counts.new_zeros(len(level)).index_add_(0, group, counts)
 
 
 def _quantiles(lower: Tensor, upper: Tensor, counts: Tensor, cells: int) -> Tensor:
     """Edges of cells of equally many rows, none of which cuts a value; a value that fills one has its own."""
     rows = counts.sum()
-    wanted = torch.arange(1, cells, device=counts.device) * rows / cells
-    ends = torch.searchsorted(counts.cumsum(0).double(), wanted.double())
+    wanted = torch.arange(1, cells, dtype=torch.float64, device=counts.device) * rows / cells
+    ends = torch.searchsorted(counts.cumsum(0).double(), wanted)
     heavy = counts * cells >= rows
     return torch.cat([lower[:1], lower[heavy], upper[heavy], upper[ends], upper[-1:]]).unique()
 
@@ -336,8 +334,9 @@ def _knots(rows: Tensor) -> Tensor:
 
 
 def _check_data(u: Tensor) -> None:
-    if not u.is_floating_point():
-        raise TypeError(f"Marginal.fit: u must be a floating-point tensor, got {u.dtype}")
+    if not isinstance(u, Tensor) or not u.is_floating_point():
+        found = u.dtype if isinstance(u, Tensor) else type(u).__name__
+        raise TypeError(f"Marginal.fit: u must be a floating-point tensor, got {found}")
     if u.dim() not in (2, 4) or u.shape[1] == 0:
         raise ValueError(f"Marginal.fit: u must have shape (n, D) or (n, D, H, W), got {tuple(u.shape)}")
     if u[:, 0].numel() < 2:
