@@ -57,7 +57,7 @@ def sample_command(run: Run, n: Count = None, refine: bool = False, seed: int = 
     model = model.to(device)
     with seeded(seed, device), torch.no_grad():
         drawn = model.sample(n or (100 if config.is_image else 1000), refine=refine)
-    if refine:
+    if not config.is_image and (refine or (out is not None and out.suffix == ".png")):
         warn(doubt(model.verdict))
     if config.is_image and out is not None:
         _write_images(folder, model, drawn, out)
