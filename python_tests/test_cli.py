@@ -284,6 +284,26 @@ def test_score_refuses_a_run_without_log_normalizer(ring_run, tmp_path, refuse):
     assert "log α could not be estimated" in refuse("score", folder, tmp_path / "points.csv")
 
 
+def test_points_of_a_doubtful_log_normalizer_are_said_to_be(ring_run, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(ring_run, folder)
+    state = load_state(folder / "model.safetensors", "model")
+    verdict = state["model"]["_extra_state"]["verdict"]
+    assert verdict["evidence"].keys() == {"quadrature"}
+    state["model"]["_extra_state"]["verdict"] = verdict | {"reliable": False, "reason": "it did not converge"}
+    save_state(folder / "model.safetensors", "model", state)
+    write_rows(tmp_path / "points.csv", torch.zeros(3, 2))
+    for doubtful, *command in (
+        (True, "score", folder, tmp_path / "points.csv"),
+        (True, "sample", folder, "-n", 5, "--refine"),
+        (True, "sample", folder, "-n", 5, "--out", tmp_path / "a.png"),
+        (False, "sample", folder, "-n", 5),
+    ):
+        assert run(*command) == 0
+        said = "led-fast: UNRELIABLE log α, by which all densities may be off: it did not converge\n"
+        assert capsys.readouterr().err == (said if doubtful else "")
+
+
 def rewrite_config(path, kind, change):
     state = load_state(path, kind)
     save_state(path, kind, state | {"config": change(state["config"])})

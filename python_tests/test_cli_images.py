@@ -13,6 +13,7 @@ from command_line import run
 from PIL import Image
 
 from led_fast.cli import report
+from led_fast.density import Verdict
 from led_fast.evaluation import evaluate_images
 from led_fast.training import IMAGE_GAN, Trainer, load
 from led_fast.training.checkpoint import load_state
@@ -87,6 +88,19 @@ def test_train_writes_every_file(tiny_run):
     assert report["log_normalizer"]["evidence"].keys() >= {"generator", "pixels", "annealed"}
     assert report["bits_per_dim_uniform"] == 8 and "passed" in report["kl_gate"]
     assert is_png(tiny_run / "samples-000012.png") and is_png(tiny_run / "density.png")
+
+
+def test_the_last_report_judges_a_loaded_model(tiny_run, tmp_path):
+    verdict = load(tiny_run).verdict
+    report = json.loads((tiny_run / "report.json").read_text())["log_normalizer"]
+    assert verdict == Verdict.from_json(report) and "annealed" in verdict.evidence
+    run_copy = shutil.copytree(tiny_run, tmp_path / "run")
+    for text in ("{", "[]", "{}", json.dumps({"log_normalizer": report | {"value": 0.5}})):
+        (run_copy / "report.json").write_text(text)  # broken, or not about this log α
+        found = load(run_copy)
+        assert found.verdict.value == verdict.value and "annealed" not in found.verdict.evidence
+    (run_copy / "report.json").unlink()
+    assert "annealed" not in load(run_copy).verdict.evidence
 
 
 def test_a_loaded_model_is_a_density_of_images(tiny_run):

@@ -41,8 +41,8 @@ def sample_command(run: Run, n: Count = None, refine: bool = False, seed: int = 
     trained = load_model(RunDirectory.open(run))
     kind = find_kind(trained.config.kind)
     require(kind, *(["--refine"] if refine else []))
-    about = doubt(trained.model.verdict)
+    about = doubt(trained.model.verdict) if trained.config.recipe.has_density else ""
     kind.write_samples(trained, n or kind.default_samples, refine, seed, out, about)
-    if refine:
+    if refine or (out is not None and out.suffix == ".png"):
         warn(about)
     return 0

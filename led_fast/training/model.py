@@ -1,5 +1,6 @@
 """The trained model, and its file."""
 
+import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,8 +62,10 @@ def load_model(run: RunDirectory) -> TrainedModel:
 
 
 def _adopt_last_verdict(run: RunDirectory, model: DensityModel) -> None:
-    """A report that judges the log α in use knows more than the end of training did."""
-    if run.report.is_file() and (found := read_json(run.report).get("log_normalizer")):
+    """A report that judges the log α in use knows more than the end of training did; a broken one nothing."""
+    with contextlib.suppress(InputError):
+        if (found := read_json(run.report).get("log_normalizer")) is None:
+            return
         verdict = Verdict.from_json(found)
         if verdict.value == model.log_normalizer.item():
             model.set_verdict(verdict)
