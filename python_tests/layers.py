@@ -20,6 +20,7 @@ from led_fast.flows import (
     GaussianConditional,
     Inflate,
     Linear,
+    Marginal,
     OneWayFlow,
     PairNeighbors,
     PixelShuffle,
@@ -56,6 +57,22 @@ class Network(nn.Module):
         return self.net(t)
 
 
+def table() -> Tensor:
+    """60 rows of 4 features, always the same."""
+    return 1.5 * torch.randn(60, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+
+
+def mixed_table() -> Tensor:
+    """Integers, numbers, numbers most of which are 0, halves."""
+    u = table()
+    return torch.stack([u[:, 0].round(), u[:, 1], u[:, 2].relu(), (2 * u[:, 3]).round() / 2], dim=1)
+
+
+def pictures() -> Tensor:
+    """Ten images."""
+    return torch.rand(10, *IMAGE, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+
+
 LAYERS: dict[str, Case] = {
     "ActNorm": Case(lambda: ActNorm(4)),
     "ActNorm, flat": Case(lambda: ActNorm(4), (4,)),
@@ -73,6 +90,11 @@ LAYERS: dict[str, Case] = {
     "Coupling, whitens": Case(lambda: Coupling(Network(3, 2), 4, 3, given_first=False, whiten=True)),
     "Inflate": Case(lambda: Inflate(2)),
     "Linear": Case(lambda: Linear(5), (5,)),
+    "Marginal": Case(lambda: Marginal(4, 8)),
+    "Marginal, discrete": Case(lambda: Marginal.fit(table().round(), [1.0] * 4), (4,)),
+    "Marginal, continuous": Case(lambda: Marginal.fit(table()), (4,)),
+    "Marginal, mixed": Case(lambda: Marginal.fit(mixed_table(), [1.0, 0.0, 0.0, 0.5]), (4,)),
+    "Marginal, image": Case(lambda: Marginal.fit((8 * pictures()).floor() / 8, [1 / 8] * 4)),
     "OneWayFlow": Case(
         lambda: OneWayFlow(StandardNormal(3), [Linear(3), SoftReLU(), Linear(3), Staircase(3)]), (3,)
     ),

@@ -10,6 +10,7 @@ from led_fast.flows.elementwise import Affine, Sigmoid
 from led_fast.flows.flow import OneWayFlow, ScoredSample
 from led_fast.flows.image import ChannelShuffle, PairNeighbors, PixelShuffle, Unflatten
 from led_fast.flows.linear import Linear
+from led_fast.flows.marginal import Marginal
 from led_fast.flows.norm import ActNorm, BatchNorm
 from led_fast.flows.staircase import Staircase
 from led_fast.nn import CircularConv2d, SoftReLU
@@ -27,6 +28,7 @@ __all__ = [
     "Layer",
     "LearnedConditional",
     "Linear",
+    "Marginal",
     "MixtureBase",
     "NotInvertibleError",
     "OneWayFlow",
