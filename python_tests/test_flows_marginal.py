@@ -1,0 +1,430 @@
+"""The marginal layer: its fit against counts by hand, and its map where digits, ties and scales are hard."""
+
+import math
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from scipy import integrate, stats
+
+from led_fast.flows import Affine, Marginal, OneWayFlow, StandardNormal
+
+N = 3000
+
+
+def column(kind: str, n: int = N) -> tuple[torch.Tensor, float]:
+    """A column and its step, always the same."""
+    g = torch.Generator().manual_seed(7)
+    normal = torch.randn(n, generator=g, dtype=torch.float64)
+    return {
+        "normal": (normal, 0.0),
+        "lognormal": ((1.5 * normal).exp(), 0.0),
+        "uniform": (torch.rand(n, generator=g, dtype=torch.float64), 0.0),
+        "atoms": (normal.clamp(-0.5, 1.0), 0.0),
+        "integers": ((3 * normal).round(), 1.0),
+        "two values": ((normal > 1.5).double(), 1.0),
+        "gaps": ((2 * normal.round() ** 3), 0.25),
+        "many levels": ((500 * normal).round() / 8, 0.125),
+    }[kind]
+
+
+KINDS = ["normal", "lognormal", "uniform", "atoms", "integers", "two values", "gaps", "many levels"]
+
+
+def fitted(*kinds: str) -> tuple[Marginal, torch.Tensor]:
+    columns, steps = zip(*(column(kind) for kind in kinds), strict=True)
+    u = torch.stack(columns, dim=1)
+    return Marginal.fit(u, steps), u
+
+
+def cells_of(layer: Marginal, feature: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Edges and knots of one feature without those repeated."""
+    kept = layer.edges[feature].diff().ne(0).nonzero().max() + 2
+    return layer.edges[feature, :kept], layer.knots[feature, :kept]
+
+
+def density_of(layer: Marginal) -> OneWayFlow:
+    return OneWayFlow(StandardNormal(layer.features).double(), [layer])
+
+
+# ---- the fit ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_fit_is_the_smoothed_empirical_distribution_at_each_edge(kind):
+    layer, u = fitted(kind)
+    edges, knots = (part.numpy() for part in cells_of(layer))
+    below = (u.numpy() < edges).sum(0)
+    k, cells, tail = np.arange(len(edges)), len(edges) - 1, 0.5 / (N + 1)
+    wanted = tail + (1 - 2 * tail) * (below + k / 2) / (N + cells / 2)
+    np.testing.assert_allclose(stats.norm.cdf(knots), wanted, rtol=1e-12)
+    np.testing.assert_allclose(stats.norm.sf(knots), 1 - wanted, rtol=1e-9)
+    assert (np.diff(edges) > 0).all() and (np.diff(knots) > 0).all()
+    assert below[0] == 0 and below[-1] == N
+
+
+@pytest.mark.parametrize("kind", ["integers", "two values", "gaps"])
+def test_a_lattice_has_a_cell_for_each_value(kind):
+    layer, u = fitted(kind)
+    _, step = column(kind)
+    counts = Counter(u[:, 0].tolist())
+    values = sorted(counts)
+    gaps = sum(b - a > 1.5 * step for a, b in pairwise(values))
+    cells = len(values) + gaps
+    assert layer.cells == cells
+    mass = density_of(layer).log_prob(torch.tensor(values, dtype=torch.float64)[:, None]).exp() * step
+    wanted = [(counts[v] + 0.5) / (N + cells / 2) * N / (N + 1) for v in values]
+    torch.testing.assert_close(mass, torch.tensor(wanted, dtype=torch.float64), rtol=1e-12, atol=0)
+    assert gaps > 0 or kind != "gaps"
+
+
+def test_samples_fall_into_the_cells_as_often_as_the_data():
+    layer, u = fitted("integers")
+    torch.manual_seed(0)
+    draws = density_of(layer).sample(100_000).round().flatten()
+    values = range(int(u.min()), int(u.max()) + 1)
+    cells = len(values)
+    wanted = torch.tensor([((u == v).sum() + 0.5) / (N + cells / 2) * N / (N + 1) for v in values]).double()
+    found = torch.tensor([(draws == v).sum() for v in values], dtype=torch.float64)
+    beyond = len(draws) - found.sum()
+    assert beyond < 5 * len(draws) / N
+    often = wanted * len(draws) > 10
+    chi2 = ((found - wanted * len(draws)).square() / (wanted * len(draws)))[often].sum()
+    assert stats.chi2.sf(chi2.item(), int(often.sum())) > 1e-3
+
+
+def test_quantiles_hold_equally_many_rows():
+    layer, u = fitted("lognormal")
+    rows = torch.histc(torch.bucketize(u[:, 0], layer.edges[0]).double(), 64, 1, 64)
+    assert layer.cells == 64 and rows.min() >= N // 64 and rows.max() <= N // 64 + 2
+
+
+def test_a_value_that_repeats_in_a_continuous_column_has_its_own_cell():
+    layer, u = fitted("atoms")
+    edges, knots = cells_of(layer)
+    share = torch.special.ndtr(knots).diff()
+    for value in (-0.5, 1.0):
+        k = int(torch.searchsorted(edges, torch.tensor(value, dtype=torch.float64), right=True)) - 1
+        assert edges[k] < value < edges[k + 1] and edges[k + 1] - edges[k] < 0.05
+        assert abs(share[k] - (u == value).double().mean()) < 0.002
+        t, _ = layer.inverse(torch.tensor([[value]], dtype=torch.float64))
+        assert knots[k] < t < knots[k + 1]
+
+
+def test_cells_of_a_long_lattice_end_between_its_values():
+    layer, u = fitted("many levels")
+    border = (layer.edges[0] - u.min()) / 0.125 - 0.5
+    assert len(u.unique()) > 256 and layer.cells == 64
+    torch.testing.assert_close(border, border.round(), rtol=0, atol=1e-9)
+
+
+def test_values_of_a_lattice_may_differ_by_rounding():
+    u = torch.tensor([0.1 + 0.2, 0.3, 0.1, 0.7, 0.7], dtype=torch.float64)[:, None]
+    layer = Marginal.fit(u, [0.1])
+    wanted = torch.tensor([0.05, 0.15, 0.25, 0.35, 0.65, 0.75], dtype=torch.float64)
+    torch.testing.assert_close(layer.edges[0], wanted)
+
+
+@pytest.mark.parametrize(
+    ("draw", "least_gain"),
+    [
+        (torch.distributions.Exponential(1.0), {0.2: 0.001, 5.0: 0.0005}),
+        (
+            torch.distributions.StudentT(3.0),
+            {0.2: 0.005, 5.0: -0.002},
+        ),  # so heavy that wider tails do as well
+    ],
+)
+def test_other_tails_do_no_better_on_new_data(draw, least_gain):
+    torch.manual_seed(1)
+    train, new = draw.sample((800, 30)).double(), draw.sample((8000, 30)).double()
+    layer = Marginal.fit(train)
+    flow, slopes = density_of(layer), layer.slopes.clone()
+    own = flow.log_prob(new).mean() / 30
+    for factor, gain in least_gain.items():
+        layer.slopes.copy_(factor * slopes)
+        assert own - flow.log_prob(new).mean() / 30 > gain
+
+
+# ---- the map ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_round_trip_of_everything_normal_and_far_beyond(kind):
+    layer, _ = fitted(kind)
+    t = torch.cat([torch.linspace(-6, 6, 5001), torch.tensor([-1e3, -40.0, 40.0, 1e3])]).double()[:, None]
+    u, ladj = layer(t)
+    back, ladj_back = layer.inverse(u)
+    assert (u.diff(dim=0)[:-4] > 0).all()
+    torch.testing.assert_close(back, t, rtol=1e-12, atol=1e-9)
+    same_cell = torch.searchsorted(layer.edges, u.T.contiguous()) == torch.searchsorted(
+        layer.knots, t.T.contiguous()
+    )
+    assert same_cell.float().mean() > 0.999
+    torch.testing.assert_close((ladj + ladj_back)[same_cell[0]], torch.zeros(int(same_cell.sum())).double())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_log_determinants_are_the_slopes(kind):
+    layer, _ = fitted(kind)
+    t = torch.linspace(-5, 5, 999, dtype=torch.float64)[:, None].requires_grad_()
+    u, ladj = layer(t)
+    (slope,) = torch.autograd.grad(u.sum(), t)
+    torch.testing.assert_close(ladj, slope[:, 0].log(), rtol=1e-9, atol=1e-9)
+    u = u.detach().requires_grad_()
+    back, ladj = layer.inverse(u)
+    (slope,) = torch.autograd.grad(back.sum(), u)
+    torch.testing.assert_close(ladj, slope[:, 0].log(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_density_integrates_to_one(kind):
+    layer, _ = fitted(kind)
+    flow = density_of(layer)
+    edges, knots = cells_of(layer)
+
+    def density(u: float) -> float:
+        return flow.log_prob(torch.tensor([[u]], dtype=torch.float64)).exp().item()
+
+    inside = sum(
+        integrate.fixed_quad(
+            lambda u: flow.log_prob(torch.tensor(u, dtype=torch.float64)[:, None]).exp().numpy(), a, b, n=4
+        )[0]
+        for a, b in pairwise(edges.tolist())
+    )
+    (below, above), (first, last) = layer.slopes[0].tolist(), (edges[0].item(), edges[-1].item())
+    tails = [
+        integrate.quad(density, first - 40 * below, first)[0],
+        integrate.quad(density, last, last + 40 * above)[0],
+    ]
+    assert abs(inside + sum(tails) - 1) < 1e-9
+    np.testing.assert_allclose(tails, 0.5 / (N + 1), rtol=1e-6)
+    for end, slope, sign in ((knots[0], below, -1), (knots[-1], above, 1)):  # the tail is a normal one
+        u, _ = layer(end.view(1, 1) + 2.0 * sign)
+        wanted = stats.norm.logpdf(end.item() + 2.0 * sign) - math.log(slope)
+        assert abs(flow.log_prob(u).item() - wanted) < 1e-9
+
+
+def test_both_tails_have_all_digits():
+    """The mirror image of the data has the mirror image of the map: were a tail 1 - Φ, it would lose digits."""
+    u, _ = column("uniform", 64 * 1600)  # so that quantiles fall between rows
+    layer, mirror = Marginal.fit(u[:, None]), Marginal.fit(-u[:, None])
+    torch.testing.assert_close(mirror.knots, -layer.knots.flip(1), rtol=0, atol=1e-13)
+    t = torch.linspace(2, 4.2, 500, dtype=torch.float64)[:, None]
+    far = 1 - layer.edges.max()
+    # What is left of the last cell is some 1e-5 of it, so its digits show only beside its edge.
+    left, mirrored = layer.edges[0, -1] - layer(t)[0], mirror(-t)[0] - mirror.edges[0, 0]
+    assert far < 1e-4
+    torch.testing.assert_close(left, mirrored, rtol=0, atol=1e-15)
+    torch.testing.assert_close(layer(t)[1], mirror(-t)[1], rtol=0, atol=1e-12)
+
+
+def test_a_lower_tail_beside_zero_keeps_its_relative_digits():
+    u = torch.linspace(0.5, 999.5, 1000, dtype=torch.float64)[:, None]
+    layer = Marginal.fit(u)  # of which the first edge is 0
+    t = layer.knots[:, :1] + torch.tensor([[1e-3], [1e-2], [0.1], [0.3]], dtype=torch.float64)
+    mass = stats.norm.cdf(layer.knots[0, 1].item()) - stats.norm.cdf(layer.knots[0, 0].item())
+    share = [
+        integrate.quad(stats.norm.pdf, layer.knots[0, 0].item(), end, epsabs=0, epsrel=1e-13)[0]
+        for end in t[:, 0]
+    ]
+    wanted = torch.tensor(share, dtype=torch.float64)[:, None] / mass * layer.edges[0, 1]
+    torch.testing.assert_close(layer(t)[0], wanted, rtol=1e-10, atol=0)
+
+
+def test_gradients_of_gradients():
+    layer, _ = fitted("normal", "integers", "atoms")
+    torch.manual_seed(0)
+    t = torch.randn(4, 3, dtype=torch.float64)
+    t[0, 0], t[1, 1] = -7.0, 7.0  # beyond
+    for run, x in ((layer, t), (layer.inverse, layer(t)[0])):
+        x = x.detach().requires_grad_()
+        assert torch.autograd.gradcheck(run, x)
+        assert torch.autograd.gradgradcheck(lambda x, run=run: [part.square() for part in run(x)], x)
+
+
+# ---- the same in another guise ---------------------------------------------------------------------------
+
+
+def test_order_of_columns_does_not_matter():
+    layer, u = fitted("normal", "integers", "atoms", "two values")
+    order = [2, 0, 3, 1]
+    permuted = fitted(*(("normal", "integers", "atoms", "two values")[j] for j in order))[0]
+    out, ladj = layer.inverse(u[:50])
+    found, found_ladj = permuted.inverse(u[:50, order])
+    assert torch.equal(found, out[:, order])
+    torch.testing.assert_close(found_ladj, ladj, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("power", [-900, 990])
+def test_units_do_not_matter(power):
+    u, factor = column("normal")[0][:, None], 2.0**power
+    layer, scaled = Marginal.fit(u), Marginal.fit(factor * u)
+    t = torch.linspace(-6, 6, 301, dtype=torch.float64)[:, None]
+    (out, ladj), (found, found_ladj) = layer(t), scaled(t)
+    assert torch.equal(scaled.knots, layer.knots) and torch.equal(found, factor * out)
+    torch.testing.assert_close(found_ladj, ladj + power * math.log(2), rtol=1e-12, atol=0)
+    torch.testing.assert_close(scaled.inverse(found)[0], t, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("steps", [None, [0.125, 0.0, 0.25]])
+def test_images_are_their_pixels(steps):
+    torch.manual_seed(0)
+    levels = torch.randint(0, 8, (6, 3, 4, 5)).double() / 8
+    levels[:, 1] += torch.rand(6, 4, 5)
+    levels[:, 2] = (2 * levels[:, 2]).floor() / 4
+    flat = levels.movedim(1, -1).reshape(-1, 3)
+    layer, pixels = Marginal.fit(levels, steps), Marginal.fit(flat, steps)
+    for name, value in layer.state_dict().items():
+        assert torch.equal(value, pixels.state_dict()[name])
+    t = torch.randn(6, 3, 4, 5, dtype=torch.float64)
+    for run, same, x in ((layer, pixels, t), (layer.inverse, pixels.inverse, levels)):
+        out, ladj = run(x)
+        flat_out, flat_ladj = same(x.movedim(1, -1).reshape(-1, 3))
+        assert out.is_contiguous() and torch.equal(out.movedim(1, -1).reshape(-1, 3), flat_out)
+        torch.testing.assert_close(ladj, flat_ladj.view(6, 20).sum(1), rtol=0, atol=1e-9)
+
+
+def test_a_state_dict_goes_into_an_untrained_layer_of_its_shape():
+    layer, u = fitted("two values", "normal")
+    other = Marginal(layer.features, layer.cells)
+    t = torch.linspace(-2.9, 2.9, 59, dtype=torch.float64)[:, None].repeat(1, 2)
+    assert (other(t)[0] - t).abs().max() < 0.02  # close to the identity
+    other.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(other.inverse(u[:9]), layer.inverse(u[:9]), rtol=0, atol=0)
+    assert not list(layer.parameters()) and (other.features, other.cells) == (2, 64)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        Marginal(2, 3).load_state_dict(layer.state_dict())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_other_dtypes_are_computed_in_float64(dtype):
+    layer, _ = fitted("normal", "integers")
+    converted = fitted("normal", "integers")[0].to(dtype)
+    assert converted.edges.dtype == torch.float64
+    torch.manual_seed(0)
+    t = torch.randn(200, 2).to(dtype)
+    for run, narrow in ((layer, converted), (layer.inverse, converted.inverse)):
+        (wide, wide_ladj), (out, ladj) = run(t.double()), narrow(t)
+        assert out.dtype == dtype and ladj.dtype == torch.float32
+        assert torch.equal(out, wide.to(dtype)) and torch.equal(ladj, wide_ladj.float())
+
+
+def test_a_generator_ends_in_the_units_of_data():
+    layer, u = fitted("normal", "integers")
+    scale, shift = (
+        torch.tensor([3.0, 0.5], dtype=torch.float64),
+        torch.tensor([-1.0, 7.0], dtype=torch.float64),
+    )
+    flow = OneWayFlow(StandardNormal(2).double(), [layer, Affine(scale, shift)])
+    x = scale * u[:20] + shift
+    torch.testing.assert_close(flow.log_prob(x), density_of(layer).log_prob(u[:20]) - scale.log().sum())
+    y, log_q = flow.rsample_and_log_prob(100)
+    torch.testing.assert_close(flow.log_prob(y), log_q)
+
+
+def test_fitted_layers_in_vmap_and_in_a_graph():
+    layer, _ = fitted("normal", "integers", "atoms")
+    t = torch.randn(2, 5, 3, dtype=torch.float64)
+
+    def both(t):
+        u, ladj = layer(t)
+        return u, ladj, *layer.inverse(0.9 * u)
+
+    wanted = tuple(torch.stack(parts) for parts in zip(*map(both, t), strict=True))
+    torch.testing.assert_close(torch.vmap(both)(t), wanted)
+    compiled = torch.compile(both, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(t[0]), both(t[0]))
+
+
+# ---- nasty columns ---------------------------------------------------------------------------------------
+
+
+def nasty(elements: st.SearchStrategy[float]) -> st.SearchStrategy[np.ndarray]:
+    few = st.lists(elements, min_size=2, max_size=4).flatmap(
+        lambda values: npst.arrays(np.float64, st.integers(2, 80), elements=st.sampled_from(values))
+    )
+    return few | npst.arrays(np.float64, st.integers(2, 80), elements=elements)
+
+
+FLOATS = st.floats(-1e300, 1e300, allow_subnormal=False) | st.sampled_from([1e-300, -1e-300, 0.0, 1e300, 1.0])
+
+
+@settings(max_examples=150, deadline=None)
+@given(nasty(FLOATS).filter(lambda u: u.min() < u.max()))
+def test_any_column_has_a_strictly_monotone_map(values):
+    u = torch.from_numpy(values)[:, None]
+    layer = Marginal.fit(u)
+    edges, knots = cells_of(layer)
+    assert (edges.diff() > 0).all() and (knots.diff() > 0).all() and (layer.slopes > 0).all()
+    assert edges[0] <= u.min() and u.max() <= edges[-1] and layer.cells <= 2 * 64
+    t, ladj = layer.inverse(u)
+    assert t.isfinite().all() and ladj.isfinite().all() and (t.abs() < 4).all()
+    order = u[:, 0].argsort()
+    assert (t[order, 0].diff() >= -1e-12).all()
+    middles = (knots[1:] + knots[:-1])[:, None] / 2
+    out, ladj = layer(middles)
+    assert ladj.isfinite().all() and (out.diff(dim=0) >= 0).all()
+    assert ((out[:, 0] >= edges[:-1]) & (out[:, 0] <= edges[1:])).all()
+    wide = edges.diff() > 1e-6 * torch.maximum(edges[1:].abs(), edges[:-1].abs())  # else t has few digits
+    torch.testing.assert_close(layer.inverse(out)[0][wide], middles[wide], rtol=0, atol=1e-8)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    nasty(st.integers(-(10**6), 10**6).map(float)).filter(lambda u: u.min() < u.max()),
+    st.sampled_from([1.0, 1e-3, 1 / 3, 1e9]),
+)
+def test_any_lattice_keeps_its_counts(levels, step):
+    u = torch.from_numpy(levels * step)[:, None]
+    layer = Marginal.fit(u, [step])
+    counts = Counter(levels.tolist())
+    edges, _ = cells_of(layer)
+    n, cells = len(u), len(edges) - 1
+    mass = density_of(layer).log_prob(u).exp() * step
+    wanted = [(counts[v] + 0.5) / (n + cells / 2) * n / (n + 1) for v in levels.tolist()]
+    torch.testing.assert_close(mass, torch.tensor(wanted, dtype=torch.float64), rtol=1e-6, atol=0)
+
+
+# ---- what is refused -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("u", "steps", "error", "message"),
+    [
+        (torch.zeros(5, 2, dtype=torch.long), None, TypeError, "u must be a floating-point tensor, got torch.int64"),
+        (torch.zeros(5), None, ValueError, r"u must have shape \(n, D\) or \(n, D, H, W\), got \(5,\)"),
+        (torch.zeros(5, 2, 3), None, ValueError, r"got \(5, 2, 3\)"),
+        (torch.zeros(5, 0), None, ValueError, r"got \(5, 0\)"),
+        (torch.ones(1, 2), None, ValueError, r"two rows or more, got shape \(1, 2\)"),
+        (torch.zeros(0, 2), None, ValueError, r"two rows or more, got shape \(0, 2\)"),
+        (torch.tensor([[1.0, 2.0], [2.0, math.nan]]), None, ValueError, "finite, got nan in feature 1, value 1"),
+        (torch.tensor([[1.0], [-math.inf]]), None, ValueError, "finite, got -inf in feature 0, value 1"),
+        (torch.tensor([[1.0, 2.5], [2.0, 2.5]]), None, ValueError, "feature 1 must take two values .* got 2.5"),
+        (torch.tensor([[1.0], [1.0]]), [1.0], ValueError, "feature 0 must take two values .* got 1.0"),
+        (torch.tensor([[0.0], [1.0], [1.5]]), [1.0], ValueError, "feature 0 .* lattice of step 1, got 0 and 1.5"),
+        (torch.tensor([[0.0], [1.0]]), [1.0, 1.0], ValueError, "steps must be one for each of 1 features"),
+        (torch.tensor([[0.0], [1.0]]), 1.0, ValueError, "steps must be one for each of 1 features"),
+        (torch.tensor([[0.0], [1.0]]), [-1.0], ValueError, "steps must be finite and not negative"),
+        (torch.tensor([[0.0], [1.0]]), [math.nan], ValueError, "steps must be finite and not negative"),
+        (1e308 * torch.tensor([[-1.7], [1.7]], dtype=torch.float64), None, ValueError, "feature 0 spans more"),
+        (torch.tensor([[1e20], [2e20]], dtype=torch.float64), [1.0], ValueError, "step 1 of feature 0 is lost"),
+    ],
+)  # fmt: skip
+def test_what_has_no_histogram_is_refused(u, steps, error, message):
+    with pytest.raises(error, match=f"Marginal.fit: .*{message}"):
+        Marginal.fit(u, steps)
+
+
+def test_bad_sizes():
+    for sizes, name in (((0, 4), "features"), ((3, 0), "cells")):
+        with pytest.raises(ValueError, match=f"Marginal: {name} must be positive"):
+            Marginal(*sizes)
+    layer = Marginal(2, 4)
+    with pytest.raises(TypeError, match="floating-point"):
+        layer.inverse(torch.zeros(3, 2, dtype=torch.long))
