@@ -22,7 +22,7 @@ from led_fast import flows
 from led_fast.flows import NotInvertibleError, OneWayFlow, StandardNormal
 from led_fast.flows.adapters import to_nflows, to_zuko
 
-VECTOR = ["ActNorm, flat", "SoftReLU, flat", "Staircase, flat", "Affine, flat"]
+VECTOR = ["ActNorm, flat", "SoftReLU, flat", "Staircase, flat", "Affine, flat", "Marginal, mixed"]
 PICTURE = ["CircularConv2d", "SoftReLU", "ActNorm", "Coupling, whitens", "CircularConv2d, wraps", "BatchNorm"]
 PICTURE += ["PairNeighbors, rows", "PixelShuffle", "Sigmoid"]
 COMPOSITIONS = {"vector": (4, VECTOR), "image": (96, PICTURE)}

@@ -224,17 +224,18 @@ def test_both_tails_have_all_digits():
     torch.testing.assert_close(layer(t)[1], mirror(-t)[1], rtol=0, atol=1e-12)
 
 
-def test_a_lower_tail_beside_zero_keeps_its_relative_digits():
-    u = torch.linspace(0.5, 999.5, 1000, dtype=torch.float64)[:, None]
-    layer = Marginal.fit(u)  # of which the first edge is 0
-    t = layer.knots[:, :1] + torch.tensor([[1e-3], [1e-2], [0.1], [0.3]], dtype=torch.float64)
-    mass = stats.norm.cdf(layer.knots[0, 1].item()) - stats.norm.cdf(layer.knots[0, 0].item())
-    share = [
-        integrate.quad(stats.norm.pdf, layer.knots[0, 0].item(), end, epsabs=0, epsrel=1e-13)[0]
-        for end in t[:, 0]
-    ]
-    wanted = torch.tensor(share, dtype=torch.float64)[:, None] / mass * layer.edges[0, 1]
-    torch.testing.assert_close(layer(t)[0], wanted, rtol=1e-10, atol=0)
+@pytest.mark.parametrize("side", [1, -1])
+def test_digits_of_an_end_at_zero(side):
+    """Beside an edge at 0 the value shows its relative error, and with it that of the share of the tail."""
+    layer = Marginal(1, 2)
+    layer.knots.copy_(torch.tensor([[-6.5, 0.0, 6.5]]))
+    layer.edges.copy_(torch.tensor([[0.0, 1.0, 2.0]]) - (side < 0) * 2)
+    t = -side * torch.linspace(0.01, 6.4, 300, dtype=torch.float64)[:, None]
+    cdf = stats.norm.cdf
+    share = (cdf(-t.abs().numpy()) - cdf(-6.5)) / (0.5 - cdf(-6.5))
+    u, _ = layer(t)
+    torch.testing.assert_close(u, side * torch.from_numpy(share), rtol=1e-11, atol=0)
+    torch.testing.assert_close(layer.inverse(u)[0], t, rtol=0, atol=1e-11)
 
 
 def test_gradients_of_gradients():

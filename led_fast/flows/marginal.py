@@ -116,43 +116,47 @@ class Marginal(Layer):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (u, Σ log du/dt)."""
-        check_features("Marginal", t, self.features)
-        value = _by_feature(t)
-        piece = self._pieces(value, self.knots)
-        out = piece.edge + (piece.place(value) - piece.start) * piece.rate
-        return _as_sample(out, t), self._ladj(piece, value, t)
+        out, log_slope, _ = self._forward(t)
+        return _as_sample(out, t), _summed(log_slope, t)
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t, -Σ log du/dt) of data u."""
         check_features("Marginal", t, self.features)
         value = _by_feature(t)
         piece = self._pieces(value, self.edges)
-        back = piece.value(piece.start + (value - piece.edge) / piece.rate)
-        return _as_sample(back, t), -self._ladj(piece, back, t)
+        place = piece.start + (value - piece.edge) / piece.rate
+        # What is not wanted is replaced before ndtri as well, so that none of its derivatives is NaN.
+        normal = torch.special.ndtri(torch.where(piece.beyond, 0.5, place))
+        back = torch.where(piece.beyond, place, piece.side * normal)
+        return _as_sample(back, t), -_summed(piece.log_slope(piece.within(back)), t)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the Jacobian is diagonal."""
-        out, ladj = self(t)
+        out, log_slope, within = self._forward(t)
         with torch.no_grad():
-            value = _by_feature(t)
-            piece = self._pieces(value, self.knots)
-            # log du/dt is that of the normal density and a constant, so that its derivative is -t.
-            pulled = _by_feature(score) + torch.where(piece.beyond, 0.0, value)
-            return out, ladj, _as_sample(pulled / piece.log_slope(value).exp(), score)
+            # Within a cell log du/dt is that of the normal density and a constant, so that its derivative is -t.
+            carried = (_by_feature(score) + within) / log_slope.exp()
+        return _as_sample(out, t), _summed(log_slope, t), _as_sample(carried, score)
+
+    def _forward(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """u, log du/dt and t where it is in a cell, (D, N) each."""
+        check_features("Marginal", t, self.features)
+        value = _by_feature(t)
+        piece = self._pieces(value, self.knots)
+        within = piece.within(value)
+        place = torch.where(piece.beyond, value, _normal_cdf(piece.side * within))
+        return torch.addcmul(piece.edge, place - piece.start, piece.rate), piece.log_slope(within), within
 
     def _pieces(self, value: Tensor, bounds: Tensor) -> _Piece:
         """The piece of the map that each value, (D, N), falls into."""
-        index = torch.searchsorted(bounds.double(), value.detach(), right=True)
-        tables = _tables(self.edges.double(), self.knots.double(), self.slopes.double())
-        beyond = (index == 0) | (index == bounds.shape[1])
-        beyond = beyond & ~value.isnan()  # a NaN has no density
-        edge, start, rate, log_rate = (table.gather(1, index) for table in tables)
-        return _Piece(edge, start, rate, log_rate, beyond)
-
-    @staticmethod
-    def _ladj(piece: _Piece, value: Tensor, t: Tensor) -> Tensor:
-        of_feature = piece.log_slope(value).view(t.movedim(1, 0).shape)
-        return sum_event(of_feature.movedim(0, 1)).to(log_dtype(t))
+        bounds, fixed = bounds.double(), value.detach()
+        index = torch.searchsorted(bounds, fixed, right=True)
+        edge, start, rate, log_rate, side = (
+            table.gather(1, index)
+            for table in _tables(self.edges.double(), self.knots.double(), self.slopes.double())
+        )
+        beyond = (fixed < bounds[:, :1]) | (fixed >= bounds[:, -1:])  # not of NaN, which has no density
+        return _Piece(edge, start, rate, log_rate, side, beyond)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Marginal:
         def without_dtype(buffer: Tensor) -> Tensor:
@@ -163,52 +167,57 @@ class Marginal(Layer):
 
 
 class _Piece(NamedTuple):
-    """What the map is around each value: `place(u) = start + (u - edge) / rate`.
+    """The piece of the map around each value, `u = edge + (place - start) rate`.
 
-    Within a cell the place is the share of a normal distribution on one side of t, the side where less of it is left
-    in the cell: shares close to 1 have no digits for what is left. There the rate is negative where that is the upper
-    side. Beyond the outer edges the place is t itself.
+    In a cell, place is the share of a normal distribution below t, or above it in cells whose upper end is the farther
+    one: of shares close to 1 the digits are lost that tell how close. Beyond the outer edges, place is t itself.
+
+    Attributes:
+        edge: edge of the cell on the side of its tail.
+        start: place of that edge.
+        rate: du by d place.
+        log_rate: log du/dt without the -t² / 2 of cells.
+        side: 1 where place counts from below, -1 from above.
+        beyond: whether it is one of the two outer pieces.
     """
 
     edge: Tensor
     start: Tensor
     rate: Tensor
     log_rate: Tensor
+    side: Tensor
     beyond: Tensor
 
-    def place(self, t: Tensor) -> Tensor:
-        # What is not wanted is replaced before the function as well, so that none of its derivatives is NaN.
-        inside = torch.where(self.beyond, 0.0, t)
-        return torch.where(self.beyond, t, _normal_cdf(self.rate.sign() * inside))
+    def within(self, t: Tensor) -> Tensor:
+        """t in the cells, 0 beyond."""
+        return torch.where(self.beyond, 0.0, t)
 
-    def value(self, place: Tensor) -> Tensor:
-        """t of a place."""
-        inside = torch.where(self.beyond, 0.5, place)
-        return torch.where(self.beyond, place, self.rate.sign() * torch.special.ndtri(inside))
-
-    def log_slope(self, t: Tensor) -> Tensor:
+    def log_slope(self, within: Tensor) -> Tensor:
         """log du/dt."""
-        inside = torch.where(self.beyond, 0.0, t)
-        return self.log_rate + torch.where(self.beyond, 0.0, -0.5 * inside.square() - 0.5 * _LOG_2PI)
+        return torch.addcmul(self.log_rate, within, within, value=-0.5)
 
 
-def _tables(edges: Tensor, knots: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Edge, start, rate and log|rate| of all pieces: the lower tail, each cell, the upper tail, (D, K + 2) each.
+def _tables(edges: Tensor, knots: Tensor, slopes: Tensor) -> tuple[Tensor, ...]:
+    """The tensors of `_Piece` but the last for all pieces: the lower tail, each cell, the upper tail, (D, K + 2) each.
 
     Those of repeated edges mean nothing, and no value falls into them.
     """
     lower, upper = knots[:, :-1], knots[:, 1:]
-    sign = torch.where(lower + upper > 0, -1.0, 1.0).to(knots)
-    nearer = torch.where(sign < 0, upper, lower)
-    mass = (_normal_cdf(sign * upper) - _normal_cdf(sign * lower)).abs()
-    rate = sign * (edges[:, 1:] - edges[:, :-1]) / mass
+    from_above = lower + upper > 0
+    side = torch.where(from_above, -1.0, 1.0).to(knots)
+    mass = (_normal_cdf(side * upper) - _normal_cdf(side * lower)).abs()
+    slope = (edges[:, 1:] - edges[:, :-1]) / mass
 
     def with_tails(cells: Tensor, ends: Tensor) -> Tensor:
         return torch.cat([ends[:, :1], cells, ends[:, -1:]], dim=1)
 
-    rate = with_tails(rate, slopes)
-    edge = with_tails(torch.where(sign < 0, edges[:, 1:], edges[:, :-1]), edges)
-    return edge, with_tails(_normal_cdf(sign * nearer), knots), rate, rate.abs().log()
+    return (
+        with_tails(torch.where(from_above, edges[:, 1:], edges[:, :-1]), edges),
+        with_tails(_normal_cdf(side * torch.where(from_above, upper, lower)), knots),
+        with_tails(side * slope, slopes),
+        with_tails(slope.log() - 0.5 * _LOG_2PI, slopes.log()),
+        with_tails(side, torch.ones_like(slopes)),
+    )
 
 
 def _normal_cdf(t: Tensor) -> Tensor:
@@ -225,6 +234,11 @@ def _as_sample(value: Tensor, t: Tensor) -> Tensor:
     """(D, N) -> t's shape and dtype. A copy, because the caller may change it in place."""
     value = value.view(t.movedim(1, 0).shape).movedim(0, 1)
     return value.to(t.dtype, copy=True, memory_format=torch.contiguous_format)
+
+
+def _summed(log_slope: Tensor, t: Tensor) -> Tensor:
+    """(D, N) -> (B,), of the dtype of log-determinants of t."""
+    return sum_event(log_slope.sum(0).view(t.movedim(1, 0).shape[1:])).to(log_dtype(t))
 
 
 # ---- the fit ---------------------------------------------------------------------------------------------
