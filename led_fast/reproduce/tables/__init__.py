@@ -1,0 +1,1 @@
+"""LED beside its rivals on tables: data sets, splits, rivals, cells and page."""
