@@ -8,9 +8,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from led_fast.data.tables.columns import Column
-from led_fast.data.tables.source import TableSource
-from led_fast.data.tables.table import Labels, table_of
+from led_fast.data.tables import Column, Labels, TableSource, table_of
 from led_fast.density import DensityModel
 from led_fast.errors import InputError
 from led_fast.evaluation import evaluate_table, labelled_rows, score_rows, table_summary

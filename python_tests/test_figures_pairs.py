@@ -3,7 +3,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from led_fast.data.tables.columns import Column
+from led_fast.data.tables import Column
 from led_fast.figures import marginals_figure, pairs_figure
 from led_fast.figures.marginals import short_names, window_of
 from led_fast.figures.pairs import dependent_columns

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from led_fast.data.tables.columns import Column
+from led_fast.data.tables import Column
 from led_fast.errors import InputError
 
 LogDensity = Callable[[Tensor], Tensor]

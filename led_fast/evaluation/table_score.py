@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from led_fast.data.tables.columns import Column
+from led_fast.data.tables import Column
 from led_fast.density import DensityModel, eval_mode
 from led_fast.evaluation.cells import POINTS_AT_A_TIME, Cells, chunks, log_mean_density
 from led_fast.random_state import seeded

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from led_fast.data.tables.columns import Column
-from led_fast.data.tables.source import TableSource
+from led_fast.data.tables import Column, TableSource
 from led_fast.density import (
     DensityModel,
     Verdict,

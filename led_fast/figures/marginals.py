@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from led_fast.data.tables.columns import Column
+from led_fast.data.tables import Column
 from led_fast.figures.style import BLUE, GREY, STYLE, VERMILION, add_note
 
 _TAIL = 0.005  # of the data on either side, that the axes may cut off

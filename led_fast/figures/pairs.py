@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from led_fast.data.tables.columns import Column
+from led_fast.data.tables import Column
 from led_fast.evaluation.rank_correlation import rank_correlation
 from led_fast.figures.marginals import (
     Window,
