@@ -191,8 +191,8 @@ def test_points_are_two_continuous_columns(rng, tmp_path):
 
 def test_arrays_with_values_that_cannot_be_used():
     for values, wanted in (
-        ([[1, np.nan]], "row 1"),
-        ([[1, np.inf]], "row 1"),
+        ([[1, 2], [1, np.nan]], "row 2"),
+        ([[1, 2], [np.inf, 1]], "row 2"),
         ([[1, 2**53 + 1]], "digits"),
         ([], "rows"),
     ):

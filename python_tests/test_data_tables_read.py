@@ -256,7 +256,7 @@ def test_missing_values(read, gap):
 
 
 def test_missing_values_of_other_files(tmp_path):
-    query = "SELECT * FROM (VALUES (1.5::DOUBLE, 2, 'u'), ('nan'::DOUBLE, 3, 'v'), (2.5, NULL, 'w'), (4, 5, 'z')) t(a, b, k)"
+    query = "FROM (VALUES (1.5::DOUBLE, 2, 'u'), ('nan'::DOUBLE, 3, 'v'), (2.5, NULL, 'w'), (4, 5, 'z')) t(a, b, k)"
     write_parquet(tmp_path / "t.parquet", query)
     np.save(tmp_path / "t.npy", np.array([[1.5, 2, 0], [np.nan, 3, 1], [2.5, np.nan, 2], [4, 5, 3]]))
     for name, first, label, kept in (

@@ -80,6 +80,7 @@ def read_table(
             "threads": min(4, os.cpu_count() or 1),
             "temp_directory": folder,
             "autoinstall_known_extensions": False,
+            "enable_progress_bar": False,  # it would stand in the output of `sample` and `score`
         }
         with duckdb.connect(str(Path(folder) / "table.duckdb"), config=settings) as connection:
             open_file = _open_parquet if name.endswith(".parquet") else _open_text
