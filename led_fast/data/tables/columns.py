@@ -6,6 +6,7 @@ k ≤ 6; its step is the greatest common divisor of their distances. Its values 
 
 import hashlib
 import math
+import shlex
 from dataclasses import dataclass
 
 import numpy as np
@@ -210,7 +211,7 @@ def _refuse_unresolved(
         name = table.names[j]
         raise InputError(
             f"{table.place}: column {name!r} has {what} at values of {high[j]:g}, which float64 does not resolve; "
-            f"subtract an offset, or leave the column out with --ignore {name}"
+            f"subtract an offset, or leave the column out with --ignore {shlex.quote(name)}"
         )
 
 
@@ -232,7 +233,7 @@ def _count(
 def _spikes(continuous: list[Column], repeats: dict[int, tuple[float, float, float]]) -> list[str]:
     return [
         f"column {c.name} is continuous, but {share:.0%} of its rows are exactly {value:g}: such a spike has no "
-        f"density, so likelihoods depend on how narrow the model makes it; --ignore {c.name} leaves it out"
+        f"density, so likelihoods depend on how narrow the model makes it; --ignore {shlex.quote(c.name)} leaves it out"
         for c in continuous
         for _, value, share in [repeats[c.position]]
         if share > _SPIKE
@@ -250,9 +251,9 @@ def _equal(table: Table, columns: list[Column], digests: list[bytes]) -> list[st
         said = f"columns {other.name!r} and {column.name!r} are equal"
         if not column.discrete:
             raise InputError(
-                f"{table.place}: {said}: there is no density; leave one out with --ignore {column.name}"
+                f"{table.place}: {said}: there is no density; leave one out with --ignore {shlex.quote(column.name)}"
             )
-        notes.append(f"{said}; --ignore {column.name} leaves one out")
+        notes.append(f"{said}; --ignore {shlex.quote(column.name)} leaves one out")
     return notes
 
 
@@ -274,5 +275,5 @@ def _refuse_dependent(table: Table, look: np.ndarray, continuous: list[Column]) 
             others = ", ".join(c.name for c in continuous[:k][:10])
             raise InputError(
                 f"{table.place}: column {name!r} is a linear function of columns before it ({others}): there is no "
-                f"density; leave it out with --ignore {name}"
+                f"density; leave it out with --ignore {shlex.quote(name)}"
             )

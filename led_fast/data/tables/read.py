@@ -80,17 +80,14 @@ def read_table(
             "threads": min(4, os.cpu_count() or 1),
             "temp_directory": folder,
             "autoinstall_known_extensions": False,
+            "enable_progress_bar": False,  # it would stand in the output of `sample` and `score`
         }
         with duckdb.connect(str(Path(folder) / "table.duckdb"), config=settings) as connection:
             open_file = _open_parquet if name.endswith(".parquet") else _open_text
-            origin = open_file(connection, path, Path(folder))
             try:
-                return _load(
-                    connection,
-                    origin,
-                    choose(path, origin.names, origin.header, ignore, columns),
-                    drop_missing,
-                )
+                origin = open_file(connection, path, Path(folder))
+                choice = choose(path, origin.names, origin.header, ignore, columns)
+                return _load(connection, origin, choice, drop_missing)
             except duckdb.Error as error:
                 raise plain_error(path, error) from None
             except OSError as error:  # no room for a temporary file

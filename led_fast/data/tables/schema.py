@@ -1,5 +1,6 @@
 """Which columns of a file are wanted, and what is said of values that cannot be used."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ def all_missing(path: Path, names: Sequence[str]) -> InputError:
 
 
 def _ignored(names: Sequence[str]) -> str:
-    return " ".join(f"--ignore {name}" for name in names[:30])
+    return " ".join(f"--ignore {shlex.quote(name)}" for name in names[:30])
 
 
 def not_finite(path: Path | str, name: str, row: int, value: object) -> InputError:
@@ -118,7 +119,7 @@ def rounded_integer(path: Path | str, name: str, row: int, text: object) -> Inpu
     """An integer that float64 cannot hold."""
     return InputError(
         f"{path}: column {name!r}, row {row}: {text} has more digits than float64 holds; subtract an offset, or leave "
-        f"the column out with --ignore {name}"
+        f"the column out with --ignore {shlex.quote(name)}"
     )
 
 
@@ -136,7 +137,7 @@ def report_missing(path: Path, name: str, row: int, lacking: int, rows: int, dro
     if not drop:
         raise InputError(
             f"{path}: column {name!r}, row {row}: the value is missing, as in {lacking} of {rows} rows; leave "
-            f"such rows out with --drop-missing, or the column with --ignore {name}"
+            f"such rows out with --drop-missing, or the column with --ignore {shlex.quote(name)}"
         )
     if lacking == rows:
         raise InputError(f"{path}: every row has a missing value; nothing is left without them")

@@ -115,12 +115,13 @@ class TableSource:
         digest = hashlib.sha256(json.dumps([column.name for column in self.columns]).encode())
         training = np.zeros(len(self._table), dtype=bool)
         training[self._rows["train"]] = True
+        lowest = np.array([column.low for column in self.columns])  # far from 0, sums would lose digits
         count, mean, spread = 0, np.zeros(len(self.columns)), np.zeros(len(self.columns))
         with np.errstate(over="ignore", invalid="ignore"):
             for where, part in self._table.chunks():
                 part = np.ascontiguousarray(part[:, self._positions])
                 digest.update(part.tobytes())
-                part = part[training[where]]
+                part = part[training[where]] - lowest
                 if not len(part):
                     continue
                 centre = part.mean(0)
@@ -133,4 +134,4 @@ class TableSource:
             if not 0 < size < math.inf:
                 what = "is constant in the training rows" if size == 0 else "has a spread beyond float64"
                 raise InputError(f"{self.name}: column {column.name!r} {what}: there is no density to learn")
-        return digest.hexdigest(), torch.from_numpy(mean), scale
+        return digest.hexdigest(), torch.from_numpy(lowest + mean), scale

@@ -16,6 +16,7 @@ from led_fast.errors import InputError
 from led_fast.files import write_atomically
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_QUIET = {"enable_progress_bar": False}
 _SQL = {"int": "BIGINT", "bool": "BOOLEAN", "float": "DOUBLE"}
 
 
@@ -87,7 +88,10 @@ def _content(suffix: str, named: list[tuple[str, str, np.ndarray]]) -> bytes:
         text = io.StringIO()
         _write_text(text, _SEPARATORS[suffix], named)
         return text.getvalue().encode()
-    with tempfile.TemporaryDirectory(prefix="led_fast_") as folder, duckdb.connect() as connection:
+    with (
+        tempfile.TemporaryDirectory(prefix="led_fast_") as folder,
+        duckdb.connect(config=_QUIET) as connection,
+    ):
         rows, target = Path(folder) / "rows.csv", Path(folder) / "rows.parquet"
         with rows.open("w", newline="") as file:
             _write_text(file, ",", [(f"c{i}", dtype, values) for i, (_, dtype, values) in enumerate(named)])
