@@ -63,7 +63,12 @@ class TablesTask(Task):
     def __init__(self, config: TrainConfig, source: TableSource) -> None:
         model: TablesModel = config.model
         self.settings, self.source, self.seed = model, source, config.seed
-        self._begin_tilt = config.recipe.calibration.begin
+        recipe = config.recipe
+        self._begin_tilt = recipe.calibration.begin
+        # No more than its steps can take.
+        steps = math.ceil((1 - self._begin_tilt) * config.steps)
+        self._draws = min(model.pool.draws, max(steps * recipe.calibration.samples, model.pool.validation_draws))
+        self._rows = min(model.pool.rows, max(steps * recipe.batches.data, model.pool.validation_rows))
         with self.device:
             self.coordinates = coordinates_of(model, fitted_marginal(source), source.shift, source.scale)
             self.critic: nn.Module = CappedTilt(self.coordinates.features, model.critic)
@@ -96,12 +101,12 @@ class TablesTask(Task):
             return
         pool, source = self.settings.pool, self.source
         with seeded(self.seed + 1), torch.no_grad(), eval_mode(self.generator):
-            drawn, aside = self._drawn(pool.draws), self._drawn(pool.validation_draws)
+            drawn, aside = self._drawn(self._draws), self._drawn(pool.validation_draws)
             rows = source.rows("train", pool.rows)
             copies = (
                 max(1, pool.rows // len(rows)) if any(column.discrete for column in source.columns) else 1
             )
-            data = torch.cat([self._look(source.dequantize(rows)) for _ in range(copies)])
+            data = self._look(source.dequantize(rows.repeat(copies, 1)))
         self._mean, self._scale = drawn.mean(0), drawn.std(0).clamp(min=1e-3)
         looks = (drawn, aside, data, self._look(self._validation_rows))
         self._pool, self._validation_pool, self._data, self._validation_data = (
