@@ -28,15 +28,15 @@ from led_fast.training import (
     write_model,
 )
 
-_FEWEST_ROWS = 20
+_FEWEST_ROWS = 10
 
 
 class LED:
     """A density of a table's rows: D columns of numbers, continuous or on a lattice.
 
     It finds what the columns are, fits each column's distribution, trains a flow of all of them by maximum likelihood,
-    and last a critic that tilts the flow's density to what it has missed, with a normaliser that is judged. Columns that
-    are constant are left out; columns on a lattice (counts, ratings, values with few decimals) are dequantised, and
+    and last a critic that tilts the flow's density to what it has missed, with a normaliser that is judged. Columns
+    that are constant are left out; columns on a lattice (counts, ratings, values with few decimals) are dequantised, and
     their densities are per step of the lattice.
 
     It has the methods of scikit-learn's density estimators, and works in its `Pipeline`, `GridSearchCV` and `clone`;
@@ -115,7 +115,7 @@ class LED:
         """Learns the density of rows.
 
         Args:
-            X: (n, D) numbers, all finite, 20 rows at least: an array, or a data frame, whose names are kept.
+            X: (n, D) numbers, all finite, 10 rows at least: an array, or a data frame, whose names are kept.
             y: not used.
 
         Raises:

@@ -187,7 +187,8 @@ def steps_in(minutes: float, config: TrainConfig, source: Source, world: World |
             untimed = _UNTIMED_STEPS if trainer.graphs is None else trainer.graphs.steps_before
             each = seconds_a_step(trainer.step, _TIMED_SECONDS / len(stages), agree, untimed)
             seconds += (stage.end - stage.begin) * each
-    return max(1, round((60 * minutes - once) / seconds))
+    # What is done once depends on the steps too: a short run does less of it than the throw-away one.
+    return max(1, round(max(60 * minutes - once, 30 * minutes) / seconds))
 
 
 def _seconds(work: Callable[[], object]) -> float:
