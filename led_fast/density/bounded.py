@@ -119,8 +119,8 @@ def betting_interval(x: Tensor, level: float = 0.95) -> tuple[float, float]:
     (Waudby-Smith and Ramdas 2024, "Estimating means of bounded random variables by betting", predictable plug-in
     bets, Eq. 26.) Whoever bets on x being above m, or below, in a game that is fair if m is the mean, wins 2 / (1 -
     level) times the stake with a probability of (1 - level) / 2 at most. The interval are the m at which neither
-    has won as much. For weights as tables have them it is .4 to .8 times as wide as the empirical Bernstein bound
-    (Maurer and Pontil 2009), and a tenth of Hoeffding's.
+    has won as much. For weights as tables have them it is .4 to .85 times as wide as the empirical Bernstein bound
+    (Maurer and Pontil 2009), and .01 to .25 times as Hoeffding's.
 
     Args:
         x: (n,) float64 in [0, 1], independent, in the order in which they were drawn.
