@@ -157,18 +157,17 @@ def check_joint_density(flow, monkeypatch, dim=2):
     torch.testing.assert_close(log_q + sum(log_r), expected, rtol=1e-9, atol=1e-9)
 
 
-SLOW = {
-    "perpendicular_exact"
-}  # a factorisation and two more matrix products a layer, at every point of the grid
+# A factorisation and two more matrix products a layer, at every point of the grid.
+SLOW = {"perpendicular_exact"}
+CRITICS = {preset.critic: name for name, preset in reversed(PRESETS.items())}  # one name for each
 
 
 @pytest.mark.parametrize(
-    "preset", [pytest.param(p, marks=pytest.mark.slow) if p in SLOW else p for p in PRESETS]
+    "preset", [pytest.param(p, marks=pytest.mark.slow) if p in SLOW else p for p in CRITICS.values()]
 )
 def test_critic_integrals_are_finite(preset):
-    critic = points_critic(preset)
-    estimate = quadrature_log_normalizer(critic, (-14, -14), (14, 14))
-    assert estimate.error < 1e-4 and estimate.edge_share < 1e-6
+    estimate = quadrature_log_normalizer(points_critic(preset), (-14, -14), (14, 14), tolerance=1e-3)
+    assert estimate.error < 1e-3 and estimate.edge_share < 1e-6
 
 
 def test_tail_is_the_gaussian_it_says():
