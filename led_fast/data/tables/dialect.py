@@ -143,8 +143,8 @@ def _in_utf8(path: Path, folder: Path) -> tuple[Path, list[str]]:
         link = folder / ("table.csv.gz" if path.suffix.lower() == ".gz" else "table.csv")
         link.symlink_to(path.resolve())
         return link, []
-    # The Western ones first: on short headers they are much likelier than what a free choice gives.
-    found = charset_normalizer.from_bytes(sample, cp_isolation=_WESTERN).best()
+    # The Western ones first: of a few words of a header, a free choice makes letters of anywhere.
+    found = charset_normalizer.from_bytes(sample, cp_isolation=_WESTERN, threshold=0.4).best()
     found = found or charset_normalizer.from_bytes(sample).best()
     if found is None:
         raise InputError(f"{path}: is not text, so it is no table")

@@ -1,6 +1,5 @@
 """A user's file as a table of numbers: .csv, .tsv and .parquet through duckdb, .npy mapped where it lies."""
 
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import duckdb
 import numpy as np
 
 from led_fast.data.tables.dialect import find_dialect, plain_error, refuse_duplicates
+from led_fast.data.tables.engine import connect
 from led_fast.data.tables.npy import read_npy
 from led_fast.data.tables.schema import (
     MOST_CATEGORIES,
@@ -26,7 +26,6 @@ from led_fast.data.tables.schema import (
 from led_fast.data.tables.table import Labels, RowStore, Table
 from led_fast.errors import InputError
 
-_MEMORY = "1GB"  # what duckdb may take; beyond it duckdb goes to the temporary folder
 _BATCH = 122_880  # rows of a duckdb row group
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _WHOLE = {*_INTEGERS, *(f"U{name}" for name in _INTEGERS)}
@@ -74,24 +73,16 @@ def read_table(
         raise InputError(f"{path}: is empty")
     if name.endswith(".npy"):
         return read_npy(path, ignore, drop_missing, columns)
-    with tempfile.TemporaryDirectory(prefix="led_fast_") as folder:
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": _MEMORY,
-            "threads": min(4, os.cpu_count() or 1),
-            "temp_directory": folder,
-            "autoinstall_known_extensions": False,
-            "enable_progress_bar": False,  # it would stand in the output of `sample` and `score`
-        }
-        with duckdb.connect(str(Path(folder) / "table.duckdb"), config=settings) as connection:
-            open_file = _open_parquet if name.endswith(".parquet") else _open_text
-            try:
-                origin = open_file(connection, path, Path(folder))
-                choice = choose(path, origin.names, origin.header, ignore, columns)
-                return _load(connection, origin, choice, drop_missing)
-            except duckdb.Error as error:
-                raise plain_error(path, error) from None
-            except OSError as error:  # no room for a temporary file
-                raise InputError(f"{path}: cannot be copied to {tempfile.gettempdir()} ({error})") from None
+    with tempfile.TemporaryDirectory(prefix="led_fast_") as folder, connect(Path(folder)) as connection:
+        open_file = _open_parquet if name.endswith(".parquet") else _open_text
+        try:
+            origin = open_file(connection, path, Path(folder))
+            choice = choose(path, origin.names, origin.header, ignore, columns)
+            return _load(connection, origin, choice, drop_missing)
+        except duckdb.Error as error:
+            raise plain_error(path, error) from None
+        except OSError as error:  # no room for a temporary file
+            raise InputError(f"{path}: cannot be copied to {tempfile.gettempdir()} ({error})") from None
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-import duckdb
 import numpy as np
 
 from led_fast.data.tables.columns import Column, Constant, round_to_lattice
+from led_fast.data.tables.engine import connect
 from led_fast.errors import InputError
 from led_fast.files import write_atomically
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_QUIET = {"enable_progress_bar": False}
 _SQL = {"int": "BIGINT", "bool": "BOOLEAN", "float": "DOUBLE"}
 
 
@@ -90,7 +89,7 @@ def _content(suffix: str, named: list[tuple[str, str, np.ndarray]]) -> bytes:
         return text.getvalue().encode()
     with (
         tempfile.TemporaryDirectory(prefix="led_fast_") as folder,
-        duckdb.connect(config=_QUIET) as connection,
+        connect(Path(folder)) as connection,
     ):
         rows, target = Path(folder) / "rows.csv", Path(folder) / "rows.parquet"
         with rows.open("w", newline="") as file:
