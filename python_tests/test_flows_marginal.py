@@ -98,10 +98,22 @@ def test_samples_fall_into_the_cells_as_often_as_the_data():
     assert stats.chi2.sf(chi2.item(), int(often.sum())) > 1e-3
 
 
-def test_quantiles_hold_equally_many_rows():
+def test_quantiles_hold_equally_many_rows_and_fewer_at_both_ends():
     layer, u = fitted("lognormal")
-    rows = torch.histc(torch.bucketize(u[:, 0], layer.edges[0]).double(), 64, 1, 64)
-    assert layer.cells == 64 and rows.min() >= N // 64 and rows.max() <= N // 64 + 2
+    rows = torch.bincount(torch.bucketize(u[:, 0], layer.edges[0]))[1:]
+    outer = N / 64 / 4  # once more would be below four rows
+    wanted = torch.tensor([outer, 3 * outer, *62 * [N / 64], 3 * outer, outer])
+    assert len(rows) == 66 and (rows - wanted).abs().max() <= 2
+
+
+@pytest.mark.parametrize("draw", [torch.distributions.StudentT(3.0), torch.distributions.Normal(0.0, 1.0)])
+def test_finer_ends_pay_on_new_data(draw, monkeypatch):
+    torch.manual_seed(1)
+    train, new = draw.sample((6000, 20)).double(), draw.sample((6000, 20)).double()
+    fine = density_of(Marginal.fit(train)).log_prob(new)
+    monkeypatch.setattr("led_fast.flows.marginal._LEAST_ROWS", 1e9)
+    plain = density_of(Marginal.fit(train)).log_prob(new)
+    assert (fine - plain).mean() / 20 > 0.01
 
 
 def test_a_value_that_repeats_in_a_continuous_column_has_its_own_cell():
@@ -119,8 +131,15 @@ def test_a_value_that_repeats_in_a_continuous_column_has_its_own_cell():
 def test_cells_of_a_long_lattice_end_between_its_values():
     layer, u = fitted("many levels")
     border = (layer.edges[0] - u.min()) / 0.125 - 0.5
-    assert len(u.unique()) > 256 and layer.cells == 64
+    assert len(u.unique()) > 256 and layer.cells == 66
     torch.testing.assert_close(border, border.round(), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("step", [0.1, 1 / 3, 1e-3, 0.7])
+@pytest.mark.parametrize("first", [0.0, -7.3])
+def test_neighbours_on_a_lattice_share_their_border(first, step):
+    u = first + step * torch.arange(200, dtype=torch.float64)[:, None]
+    assert Marginal.fit(u, [step]).cells == 200
 
 
 def test_values_of_a_lattice_may_differ_by_rounding():
@@ -170,6 +189,14 @@ def test_round_trip_of_everything_normal_and_far_beyond(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_edges_are_met_exactly(kind):
+    layer, _ = fitted(kind)
+    edges, knots = (part[:, None] for part in cells_of(layer))
+    torch.testing.assert_close(layer(knots)[0], edges, rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(layer.inverse(edges)[0], knots, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_log_determinants_are_the_slopes(kind):
     layer, _ = fitted(kind)
     t = torch.linspace(-5, 5, 999, dtype=torch.float64)[:, None].requires_grad_()
@@ -212,7 +239,7 @@ def test_the_density_integrates_to_one(kind):
 
 def test_both_tails_have_all_digits():
     """The mirror image of the data has the mirror image of the map: were a tail 1 - Φ, it would lose digits."""
-    u, _ = column("uniform", 64 * 1600)  # so that quantiles fall between rows
+    u, _ = column("uniform", 64 * 1024)  # so that quantiles fall between rows
     layer, mirror = Marginal.fit(u[:, None]), Marginal.fit(-u[:, None])
     torch.testing.assert_close(mirror.knots, -layer.knots.flip(1), rtol=0, atol=1e-13)
     t = torch.linspace(2, 4.2, 500, dtype=torch.float64)[:, None]
@@ -298,7 +325,7 @@ def test_a_state_dict_goes_into_an_untrained_layer_of_its_shape():
     assert (other(t)[0] - t).abs().max() < 0.02  # close to the identity
     other.load_state_dict(layer.state_dict())
     torch.testing.assert_close(other.inverse(u[:9]), layer.inverse(u[:9]), rtol=0, atol=0)
-    assert not list(layer.parameters()) and (other.features, other.cells) == (2, 64)
+    assert not list(layer.parameters()) and (other.features, other.cells) == (2, 66)
     with pytest.raises(RuntimeError, match="size mismatch"):
         Marginal(2, 3).load_state_dict(layer.state_dict())
 

@@ -14,6 +14,7 @@ from led_fast.flows.contract import Layer, check_features, check_positive, log_d
 _MAX_LEVELS = 256  # more values than that are no histogram of their own
 _MAX_QUANTILES = 64
 _ROWS_A_CELL = 20
+_LEAST_ROWS = 4  # of the outermost quantiles
 _OFF_LATTICE = 1e-3  # of a step: far above rounding, far below what anybody would call on the lattice
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -74,11 +75,11 @@ class Marginal(Layer):
         """The layer of given data.
 
         A feature on a lattice of at most 256 values has a cell of one step around each value (and one for each gap
-        between them). Any other has up to 64 cells of equally many rows; a value that alone fills one gets a cell of
-        its own. Edges lie midway between values. With n rows and K cells a cell of c rows has the share
-        `(c + ½) / (n + K / 2)` (Krichevsky and Trofimov) of what the tails leave, each of them `½ / (n + 1)`.
-        A tail's slope is such that its mean length is about half of the outermost cell, or of the outermost 64th of
-        the rows where cells are finer.
+        between them). Any other has up to 64 cells of equally many rows, the outermost of which are cut further; a
+        value that alone fills one gets a cell of its own. Edges lie midway between values. With n rows and K cells a
+        cell of c rows has the share `(c + ½) / (n + K / 2)` (Krichevsky and Trofimov) of what the tails leave, each of
+        them `½ / (n + 1)`. A tail's slope is such that its mean length is about half of what the outermost 64th of
+        the rows spans.
 
         Args:
             u: data, (n, D) or (n, D, H, W), floating point; lattice values as they are, without noise.
@@ -315,10 +316,17 @@ def _levels(distinct: Tensor, counts: Tensor, step: float, feature: int) -> tupl
 
 
 def _quantiles(lower: Tensor, upper: Tensor, counts: Tensor, cells: int) -> Tensor:
-    """Edges of cells of equally many rows, none of which cuts a value; a value that fills one has its own."""
-    rows = counts.sum()
-    wanted = torch.arange(1, cells, dtype=torch.float64, device=counts.device) * rows / cells
-    ends = torch.searchsorted(counts.cumsum(0).double(), wanted)
+    """Edges of cells of equally many rows, none of which cuts a value; a value that fills one has its own.
+
+    The outermost ones are cut at a quarter of their rows, and that again, because densities fall off there.
+    """
+    rows = int(counts.sum())
+    share = rows / cells
+    wanted = [share * k for k in range(1, cells)]
+    while (share := share / 4) >= _LEAST_ROWS:
+        wanted += [share, rows - share]
+    below = counts.cumsum(0).double()
+    ends = torch.searchsorted(below, torch.tensor(wanted, dtype=torch.float64, device=counts.device))
     heavy = counts * cells >= rows
     return torch.cat([lower[:1], lower[heavy], upper[heavy], upper[ends], upper[-1:]]).unique()
 
