@@ -245,6 +245,27 @@ def test_a_flow_stops_in_time(plane):
     assert 0 < model.info["best_step"] <= model.info["steps"] and model.info["skipped_steps"] == 0
 
 
+def test_a_flow_keeps_the_moment_that_validation_rows_like_best():
+    pytest.importorskip("zuko")
+    values = np.random.default_rng(0).standard_normal((120, 2))
+    train, validation = Rows(values[:20], np.zeros(2)), Rows(values[20:], np.zeros(2))
+    settings = FlowSettings(transforms=1, width=32, learning_rate=3e-2)
+    model = rivals.fit_flow(settings, standardized, train, validation, seconds=1.0, seed=0)
+    assert model.info["best_step"] < model.info["steps"]  # twenty rows are soon learned by heart
+    in_data_units = model.info["validation"] - np.log(train.values.std(axis=0)).sum()
+    assert model.log_prob(validation.values).mean() == pytest.approx(in_data_units, abs=1e-4)
+
+
+def test_validation_rows_choose_the_number_of_normals():
+    pytest.importorskip("sklearn")
+    random = np.random.default_rng(0)
+    values = random.choice([-9.0, 0.0, 9.0], (600, 1)) + random.standard_normal((600, 2))
+    train, validation = Rows(values[:400], np.zeros(2)), Rows(values[400:], np.zeros(2))
+    model = rivals.fit_normal_mixture(standardized, train, validation, seconds=9.0, seed=0)
+    assert 3 <= model.info["components"] <= 8
+    assert rivals.fit_normal_mixture(standardized, train, validation, 0.0, 0).info["components"] == 1
+
+
 def test_a_rival_without_time_still_has_a_model(plane):
     pytest.importorskip("zuko")
     pytest.importorskip("sklearn")

@@ -15,7 +15,7 @@ from led_fast.reproduce.tables.model import Model
 from led_fast.reproduce.tables.splits import Rows
 from led_fast.reproduce.tables.zuko_flow import FlowSettings, fit_zuko_flow
 
-_COMPONENTS = (1, 2, 5, 10, 20, 40)
+_COMPONENTS = (1, 2, 3, 5, 8, 12, 20, 30, 40)
 _COVARIANCE_FLOOR = 1e-5  # of standardised columns
 _MOST_ITERATIONS = 100
 _WIDTH_CHOSEN_BY = 1000  # validation rows
@@ -34,27 +34,37 @@ def fit_flow(
 
 
 def fit_normal_mixture(space: _Space, train: Rows, validation: Rows, seconds: float, seed: int) -> Model:
-    """A mixture of normals with full covariances; BIC chooses among 1 to 40 components."""
+    """A mixture of normals with full covariances; of 1 to 40, as many as validation rows like.
+
+    BIC takes fewer, and loses .5 to 1.2 nats on satellite and digits.
+    """
     from sklearn.mixture import GaussianMixture
 
     deadline, random = time.process_time() + seconds, np.random.default_rng(seed)
     coordinates = space(train)
     t = coordinates(train.dequantized(random))[0].numpy()
-    fitted: list[tuple[float, int, GaussianMixture]] = []
-    for components in _COMPONENTS:
-        if fitted and (time.process_time() >= deadline or components > len(t)):
-            break
-        candidate = GaussianMixture(
+    held_out = coordinates(validation.dequantized(random))[0].numpy()
+
+    def fit(components: int) -> GaussianMixture:
+        made = GaussianMixture(
             components, reg_covar=_COVARIANCE_FLOOR, max_iter=_MOST_ITERATIONS, random_state=seed
         )
-        fitted.append((candidate.fit(t).bic(t), components, candidate))
-    _, components, best = min(fitted, key=lambda entry: entry[:2])
+        return made.fit(t)
+
+    best = fit(_COMPONENTS[0])
+    for components in _COMPONENTS[1:]:
+        if time.process_time() >= deadline:
+            break
+        candidate = fit(components)
+        if candidate.score(held_out) < best.score(held_out):
+            break
+        best = candidate
 
     def log_prob(x: np.ndarray) -> np.ndarray:
         t, log_det = coordinates(x)
         return best.score_samples(t.numpy()) + log_det.numpy()
 
-    return Model(log_prob, info={"components": components})
+    return Model(log_prob, info={"components": best.n_components})
 
 
 def fit_kernels(space: _Space, train: Rows, validation: Rows, seconds: float, seed: int) -> Model:

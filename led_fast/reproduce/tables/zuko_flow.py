@@ -114,7 +114,7 @@ def fit_zuko_flow(
             skipped += 1
         step += 1
     flow.load_state_dict(kept)
-    info = {"steps": step, "best_step": best_step, "skipped_steps": skipped}
+    info = {"steps": step, "best_step": best_step, "skipped_steps": skipped, "validation": best}
     return FittedFlow(flow.eval(), coordinates, info)
 
 
