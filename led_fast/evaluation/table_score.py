@@ -113,7 +113,7 @@ def _rise(model: DensityModel, cells: Cells, rows: Tensor, log_density: Tensor, 
         replaced = points.clone()
         replaced[:, :, j] = draws[:, j]
         rises[:, j] = log_mean_density(model.log_prob, replaced, model.log_normalizer.device) - log_density
-    return torch.where(rises.isnan(), 0.0, rises)  # impossible before and after
+    return rises  # NaN where the row is impossible before and after, which no comparison takes for a rise
 
 
 def _odd_row(index: int, row: Tensor, rise: Tensor, columns: Sequence[Column]) -> OddRow:
