@@ -29,7 +29,7 @@ class DataSource(Protocol):
         fingerprint: identifies the content; a run resumes on the same content only.
         shift: (D,) float64; training happens in the coordinates (x - shift) / scale.
         scale: (D,) float64.
-        columns: the names of the coordinates.
+        columns: the names of the coordinates, where they have any.
     """
 
     columns: tuple[str, ...]
@@ -57,7 +57,7 @@ class MixtureSource:
     def __init__(self, name: str, mixture: GaussianMixture) -> None:
         """Wraps a mixture under the name that runs record."""
         self.name = self.fingerprint = name
-        self.columns = tuple(f"x{i + 1}" for i in range(mixture.dim))
+        self.columns: tuple[str, ...] = ()
         self.mixture: GaussianMixture | None = mixture
         self.shift, self.scale = mixture.mean, mixture.scale
         self._sample = mixture.sample
@@ -75,12 +75,12 @@ class PointsSource:
     """Rows of two continuous columns, sampled with replacement; a fixed tenth of them is held out.
 
     Attributes:
-        columns: the names of the coordinates.
+        columns: the names of the coordinates, where they have any.
     """
 
     kind = "points"
 
-    def __init__(self, name: str, rows: Tensor, columns: Sequence[str] = ("x1", "x2")) -> None:
+    def __init__(self, name: str, rows: Tensor, columns: Sequence[str] = ()) -> None:
         """Splits rows (n, D), float64; InputError where they are too few or a column is constant."""
         if len(rows) < _FEWEST_ROWS:
             raise InputError(f"{name}: want at least {_FEWEST_ROWS} rows to learn from, got {len(rows)}")
@@ -92,7 +92,7 @@ class PointsSource:
         held_out = int(len(rows) * _HELD_OUT_SHARE)
         self._held_out, self._rows = rows[order[:held_out]], rows[order[held_out:]]
         self.shift, self.scale = self._rows.mean(0), self._rows.std(0)
-        for column, scale in zip(columns, self.scale.tolist(), strict=True):
+        for column, scale in zip(columns or range(1, rows.shape[1] + 1), self.scale.tolist(), strict=True):
             if not 0 < scale < math.inf:
                 spread = "is constant" if scale == 0 else "has a spread beyond float64"
                 raise InputError(f"{name}: column {column!r} {spread}: there is no density to learn")
@@ -129,4 +129,4 @@ def open_source(name: str) -> DataSource:
     table = read_table(name)
     if len(table.names) != _PLANE:
         raise InputError(f"{name}: want two columns for points in the plane, got {len(table.names)}")
-    return PointsSource(name, torch.from_numpy(table.take(slice(None))), table.names)
+    return PointsSource(name, torch.from_numpy(table.take(slice(None))), table.names if table.header else ())

@@ -101,7 +101,10 @@ class PointsKind:
     def score(self, trained: TrainedModel, place: Path, console: Console) -> Rows:
         """The log density of every row, in nats."""
         model = trained.config.model
-        rows = torch.from_numpy(read_table(place, columns=model.columns).take(slice(None)))
+        table = read_table(place, columns=model.columns or None)
+        if len(table.names) != model.dim:
+            raise InputError(f"{place}: want {model.dim} columns, got {len(table.names)}")
+        rows = torch.from_numpy(table.take(slice(None)))
         with torch.no_grad():
             scores = torch.cat([trained.model.log_prob(chunk) for chunk in rows.split(_SCORE_BATCH)])
         if scores.isnan().any():
@@ -123,8 +126,8 @@ class PointsKind:
         if out is not None and pictured:
             sample_figure(out, drawn, trained.model.log_prob)
         else:
-            columns = zip(trained.config.model.columns, drawn.T.tolist(), strict=True)
-            write_rows(Rows(dict(columns)), out)
+            names = trained.config.model.columns or [f"x{i + 1}" for i in range(drawn.shape[1])]
+            write_rows(Rows(dict(zip(names, drawn.T.tolist(), strict=True))), out)
 
 
 def _title(name: str, high_quality_percent: float | None) -> str:

@@ -66,7 +66,8 @@ class PointsModel:
     """Networks for points, and settings of their training that no other kind has, in standardised coordinates.
 
     Attributes:
-        columns: names of the coordinates.
+        dim: number of coordinates.
+        columns: their names, where the data have any.
         generator: its networks.
         critic: its network.
         coverage: of the proposals.
@@ -74,17 +75,13 @@ class PointsModel:
         floor: under the generator's target.
     """
 
-    columns: tuple[str, ...] = ("x1", "x2")
+    dim: int = 2
+    columns: tuple[str, ...] = ()
     generator: PointsGeneratorConfig = field(default_factory=PointsGeneratorConfig)
     critic: PointsCriticConfig = field(default_factory=PointsCriticConfig)
     coverage: Coverage = Coverage()
     noise: Noise = Noise()
     floor: Floor = Floor()
-
-    @property
-    def dim(self) -> int:
-        """The number of coordinates."""
-        return len(self.columns)
 
 
 _PAPER = Recipe(
