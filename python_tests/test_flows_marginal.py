@@ -276,6 +276,14 @@ def test_gradients_of_gradients():
         assert torch.autograd.gradgradcheck(lambda x, run=run: [part.square() for part in run(x)], x)
 
 
+def test_what_is_not_a_number_has_no_density():
+    layer, _ = fitted("integers")
+    for run in (layer, layer.inverse):
+        out, ladj = run(torch.tensor([[math.nan], [math.inf], [0.0]], dtype=torch.float64))
+        assert out[:, 0].isnan().tolist() == ladj.isnan().tolist() == [True, False, False]
+        assert out[1, 0] == math.inf
+
+
 # ---- the same in another guise ---------------------------------------------------------------------------
 
 
