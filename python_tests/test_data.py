@@ -74,8 +74,8 @@ def test_table_holds_out_a_fixed_tenth(tmp_path):
     "rows, message",
     [
         (np.zeros((10, 2)), "at least 100 rows"),
-        (np.eye(200, 2) * [1, 0], "column .x2. is constant"),
-        (np.eye(200, 2) * [1e300, 1], "column .x1. has a spread beyond float64"),
+        (np.eye(200, 2) * [1, 0], "column 2 is constant"),
+        (np.eye(200, 2) * [1e300, 1], "column 1 has a spread beyond float64"),
     ],
 )
 def test_table_without_a_density(tmp_path, rows, message):

@@ -171,30 +171,43 @@ def _advice(trainer: Trainer, run: RunDirectory, error: DivergenceError) -> str:
     )
 
 
-def steps_in(minutes: float, config: TrainConfig, source: Source, world: World | None = None) -> int:
+def steps_in(
+    minutes: float,
+    config: TrainConfig,
+    source: Source,
+    world: World | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> int:
     """How many steps fit in some minutes, by the time that a few steps of each stage take a throw-away trainer.
 
     When a stage comes to rest cannot be foreseen: where it does, a run is done somewhat earlier.
+
+    Args:
+        minutes: of the clock.
+        config: of the run.
+        source: its data.
+        world: the processes that train together.
+        clock: in seconds; that of the wall, or `time.process_time`.
     """
     with isolated(find_kind(config.kind).device()), use_reference(config.ops == "reference"):
         trainer = Trainer(replace(config, steps=_TRIAL_STEPS), source, world)
         agree, stages, seconds, once = trainer.world.agree, config.recipe.stages, 0.0, 0.0
         for stage in stages:
             trainer.steps_done = round(stage.begin * _TRIAL_STEPS)
-            once += agree(_seconds(trainer.step))  # with what begins a stage
+            once += agree(_seconds(trainer.step, clock))  # with what begins a stage
             look = partial(trainer.selection.begin, stage.name)
-            once += config.recipe.selection.checks * agree(_seconds(look))
+            once += config.recipe.selection.checks * agree(_seconds(look, clock))
             untimed = _UNTIMED_STEPS if trainer.graphs is None else trainer.graphs.steps_before
-            each = seconds_a_step(trainer.step, _TIMED_SECONDS / len(stages), agree, untimed)
+            each = seconds_a_step(trainer.step, _TIMED_SECONDS / len(stages), agree, untimed, clock)
             seconds += (stage.end - stage.begin) * each
     # What is done once depends on the steps too: a short run does less of it than the throw-away one.
     return max(1, round(max(60 * minutes - once, 30 * minutes) / seconds))
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+def _seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
+    began = clock()
     work()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def seconds_a_step(
@@ -202,6 +215,7 @@ def seconds_a_step(
     limit: float = _TIMED_SECONDS,
     agree: Callable[[float], float] = float,
     untimed: int = _UNTIMED_STEPS,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """What a training step takes, by a few of them, until a limit of seconds.
 
@@ -210,12 +224,13 @@ def seconds_a_step(
         limit: in seconds, after which no more steps are timed.
         agree: makes one number of those of all processes.
         untimed: steps before those.
+        clock: in seconds.
     """
     for _ in range(untimed):
         step()
-    began, elapsed, timed = time.perf_counter(), 0.0, 0
+    began, elapsed, timed = clock(), 0.0, 0
     while timed < _TIMED_STEPS and elapsed < limit:
         step()
         timed += 1
-        elapsed = agree(time.perf_counter() - began)
+        elapsed = agree(clock() - began)
     return elapsed / timed

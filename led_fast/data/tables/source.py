@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -39,8 +40,14 @@ class TableSource:
 
     kind = "tables"
 
-    def __init__(self, name: str, table: Table, fewest: int = _FEWEST_ROWS) -> None:
-        """Analyses and splits a table of at least `fewest` rows.
+    def __init__(
+        self,
+        name: str,
+        table: Table,
+        fewest: int = _FEWEST_ROWS,
+        splits: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Analyses and splits a table of at least `fewest` rows; `splits` holds their numbers for splits of one's own.
 
         Raises:
             InputError: fewer rows, columns of which `describe` says that they have no density, or a spread
@@ -58,7 +65,7 @@ class TableSource:
         generator = torch.Generator("cpu").manual_seed(_SPLIT_SEED)
         order = torch.randperm(len(table), generator=generator, dtype=torch.int32, device="cpu").numpy()
         tenth = int(len(table) * _HELD_OUT)
-        self._rows = {
+        self._rows = splits or {
             "test": order[:tenth],
             "validation": order[tenth : 2 * tenth],
             "train": order[2 * tenth :],
