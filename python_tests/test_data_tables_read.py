@@ -162,6 +162,11 @@ def test_thousands_are_left_alone(read, value):
     refused(read, f'a,b\n"{value}",2\n3,4.5\n', "column 'a'", "row 1", repr(value), "--ignore a")
 
 
+def test_a_thousand_is_no_decimal_comma(read):
+    refused(read, 'a,b\n"1,234",2\n"5,678",3\n', "column 'a'", "row 1", "'1,234'")
+    refused(read, "1,5\n3,4\n" * 50 + "4\n", "line 101: want 2 fields, got 1")  # nor one column of fractions
+
+
 def test_patterns_in_a_path_are_plain_characters(tmp_path):
     folder = tmp_path / "x=1" / "it's [1]"
     folder.mkdir(parents=True)
