@@ -31,9 +31,15 @@ from led_fast.evaluation import (
 )
 from led_fast.evaluation.features.classifier import train_classifier
 from led_fast.flows import Affine, DiagonalNormal, OneWayFlow
-from led_fast.models import IMAGE_PRESETS, image_critic, image_generator, toy_critic, toy_generator
-from led_fast.models.toy import PRESETS
-from led_fast.training.model import in_data_coordinates
+from led_fast.models import (
+    IMAGE_PRESETS,
+    image_critic,
+    image_generator,
+    in_data_coordinates,
+    points_critic,
+    points_generator,
+)
+from led_fast.models.points import PRESETS
 
 GPU = fake_gpu.NAME
 WIDE = [preset for preset in IMAGE_PRESETS if preset != "tiny"]
@@ -54,7 +60,7 @@ def device(request):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_points(preset):
     torch.manual_seed(0)
-    generator, critic = toy_generator(preset).to(GPU), toy_critic(preset).to(GPU)
+    generator, critic = points_generator(preset).to(GPU), points_critic(preset).to(GPU)
     y, log_q = generator.rsample_and_log_prob(8)
     (critic(y) - log_q).sum().backward()
     assert generator.rsample_with_score(8).y.device.type == GPU
@@ -82,7 +88,7 @@ def test_images(preset):
 
 
 def test_layers_draw_the_same_noise_all_along_a_walk():
-    generator = toy_generator("inflated").to(GPU).eval()
+    generator = points_generator("inflated").to(GPU).eval()
     draw, z = latent._with_fixed_noise(generator, torch.device(GPU)), generator.base.rsample(3).detach()
     assert torch.equal(draw(z), draw(z)) and not torch.equal(generator(z)[0], generator(z)[0])
 
@@ -91,7 +97,7 @@ def test_layers_draw_the_same_noise_all_along_a_walk():
 def test_evaluating_a_density_of_points_is_the_same_there(preset):
     source = open_source("ring")
     torch.manual_seed(0)
-    critic, generator = toy_critic(preset), toy_generator(preset)
+    critic, generator = points_critic(preset), points_generator(preset)
     with torch.no_grad():
         generator.sample(64)
     model = in_data_coordinates(critic, generator, source.shift, source.scale).eval()

@@ -105,15 +105,15 @@ def test_auto_is_bf16_on_a_gpu_that_has_it(tmp_path, monkeypatch, capsys):
     for capability, wanted in (((9, 0), "bf16"), ((7, 5), "float32")):
         monkeypatch.setattr(module, "get_device_capability", lambda *_, c=capability: c)
         out = tmp_path / wanted
-        options = ["--data", tmp_path / "noise.npy", "--out", out, "--precision", "auto"]
-        assert run_led_fast("train", "tiny", *options) == 0
+        options = [tmp_path / "noise.npy", "--preset", "tiny", "--out", out, "--precision", "auto"]
+        assert run_led_fast("train", *options) == 0
         assert (
             f"precision: {wanted}, on a GPU that is not there (compute capability " in capsys.readouterr().out
         )
         assert json.loads((out / "config.json").read_text())["precision"] == wanted
     options[-1] = "bf16"
-    options[3] = tmp_path / "refused"
-    assert run_led_fast("train", "tiny", *options) == 2
+    options[4] = tmp_path / "refused"
+    assert run_led_fast("train", *options) == 2
     assert "bf16 wants a GPU of compute capability 8.0" in capsys.readouterr().err
 
 

@@ -3,7 +3,6 @@
 import json
 import math
 import signal
-from dataclasses import replace
 
 import matplotlib.image
 import numpy as np
@@ -204,9 +203,8 @@ def test_refused(data, tmp_path, capsys, options, message):
 
 def test_of_a_run_that_calibrates_only_the_last_model_may_be_selected(data):
     source = table2.open_images(data)
-    config = TrainConfig.from_preset(str(data), source.fingerprint, "tiny", steps=100)
+    config = TrainConfig.of(source, "tiny", steps=100)
     assert table2._moments(config) == []
-    for changes in ({"warm_up": 1.0}, {"objective": "gan"}, {"calibrate_from": 1.0}):
-        changed = replace(config, recipe=replace(config.recipe, **changes))
-        assert table2._moments(changed) == [70, 80, 90]
+    for name, value in (("warm_up", 1.0), ("objective", "gan"), ("calibration.begin", 1.0)):
+        assert table2._moments(config.changed({f"recipe.{name}": value})) == [70, 80, 90]
     assert selection.moments(1) == [] and selection.moments(3) == [2]

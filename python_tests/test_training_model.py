@@ -2,15 +2,14 @@ import torch
 
 from led_fast.data import TableSource
 from led_fast.evaluation import quadrature_in_data_coordinates
-from led_fast.models import toy_critic, toy_generator
-from led_fast.training.model import in_data_coordinates
+from led_fast.models import in_data_coordinates, points_critic, points_generator
 
 SHIFT, SCALE = torch.tensor([3.0, -50.0]).double(), torch.tensor([0.1, 20.0]).double()
 
 
 def model_in_data_coordinates():
     torch.manual_seed(0)
-    return in_data_coordinates(toy_critic(), toy_generator(), SHIFT, SCALE)
+    return in_data_coordinates(points_critic(), points_generator(), SHIFT, SCALE)
 
 
 def test_generator_density_changes_by_the_log_determinant():

@@ -108,8 +108,8 @@ class PointsKind:
     ) -> None:
         """Columns of numbers, or a picture that shows log densities."""
         pictured = out is not None and out.suffix == ".png"
-        if (refine or pictured) and not trained.config.recipe.has_density:
-            raise InputError("a plain GAN has no density to refine or colour its samples by")
+        if pictured and not trained.config.recipe.has_density:
+            raise InputError(f"--out {out}: a plain GAN has no density to colour its samples by")
         with seeded(seed, DEVICE), torch.no_grad():
             drawn = trained.model.sample(n, refine=refine)
         if out is not None and pictured:
