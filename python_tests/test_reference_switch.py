@@ -125,5 +125,5 @@ def test_a_run_uses_the_operators_of_its_config(tmp_path, monkeypatch, choice):
             run()
     assert seen == 2 * [choice == "reference"] and not ops.reference_in_use()
     assert TrainConfig.from_json(config.to_json(), "config.json") == config
-    with pytest.raises(InputError, match=r"config.json: want ops fast, reference, got 'slow'"):
+    with pytest.raises(InputError, match=r"config.json: .*\(ops: Invalid enum value 'slow'\)"):
         TrainConfig.from_json(config.to_json() | {"ops": "slow"}, "config.json")

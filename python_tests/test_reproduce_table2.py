@@ -79,9 +79,7 @@ def test_a_selected_model_is_the_one_of_its_step(data, tmp_path, few, monkeypatc
     source = table2.open_images(data)
     (config,) = [
         cell.settings["config"]
-        for cell in table2.cells(
-            1, True, data=str(data), fingerprint=source.fingerprint, preset="tiny", budget=1
-        )
+        for cell in table2.cells(1, True, source=source, preset="tiny", budget=1)
         if cell.name == "likelihood-0"
     ]
     (tmp_path / "cell").mkdir()
@@ -110,7 +108,9 @@ def test_quick_run_of_glow(data, tmp_path, few, monkeypatch):
     command = ["reproduce", "table2", "--data", str(data), "--quick", "--jobs", "1", "--out", str(out)]
     assert main(command) == 0
     cell = json.loads((out / "table2.json").read_text())["cells"]["glow-0"]
-    assert cell["settings"]["config"]["shape"] == [1, 8, 8] and cell["result"]["validation"].keys() == {
+    assert cell["settings"]["config"]["model"]["shape"] == [1, 8, 8] and cell["result"][
+        "validation"
+    ].keys() == {
         "6",
         "7",
         "8",

@@ -70,7 +70,7 @@ class PointsKind:
 
     def untrained(self, config: TrainConfig) -> DensityModel:
         """Networks around which a finished model's state puts the data's shift and scale."""
-        unit = torch.ones(config.model.dim, device=DEVICE)
+        unit = torch.ones(config.model.dim)
         return in_data_coordinates(*points_networks(config.model), 0 * unit, unit)
 
     def evaluate(
