@@ -15,10 +15,11 @@ import torch
 from command_line import run
 from rich.table import Table
 from torch import nn
+from torch.distributions import Normal
 
 import led_fast
 from led_fast import kinds
-from led_fast.density import DensityModel
+from led_fast.density import DensityModel, ProposalDraw
 from led_fast.errors import InputError
 from led_fast.flows import Affine, MixtureBase, OneWayFlow
 from led_fast.kinds.kind import Preset, Report, Rows
@@ -83,6 +84,10 @@ class AnglesTask(Task):
 
     def data(self, n, at):
         return self.source.sample(n)
+
+    def proposals(self, n, at):
+        y = 2 * torch.randn(n, 1)
+        return ProposalDraw(y, Normal(0.0, 2.0).log_prob(y).squeeze(1), None)
 
     def validate(self, critic, generator, stage):
         if stage != "warm-up":

@@ -88,7 +88,7 @@ class JointBatches:
         )
         self.generator.rsample_and_log_prob = lambda n: self.generator(self.part(self.latents, n))
         self.generator.rsample = lambda n: self.generator.rsample_and_log_prob(n)[0]
-        self.tilted_samples = lambda n: self.part(self.points, n)
+        self.generator.sample = self.tilted_samples = lambda n: self.part(self.points, n)
         self.points, self.latents = 0.7 * torch.randn(24, 2), torch.randn(24, 2)
 
     def part(self, joint, n):
