@@ -4,7 +4,7 @@ from functools import partial
 
 from led_fast.density import quadrature_log_normalizer
 from led_fast.evaluation import estimate_image_normalizer, normalizer
-from led_fast.training import image
+from led_fast.kinds.images import task
 
 
 def coarsen(change=setattr):
@@ -15,5 +15,5 @@ def coarsen(change=setattr):
     change(normalizer, "_CELLS", 48)
     change(normalizer, "_TEMPERATURES", 10)
     change(normalizer, "_CHAINS", 40)
-    change(image, "estimate_image_normalizer", partial(estimate_image_normalizer, temperatures=3, chains=40))
-    change(image, "_NORMALIZER_SAMPLES", 40)
+    change(task, "estimate_image_normalizer", partial(estimate_image_normalizer, temperatures=3, chains=40))
+    change(task, "_NORMALIZER_SAMPLES", 40)

@@ -7,18 +7,21 @@ import argparse
 import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from led_fast.data import open_source
+from led_fast.data import DataSource, open_source
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource
 from led_fast.density import DensityModel, log_mean_exp
 from led_fast.flows import OneWayFlow
+from led_fast.kinds import images
+from led_fast.kinds.images import task
+from led_fast.kinds.points import PRESETS
 from led_fast.models import IMAGE_PRESETS
 from led_fast.nn import MixedSequential, set_inner_dtype
-from led_fast.training import PRESETS, TrainConfig, Trainer, image
+from led_fast.training import TrainConfig, Trainer
 from led_fast.training.precision import use_precision
 
 ALL = [*PRESETS, *IMAGE_PRESETS]
@@ -51,34 +54,27 @@ def trainer_of(
     preset: str, steps: int, objective: str = "led", precision: str = "float32", cuda_graph: str = "off"
 ) -> Trainer:
     """A trainer of small batches, at its first step; of images without the calibration, which starts the net from 0."""
+    changes = {"recipe.objective": objective, "precision": precision, "cuda_graph": cuda_graph}
     if preset in PRESETS:
-        config, source = TrainConfig.from_preset("ring", "ring", preset, steps=steps), open_source("ring")
-        recipe = config.recipe
+        source: DataSource | ImageSource = open_source("ring")
     else:
-        config = TrainConfig.from_preset("blobs", "blobs", preset, steps=steps)
-        recipe, source = config.recipe, blobs(config.shape)
-        recipe = replace(
-            recipe,
-            batch_size=BATCH,
-            integral_samples=min(recipe.integral_samples, BATCH),
-            integrals=min(recipe.integrals, BATCH),
-            generator_batch=BATCH,
-            warm_up=0.5 * (recipe.warm_up > 0),
-            calibrate_from=1.0,
-        )
-    return Trainer(
-        replace(
-            config, recipe=replace(recipe, objective=objective), precision=precision, cuda_graph=cuda_graph
-        ),
-        source,
-    )
+        source, recipe = blobs(IMAGE_PRESETS[preset].shape), images.PRESETS[preset].recipe
+        changes |= {
+            "recipe.batches.data": BATCH,
+            "recipe.batches.integral_samples": min(recipe.batches.integral_samples, BATCH),
+            "recipe.batches.integrals": min(recipe.batches.integrals, BATCH),
+            "recipe.batches.generated": BATCH,
+            "recipe.warm_up": 0.5 * (recipe.warm_up > 0),
+            "recipe.calibration.begin": 1.0,
+        }
+    return Trainer(TrainConfig.of(source, preset, steps=steps, changes=changes), source)
 
 
 def trained(preset: str, steps: int) -> tuple[DensityModel, Tensor]:
     """Networks after a few steps of every stage, in float32, and data."""
-    standardized, image._STANDARDIZED_BY = image._STANDARDIZED_BY, 128
+    standardized, task._STANDARDIZED_BY = task._STANDARDIZED_BY, 128
     trainer = trainer_of(preset, steps)
-    image._STANDARDIZED_BY = standardized
+    task._STANDARDIZED_BY = standardized
     for _ in range(steps):
         trainer.step()
     generator, critic = trainer.generator.eval(), trainer.critic.eval()

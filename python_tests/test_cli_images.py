@@ -12,10 +12,11 @@ from coarse import coarsen
 from command_line import run
 from PIL import Image
 
-from led_fast.cli import report
 from led_fast.density import Verdict
 from led_fast.evaluation import evaluate_images
-from led_fast.training import IMAGE_GAN, Trainer, load
+from led_fast.files import read_json
+from led_fast.kinds.images import GAN, kind
+from led_fast.training import TrainConfig, Trainer, load
 from led_fast.training.checkpoint import load_state
 
 
@@ -30,8 +31,8 @@ def few():
     """Few samples and chains of the annealing, which take longer than a short training."""
     with pytest.MonkeyPatch.context() as patch:
         coarsen(patch.setattr)
-        patch.setattr(report, "evaluate_images", partial(evaluate_images, temperatures=5, chains=40))
-        patch.setattr(report, "_FIRST_SAMPLES", 400)
+        patch.setattr(kind, "evaluate_images", partial(evaluate_images, temperatures=5, chains=40))
+        patch.setattr(kind, "_FIRST_SAMPLES", 400)
         yield
 
 
@@ -49,15 +50,17 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tiny_run(data):
     path = data / "run"
-    assert run("train", "tiny", "--data", data / "blobs.npy", "--steps", 12, "--seed", 1, "--out", path) == 0
+    assert (
+        run("train", data / "blobs.npy", "--preset", "tiny", "--steps", 12, "--seed", 1, "--out", path) == 0
+    )
     return path
 
 
 @pytest.fixture(scope="module")
 def gan_run(data):
     path = data / "gan"
-    options = ["--objective", "gan", "--steps", 3, "--out", path]
-    assert run("train", "tiny", "--data", data / "blobs.npy", *options) == 0
+    options = ["--preset", "tiny", "--objective", "gan", "--steps", 3, "--out", path]
+    assert run("train", data / "blobs.npy", *options) == 0
     return path
 
 
@@ -66,9 +69,10 @@ def is_png(path):
 
 
 def test_a_gan_of_images_has_a_recipe_of_its_own(gan_run):
-    recipe = json.loads((gan_run / "config.json").read_text())["recipe"]
-    own = json.loads(json.dumps(IMAGE_GAN))
-    assert own.items() <= recipe.items() and own["betas"] == [0.0, 0.99]
+    content = read_json(gan_run / "config.json")
+    content.pop("version")
+    config = TrainConfig.from_json(content, "config.json")
+    assert config == config.changed(GAN) and config.recipe.optimizer.betas == (0.0, 0.99)
 
 
 def test_train_writes_every_file(tiny_run):
@@ -83,7 +87,7 @@ def test_train_writes_every_file(tiny_run):
         "samples-000012.png",
     }
     config = json.loads((tiny_run / "config.json").read_text())
-    assert (config["shape"], config["preset"], config["seed"]) == ([1, 8, 8], "tiny", 1)
+    assert (config["model"]["shape"], config["preset"], config["seed"]) == ([1, 8, 8], "tiny", 1)
     report = json.loads((tiny_run / "report.json").read_text())
     assert report["log_normalizer"]["evidence"].keys() >= {"generator", "pixels", "annealed"}
     assert report["bits_per_dim_uniform"] == 8 and "passed" in report["kl_gate"]
@@ -172,7 +176,7 @@ def verdict(request, tiny_run):
 
 def test_doubts_go_with_the_numbers(verdict, tiny_run, data, tmp_path, capsys, monkeypatch):
     notes = []
-    monkeypatch.setattr("led_fast.cli.sample.sorted_figure", lambda *_, note: notes.append(note))
+    monkeypatch.setattr(kind, "sorted_figure", lambda *_, note: notes.append(note))
     assert run("score", tiny_run, data / "noise.npy") == 0
     assert run("sample", tiny_run, "-n", 2, "--out", tmp_path / "s.png") == 0
     said = {"reliable": "", "unreliable": "two estimates differ", "unchecked": "never checked"}[verdict]
@@ -207,15 +211,15 @@ def test_resume_is_exact(data, tmp_path, monkeypatch, capsys, tiny_run):
             raise KeyboardInterrupt
         return step(self)
 
-    arguments = ["train", "tiny", "--out", tmp_path / "run"]
+    out = ["--out", tmp_path / "run"]
     monkeypatch.setattr("led_fast.training.session.CHECKPOINT_EVERY", 5)
     monkeypatch.setattr(Trainer, "step", interrupted)
     shutil.copy(data / "blobs.npy", tmp_path)
-    assert run(*arguments, "--data", tmp_path / "blobs.npy", "--steps", 12, "--seed", 1) == 130
+    assert run("train", tmp_path / "blobs.npy", "--preset", "tiny", "--steps", 12, "--seed", 1, *out) == 130
     monkeypatch.setattr(Trainer, "step", step)
     assert load_state(tmp_path / "run" / "checkpoint.safetensors", "checkpoint")["trainer"]["steps_done"] == 5
     moved = (tmp_path / "blobs.npy").rename(tmp_path / "moved.npy")
-    assert run(*arguments, "--data", moved, "--resume") == 0
+    assert run("train", moved, "--resume", *out) == 0
     assert run("evaluate", tmp_path / "run", "--samples", 100) == 2
     assert "these are the run's data: --data tells where they are now" in capsys.readouterr().err
     assert run("evaluate", tmp_path / "run", "--data", moved, "--samples", 100) == 0
@@ -238,7 +242,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(data, tmp_path, monkeypatch, caps
     monkeypatch.setattr("led_fast.training.session.CHECKPOINT_EVERY", 2)
     monkeypatch.setattr("os.fsync", fill)
     out = tmp_path / "run"
-    assert run("train", "tiny", "--data", data / "blobs.npy", "--steps", 10, "--out", out) == 2
+    assert run("train", data / "blobs.npy", "--preset", "tiny", "--steps", 10, "--out", out) == 2
     assert "No space left on device" in capsys.readouterr().err
     state = load_state(out / "checkpoint.safetensors", "checkpoint")
     assert 0 < state["trainer"]["steps_done"] < 10
@@ -249,31 +253,36 @@ def test_a_full_disk_keeps_the_last_checkpoint(data, tmp_path, monkeypatch, caps
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["tiny", "--out", "{new}"], "tiny: say where its images are, with --data DIR"),
-        (["ring", "--data", "{blobs}", "--out", "{new}"], "--data: goes with an image preset"),
-        (["tiny", "--data", "{blobs}", "--preset", "paper", "--out", "{new}"], "is for points in the plane"),
-        (["tiny", "--data", "{none}", "--out", "{new}"], "none"),
-        (["tiny", "--data", "{empty}", "--out", "{new}"], "holds no images"),
-        (["tiny", "--data", "{magic}", "--out", "{new}"], "train-images-idx3-ubyte"),
         (
-            ["tiny", "--data", "{large}", "--out", "{new}"],
+            ["tiny", "--out", "{new}"],
+            "tiny: is a preset; say where its data are, led-fast train DIR --preset",
+        ),
+        (["ring", "--data", "{blobs}", "--out", "{new}"], "--data: goes with --resume; to begin, led-fast"),
+        (["tiny", "--data", "{blobs}", "--preset", "paper", "--out", "{new}"], "tiny: is a preset itself"),
+        (["{blobs}", "--preset", "paper", "--out", "{new}"], "want shape (rows, 2), got (300, 1, 8, 8)"),
+        (["{blobs}", "--preset", "small", "--out", "{new}"], "for images tiny, mnist32"),
+        (["{none}", "--preset", "tiny", "--out", "{new}"], "none: want a folder of images"),
+        (["{empty}", "--preset", "tiny", "--out", "{new}"], "holds no images"),
+        (["{empty}", "--out", "{new}"], "holds no images"),
+        (["{magic}", "--preset", "tiny", "--out", "{new}"], "train-images-idx3-ubyte"),
+        (
+            ["{large}", "--preset", "tiny", "--out", "{new}"],
             "tiny wants images of shape (1, 8, 8), got (1, 16, 16)",
         ),
-        (["mnist32", "--data", "{color}", "--out", "{new}"], "for these, color32 or paper_color32"),
-        (["{empty}", "--out", "{new}"], "led-fast train mnist32 --data"),
+        (["{color}", "--preset", "mnist32", "--out", "{new}"], "for these, color32 or paper_color32"),
         (
-            ["tiny", "--data", "{blobs}", "--integral-samples", "0", "--out", "{new}"],
+            ["{blobs}", "--preset", "tiny", "--integral-samples", "0", "--out", "{new}"],
             "--integral-samples: want",
         ),
-        (["tiny", "--data", "{noise}", "--resume", "--out", "{run}"], "noise.npy: is not the data, "),
-        (["mnist32", "--resume", "--out", "{run}"], "was started with preset tiny, not mnist32"),
-        (["ring", "--resume", "--out", "{run}"], "was started with preset tiny, not ring"),
-        (["tiny", "--preset", "paper", "--resume", "--out", "{run}"], "with preset tiny, not paper"),
+        (["{noise}", "--resume", "--out", "{run}"], "noise.npy: is not the data, "),
+        (["{blobs}", "--preset", "mnist32", "--resume", "--out", "{run}"], "with preset tiny, not mnist32"),
+        (["ring", "--resume", "--out", "{run}"], "ring: want a folder of images"),
+        (["{blobs}", "--preset", "paper", "--resume", "--out", "{run}"], "with preset tiny, not paper"),
         (
-            ["tiny", "--data", "{blobs}", "--objective", "gan", "--resume", "--out", "{run}"],
+            ["{blobs}", "--objective", "gan", "--resume", "--out", "{run}"],
             "objective led, not gan",
         ),
-        (["tiny", "--data", "{blobs}", "--integral-samples", "7", "--resume", "--out", "{run}"], "samples"),
+        (["{blobs}", "--integral-samples", "7", "--resume", "--out", "{run}"], "samples"),
     ],
 )
 def test_train_refuses(data, tiny_run, tmp_path, refuse, arguments, message):
@@ -286,11 +295,25 @@ def test_train_refuses(data, tiny_run, tmp_path, refuse, arguments, message):
     assert not (tmp_path / "new").exists()
 
 
+def test_the_form_that_names_the_preset_first_still_begins_and_resumes(data, tiny_run, tmp_path, capsys):
+    before = (tiny_run / "model.safetensors").read_bytes()
+    old = ["train", "tiny", "--data", data / "blobs.npy", "--steps", 12, "--seed", 1]
+    assert run(*old, "--out", tmp_path / "run") == 0
+    assert f"is train {data / 'blobs.npy'} --preset tiny now" in capsys.readouterr().err
+    models = [load_state(p / "model.safetensors", "model")["model"] for p in (tiny_run, tmp_path / "run")]
+    assert all(torch.equal(value, models[1][name]) for name, value in models[0].items())
+    assert run("train", "tiny", "--resume", "--out", tiny_run) == 0
+    assert "is train DIR --preset tiny now" in capsys.readouterr().err
+    assert run("train", "mnist32", "--resume", "--out", tiny_run) == 2
+    assert "was started with preset tiny, not mnist32" in capsys.readouterr().err
+    assert (tiny_run / "model.safetensors").read_bytes() == before
+
+
 def test_other_commands_refuse(tiny_run, data, tmp_path, refuse):
     assert "--refine: is for points" in refuse("sample", tiny_run, "--refine", "--out", tmp_path / "s.png")
     assert "want a .png or .npy file for images" in refuse("sample", tiny_run)
     assert "want images of shape (1, 8, 8)" in refuse("score", tiny_run, data / "large.npy")
-    assert "want a .csv file for images" in refuse(
+    assert "want a .csv file, because name is text" in refuse(
         "score", tiny_run, data / "blobs.npy", "--out", tmp_path / "s.npy"
     )
     assert "--samples: want at least 100" in refuse("evaluate", tiny_run, "--samples", 5)

@@ -12,11 +12,10 @@ from coarse import coarsen
 from command_line import run
 from fake_gpu.small import blobs
 
-from led_fast.cli import report
 from led_fast.evaluation import evaluate_images
 from led_fast.evaluation.features import classifier
+from led_fast.kinds.images import kind, task
 from led_fast.models import IMAGE_PRESETS
-from led_fast.training import image
 
 FAMILIES = [
     "tiny",
@@ -28,9 +27,9 @@ FAMILIES = [
 def few():
     with pytest.MonkeyPatch.context() as patch:
         coarsen(patch.setattr)
-        patch.setattr(report, "evaluate_images", partial(evaluate_images, temperatures=2, chains=40))
-        patch.setattr(report, "_FIRST_SAMPLES", 100)
-        patch.setattr(image, "_STANDARDIZED_BY", 100)
+        patch.setattr(kind, "evaluate_images", partial(evaluate_images, temperatures=2, chains=40))
+        patch.setattr(kind, "_FIRST_SAMPLES", 100)
+        patch.setattr(task, "_STANDARDIZED_BY", 100)
         patch.setattr(classifier.train_classifier, "__defaults__", (None, "cpu", 3))
         yield
 
@@ -42,9 +41,9 @@ def trained(request, tmp_path_factory):
     images = blobs(shape, 120).permute(0, 2, 3, 1).squeeze(-1).numpy()
     np.savez(folder / "data.npz", images=images, labels=np.arange(120) // 60)
     steps = 10 if request.param == "tiny" else 3
-    options = ["--data", folder / "data.npz", "--steps", steps, "--out", folder / "run"]
+    options = [folder / "data.npz", "--preset", request.param, "--steps", steps, "--out", folder / "run"]
     with fake_gpu.Count() as count:
-        assert run("train", request.param, *options) == 0
+        assert run("train", *options) == 0
     assert count.launches > 1000
     return folder
 
@@ -102,7 +101,7 @@ def test_interpolate_and_refine(trained, works, tmp_path):
 
 
 def test_resume_of_a_finished_run(trained):
-    assert run("train", trained.name.rstrip("0123456789"), "--out", trained / "run", "--resume") == 0
+    assert run("train", trained / "data.npz", "--out", trained / "run", "--resume") == 0
 
 
 def test_points_stay_on_the_cpu(tmp_path):

@@ -18,8 +18,10 @@ from led_fast.evaluation.features.classifier import train_classifier
 from led_fast.evaluation.quality import sample_quality
 from led_fast.figures import density_figure
 from led_fast.figures.activation import activation_figure
+from led_fast.kinds.images import task
+from led_fast.kinds.points import PRESETS
 from led_fast.models import points_critic
-from led_fast.training import PRESETS, RunDirectory, TrainConfig, Trainer, image, load_model, train
+from led_fast.training import RunDirectory, TrainConfig, Trainer, load_model, train
 
 QUIET = Console(quiet=True)
 
@@ -27,7 +29,7 @@ QUIET = Console(quiet=True)
 @pytest.fixture(autouse=True)
 def default_device(monkeypatch):
     coarsen(monkeypatch.setattr)
-    monkeypatch.setattr(image, "_STANDARDIZED_BY", 100)
+    monkeypatch.setattr(task, "_STANDARDIZED_BY", 100)
     monkeypatch.setattr(report, "_HELD_OUT", 500)
     torch.set_default_device(fake_gpu.NAME)
     yield
@@ -59,7 +61,7 @@ def test_points_train_on_the_cpu_with_the_same_weights(preset, tmp_path):
     found = []
     for default in (fake_gpu.NAME, None):
         torch.set_default_device(default)
-        trainer = Trainer(TrainConfig.from_preset("ring", "ring", preset, 0, 10), open_source("ring"))
+        trainer = Trainer(TrainConfig.of(open_source("ring"), preset, 0, 10), open_source("ring"))
         trainer.step()
         found.append([*trainer.critic.parameters(), *trainer.generator.parameters()])
     for ours, wanted in zip(*found, strict=True):
@@ -68,7 +70,7 @@ def test_points_train_on_the_cpu_with_the_same_weights(preset, tmp_path):
 
 def test_a_run_of_points_from_training_to_its_report(tmp_path):
     run, source = RunDirectory.create(tmp_path / "run"), open_source("ring")
-    train(run, TrainConfig.from_preset("ring", "ring", "default", 0, 2), source, QUIET)
+    train(run, TrainConfig.of(source, "default", 0, 2), source, QUIET)
     model = load_model(run).model
     assert model.log_prob(model.sample(3)).isfinite().all()
     evaluation = evaluate(model, source, 0)

@@ -34,13 +34,13 @@ from led_fast.evaluation.features.classifier import train_classifier
 from led_fast.flows import Affine, DiagonalNormal, OneWayFlow
 from led_fast.models import (
     IMAGE_PRESETS,
-    PRESETS,
     image_critic,
     image_generator,
+    in_data_coordinates,
     points_critic,
     points_generator,
 )
-from led_fast.training.model import in_data_coordinates
+from led_fast.models.points import PRESETS
 
 GPU = fake_gpu.NAME
 WIDE = [preset for preset in IMAGE_PRESETS if preset != "tiny"]

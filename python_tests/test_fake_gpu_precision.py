@@ -100,20 +100,21 @@ def test_a_recorded_step_in_bf16_is_the_eager_one(monkeypatch):
 def test_auto_is_bf16_on_a_gpu_that_has_it(tmp_path, monkeypatch, capsys):
     np.save(tmp_path / "noise.npy", np.random.default_rng(0).integers(0, 256, (120, 8, 8), dtype=np.uint8))
     monkeypatch.setattr("led_fast.cli.train.write_report", lambda *_: None)
-    monkeypatch.setattr("led_fast.cli.train.train", lambda *_, **__: None)
+    for name in ("train", "load_model"):
+        monkeypatch.setattr(f"led_fast.cli.train.{name}", lambda *_, **__: None)
     module = torch.get_device_module(fake_gpu.NAME)
     for capability, wanted in (((9, 0), "bf16"), ((7, 5), "float32")):
         monkeypatch.setattr(module, "get_device_capability", lambda *_, c=capability: c)
         out = tmp_path / wanted
-        options = ["--data", tmp_path / "noise.npy", "--out", out, "--precision", "auto"]
-        assert run_led_fast("train", "tiny", *options) == 0
+        options = [tmp_path / "noise.npy", "--preset", "tiny", "--out", out, "--precision", "auto"]
+        assert run_led_fast("train", *options) == 0
         assert (
             f"precision: {wanted}, on a GPU that is not there (compute capability " in capsys.readouterr().out
         )
         assert json.loads((out / "config.json").read_text())["precision"] == wanted
     options[-1] = "bf16"
-    options[3] = tmp_path / "refused"
-    assert run_led_fast("train", "tiny", *options) == 2
+    options[4] = tmp_path / "refused"
+    assert run_led_fast("train", *options) == 2
     assert "bf16 wants a GPU of compute capability 8.0" in capsys.readouterr().err
 
 

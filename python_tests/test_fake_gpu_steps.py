@@ -7,7 +7,8 @@ import pytest
 import torch
 from fake_gpu.small import config_of, go_to, source_of
 
-from led_fast.training import IMAGE_RECIPES, DivergenceError, Trainer, image
+from led_fast.kinds.images import PRESETS, task
+from led_fast.training import DivergenceError, Trainer
 
 QUICK = {"tiny", "mnist32", "paper_mnist32"}
 LAUNCHES = {  # of a step, at most
@@ -34,10 +35,10 @@ LAUNCHES = {  # of a step, at most
 
 
 def _kinds():
-    for preset, recipe in IMAGE_RECIPES.items():
+    for preset, (_, recipe) in PRESETS.items():
         for stage in recipe.stages:
             for penalty in (
-                (False, True) if stage.name == "joint training" and recipe.gradient_penalty else (False,)
+                (False, True) if stage.name == "joint training" and recipe.penalty.weight else (False,)
             ):
                 marks = () if preset in QUICK else (pytest.mark.slow,)
                 yield pytest.param(
@@ -60,11 +61,11 @@ def trainers():
     return get
 
 
-def trainer_of(preset, **changes):
+def trainer_of(preset):
     source = source_of(preset)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image, "_STANDARDIZED_BY", 100)
-        return Trainer(config_of(preset, source, cuda_graph="off", **changes), source)
+        patch.setattr(task, "_STANDARDIZED_BY", 100)
+        return Trainer(config_of(preset, source, cuda_graph="off"), source)
 
 
 @pytest.mark.parametrize("preset, stage, penalty", list(_kinds()))
@@ -77,7 +78,9 @@ def test_a_step_waits_once_and_its_launches_are_counted(trainers, preset, stage,
     assert ("squared_gradient" in metrics) == penalty
     assert count.waits == 1, count.waiting_lines()
     assert count.launches <= LAUNCHES[preset, stage, penalty]
-    assert count.total["h2d"] == (2 if stage == "joint training" and trainer.recipe.likelihood_weight else 1)
+    assert count.total["h2d"] == (
+        2 if stage == "joint training" and trainer.recipe.generator_loss.likelihood_weight else 1
+    )
 
 
 @pytest.mark.parametrize("preset, stage, penalty", list(_kinds()))

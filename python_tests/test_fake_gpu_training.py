@@ -12,8 +12,10 @@ from fake_gpu.small import config_of, go_to, source_of
 from rich.console import Console
 
 from led_fast.data import open_source
+from led_fast.kinds.images import task
+from led_fast.kinds.points import PRESETS
 from led_fast.models import IMAGE_PRESETS
-from led_fast.training import PRESETS, Interrupted, RunDirectory, TrainConfig, Trainer, image, train
+from led_fast.training import Interrupted, RunDirectory, TrainConfig, Trainer, train
 from led_fast.training.checkpoint import load_state
 
 QUIET = Console(quiet=True)
@@ -22,7 +24,7 @@ QUIET = Console(quiet=True)
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
     coarsen(monkeypatch.setattr)
-    monkeypatch.setattr(image, "_STANDARDIZED_BY", 100)
+    monkeypatch.setattr(task, "_STANDARDIZED_BY", 100)
 
 
 def _wide(presets, quick):
@@ -32,7 +34,8 @@ def _wide(presets, quick):
 @pytest.mark.parametrize("preset", _wide(IMAGE_PRESETS, ["tiny", "paper_mnist32"]))
 def test_every_stage_trains_there(preset):
     source = source_of(preset)
-    trainer = Trainer(config_of(preset, source, integrals=2, integral_samples=2), source)
+    few = {"recipe.batches.integrals": 2, "recipe.batches.integral_samples": 2}
+    trainer = Trainer(config_of(preset, source, changes=few), source)
     assert trainer.task.device.type == fake_gpu.NAME
     with fake_gpu.Count() as count:
         for stage in trainer.recipe.stages:
@@ -49,13 +52,13 @@ def _tensors(state):
     return [state] if isinstance(state, torch.Tensor) else [t for value in values for t in _tensors(value)]
 
 
-@pytest.mark.parametrize("changes", [{"objective": "gan"}, {"micro_batch": 3}, {"forward_weight": 0.5}])
-def test_other_objectives_train_there(changes):
+@pytest.mark.parametrize(
+    "name, value", [("objective", "gan"), ("batches.micro_batch", 3), ("generator_loss.forward_weight", 0.5)]
+)
+def test_other_objectives_train_there(name, value):
     source = source_of("tiny")
-    trainer = Trainer(config_of("tiny", source, **changes), source)
-    go_to(
-        trainer, trainer.recipe.stages[-1].name if "objective" in changes else "joint training", penalty=True
-    )
+    trainer = Trainer(config_of("tiny", source, changes={f"recipe.{name}": value}), source)
+    go_to(trainer, trainer.recipe.stages[-1].name if name == "objective" else "joint training", penalty=True)
     assert all(np.isfinite(value) for value in trainer.step().values())
 
 
@@ -87,7 +90,7 @@ def test_its_checkpoint_does_not_go_on_on_a_cpu(tmp_path, monkeypatch):
     stop = lambda trainer: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
     with pytest.raises(Interrupted):
         train(run, config_of("tiny", source, steps=10), source, QUIET, stop)
-    monkeypatch.setattr(image, "gpu", lambda: None)
+    monkeypatch.setattr("led_fast.gpu.gpu", lambda: None)
     with pytest.raises(Exception, match="was begun by 1 process on GPUs; by 1 process on CPUs it cannot"):
         train(run, config_of("tiny", source, steps=10), source, QUIET)
 
@@ -98,7 +101,7 @@ def test_points_train_on_the_cpu_and_leave_the_gpu_alone(preset, tmp_path, monke
         monkeypatch.setattr(torch.get_device_module(fake_gpu.NAME), name, _not_here)
     run = RunDirectory.create(tmp_path / "run")
     with fake_gpu.Count() as count:
-        train(run, TrainConfig.from_preset("ring", "ring", preset, 0, 2), open_source("ring"), QUIET)
+        train(run, TrainConfig.of(open_source("ring"), preset, 0, 2), open_source("ring"), QUIET)
     assert not count.total and run.model.is_file()
 
 

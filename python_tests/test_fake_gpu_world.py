@@ -18,7 +18,8 @@ from test_training_distributed import environment, free_port
 import led_fast.cli.train
 from led_fast.cli import main
 from led_fast.errors import InputError
-from led_fast.training import World, image, join_world
+from led_fast.kinds.images import task
+from led_fast.training import World, join_world
 from led_fast.training.checkpoint import load_state
 from led_fast.training.run import RunDirectory
 
@@ -60,7 +61,7 @@ def _train(rank, port, arguments, errors):
     os.environ.update({**environment(rank, port), "LOCAL_RANK": "0"})  # both on the only GPU
     torch.set_num_threads(1)
     coarsen()
-    image._STANDARDIZED_BY = 100
+    task._STANDARDIZED_BY = 100
     led_fast.cli.train.write_report = lambda *_: None
     with errors.open("w") as sys.stderr, open(os.devnull, "w") as sys.stdout:
         try:
@@ -71,14 +72,15 @@ def _train(rank, port, arguments, errors):
     sys.exit(code)
 
 
-@pytest.mark.parametrize("target, backend", [("ring", "gloo"), ("tiny", collectives.NAME)])
+@pytest.mark.parametrize("target, backend", [("ring", "gloo"), ("images.npy", collectives.NAME)])
 def test_two_processes_train_points_by_gloo_and_images_by_the_devices_backend(target, backend, tmp_path):
     np.save(tmp_path / "images.npy", blobs((1, 8, 8), 120)[:, 0].numpy())
-    options = ["--steps", "4"] + (["--data", str(tmp_path / "images.npy")] if target == "tiny" else [])
+    options = ["--steps", "4"] + (["--preset", "tiny"] if target == "images.npy" else [])
     port, processes = free_port(), []
     errors = [tmp_path / f"errors-{rank}.txt" for rank in range(2)]
     for rank in range(2):
-        arguments = ["train", target, "--out", str(tmp_path / "run"), *options]
+        place = "ring" if target == "ring" else str(tmp_path / target)
+        arguments = ["train", place, "--out", str(tmp_path / "run"), *options]
         processes.append(PROCESSES.Process(target=_train, args=(rank, port, arguments, errors[rank])))
         processes[-1].start()
     for process in processes:

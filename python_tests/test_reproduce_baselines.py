@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import gaussian_kde
 
-from led_fast.data import GaussianMixture, ring
+from led_fast.data import GaussianMixture, open_source, ring
 from led_fast.reproduce import flow
 from led_fast.reproduce.kde import KernelDensity, fit_kernel_density
 from led_fast.reproduce.led import gan_cell
@@ -60,7 +60,7 @@ def test_the_gan_moves_towards_the_data(tmp_path):
     def distance(steps):
         folder = tmp_path / str(steps)
         folder.mkdir()
-        cell = gan_cell("gan", TrainConfig.from_preset("ring", "ring", steps=steps))
+        cell = gan_cell("gan", TrainConfig.of(open_source("ring"), steps=steps))
         report = cell.work(folder, **cell.settings)
         samples = torch.from_numpy(np.load(folder / "samples.npy"))
         assert samples.shape == (2500, 2) and report["modes_total"] == 8

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from led_fast import __version__
 from led_fast.cli import main
+from led_fast.data import open_source
 from led_fast.errors import InputError
 from led_fast.reproduce.cell import Cell
 from led_fast.reproduce.content import read_content, results_by_variant, write_content
@@ -75,7 +76,7 @@ def test_an_error_of_the_disk_is_no_traceback(tmp_path, capfd, jobs):
 
 
 def small_run(seed=0):
-    return led_cell(f"ring-{seed}", TrainConfig.from_preset("ring", "ring", seed=seed, steps=4))
+    return led_cell(f"ring-{seed}", TrainConfig.of(open_source("ring"), seed=seed, steps=4))
 
 
 def test_a_stopped_training_goes_on_to_the_same_result(tmp_path, monkeypatch):

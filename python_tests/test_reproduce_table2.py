@@ -3,7 +3,6 @@
 import json
 import math
 import signal
-from dataclasses import replace
 
 import matplotlib.image
 import numpy as np
@@ -80,9 +79,7 @@ def test_a_selected_model_is_the_one_of_its_step(data, tmp_path, few, monkeypatc
     source = table2.open_images(data)
     (config,) = [
         cell.settings["config"]
-        for cell in table2.cells(
-            1, True, data=str(data), fingerprint=source.fingerprint, preset="tiny", budget=1
-        )
+        for cell in table2.cells(1, True, source=source, preset="tiny", budget=1)
         if cell.name == "likelihood-0"
     ]
     (tmp_path / "cell").mkdir()
@@ -111,7 +108,9 @@ def test_quick_run_of_glow(data, tmp_path, few, monkeypatch):
     command = ["reproduce", "table2", "--data", str(data), "--quick", "--jobs", "1", "--out", str(out)]
     assert main(command) == 0
     cell = json.loads((out / "table2.json").read_text())["cells"]["glow-0"]
-    assert cell["settings"]["config"]["shape"] == [1, 8, 8] and cell["result"]["validation"].keys() == {
+    assert cell["settings"]["config"]["model"]["shape"] == [1, 8, 8] and cell["result"][
+        "validation"
+    ].keys() == {
         "6",
         "7",
         "8",
@@ -204,9 +203,8 @@ def test_refused(data, tmp_path, capsys, options, message):
 
 def test_of_a_run_that_calibrates_only_the_last_model_may_be_selected(data):
     source = table2.open_images(data)
-    config = TrainConfig.from_preset(str(data), source.fingerprint, "tiny", steps=100)
+    config = TrainConfig.of(source, "tiny", steps=100)
     assert table2._moments(config) == []
-    for changes in ({"warm_up": 1.0}, {"objective": "gan"}, {"calibrate_from": 1.0}):
-        changed = replace(config, recipe=replace(config.recipe, **changes))
-        assert table2._moments(changed) == [70, 80, 90]
+    for name, value in (("warm_up", 1.0), ("objective", "gan"), ("calibration.begin", 1.0)):
+        assert table2._moments(config.changed({f"recipe.{name}": value})) == [70, 80, 90]
     assert selection.moments(1) == [] and selection.moments(3) == [2]

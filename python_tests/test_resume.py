@@ -66,7 +66,7 @@ def target(request, tmp_path_factory):
         return ["ring"]
     file = tmp_path_factory.mktemp("data") / "noise.npy"
     np.save(file, np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8))
-    return ["tiny", "--data", str(file)]
+    return [str(file), "--preset", "tiny"]
 
 
 @pytest.fixture(scope="module")

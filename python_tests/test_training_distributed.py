@@ -25,21 +25,25 @@ from led_fast.training import PeerLostError, World, join_world
 from led_fast.training.checkpoint import load_state
 from led_fast.training.objective import OBJECTIVES, CalibrationObjective
 from led_fast.training.run import RunDirectory, read_metrics
+from led_fast.training.settings import Recipe, changed
 
 SIZE = 2
 PROCESSES = multiprocessing.get_context("forkserver")  # imports once, for all that it starts
 PROCESSES.set_forkserver_preload(["led_fast.cli", "torch._dynamo"])  # the latter is what Adam imports
+SMALL = changed(
+    Recipe(),
+    {
+        "batches.data": 8,
+        "batches.integral_samples": 24,
+        "batches.generated": 16,
+        "calibration.samples": 24,
+    },
+)
 RECIPES = {
-    "one integral": Recipe(
-        batch_size=8, integral_samples=24, generator_batch=16, max_weight=2.0, calibration_samples=24
-    ),
-    "several integrals": Recipe(
-        batch_size=8, integral_samples=4, integrals=6, generator_batch=16, calibration_samples=24
-    ),
-    "likelihood": Recipe(
-        batch_size=8, integral_samples=24, generator_batch=16, likelihood_weight=0.25, calibration_samples=24
-    ),
-    "gan": Recipe(objective="gan", batch_size=8, generator_batch=16, calibration_samples=24),
+    "one integral": changed(SMALL, {"generator_loss.max_weight": 2.0}),
+    "several integrals": changed(SMALL, {"batches.integral_samples": 4, "batches.integrals": 6}),
+    "likelihood": changed(SMALL, {"generator_loss.likelihood_weight": 0.25}),
+    "gan": changed(SMALL, {"objective": "gan"}),
 }
 
 
@@ -85,7 +89,7 @@ class JointBatches:
         )
         self.generator.rsample_and_log_prob = lambda n: self.generator(self.part(self.latents, n))
         self.generator.rsample = lambda n: self.generator.rsample_and_log_prob(n)[0]
-        self.generator.sample = lambda n: self.part(self.points, n)
+        self.generator.sample = self.tilted_samples = lambda n: self.part(self.points, n)
         self.points, self.latents = 0.7 * torch.randn(24, 2), torch.randn(24, 2)
 
     def part(self, joint, n):
@@ -113,7 +117,7 @@ def losses_and_gradients(world, recipe):
     networks = [task.critic, task.generator, task.balance]
     parameters = [p for network in networks for p in network.parameters()]
     found = {}
-    x = task.data(world.share(recipe.batch_size, "batch_size"))
+    x = task.data(world.share(recipe.batches.data, "batches.data"))
     for name, losses in (
         ("critic", [objective.critic_loss(task.critic, x, 0.0)]),
         ("generator", objective.generator_losses(task.critic, 0.0)),
@@ -177,7 +181,7 @@ def start(out, *options, target="ring", size=SIZE):
     """`led-fast train` in processes, as torchrun would start them."""
     port, processes = free_port(), []
     for rank in range(size):
-        arguments = ["train", target, "--out", str(out), *options]
+        arguments = ["train", str(target), "--out", str(out), *options]
         errors = out.parent / f"errors-{rank}.txt"
         processes.append(PROCESSES.Process(target=run_command, args=(rank, size, port, arguments, errors)))
         processes[-1].start()
@@ -211,8 +215,8 @@ def test_two_processes_train_images_through_every_stage(tmp_path):
     torch.manual_seed(0)
     np.save(tmp_path / "images.npy", torch.randint(256, (200, 8, 8), dtype=torch.uint8).numpy())
     run = RunDirectory(tmp_path / "run")
-    data = ("--data", str(tmp_path / "images.npy"))
-    codes, errors = finish(start(run.path, *data, "--steps", "40", target="tiny"))
+    images = tmp_path / "images.npy"
+    codes, errors = finish(start(run.path, "--preset", "tiny", "--steps", "40", target=images))
     assert codes == [0, 0], errors
     warm_up, _, joint, calibration = (set(row) for row in read_metrics(run.metrics))  # every tenth step's
     assert warm_up == {"step", "generator_nll"} and {"generator_nll", "generator_loss", "critic_loss"} < joint
@@ -234,7 +238,9 @@ def test_when_a_process_dies_the_other_stops_and_says_so(tmp_path):
 
 def test_bad_input_to_one_process_stops_all(tmp_path):
     codes, errors = finish(start(tmp_path / "run", "--preset", "none"))
-    assert codes == [2, 2] and all("--preset: want one of" in error for error in errors)
+    assert codes == [2, 2] and all(
+        "--preset: want for points in the plane default, " in error for error in errors
+    )
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     codes, errors = finish(start(tmp_path / "full"))

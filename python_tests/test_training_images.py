@@ -1,7 +1,6 @@
 """The trainer on images: what its stages, objectives and sizes do."""
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
@@ -9,8 +8,8 @@ import torch
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource
 from led_fast.density import DensityModel
 from led_fast.evaluation import estimate_image_normalizer
-from led_fast.models import IMAGE_PRESETS, ImageCriticConfig
-from led_fast.training import IMAGE_RECIPES, TrainConfig, Trainer
+from led_fast.kinds.images import PRESETS
+from led_fast.training import TrainConfig, Trainer
 from led_fast.training.readings import Readings
 
 
@@ -22,9 +21,8 @@ def source():
     return ImageSource("blobs", ImageCollection(ImageSet(images)))
 
 
-def trainer_of(source, steps=4, seed=0, **changes):
-    config = TrainConfig.from_preset("blobs", source.fingerprint, "tiny", seed, steps)
-    return Trainer(replace(config, recipe=replace(config.recipe, **changes)), source)
+def trainer_of(source, changes=None, steps=4):
+    return Trainer(TrainConfig.of(source, "tiny", steps=steps, changes=changes), source)
 
 
 def moved(trainer, name, before):
@@ -32,7 +30,15 @@ def moved(trainer, name, before):
 
 
 def test_the_critic_rests_while_the_generator_warms_up(source):
-    trainer = trainer_of(source, steps=5, warm_up=0.4, likelihood_weight=0.5, penalty_interval=1)
+    trainer = trainer_of(
+        source,
+        {
+            "recipe.warm_up": 0.4,
+            "recipe.generator_loss.likelihood_weight": 0.5,
+            "recipe.penalty.interval": 1,
+        },
+        steps=5,
+    )
     before = copy.deepcopy(trainer.state_dict())
     metrics = [trainer.step() for _ in range(2)]
     assert all(set(row) == {"generator_nll"} for row in metrics)
@@ -51,22 +57,23 @@ def test_the_critic_rests_while_the_generator_warms_up(source):
 
 def test_a_gan_has_neither_warm_up_nor_calibration(source):
     metrics = []
-    for stages in ({"warm_up": 0.25, "calibrate_from": 0.5}, {"warm_up": 0.0, "calibrate_from": 1.0}):
-        trainer = trainer_of(source, steps=4, objective="gan", **stages)
+    for warm_up, calibrate_from in ((0.25, 0.5), (0.0, 1.0)):
+        stages = {"recipe.warm_up": warm_up, "recipe.calibration.begin": calibrate_from}
+        trainer = trainer_of(source, {"recipe.objective": "gan", **stages})
         metrics.append([trainer.step() for _ in range(4)])
     assert metrics[0] == metrics[1]
 
 
 def test_calibration_tilts_the_last_generator_until_its_weights_are_uneven(source):
-    stages = {"warm_up": 0.02, "calibrate_from": 0.04, "calibration_learning_rate": 2e-3}
-    trainer = trainer_of(source, steps=200, **stages)
+    stages = {"recipe.warm_up": 0.02, "recipe.calibration.begin": 0.04}
+    trainer = trainer_of(source, {**stages, "recipe.calibration.learning_rate": 2e-3}, steps=200)
     for _ in range(8):
         trainer.step()
     average = copy.deepcopy(trainer.average_generator.state_dict())
     rows = [trainer.step() for _ in range(190)]
     assert rows[0]["ess_fraction"] == pytest.approx(1, abs=0.01)  # it starts anew
     # What is above the threshold learns, what is below rests.
-    share = trainer.recipe.calibration_ess
+    share = trainer.recipe.calibration.ess
     trained = [row for row in rows if "critic_loss" in row]
     assert 5 < len(trained) < len(rows) and not any(rows[len(trained) :])
     assert 0.5 * share < trainer.calibration.ess_fraction < share
@@ -84,7 +91,7 @@ def test_calibration_tilts_the_last_generator_until_its_weights_are_uneven(sourc
 
 
 def test_calibration_is_the_likelihood_by_one_large_integral(source):
-    trainer = trainer_of(source, calibration_samples=48)
+    trainer = trainer_of(source, {"recipe.calibration.samples": 48})
     x, y = source.sample(16), trainer.generator.sample(48)
     trainer.generator.sample = lambda n: y[:n]
 
@@ -102,7 +109,8 @@ def test_calibration_is_the_likelihood_by_one_large_integral(source):
 
 
 def test_averages_begin_anew_with_a_stage(source):
-    trainer = trainer_of(source, steps=40_000, warm_up=0.5, calibrate_from=0.75, ema=0.9999)
+    stages = {"recipe.warm_up": 0.5, "recipe.calibration.begin": 0.75}
+    trainer = trainer_of(source, {**stages, "recipe.ema": 0.9999}, steps=40_000)
     head = "net.net.2.weight"
     for start in (20_000, 30_000):
         trainer.steps_done = start
@@ -113,18 +121,18 @@ def test_averages_begin_anew_with_a_stage(source):
 
 
 def test_only_a_critic_that_tilts_a_generator_can_be_calibrated(source):
-    config = TrainConfig.from_preset("blobs", source.fingerprint, "tiny", 0, 4)
-    with pytest.raises(ValueError, match="calibrate_from < 1 wants a critic that tilts a generator"):
-        Trainer(replace(config, critic=ImageCriticConfig(width=8, base="pixels")), source)
+    with pytest.raises(ValueError, match=r"calibration\.begin < 1 wants a critic that tilts a generator"):
+        trainer_of(source, {"model.critic.width": 8, "model.critic.base": "pixels"})
 
 
 def test_a_run_resumes_within_its_calibration(source):
-    trainer = trainer_of(source, steps=20, warm_up=0.2, calibrate_from=0.4)
+    stages = {"recipe.warm_up": 0.2, "recipe.calibration.begin": 0.4}
+    trainer = trainer_of(source, stages, steps=20)
     for _ in range(14):
         trainer.step()
     state = copy.deepcopy(trainer.state_dict())
     metrics = [trainer.step() for _ in range(6)]
-    resumed = trainer_of(source, steps=20, warm_up=0.2, calibrate_from=0.4)
+    resumed = trainer_of(source, stages, steps=20)
     resumed.load_state_dict(copy.deepcopy(state))
     assert [resumed.step() for _ in range(6)] == metrics and "critic_loss" in metrics[-1]
     resumed.load_state_dict(state | {"calibration_ess": 0.3})
@@ -144,7 +152,7 @@ def test_the_penalty_is_on_gradients_by_standardised_logits(source):
 
 
 def test_warming_up_fits_the_data(source):
-    trainer = trainer_of(source, steps=80, warm_up=1.0, ema=0.0)
+    trainer = trainer_of(source, {"recipe.warm_up": 1.0, "recipe.ema": 0.0}, steps=80)
     before = copy.deepcopy(trainer.state_dict())
     x = source.held_out(20)
     likelihoods = []
@@ -160,14 +168,18 @@ def test_warming_up_fits_the_data(source):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"integral_samples": 1, "integrals": 64},
-        {"integral_samples": 64, "integrals": 1},
-        {"integral_samples": 256, "integrals": 1, "micro_batch": 50},
-        {"objective": "gan"},
+        {"recipe.batches.integral_samples": 1, "recipe.batches.integrals": 64},
+        {"recipe.batches.integral_samples": 64, "recipe.batches.integrals": 1},
+        {
+            "recipe.batches.integral_samples": 256,
+            "recipe.batches.integrals": 1,
+            "recipe.batches.micro_batch": 50,
+        },
+        {"recipe.objective": "gan"},
     ],
 )
 def test_every_objective_takes_steps_that_move_every_weight(source, changes):
-    trainer = trainer_of(source, steps=2, warm_up=0.0, **changes)
+    trainer = trainer_of(source, {"recipe.warm_up": 0.0, **changes}, steps=2)
     before = copy.deepcopy(trainer.state_dict())
     for _ in range(2):
         metrics = trainer.step()
@@ -182,7 +194,7 @@ def test_every_objective_takes_steps_that_move_every_weight(source, changes):
 def test_a_forward_kl_has_the_gradient_at_fixed_samples(source):
     gradients = []
     for forward_weight in (0.0, 0.5):
-        task = trainer_of(source, forward_weight=forward_weight).task
+        task = trainer_of(source, {"recipe.generator_loss.forward_weight": forward_weight}).task
         drawn = task.generated(16)
         drawn.log_q_fixed.sum().backward()
         gradients.append(
@@ -196,7 +208,7 @@ def test_a_forward_kl_has_the_gradient_at_fixed_samples(source):
 
 
 def test_each_network_has_its_own_adam(source):
-    trainer = trainer_of(source, steps=10, warm_up=0.2)
+    trainer = trainer_of(source, {"recipe.warm_up": 0.2}, steps=10)
     trainer.step()
     (critic,), (generator,) = trainer.critic_optimizer.param_groups, trainer.generator_optimizer.param_groups
     assert (critic["betas"], critic["lr"]) == ((0.0, 0.99), 1e-3)
@@ -207,7 +219,9 @@ def test_bounded_memory_changes_no_gradient(source):
     drawn = trainer_of(source).task.proposals(256, 0.0)
     gradients = []
     for micro_batch in (None, 50):
-        trainer = trainer_of(source, warm_up=0.0, integral_samples=256, integrals=1, micro_batch=micro_batch)
+        batches = {"integral_samples": 256, "integrals": 1, "micro_batch": micro_batch}
+        changes = {f"recipe.batches.{name}": value for name, value in batches.items()}
+        trainer = trainer_of(source, {"recipe.warm_up": 0.0, **changes})
         assert len(trainer.task.proposals(256, 0.0).y) == 256
         trainer.task.proposals = lambda n, at: drawn
         torch.manual_seed(1)
@@ -217,8 +231,13 @@ def test_bounded_memory_changes_no_gradient(source):
         torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("preset", IMAGE_RECIPES)
+@pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_has_a_recipe_that_its_generator_can_follow(preset):
-    recipe, sliced = IMAGE_RECIPES[preset], IMAGE_PRESETS[preset].generator.oversize
-    assert sliced == preset.startswith("paper")
-    assert (recipe.likelihood_weight == 0) == (recipe.warm_up == 0) == (recipe.calibrate_from == 1) == sliced
+    (model, recipe), sliced = PRESETS[preset], preset.startswith("paper")
+    assert model.generator.oversize == sliced
+    unused = (
+        recipe.generator_loss.likelihood_weight == 0,
+        recipe.warm_up == 0,
+        recipe.calibration.begin == 1,
+    )
+    assert unused == (sliced, sliced, sliced)

@@ -2,8 +2,7 @@ import torch
 
 from led_fast.data import PointsSource
 from led_fast.evaluation import quadrature_in_data_coordinates
-from led_fast.models import points_critic, points_generator
-from led_fast.training.model import in_data_coordinates
+from led_fast.models import in_data_coordinates, points_critic, points_generator
 
 SHIFT, SCALE = torch.tensor([3.0, -50.0]).double(), torch.tensor([0.1, 20.0]).double()
 

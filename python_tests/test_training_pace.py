@@ -7,9 +7,10 @@ import torch
 from rich.console import Console
 
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource
-from led_fast.training import IMAGE_RECIPES, PRESETS, TrainConfig, Trainer, steps_in
+from led_fast.kinds import images, points
+from led_fast.training import Recipe, TrainConfig, Trainer, steps_in
 from led_fast.training.progress import ProgressDisplay
-from led_fast.training.recipe import Recipe
+from led_fast.training.settings import Calibration
 
 SECONDS = {"warm-up": 1.0, "joint training": 5.0, "calibration": 2.0}  # a step
 
@@ -26,11 +27,11 @@ def test_a_recipe_has_the_stages_that_it_uses():
     def names(recipe):
         return [stage.name for stage in recipe.stages]
 
-    assert names(PRESETS["default"]) == ["joint training"]
-    assert names(IMAGE_RECIPES["mnist32"]) == ["warm-up", "joint training", "calibration"]
-    assert names(Recipe(warm_up=0.5, calibrate_from=0.9, objective="gan")) == ["joint training"]
-    assert names(Recipe(warm_up=1.0, calibrate_from=0.9)) == ["warm-up"]
-    recipe = IMAGE_RECIPES["mnist32"]
+    assert names(points.PRESETS["default"].recipe) == ["joint training"]
+    assert names(images.PRESETS["mnist32"].recipe) == ["warm-up", "joint training", "calibration"]
+    assert names(Recipe(warm_up=0.5, calibration=Calibration(0.9), objective="gan")) == ["joint training"]
+    assert names(Recipe(warm_up=1.0, calibration=Calibration(0.9))) == ["warm-up"]
+    recipe = images.PRESETS["mnist32"].recipe
     assert [recipe.stage(at).name for at in (0.699, 0.7, 0.899, 0.9, 1.0)] == [
         "warm-up",
         *2 * ["joint training"],
@@ -55,7 +56,7 @@ def lines(capsys, clock):
 
 
 def test_the_time_left_is_that_of_a_stage_by_its_own_pace(lines):
-    assert lines(IMAGE_RECIPES["mnist32"], [10, 60, 70, 80, 90, 95, 100]) == [
+    assert lines(images.PRESETS["mnist32"].recipe, [10, 60, 70, 80, 90, 95, 100]) == [
         "left 1:00 of the warm-up",
         "left 0:10 of the warm-up",
         "left unknown of the joint training: a new stage",
@@ -67,29 +68,30 @@ def test_the_time_left_is_that_of_a_stage_by_its_own_pace(lines):
 
 
 def test_a_resumed_run_knows_its_stage(lines):
-    assert lines(IMAGE_RECIPES["mnist32"], [80], start=75) == ["left 0:50 of the joint training"]
+    assert lines(images.PRESETS["mnist32"].recipe, [80], start=75) == ["left 0:50 of the joint training"]
 
 
 def test_a_calibration_that_rests_is_soon_done(lines):
-    assert lines(Recipe(calibrate_from=0.5), [50, 60, 70], rest_from=60)[1:] == [
+    assert lines(Recipe(calibration=Calibration(0.5)), [50, 60, 70], rest_from=60)[1:] == [
         "left 1:20 of the calibration",
         "left 0:00 of the calibration",
     ]
 
 
 def test_a_run_of_one_stage_does_not_name_it(lines):
-    assert lines(PRESETS["default"], [50]) == ["left 4:10"]
+    assert lines(points.PRESETS["default"].recipe, [50]) == ["left 4:10"]
 
 
 @pytest.mark.parametrize("preset, a_step", [("tiny", 0.7 + 0.2 * 5 + 0.1 * 2), ("paper_mnist32", 5.0)])
 def test_minutes_become_steps_by_the_pace_of_each_stage(clock, monkeypatch, preset, a_step):
-    config = TrainConfig.from_preset("noise", "", preset)
-    images = torch.randint(0, 256, (150, *config.shape), dtype=torch.uint8)
+    noise = torch.randint(0, 256, (150, *images.PRESETS[preset].model.shape), dtype=torch.uint8)
+    source = ImageSource("noise", ImageCollection(ImageSet(noise)))
+    config = TrainConfig.of(source, preset)
 
     def step(trainer):
         clock.now += SECONDS[config.recipe.stage(trainer.steps_done / trainer.config.steps).name]
         trainer.steps_done += 1
 
     monkeypatch.setattr(Trainer, "step", step)
-    source = ImageSource("noise", ImageCollection(ImageSet(images)))
-    assert steps_in(10.0, config, source) == round(600 / a_step)
+    once = sum(SECONDS[stage.name] for stage in config.recipe.stages)  # the first step of each begins it
+    assert steps_in(10.0, config, source) == round((600 - once) / a_step)

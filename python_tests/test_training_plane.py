@@ -1,7 +1,6 @@
-"""What the plane's task hands to training: noisy data, proposals that cover, a target with a floor."""
+"""What the task of points hands to training: noisy data, proposals that cover, a target with a floor."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -9,18 +8,18 @@ import torch
 from led_fast.data import open_source
 from led_fast.density import KernelProposal, log_mean_exp
 from led_fast.flows import DiagonalNormal, ScoredSample
-from led_fast.training import PRESETS, TrainConfig
-from led_fast.training.plane import PlaneTask
+from led_fast.kinds.points import PointsTask
+from led_fast.training import TrainConfig
 
 
-def task_of(**changes):
+def task_of(changes):
     torch.manual_seed(0)
-    config = TrainConfig.from_preset("ring", "ring")
-    return PlaneTask(replace(config, recipe=replace(PRESETS["default"], **changes)), open_source("ring"))
+    source = open_source("ring")
+    return PointsTask(TrainConfig.of(source, changes=changes), source)
 
 
 def test_noise_on_the_data_falls_to_a_part_of_their_spacing():
-    task = task_of(noise_start=0.6, noise_end=0.5, noise_until=0.7)
+    task = task_of({"model.noise.start": 0.6, "model.noise.end": 0.5, "model.noise.until": 0.7})
     for at, noise in ((0.0, 0.6), (0.35, math.sqrt(0.6 * 0.5 * task.spacing)), (0.7, 0.5 * task.spacing)):
         x = task.data(40_000, at)
         centers = (task.source.mixture.centers - task.source.shift) / task.source.scale
@@ -37,7 +36,8 @@ def test_noise_on_the_data_falls_to_a_part_of_their_spacing():
 @pytest.mark.parametrize("balanced", [True, False])
 @pytest.mark.parametrize("broad_share", [0.2, 1.0])
 def test_proposals_cover_the_plane_and_integrate_to_one(broad_share, balanced):
-    task = task_of(broad_share=broad_share, balanced=balanced, covering_share=0.5)
+    settings = {"share": 0.5, "broad_share": broad_share, "balanced": balanced}
+    task = task_of({f"model.coverage.{name}": value for name, value in settings.items()})
     critic = DiagonalNormal(torch.tensor([0.5, -0.5]), 0.7)
     draw = task.proposals(40_000, 0.0)
     assert isinstance(task.proposal.broad, KernelProposal) == (broad_share < 1)
@@ -46,7 +46,8 @@ def test_proposals_cover_the_plane_and_integrate_to_one(broad_share, balanced):
 
 
 def test_the_floor_under_the_target_falls_late():
-    task = task_of(floor_start=0.01, floor_end=0.002, floor_from=0.75, floor_until=0.9)
+    settings = {"start": 0.01, "end": 0.002, "begin": 0.75, "until": 0.9}
+    task = task_of({f"model.floor.{name}": value for name, value in settings.items()})
     far = torch.tensor([[3.0, -3.0]])
     sample = ScoredSample(far, *torch.zeros(3, 1))
     for at, floor in ((0.0, 0.01), (0.75, 0.01), (0.9, 0.002), (1.0, 0.002)):

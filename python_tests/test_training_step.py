@@ -8,7 +8,8 @@ from torch import nn
 
 from led_fast.data import open_source
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource
-from led_fast.training import DivergenceError, TrainConfig, Trainer, image
+from led_fast.kinds.images import task
+from led_fast.training import DivergenceError, TrainConfig, Trainer
 from led_fast.training.descent import RunningAverages, adam, descend, set_learning_rate
 from led_fast.training.readings import Readings
 
@@ -36,13 +37,13 @@ class Poison(torch.autograd.Function):
 
 @pytest.fixture(params=["points", "images"])
 def trainer(request, monkeypatch):
-    monkeypatch.setattr(image, "_STANDARDIZED_BY", 100)
+    monkeypatch.setattr(task, "_STANDARDIZED_BY", 100)
     if request.param == "points":
         source, preset = open_source("ring"), "default"
     else:
         images = torch.arange(120 * 64).view(120, 1, 8, 8).remainder(251).to(torch.uint8)
         source, preset = ImageSource("ramps", ImageCollection(ImageSet(images))), "tiny"
-    trainer = Trainer(TrainConfig.from_preset("data", source.fingerprint, preset, steps=100), source)
+    trainer = Trainer(TrainConfig.of(source, preset, steps=100), source)
     trainer.steps_done = 75  # within the joint training
     trainer.step()
     trainer.step()

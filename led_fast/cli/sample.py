@@ -6,7 +6,7 @@ from tyro.conf import arg
 
 from led_fast.cli.data import require
 from led_fast.cli.doubt import doubt, warn
-from led_fast.cli.options import Output, Run, check_new, check_seed
+from led_fast.cli.options import Output, Run, check_density, check_new, check_seed
 from led_fast.errors import InputError
 from led_fast.kinds import find_kind
 from led_fast.training import RunDirectory, load_model
@@ -40,7 +40,9 @@ def sample_command(run: Run, n: Count = None, refine: bool = False, seed: int = 
     check_new(out, (".npy", ".csv", ".png"))
     trained = load_model(RunDirectory.open(run))
     kind = find_kind(trained.config.kind)
-    require(kind, *(["--refine"] if refine else []))
+    if refine:
+        require(kind, "--refine")
+        check_density(run, trained.config)
     about = doubt(trained.model.verdict) if trained.config.recipe.has_density else ""
     kind.write_samples(trained, n or kind.default_samples, refine, seed, out, about)
     if refine or (out is not None and out.suffix == ".png"):

@@ -83,7 +83,7 @@ def _shape(blocks: int, features: int) -> str:
 
 
 def _variant(finished: Finished) -> tuple[int, int]:
-    generator = finished.cell.settings["config"]["generator"]
+    generator = finished.cell.settings["config"]["model"]["generator"]
     return generator["blocks"], generator["features"]
 
 

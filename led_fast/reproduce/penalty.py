@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from led_fast.data import open_source
+from led_fast.data import DataSource, open_source
 from led_fast.data.images import ImageSource, open_images
+from led_fast.density import DensityModel
 from led_fast.evaluation import auroc, evaluate
 from led_fast.kinds import find_kind
 from led_fast.models import ImageCriticConfig
@@ -19,7 +20,7 @@ from led_fast.reproduce.content import results_by_variant
 from led_fast.reproduce.experiment import Experiment
 from led_fast.reproduce.led import train_model
 from led_fast.reproduce.text import diverged_note, markdown_table, spread
-from led_fast.training import DivergenceError, Reading, Source, TrainConfig
+from led_fast.training import DivergenceError, Reading, TrainConfig
 
 _STEPS, _QUICK_STEPS = 700, 20
 _IMAGE_STEPS, _QUICK_IMAGE_STEPS = 400, 4
@@ -70,34 +71,53 @@ def perpendicular_penalty(images: str | None = None) -> Experiment:
 
 def _cell(data: str, config: TrainConfig) -> Cell:
     name = f"penalty-{data}-{config.model.critic.penalty}-{config.seed}"
-    return Cell(name, train_and_judge, {"config": config.to_json()})
+    work = train_on_images if data == "images" else train_on_points
+    return Cell(name, work, {"config": config.to_json()})
 
 
-def train_and_judge(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Trains; returns the margins to noise and to shifted data and, in the plane, what else the report says."""
+def train_on_points(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Trains in the plane; returns the margins to noise and to shifted points, and what else the report says."""
+
+    def quality(model: DensityModel, source: DataSource, seed: int) -> dict[str, Any]:
+        report = evaluate(model, source, seed=seed).report
+        return {key: report[key] for key in ("modes", "high_quality_percent", "kl_data_model")}
+
+    return _train_and_judge(folder, config, _off_points, quality)
+
+
+def train_on_images(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Trains on images; returns the margins to noise and to shifted images."""
+    return _train_and_judge(folder, config, _off_images, lambda *_: {})
+
+
+def _train_and_judge(
+    folder: Path,
+    config: dict[str, Any],
+    off_data: Callable[[Tensor, Any], dict[str, Tensor]],
+    quality: Callable[[DensityModel, Any, int], dict[str, Any]],
+) -> dict[str, Any]:
     settings = TrainConfig.from_json(config, folder.name)
-    source = find_kind(settings.kind).open(settings.data, settings.preset, Reading())
+    source: Any = find_kind(settings.kind).open(settings.data, settings.preset, Reading())
     try:
         model = train_model(folder, settings, source)
     except DivergenceError as error:
         return {"diverged": str(error)}
-    kept = {}
-    if settings.kind == "points":
-        report = evaluate(model, source, seed=settings.seed).report
-        kept = {key: report[key] for key in ("modes", "high_quality_percent", "kl_data_model")}
+    kept = quality(model, source, settings.seed)
     with seeded(settings.seed):
         x = source.held_out(_POINTS)
-        off_data = _off_data(x, source)
-    return kept | _margins(model.unnormalized_log_prob, x, off_data)
+        off = off_data(x, source)
+    return kept | _margins(model.unnormalized_log_prob, x, off)
 
 
-def _off_data(x: Tensor, source: Source) -> dict[str, Tensor]:
-    """Uniform noise, and the data x moved: images around their edges."""
-    uniform = torch.rand_like(x)
-    if isinstance(source, ImageSource):
-        return {"noise": uniform, "shifted": x.roll((_PIXELS, _PIXELS), (2, 3))}
-    noise = source.shift + _BOX * source.scale * (2 * uniform - 1)
+def _off_points(x: Tensor, source: DataSource) -> dict[str, Tensor]:
+    """Uniform noise, and the points x moved."""
+    noise = source.shift + _BOX * source.scale * (2 * torch.rand_like(x) - 1)
     return {"noise": noise, "shifted": x + _SHIFT * source.scale}
+
+
+def _off_images(x: Tensor, source: ImageSource) -> dict[str, Tensor]:
+    """Uniform noise, and the images x moved around their edges."""
+    return {"noise": torch.rand_like(x), "shifted": x.roll((_PIXELS, _PIXELS), (2, 3))}
 
 
 @torch.no_grad()

@@ -128,26 +128,29 @@ class TrainConfig:
         Raises:
             InputError: naming `where`, if it is of a newer format, or something in it is unknown or of a wrong type.
         """
-        content = from_format_1(content) if "format" not in content else dict(content)
+        content = from_format_1(content, where) if "format" not in content else dict(content)
         if (form := content.pop("format")) != FORMAT:
             raise InputError(f"{where}: is of format {form!r}, which this version of led_fast cannot read")
+        config = _build(cls, content, where)
         try:
-            kind = find_kind(content.get("kind", ""))
+            kind = find_kind(config.kind)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
-        config = _build(cls, content, where)
         if config.preset not in kind.presets:
             raise InputError(f"{where}: want preset {', '.join(kind.presets)}, got {config.preset!r}")
-        return replace(config, model=_build(kind.model_type, content["model"], where))
+        return replace(config, model=_build(kind.model_type, content["model"], where, "model."))
 
 
-def _build(kind: type[_Settings], values: Any, where: str) -> _Settings:
-    """Nested dataclasses from JSON values."""
+def _build(kind: type[_Settings], values: Any, where: str, path: str = "") -> _Settings:
+    """Nested dataclasses from JSON values, which are the part `path` of a config."""
     try:
         built = msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
-        raise InputError(f"{where}: is not a config of this version of led_fast ({error})") from None
-    if unknown := sorted(_unknown(values, built)):
+        what, _, at = str(error).partition(" - at `$")
+        name = (path + at.lstrip(".").rstrip("`")).rstrip(".")
+        named = f"{name}: {what}" if name else what
+        raise InputError(f"{where}: is not a config of this version of led_fast ({named})") from None
+    if unknown := sorted(_unknown(values, built, path)):
         raise InputError(
             f"{where}: is not a config of this version of led_fast (unknown: {', '.join(unknown)})"
         )

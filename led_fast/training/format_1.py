@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from led_fast.errors import InputError
+
 _RECIPE = {
     "batch_size": "batches.data",
     "integral_samples": "batches.integral_samples",
@@ -44,11 +46,15 @@ _POINTS = {
 }
 
 
-def from_format_1(content: dict[str, Any]) -> dict[str, Any]:
-    """The same settings in format 2."""
+def from_format_1(content: dict[str, Any], where: str) -> dict[str, Any]:
+    """The same settings in format 2; InputError naming `where` if recipe and shape cannot be settings of 0.1.0."""
     content = dict(content)
     flat = content.pop("recipe", {})
-    shape = content.pop("shape", ())
+    shape = content.pop("shape", [])
+    if not isinstance(flat, dict) or not isinstance(shape, list):
+        raise InputError(
+            f"{where}: want an object as recipe and an array as shape, got {flat!r} and {shape!r}"
+        )
     model: dict[str, Any] = {name: content.pop(name, {}) for name in ("generator", "critic")}
     if len(shape) > 1:
         model["shape"] = shape

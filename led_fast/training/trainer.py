@@ -5,7 +5,6 @@ device until then. So the same step can be recorded as a CUDA graph.
 """
 
 import copy
-import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -144,8 +143,13 @@ class Trainer:
 
     def _position(self, stage: Stage) -> tuple[int, int]:
         """Steps of a stage that are done, and how many it has."""
-        begin, end = (math.ceil(share * self.config.steps) for share in (stage.begin, stage.end))
+        begin, end = (self._first_step(share) for share in (stage.begin, stage.end))
         return self.steps_done - begin, max(end - begin, 1)
+
+    def _first_step(self, share: float) -> int:
+        """The step before which that share of the steps is done: where `_stage` begins a stage, rounding and all."""
+        nearest = round(share * self.config.steps)
+        return nearest if nearest / self.config.steps >= share else nearest + 1
 
     def _objective_in_use(self) -> Objective | CalibrationObjective | None:
         """That of the next step; None where a calibration has come to rest, or a stage no longer improves."""

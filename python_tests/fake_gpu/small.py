@@ -1,6 +1,7 @@
 """Small runs on images of every preset: soft blobs for data, a few of them a batch."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -9,9 +10,9 @@ from led_fast.models import IMAGE_PRESETS
 from led_fast.training import CudaGraph, TrainConfig, Trainer
 
 SMALL = {
-    "batch_size": 4,
-    "generator_batch": 4,
-    "calibration_samples": 4,
+    "recipe.batches.data": 4,
+    "recipe.batches.generated": 4,
+    "recipe.calibration.samples": 4,
 }
 
 
@@ -32,12 +33,17 @@ def source_of(preset: str, count: int = 120) -> ImageSource:
 
 
 def config_of(
-    preset: str, source: ImageSource, steps: int = 1000, cuda_graph: CudaGraph = "auto", **changes: object
+    preset: str,
+    source: ImageSource,
+    steps: int = 1000,
+    cuda_graph: CudaGraph = "auto",
+    changes: Mapping[str, Any] | None = None,
 ) -> TrainConfig:
-    """A run of a preset, with few samples a step."""
-    config = TrainConfig.from_preset("blobs", source.fingerprint, preset, 0, steps, cuda_graph=cuda_graph)
-    proposals = {"integrals": 4} if config.recipe.integrals > 1 else {"integral_samples": 4}
-    return replace(config, recipe=replace(config.recipe, **{**SMALL, **proposals, **changes}))
+    """A run of a preset, with few samples a step; `changes` by dotted names."""
+    config = TrainConfig.of(source, preset, steps=steps, changes={"cuda_graph": cuda_graph, **SMALL})
+    several = config.recipe.batches.integrals > 1
+    few = {f"recipe.batches.{'integrals' if several else 'integral_samples'}": 4}
+    return config.changed({**few, **(changes or {})})
 
 
 def go_to(trainer: Trainer, stage: str, penalty: bool = False) -> None:
@@ -48,5 +54,5 @@ def go_to(trainer: Trainer, stage: str, penalty: bool = False) -> None:
     trainer.steps_done = next(
         step
         for step in range(first, steps)
-        if recipe.penalty_interval == 1 or penalty == (step % recipe.penalty_interval == 0)
+        if recipe.penalty.interval == 1 or penalty == (step % recipe.penalty.interval == 0)
     )

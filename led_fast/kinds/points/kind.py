@@ -77,7 +77,7 @@ class PointsKind:
 
     def untrained(self, config: TrainConfig) -> DensityModel:
         """Networks around which a finished model's state puts the data's shift and scale."""
-        unit = torch.ones(config.model.dim, device=DEVICE)
+        unit = torch.ones(config.model.dim)
         return in_data_coordinates(*points_networks(config.model), 0 * unit, unit)
 
     def evaluate(
@@ -119,8 +119,8 @@ class PointsKind:
     ) -> None:
         """Columns of numbers, or a picture that shows log densities."""
         pictured = out is not None and out.suffix == ".png"
-        if (refine or pictured) and not trained.config.recipe.has_density:
-            raise InputError("a plain GAN has no density to refine or colour its samples by")
+        if pictured and not trained.config.recipe.has_density:
+            raise InputError(f"--out {out}: a plain GAN has no density to colour its samples by")
         with seeded(seed, DEVICE), torch.no_grad():
             drawn = trained.model.sample(n, refine=refine)
         if out is not None and pictured:
