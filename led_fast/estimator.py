@@ -36,8 +36,8 @@ class LED:
 
     It finds what the columns are, fits each column's distribution, trains a flow of all of them by maximum likelihood,
     and last a critic that tilts the flow's density to what it has missed, with a normaliser that is judged. Columns
-    that are constant are left out; columns on a lattice (counts, ratings, values with few decimals) are dequantised, and
-    their densities are per step of the lattice.
+    that are constant are left out; columns on a lattice (counts, ratings, values with few decimals) are dequantised,
+    and their densities are per unit of the noise.
 
     It has the methods of scikit-learn's density estimators, and works in its `Pipeline`, `GridSearchCV` and `clone`;
     scikit-learn itself is not needed.

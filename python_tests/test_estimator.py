@@ -71,7 +71,9 @@ def test_a_rows_density_depends_on_the_row_alone(fitted):
     whole = fitted.score_samples(X)
     assert np.isfinite(whole).all() and fitted.score(X) == pytest.approx(whole.mean())
     np.testing.assert_allclose(fitted.score_samples(X[::-1])[::-1], whole, atol=1e-4)
-    np.testing.assert_allclose(np.concatenate([fitted.score_samples(row[None]) for row in X[:5]]), whole[:5], atol=1e-4)
+    np.testing.assert_allclose(
+        np.concatenate([fitted.score_samples(row[None]) for row in X[:5]]), whole[:5], atol=1e-4
+    )
 
 
 def test_samples_have_the_columns_of_the_data(fitted):

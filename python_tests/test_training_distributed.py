@@ -12,7 +12,6 @@ import pytest
 import torch
 import torch.distributed as dist
 from coarse import coarsen
-from led_fast.training.recipe import Recipe
 from torch import nn
 
 import led_fast.cli.train

@@ -67,7 +67,9 @@ class TablesTask(Task):
         self._begin_tilt = recipe.calibration.begin
         # No more than its steps can take.
         steps = math.ceil((1 - self._begin_tilt) * config.steps)
-        self._draws = min(model.pool.draws, max(steps * recipe.calibration.samples, model.pool.validation_draws))
+        self._draws = min(
+            model.pool.draws, max(steps * recipe.calibration.samples, model.pool.validation_draws)
+        )
         self._rows = min(model.pool.rows, max(steps * recipe.batches.data, model.pool.validation_rows))
         with self.device:
             self.coordinates = coordinates_of(model, fitted_marginal(source), source.shift, source.scale)
