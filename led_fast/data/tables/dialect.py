@@ -205,10 +205,8 @@ def _split(connection: duckdb.DuckDBPyConnection, path: Path, file: Path) -> tup
         except (duckdb.Error, InputError):
             uneven.append(separator)
             continue
-        # One column with commas is two columns of some ragged file, so one column has no decimal commas.
-        marks = "." if columns == 1 else ".,"
         fields = [field for row in rows for field in row]
-        numbers = sum(any(_is_number(field, mark) for mark in marks) for field in fields)
+        numbers = sum(any(_is_number(field, mark) for mark in ".,") for field in fields)
         score = (numbers / max(1, len(fields)), columns)
         if score > best_score:
             best, best_score, first = (
