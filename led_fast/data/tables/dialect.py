@@ -144,7 +144,7 @@ def _in_utf8(path: Path, folder: Path) -> tuple[Path, list[str]]:
         link.symlink_to(path.resolve())
         return link, []
     # The Western ones first: of a few words of a header, a free choice makes letters of anywhere.
-    found = charset_normalizer.from_bytes(sample, cp_isolation=_WESTERN, threshold=0.8).best()
+    found = charset_normalizer.from_bytes(sample, cp_isolation=_WESTERN, threshold=1.2).best()
     found = found or charset_normalizer.from_bytes(sample).best()
     if found is None:
         raise InputError(f"{path}: is not text, so it is no table")
