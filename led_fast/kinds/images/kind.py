@@ -123,7 +123,7 @@ class ImagesKind:
         if (got := tuple(images.train.images.shape[1:])) != shape:
             raise InputError(f"{place}: want images of shape {shape}, got {got}")
         scores = score_images(trained.model.to(device).log_prob, images, shape, device=device)
-        columns = {
+        columns: dict[str, list[Any]] = {
             "name": [score.name for score in scores],
             "log_density": [score.log_prob for score in scores],
             "bits_per_dim": [score.bits_per_dim for score in scores],

@@ -1,6 +1,7 @@
 """Settings that only points have: their networks, noise on the data, and proposals that cover the plane."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from led_fast import models
 from led_fast.kinds.kind import Preset
@@ -90,7 +91,7 @@ _PAPER = Recipe(
     optimizer=Optimizer(generator_learning_rate=1e-3),
     generator_loss=GeneratorLoss(forward_weight=0.0),
 )
-_PAPER_SETTINGS = {
+_PAPER_SETTINGS: dict[str, Any] = {
     "coverage": Coverage(share=0.1, broad_share=1.0, balanced=False),
     "noise": Noise(start=0.0),
     "floor": Floor(start=0.0),
