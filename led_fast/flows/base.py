@@ -163,5 +163,7 @@ class MixtureBase(nn.Module):
         log_volume = log_scales.sum(dim=1) + 0.5 * z.shape[1] * math.log(2 * math.pi)
         at_zero = self.logits.double().log_softmax(0) - log_volume - 0.5 * (weighted * means).sum(dim=1)
         exact = z.double().clamp(-_FARTHEST, _FARTHEST)
-        found = torch.addmm(torch.addmm(at_zero, exact, weighted.mT), exact.square(), precision.mT, alpha=-0.5)
+        found = torch.addmm(
+            torch.addmm(at_zero, exact, weighted.mT), exact.square(), precision.mT, alpha=-0.5
+        )
         return found.to(log_dtype(z))

@@ -32,7 +32,7 @@ DEVICE = torch.device("cpu")  # networks this small are slower on a GPU
 
 _MARGINAL_ROWS = 200_000  # that the histograms are made of, at most
 _LEAST_ESS = 0.1  # share of effective weights below which a tilt is not taken
-_AT_A_TIME = 10_000  # rows
+_AT_A_TIME = 4000  # rows; of 10,000 what layers hand on leaves the cache, and draws cost 40 % more
 _NORMALIZER_DRAWS = 100_000
 
 
@@ -67,7 +67,9 @@ class TablesTask(Task):
         self._begin_tilt = recipe.calibration.begin
         # No more than its steps can take.
         steps = math.ceil((1 - self._begin_tilt) * config.steps)
-        self._draws = min(model.pool.draws, max(steps * recipe.calibration.samples, model.pool.validation_draws))
+        self._draws = min(
+            model.pool.draws, max(steps * recipe.calibration.samples, model.pool.validation_draws)
+        )
         self._rows = min(model.pool.rows, max(steps * recipe.batches.data, model.pool.validation_rows))
         with self.device:
             self.coordinates = coordinates_of(model, fitted_marginal(source), source.shift, source.scale)
