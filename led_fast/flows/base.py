@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from led_fast.flows.contract import check_event, check_positive, log_dtype, standard_normal_log_prob
 
-_FARTHEST = 1e150  # its square is finite, so that the density there is 0 and not NaN
+_FARTHEST = (
+    1e160  # its square is infinite but no product with a mean, so that the density there is 0 and not NaN
+)
 
 
 class Base(Protocol):
