@@ -86,6 +86,7 @@ class Kind(Protocol):
             "--strict".
         gan: what a recipe changes for a plain GAN, by dotted names; None where there is none of this kind.
         default_samples: how many samples `led-fast sample` draws.
+        sample_suffixes: of the files that it can write them to.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Kind(Protocol):
     can: frozenset[str]
     gan: Mapping[str, Any] | None
     default_samples: int
+    sample_suffixes: tuple[str, ...]
 
     def claims(self, place: str, reading: Reading) -> bool:
         """Whether what lies at a place is of this kind, where no preset says it; InputError if it cannot be read."""

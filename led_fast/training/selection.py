@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import nn
 
+from led_fast.flows import OneWayFlow
 from led_fast.training.settings import Selection
 
-Validate = Callable[[nn.Module, nn.Module, str], "float | None"]
+Validate = Callable[[nn.Module, OneWayFlow, str], "float | None"]
 
 
 class BestAverages:
@@ -26,10 +27,11 @@ class BestAverages:
     """
 
     def __init__(
-        self, settings: Selection, validate: Validate, critic: nn.Module, generator: nn.Module
+        self, settings: Selection, validate: Validate, critic: nn.Module, generator: OneWayFlow
     ) -> None:
         self._settings, self._validate = settings, validate
-        self._networks = {"critic": critic, "generator": generator}
+        self._critic, self._generator = critic, generator
+        self._networks: dict[str, nn.Module] = {"critic": critic, "generator": generator}
         self._best: dict[str, Any] | None = None
         self._score, self._waited = -math.inf, 0
 
@@ -73,7 +75,7 @@ class BestAverages:
     def _look(self, stage: str) -> dict[str, float]:
         if not self._settings.checks:
             return {}
-        score = self._validate(self._networks["critic"], self._networks["generator"], stage)
+        score = self._validate(self._critic, self._generator, stage)
         if score is None:
             return {}
         self._waited += 1

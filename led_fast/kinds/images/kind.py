@@ -1,6 +1,6 @@
 """Images as a kind of data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class ImagesKind:
     can = frozenset({"--strict", "--features", "--ood", "--samples", "interpolate", "refine"})
     gan: Mapping[str, Any] | None = GAN
     default_samples = 100
+    sample_suffixes = (".png", ".npy")
 
     def claims(self, place: str, reading: Reading) -> bool:
         """Folders and .npz files."""
@@ -123,7 +124,7 @@ class ImagesKind:
         if (got := tuple(images.train.images.shape[1:])) != shape:
             raise InputError(f"{place}: want images of shape {shape}, got {got}")
         scores = score_images(trained.model.to(device).log_prob, images, shape, device=device)
-        columns = {
+        columns: dict[str, Sequence[Any]] = {
             "name": [score.name for score in scores],
             "log_density": [score.log_prob for score in scores],
             "bits_per_dim": [score.bits_per_dim for score in scores],
@@ -135,7 +136,7 @@ class ImagesKind:
         self, trained: TrainedModel, n: int, refine: bool, seed: int, out: Path | None, note: str
     ) -> None:
         """Bytes, (n, C, H, W) uint8, or a picture, the densest first, with the log density above each."""
-        if out is None or out.suffix == ".csv":
+        if out is None:
             raise InputError("--out: want a .png or .npy file for images")
         device = gpu_or_cpu()
         model = trained.model.to(device)
