@@ -284,7 +284,7 @@ def _table(X: Any) -> tuple[np.ndarray, list[str] | None]:
 
 
 def _seed(random_state: int | np.random.RandomState | None) -> int:
-    if isinstance(random_state, Integral):
+    if isinstance(random_state, int | np.integer):
         return int(random_state)
     generator = np.random if random_state is None else random_state
     return int(generator.randint(2**31 - 1))

@@ -157,7 +157,7 @@ def test_resume_of_a_finished_run_changes_nothing(ring_run, capsys):
     [
         (
             ["rings", "--out", "{new}"],
-            "rings: want ring, grid, a .npy or .csv file, or ",
+            "rings: want ring, grid, a .csv, .csv.gz, .tsv, .tsv.gz, .parquet, .npy file, or ",
         ),
         (["missing.npy", "--out", "{new}"], "missing.npy: no such file"),
         (
@@ -252,7 +252,11 @@ def test_other_commands_refuse(ring_run, tmp_path, refuse):
     np.save(tmp_path / "bad.npy", [[0.0, 1.0], [np.nan, 2.0]])
     (tmp_path / "there.csv").write_text("kept")
     folder = unfinished(ring_run, tmp_path / "run")
-    assert "bad.npy: row 2 is not finite" in refuse("score", ring_run, tmp_path / "bad.npy")
+    assert (message := refuse("score", ring_run, tmp_path / "bad.npy")).endswith(
+        "bad.npy: column 'x1', row 2: the value is missing, as in 1 of 2 rows\n"
+    ), message  # and no advice that is only for training
+    np.save(tmp_path / "bad.npy", [[0.0, 1.0], [0.0, np.inf]])
+    assert "bad.npy: column 'x2', row 2: inf is not finite" in refuse("score", ring_run, tmp_path / "bad.npy")
     np.save(tmp_path / "far.npy", [[0.0, 1.0], [1e300, 2.0]])
     assert "far.npy: row 2 is too far" in refuse("score", ring_run, tmp_path / "far.npy")
     assert "no such file" in refuse("score", ring_run, tmp_path / "none.csv")

@@ -221,7 +221,7 @@ def drop(content, path):
         ("model.noise.start", "loud", "model.noise.start: Expected `float`, got `str`"),
         ("model.critic.width", None, "model.critic.width: Expected `int`, got `null`"),
         ("model", [], "model: Expected `object`, got `array`"),
-        ("kind", "sounds", "kind of data: want one of points, images, got 'sounds'"),
+        ("kind", "sounds", "kind of data: want one of points, images, tables, got 'sounds'"),
         ("kind", [], "kind: Expected `str`, got `array`"),
         ("preset", "best", "want preset default, inflated, "),
         ("preset", "tiny", "want preset default, inflated, "),

@@ -120,7 +120,7 @@ def describe(table: Table) -> tuple[tuple[Column, ...], tuple[Constant, ...], tu
     return tuple(columns), constants, tuple(notes)
 
 
-def is_points(table: Table) -> bool:
+def is_planar(table: Table) -> bool:
     """Whether a table is exactly two continuous columns, without labels: points in the plane."""
     if len(table.names) != 2 or table.labels:
         return False

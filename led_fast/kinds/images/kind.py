@@ -1,6 +1,6 @@
 """Images as a kind of data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,8 @@ class ImagesKind:
     can = frozenset({"--strict", "--features", "--ood", "--samples", "interpolate", "refine"})
     gan: Mapping[str, Any] | None = GAN
     default_samples = 100
-    samples_as = (".npy", ".png")
-    scores_as = (".csv",)
+    sample_suffixes = (".png", ".npy")
+    score_suffixes = (".csv",)
 
     def claims(self, place: str, reading: Reading) -> bool:
         """Folders and .npz files."""
@@ -125,7 +125,7 @@ class ImagesKind:
         if (got := tuple(images.train.images.shape[1:])) != shape:
             raise InputError(f"{place}: want images of shape {shape}, got {got}")
         scores = score_images(trained.model.to(device).log_prob, images, shape, device=device)
-        columns: dict[str, list[Any]] = {
+        columns: dict[str, Sequence[Any]] = {
             "name": [score.name for score in scores],
             "log_density": [score.log_prob for score in scores],
             "bits_per_dim": [score.bits_per_dim for score in scores],
