@@ -61,8 +61,24 @@ def table_generator(config: TableGeneratorConfig, dim: int) -> OneWayFlow:
             for given, given_first in ((first, True), (dim - first, False)):
                 network = _perceptron(given, 2 * (dim - given), config.width, config.depth, config.dropout)
                 layers.append(Coupling(network, dim, given, given_first, bound=config.bound))
-        layers.append(Linear(dim))
+        layers.append(_Backward(Linear(dim)))
     return OneWayFlow(MixtureBase(dim, config.components, spread=0.5, scale=0.9), layers)
+
+
+class _Backward(Layer):
+    """A layer the other way round: likelihood then runs its forward map, and only samples have to undo a matrix."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The layer's inverse."""
+        return self.layer.inverse(t)
+
+    def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The layer's forward map."""
+        return self.layer(t)
 
 
 class CappedTilt(nn.Module):
@@ -157,7 +173,8 @@ class TableCoordinates(Layer):
         """
         seen = [self.normal(x)]
         if self._discrete:
-            points = ((x - self.offsets) / self.steps).round() * self.steps + self.offsets
+            steps = torch.where(self.steps > 0, self.steps, 1.0)  # a division by 0 would make gradients NaN
+            points = ((x - self.offsets) / steps).round() * steps + self.offsets
             centres = torch.where(self.steps > 0, points, x.double())
             seen.append(self.normal(centres)[:, self._discrete])
         return torch.cat(seen, dim=1).asinh()

@@ -32,7 +32,7 @@ DEVICE = torch.device("cpu")  # networks this small are slower on a GPU
 
 _MARGINAL_ROWS = 200_000  # that the histograms are made of, at most
 _LEAST_ESS = 0.1  # share of effective weights below which a tilt is not taken
-_AT_A_TIME = 10_000  # rows
+_AT_A_TIME = 4000  # rows; of 10,000 what layers hand on leaves the cache, and draws cost 40 % more
 _NORMALIZER_DRAWS = 100_000
 
 
