@@ -74,17 +74,23 @@ def train_command(
     strict: bool = False,
     resume: bool = False,
 ) -> int:
-    """Train a density, and a sampler of it, on points in the plane or on images.
+    """Train a density, and a sampler of it, on points in the plane, a table, or images.
 
     led-fast train ring --out runs/ring
 
     led-fast train points.csv --minutes 5 --out runs/points
+
+    led-fast train table.csv --ignore label --minutes 5 --out runs/table
 
     led-fast train MNIST --preset mnist32 --minutes 45 --out runs/mnist
 
     led-fast train MNIST --out runs/mnist --resume
 
     torchrun --nproc-per-node 2 -m led_fast train MNIST --out runs/mnist
+
+    On a table, each column's distribution is fitted first; then a flow of all columns learns by maximum likelihood, and
+    last the critic tilts the flow's density to what it has missed, as far as log α can be told. Columns that never change
+    are left out; columns on a lattice (counts, ratings, few decimals) get noise of one step, so that they have a density.
 
     On images, unless the preset is paper_… or the objective gan, the generator first learns alone, by maximum
     likelihood of the data, for 70 % of the steps. Then the critic tilts the density that it has learned, and the
@@ -94,7 +100,8 @@ def train_command(
     Ctrl-C, or a crash, loses at most the steps since the last checkpoint; --resume goes on, on CPUs bit for bit.
 
     Args:
-        target: points: ring, grid, or a .npy or .csv file with two columns. Images, 100 at least: a folder of
+        target: points: ring, grid, or a file of two continuous columns. A table: any other .csv, .tsv, .parquet or .npy
+            file, of 100 rows at least; separator, header, quotes, decimal comma and encoding are found. Images, 100 at least: a folder of
             MNIST's or CIFAR-10's files, or of pictures; or uint8 arrays in a .npy file (with --preset), or in a .npz
             file as images or x_train, with labels or y_train if there are any.
         out: a new folder for the run: config, checkpoint, metrics, model, report and pictures.
@@ -103,7 +110,8 @@ def train_command(
             wider inside than the data; perpendicular: a critic with the penalty of Sec. 2.2, by direction or
             exact; paper: 256 soft-ReLU features in 8 blocks, trained as printed. For images, mnist32: gray 32x32
             ones; color32 and color64: RGB; paper_…: draw twice the size and slice it down, as the paper does; tiny:
-            8x8, for tests.
+            8x8, for tests. A table has one, whose size
+            goes by the number of rows.
         objective: led: the density; gan: the same networks as a plain GAN, to compare samples with. On images it has
             rates and a gradient penalty of its own.
         integral_samples: S of Eq. 3, samples of one estimate of the integral; 1 is the Wasserstein critic of Eq. 4.

@@ -86,6 +86,8 @@ class Kind(Protocol):
             "--strict".
         gan: what a recipe changes for a plain GAN, by dotted names; None where there is none of this kind.
         default_samples: how many samples `led-fast sample` draws.
+        samples_as: suffixes of files that samples can be written to.
+        scores_as: suffixes of files that log densities can be written to.
     """
 
     name: str
@@ -95,6 +97,8 @@ class Kind(Protocol):
     can: frozenset[str]
     gan: Mapping[str, Any] | None
     default_samples: int
+    samples_as: tuple[str, ...]
+    scores_as: tuple[str, ...]
 
     def claims(self, place: str, reading: Reading) -> bool:
         """Whether what lies at a place is of this kind, where no preset says it; InputError if it cannot be read."""

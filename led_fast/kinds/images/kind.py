@@ -46,6 +46,8 @@ class ImagesKind:
     can = frozenset({"--strict", "--features", "--ood", "--samples", "interpolate", "refine"})
     gan: Mapping[str, Any] | None = GAN
     default_samples = 100
+    samples_as = (".npy", ".png")
+    scores_as = (".csv",)
 
     def claims(self, place: str, reading: Reading) -> bool:
         """Folders and .npz files."""
@@ -135,7 +137,7 @@ class ImagesKind:
         self, trained: TrainedModel, n: int, refine: bool, seed: int, out: Path | None, note: str
     ) -> None:
         """Bytes, (n, C, H, W) uint8, or a picture, the densest first, with the log density above each."""
-        if out is None or out.suffix == ".csv":
+        if out is None:
             raise InputError("--out: want a .png or .npy file for images")
         device = gpu_or_cpu()
         model = trained.model.to(device)

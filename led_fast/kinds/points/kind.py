@@ -38,6 +38,8 @@ class PointsKind:
     can = frozenset({"--refine"})
     gan: Mapping[str, Any] | None = {"recipe.objective": "gan"}
     default_samples = 1000
+    samples_as = (".npy", ".csv", ".png")
+    scores_as = (".csv", ".npy")
 
     def claims(self, place: str, reading: Reading) -> bool:
         """The ring, the grid, and files of two continuous columns without labels."""

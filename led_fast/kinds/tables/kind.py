@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from led_fast.data.tables import SUFFIXES, TableSource, check_suffix, read_table, write_table
+from led_fast.data.tables import SUFFIXES, TableSource, read_table, write_table
 from led_fast.density import DensityModel
 from led_fast.errors import InputError
 from led_fast.evaluation.table_score import TableScores, score_rows
@@ -39,6 +39,8 @@ class TablesKind:
     can = frozenset({"--ignore", "--drop-missing", "--anomaly", "--refine"})
     gan: Mapping[str, Any] | None = None
     default_samples = 1000
+    samples_as = (".csv", ".tsv", ".parquet", ".npy")
+    scores_as = (".csv",)
 
     def claims(self, place: str, reading: Reading) -> bool:
         """Files of tables."""
@@ -122,7 +124,6 @@ class TablesKind:
         self, trained: TrainedModel, n: int, refine: bool, seed: int, out: Path | None, note: str
     ) -> None:
         """Rows with the table's own columns and types."""
-        check_suffix(out)
         model: TablesModel = trained.config.model
         with seeded(seed, DEVICE), torch.no_grad():
             drawn = trained.model.sample(n, refine=refine)
