@@ -105,10 +105,9 @@ class TablesTask(Task):
         pool, source = self.settings.pool, self.source
         with seeded(self.seed + 1), torch.no_grad(), eval_mode(self.generator):
             drawn, aside = self._drawn(self._draws), self._drawn(pool.validation_draws)
-            rows = source.rows("train", pool.rows)
-            copies = (
-                max(1, pool.rows // len(rows)) if any(column.discrete for column in source.columns) else 1
-            )
+            rows = source.rows("train", self._rows)
+            discrete = any(column.discrete for column in source.columns)
+            copies = max(1, self._rows // len(rows)) if discrete else 1
             data = self._look(source.dequantize(rows.repeat(copies, 1)))
         self._mean, self._scale = drawn.mean(0), drawn.std(0).clamp(min=1e-3)
         looks = (drawn, aside, data, self._look(self._validation_rows))
