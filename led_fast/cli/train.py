@@ -179,7 +179,8 @@ def _present_form(
     target: str, preset: str | None, data: str | None, resume: bool
 ) -> tuple[str | None, str | None]:
     """Where the data are, None for where the run has them, and the preset; version 0.1.0 named the preset first."""
-    is_preset = any(target in kind.presets for kind in all_kinds()) and not Path(target).exists()
+    is_preset = any(target in kind.presets for kind in all_kinds())
+    is_preset &= data is not None or not Path(target).exists()  # a folder of that name may be the run's
     if not is_preset:
         if data is not None and not resume:
             raise InputError(f"--data: goes with --resume; to begin, led-fast train {data}")
@@ -204,6 +205,9 @@ def _changed(
             raise InputError(f"--objective: {find_kind(config.kind).about} have no plain GAN")
         config = config.changed(changes)
     if integral_samples is not None:
+        if not config.recipe.integrates:
+            about = find_kind(config.kind).about
+            raise InputError(f"--integral-samples: training on {about} by this recipe estimates no integral")
         batches = config.recipe.batches
         integrals = max(1, batches.integrals * batches.integral_samples // integral_samples)
         config = config.changed(

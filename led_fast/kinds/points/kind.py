@@ -40,11 +40,13 @@ class PointsKind:
     default_samples = 1000
 
     def claims(self, place: str, reading: Reading) -> bool:
-        """The ring, the grid, and files of two continuous columns without labels."""
+        """The ring, the grid, and files of two continuous columns without labels, all of whose rows are wanted."""
         if is_distribution(place):
             return True
-        return place.lower().endswith(SUFFIXES) and is_points(
-            read_table(place, reading.ignore, reading.drop_missing)
+        return (
+            place.lower().endswith(SUFFIXES)
+            and not reading.drop_missing
+            and is_points(read_table(place, reading.ignore))
         )
 
     def open(self, place: str, preset: str | None, reading: Reading) -> DataSource:
