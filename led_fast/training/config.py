@@ -132,6 +132,9 @@ class TrainConfig:
         if (form := content.pop("format")) != FORMAT:
             raise InputError(f"{where}: is of format {form!r}, which this version of led_fast cannot read")
         config = _build(cls, content, where)
+        for name, value, least in (("steps", config.steps, 1), ("seed", config.seed, 0)):
+            if not least <= value < 2**63:
+                raise InputError(f"{where}: {name}: want a number from {least} to 2^63 - 1, got {value}")
         try:
             kind = find_kind(config.kind)
         except InputError as error:

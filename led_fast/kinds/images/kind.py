@@ -99,7 +99,8 @@ class ImagesKind:
     ) -> Report:
         """Likelihood, sample quality, outliers, log α, and samples in the order of their density."""
         model, config = trained.model.to(gpu_or_cpu()), trained.config
-        samples = options.samples or (_FIRST_SAMPLES if options.first else _SAMPLES)
+        usual = _FIRST_SAMPLES if options.first else _SAMPLES
+        samples = usual if options.samples is None else options.samples
         if samples < _FEWEST_SAMPLES:
             raise InputError(f"--samples: want at least {_FEWEST_SAMPLES}, got {samples}")
         outliers = {str(path): self.open(str(path), config.preset, Reading()) for path in options.ood}

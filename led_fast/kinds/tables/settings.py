@@ -1,6 +1,7 @@
 """Presets of tables, by the number of their rows."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from led_fast.data.tables import Column, Constant, TableSource
 from led_fast.kinds.kind import Preset
@@ -77,5 +78,6 @@ _RECIPE = Recipe(
 def preset_of(source: TableSource, cells: int) -> Preset:
     """Networks and recipe for a table, its marginal's number of cells given."""
     small = source.size("train") < _MANY_ROWS
-    generator = TableGeneratorConfig(blocks=4, width=64, dropout=0.1) if small else TableGeneratorConfig(blocks=8, width=64)
+    sizes: dict[str, Any] = {"blocks": 4, "dropout": 0.1} if small else {"blocks": 8}
+    generator = TableGeneratorConfig(width=64, **sizes)
     return Preset(TablesModel(source.columns, source.constants, source.named, cells, generator), _RECIPE)
