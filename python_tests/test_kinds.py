@@ -112,6 +112,7 @@ class AnglesKind:
     can = frozenset({"--strict"})
     gan = None
     default_samples = 12
+    parallel = True
     sample_suffixes = (".csv", ".npy")
     score_suffixes = (".csv", ".npy")
 

@@ -150,22 +150,25 @@ def train_command(
             ("precision", None if precision == "auto" else precision),
             ("recipe.objective", objective),
             ("recipe.batches.integral_samples", integral_samples),
-            ("reading.ignore", ignore or None),
+            ("reading.ignore", tuple(sorted(set(ignore))) or None),
             ("reading.drop_missing", drop_missing or None),
         ]
         config = _reopen(out, asked)
         config = replace(config, cuda_graph=cuda_graph or config.cuda_graph)  # which changes no result
         source = reopen(config, strict, place)
     else:
-        reading = Reading(strict, ignore, drop_missing)
+        reading = Reading(strict, tuple(sorted(set(ignore))), drop_missing)
         source = open_target(place or target, preset, reading)
-        config = TrainConfig.of(source, preset, seed or 0, steps, minutes)
-        config = replace(config, reading=replace(reading, strict=False), ops=ops or "fast")
-        config = replace(config, cuda_graph=cuda_graph or "auto")
+        config = TrainConfig.of(source, preset, seed or 0, steps, minutes, reading=reading)
+        config = replace(config, ops=ops or "fast", cuda_graph=cuda_graph or "auto")
         config = _changed(config, objective, integral_samples)
     kind = find_kind(config.kind)
     with join_world(kind.device()) as world:
         console = Console(quiet=world.rank > 0)
+        if world.size > 1 and not kind.parallel:
+            raise InputError(
+                f"{kind.about} are trained by one process, got {world.size}: start led-fast without torchrun"
+            )
         remark(kind, source, console)
         run = RunDirectory(out)
         if not resume:

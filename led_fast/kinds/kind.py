@@ -85,6 +85,7 @@ class Kind(Protocol):
         can: options and commands that mean something for this kind beyond those that do for every kind, e.g.
             "--strict".
         gan: what a recipe changes for a plain GAN, by dotted names; None where there is none of this kind.
+        parallel: whether several processes can train one model together.
         default_samples: how many samples `led-fast sample` draws.
         sample_suffixes: of the files that it can write them to.
         score_suffixes: of the files that log densities can be written to.
@@ -96,6 +97,7 @@ class Kind(Protocol):
     model_type: type
     can: frozenset[str]
     gan: Mapping[str, Any] | None
+    parallel: bool
     default_samples: int
     sample_suffixes: tuple[str, ...]
     score_suffixes: tuple[str, ...]

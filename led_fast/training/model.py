@@ -41,7 +41,7 @@ def read_model(path: Path) -> TrainedModel:
         model = find_kind(config.kind).untrained(config)
     try:
         model.load_state_dict(state["model"])
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         raise InputError(
             f"{path}: does not fit the networks that this version of led_fast builds from its config"
         ) from None

@@ -45,6 +45,7 @@ class ImagesKind:
     model_type = ImagesModel
     can = frozenset({"--strict", "--features", "--ood", "--samples", "interpolate", "refine"})
     gan: Mapping[str, Any] | None = GAN
+    parallel = True
     default_samples = 100
     sample_suffixes = (".png", ".npy")
     score_suffixes = (".csv",)

@@ -37,6 +37,7 @@ class PointsKind:
     model_type = type(PRESETS["default"].model)
     can = frozenset({"--drop-missing", "--refine"})
     gan: Mapping[str, Any] | None = {"recipe.objective": "gan"}
+    parallel = True
     default_samples = 1000
     sample_suffixes = (".npy", ".csv", ".png")
     score_suffixes = (".csv", ".npy")

@@ -38,6 +38,7 @@ class TablesKind:
     model_type = TablesModel
     can = frozenset({"--ignore", "--drop-missing", "--anomaly", "--refine"})
     gan: Mapping[str, Any] | None = None
+    parallel = False
     default_samples = 1000
     sample_suffixes = (".csv", ".tsv", ".parquet", ".npy")
     score_suffixes = (".csv",)
@@ -74,8 +75,6 @@ class TablesKind:
 
     def task(self, config: TrainConfig, source: TableSource, world: World) -> TablesTask:
         """Training in normal columns."""
-        if world.size > 1:
-            raise InputError("a table is trained by one process; start led-fast without torchrun")
         return TablesTask(config, source)
 
     def untrained(self, config: TrainConfig) -> DensityModel:
