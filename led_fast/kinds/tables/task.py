@@ -80,8 +80,8 @@ class TablesTask(Task):
             validation = source.dequantize(source.rows("validation", model.pool.validation_rows))
         self._validation = self.coordinates.normal(validation)
         self._validation_rows = validation
-        self._mean = torch.zeros(self.coordinates.features)
-        self._scale = torch.ones(self.coordinates.features)
+        self._mean = torch.zeros(self.coordinates.features, dtype=torch.float32)
+        self._scale = torch.ones(self.coordinates.features, dtype=torch.float32)
         self._pool = self._data = self._validation_pool = self._validation_data = torch.empty(0)
 
     def data(self, n: int, at: float) -> Tensor:
