@@ -16,6 +16,7 @@ from led_fast.density import (
     judge,
     log_mean_exp,
 )
+from led_fast.errors import InputError
 from led_fast.flows import Marginal, OneWayFlow
 from led_fast.kinds.tables.settings import TablesModel
 from led_fast.models.tables import (
@@ -40,6 +41,12 @@ _NORMALIZER_DRAWS = 100_000
 def fitted_marginal(source: TableSource) -> Marginal:
     """The histograms of standardised training rows."""
     rows = source.rows("train", _MARGINAL_ROWS)
+    for column, low, high in zip(source.columns, rows.amin(0), rows.amax(0), strict=True):
+        if low == high and not column.discrete:
+            raise InputError(
+                f"{source.name}: column {column.name!r} is {low.item():g} in {len(rows)} training rows: what is left is "
+                f"too little to learn its distribution; leave it out with --ignore {column.name}"
+            )
     steps = [column.step / scale for column, scale in zip(source.columns, source.scale.tolist(), strict=True)]
     return Marginal.fit((rows - source.shift) / source.scale, steps)
 
