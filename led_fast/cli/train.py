@@ -11,7 +11,7 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from led_fast import __version__
-from led_fast.cli.data import open_target, remark, reopen
+from led_fast.cli.data import open_target, remark, reopen, require
 from led_fast.cli.doubt import warn
 from led_fast.cli.options import check_seed
 from led_fast.cli.report import write_report
@@ -157,6 +157,8 @@ def train_command(
     kind = find_kind(config.kind)
     with join_world(kind.device()) as world:
         console = Console(quiet=world.rank > 0)
+        if world.size > 1:
+            require(kind, "torchrun")
         remark(kind, source, console)
         run = RunDirectory(out)
         if not resume:

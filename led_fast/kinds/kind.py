@@ -83,7 +83,7 @@ class Kind(Protocol):
         presets: names of pairs of networks and recipe.
         model_type: the frozen dataclass of what a config holds of this kind: networks and settings of its own.
         can: options and commands that mean something for this kind beyond those that do for every kind, e.g.
-            "--strict".
+            "--strict", or "torchrun", training by several processes.
         gan: what a recipe changes for a plain GAN, by dotted names; None where there is none of this kind.
         default_samples: how many samples `led-fast sample` draws.
         sample_suffixes: of the files that it can write them to.
@@ -118,8 +118,8 @@ class Kind(Protocol):
         """Where networks of this kind compute."""
         ...
 
-    def float32_only(self, model: Any) -> bool:
-        """Whether networks of a config of `model_type` lose too much in a lower precision."""
+    def float32_only(self, model: Any) -> str:
+        """What networks of a config of `model_type` are, if they lose too much in bfloat16; empty if not."""
         ...
 
     def task(self, config: TrainConfig, source: Source, world: World) -> Task:

@@ -35,7 +35,7 @@ class PointsKind:
     about = "points in the plane"
     presets = tuple(PRESETS)
     model_type = type(PRESETS["default"].model)
-    can = frozenset({"--drop-missing", "--refine"})
+    can = frozenset({"--drop-missing", "--refine", "torchrun"})
     gan: Mapping[str, Any] | None = {"recipe.objective": "gan"}
     default_samples = 1000
     sample_suffixes = (".npy", ".csv", ".png")
@@ -68,9 +68,9 @@ class PointsKind:
         """The CPU."""
         return DEVICE
 
-    def float32_only(self, model: Any) -> bool:
-        """No."""
-        return False
+    def float32_only(self, model: Any) -> str:
+        """None are."""
+        return ""
 
     def task(self, config: TrainConfig, source: DataSource, world: World) -> PointsTask:
         """Training in standardised coordinates."""
