@@ -63,7 +63,7 @@ class LED:
         n_features_in_: number of columns.
         feature_names_in_: their names, where X was a data frame with names.
         seconds_: how long training took.
-        notes_: what was found in the columns, one sentence each.
+        notes_: what `fit` found in the columns, one sentence each; `load` does not know them.
     """
 
     def __init__(
@@ -128,16 +128,17 @@ class LED:
             raise ValueError(f"LED: steps must be a positive integer, got {self.steps!r}")
         rows, names = _table(X)
         if len(rows) < _FEWEST_ROWS:
-            raise ValueError(
-                f"LED.fit: want at least {_FEWEST_ROWS} rows, got {len(rows)} sample(s): 1 sample is none"
-            )
+            raise ValueError(f"LED.fit: want at least {_FEWEST_ROWS} rows, got n_samples={len(rows)}")
         source = TableSource("X", table_of(rows, names, "X"), fewest=_FEWEST_ROWS)
         seed = _seed(self.random_state)
-        config = TrainConfig.of(source, seed=seed, steps=self.steps)
         console = Console(quiet=not self.verbose)
-        if self.steps is None:
-            config = replace(config, minutes=self.minutes, steps=steps_in(self.minutes, config, source))
-        self._adopt(fit(config, source, console), rows.shape[1], names)
+        with torch.inference_mode(False), torch.enable_grad():
+            config = TrainConfig.of(source, seed=seed, steps=self.steps)
+            if self.steps is None:
+                config = replace(config, minutes=self.minutes, steps=steps_in(self.minutes, config, source))
+            trained = fit(config, source, console)
+        self._adopt(trained, rows.shape[1], names)
+        self.notes_ = source.notes
         return self
 
     def score_samples(self, X: Any) -> np.ndarray:

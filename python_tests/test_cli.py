@@ -139,6 +139,28 @@ def test_a_users_own_file_trains_evaluates_and_scores(tmp_path, capsys, name):
     assert "is not the data" in capsys.readouterr().err
 
 
+def test_points_with_missing_values_become_a_table_without_them(tmp_path, capsys):
+    rows = np.random.default_rng(0).normal(size=(500, 2))
+    write_rows(tmp_path / "rows.csv", rows)
+    with (tmp_path / "rows.csv").open("a") as file:
+        file.write(",1.5\n")
+    train = ["train", tmp_path / "rows.csv", "--steps", 3, "--out", tmp_path / "run"]
+    assert run(*train, "--drop-missing") == 0
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["kind"] == "tables"
+
+
+@pytest.mark.parametrize(
+    "options", [["{table}", "--ignore", "label"], ["ring", "--objective", "gan"]], ids=["table", "gan"]
+)
+def test_integral_samples_are_refused_where_there_is_no_integral(tmp_path, refuse, options):
+    rows = np.random.default_rng(0).normal(size=(300, 3))
+    lines = ["a,b,c,label", *(f"{a},{b},{c},x" for a, b, c in rows)]
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    options = [option.format(table=tmp_path / "rows.csv") for option in options]
+    said = refuse("train", *options, "--integral-samples", 8, "--out", tmp_path / "run")
+    assert "--integral-samples: training on" in said and not (tmp_path / "run").exists()
+
+
 def test_minutes_become_steps_once(tmp_path):
     assert run("train", "ring", "--minutes", 0.0005, "--out", tmp_path / "run") == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -305,9 +327,10 @@ def test_points_of_a_doubtful_log_normalizer_are_said_to_be(ring_run, tmp_path, 
     folder = tmp_path / "run"
     shutil.copytree(ring_run, folder)
     state = load_state(folder / "model.safetensors", "model")
-    verdict = state["model"]["_extra_state"]["verdict"]
-    assert verdict["evidence"].keys() == {"quadrature"}
-    state["model"]["_extra_state"]["verdict"] = verdict | {"reliable": False, "reason": "it did not converge"}
+    verdict = load(folder).verdict
+    assert verdict.evidence.keys() == {"quadrature"}
+    text = json.dumps(verdict.to_json() | {"reliable": False, "reason": "it did not converge"})
+    state["model"]["_extra_state"] = torch.tensor(list(text.encode()), dtype=torch.uint8)
     save_state(folder / "model.safetensors", "model", state)
     write_rows(tmp_path / "points.csv", torch.zeros(3, 2))
     for doubtful, *command in (

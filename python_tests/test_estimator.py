@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from coarse import shrink_tables
 
 import led_fast
 from led_fast import LED
@@ -30,12 +31,17 @@ def table(rows=400, seed=0):
     return np.column_stack([x, rng.poisson(x.clip(0)), np.full(rows, 7.0), rng.exponential(size=rows)])
 
 
+@pytest.fixture
+def small(monkeypatch):
+    shrink_tables(monkeypatch.setattr)
+
+
 @pytest.fixture(scope="module")
 def fitted():
     return LED(steps=60, random_state=0).fit(table())
 
 
-def test_scikit_learns_own_checks():
+def test_scikit_learns_own_checks(small):
     failed = {}
 
     def note(estimator, check_name, exception, status, **_):
@@ -50,6 +56,7 @@ def test_what_fit_leaves_behind(fitted):
     assert fitted.n_features_in_ == 4 and not hasattr(fitted, "feature_names_in_")
     assert [column.step for column in fitted.columns_] == [0.0, 1.0, 0.0]
     assert fitted.model_.verdict is not None and fitted.seconds_ > 0
+    assert fitted.notes_ == ("constant columns are not modelled: x3 = 7",)
 
 
 def test_densities_of_a_continuous_column_integrate_to_one():
@@ -83,12 +90,55 @@ def test_samples_have_the_columns_of_the_data(fitted):
     assert (fitted.sample(5, random_state=1) != fitted.sample(5, random_state=2)).any()
 
 
-def test_the_same_seed_gives_the_same_model():
+def test_the_same_seed_gives_the_same_model(small):
     a, b = (LED(steps=QUICK, random_state=3).fit(table()).score_samples(table(20, 1)) for _ in range(2))
     np.testing.assert_array_equal(a, b)
 
 
-def test_torchs_random_numbers_are_left_alone():
+@pytest.mark.parametrize("value", [1e20, -1e38, 1e39, 1e300, -1.7e308])
+def test_a_row_far_out_is_all_but_impossible(fitted, value):
+    rows = table(4)
+    plain = fitted.score_samples(rows)
+    for j in range(rows.shape[1]):
+        far = rows.copy()
+        far[0, j] = value
+        found = fitted.score_samples(far)
+        if j in [column.position for column in fitted.columns_]:
+            assert found[0] < -1e6
+        np.testing.assert_array_equal(found[1:], plain[1:])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_fit_where_gradients_are_off(fitted, mode):
+    X = table(200)
+    with mode():
+        quiet = LED(steps=10, random_state=0).fit(X)
+    np.testing.assert_array_equal(
+        quiet.score_samples(X), LED(steps=10, random_state=0).fit(X).score_samples(X)
+    )
+
+
+def test_files_and_fits_do_not_depend_on_the_default_dtype(fitted, tmp_path):
+    X = table(200)
+    fitted.save(tmp_path / "m.led")
+    try:
+        torch.set_default_dtype(torch.float64)
+        np.testing.assert_array_equal(LED.load(tmp_path / "m.led").score_samples(X), fitted.score_samples(X))
+        assert np.isfinite(LED(steps=10, random_state=0).fit(X).score_samples(X)).all()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_rare_category_may_be_in_held_out_rows_alone():
+    order = torch.randperm(400, generator=torch.Generator().manual_seed(0))
+    X = np.zeros((400, 2))
+    X[:, 1] = np.random.default_rng(0).normal(size=400)
+    X[order[0], 0] = 1
+    scores = LED(steps=10, random_state=0).fit(X).score_samples(X)
+    assert np.isfinite(scores).all() and scores.argmin() == int(order[0])
+
+
+def test_torchs_random_numbers_are_left_alone(small):
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
@@ -96,7 +146,7 @@ def test_torchs_random_numbers_are_left_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_data_frames_keep_their_names():
+def test_data_frames_keep_their_names(small):
     frame = pandas.DataFrame(table(), columns=["size", "count", "unit", "time"])
     density = LED(steps=QUICK, random_state=0).fit(frame)
     assert density.feature_names_in_.tolist() == list(frame.columns)
@@ -151,12 +201,12 @@ def test_files(fitted, tmp_path):
         LED.load(tmp_path / "damaged")
 
 
-def test_minutes_become_steps():
-    density = LED(minutes=0.1, random_state=0).fit(table())
+def test_minutes_become_steps(small):
+    density = LED(minutes=0.01, random_state=0).fit(table())
     assert density._trained.config.steps > 1 and density.seconds_ < 40
 
 
-def test_in_scikit_learns_company(fitted):
+def test_in_scikit_learns_company(fitted, small):
     assert clone(fitted).get_params() == fitted.get_params() and not hasattr(clone(fitted), "model_")
     pipeline = make_pipeline(FunctionTransformer(np.log1p), LED(steps=QUICK, random_state=0))
     assert np.isfinite(pipeline.fit(table().clip(0)).score(table(40, 1).clip(0)))

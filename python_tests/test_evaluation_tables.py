@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from report_page import undocumented
 from rich.console import Console
 from torch import nn
 
@@ -280,7 +281,7 @@ def test_anomalies_by_label(good):
     exact = (p[0][:, None] < p[1]).double().mean().item()
     assert found["auroc_generator"] == pytest.approx(exact, abs=1e-6) and found["auroc"] > 0.9
     assert found["odd_rows"] == len(rows.odd) and found["other_rows"] == len(rows.others)
-    assert "AUROC of kind = odd" in printed(report)
+    assert "AUROC of kind = odd" in printed(report) and not undocumented(report, "tables")
     with pytest.raises(InputError, match="kind = strange"):
         labelled_rows(source, "kind", "strange")
 
@@ -346,6 +347,7 @@ def test_discrete_and_constant_columns_are_reported():
     k, x = evaluation.report["columns"]
     assert (k["kind"], k["step"], x["kind"]) == ("discrete", 1.0, "continuous")
     assert evaluation.report["constants"] == [{"name": "c", "value": 7.0}]
+    assert not undocumented(evaluation.report, "tables")
     assert set(evaluation.samples[:, 0].tolist()) >= {0.0, 1.0, 2.0, 3.0}
     assert torch.equal(evaluation.samples[:, 0], evaluation.samples[:, 0].round())
     # The likelihood of a dequantised row: the mean of log φ over cells, E (k + u - 1.5)² / 2 with u uniform.

@@ -1,5 +1,7 @@
 """Base distributions against torch.distributions."""
 
+import math
+
 import pytest
 import torch
 from torch import distributions as D
@@ -58,6 +60,25 @@ def test_mixture_samples_are_differentiable_in_means_and_scales():
     base.rsample(100).sum().backward()
     assert base.means.grad.sum().item() == pytest.approx(200.0)
     assert base.log_scales.grad.abs().sum() > 0 and base.logits.grad is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_mixture_of_needles_keeps_its_digits(dtype):
+    """Multiplied out, the squares of narrow components far from 0 nearly cancel."""
+    base = MixtureBase(5, components=3, spread=3.0, scale=1e-3).to(dtype)
+    z = base.rsample(200).detach()
+    means, scales = base.means.double(), base.log_scales.double().exp()
+    parts = torch.distributions.Normal(means, scales).log_prob(z.double()[:, None]).sum(2)
+    wanted = (parts + base.logits.double().log_softmax(0)).logsumexp(1)
+    torch.testing.assert_close(base.log_prob(z).double(), wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_mixture_has_no_density_at_infinity(dtype):
+    base = MixtureBase(2, components=4).to(dtype)
+    z = torch.tensor([[math.inf, 0.0], [-math.inf, math.inf]], dtype=dtype)
+    assert base.log_prob(z).tolist() == [-math.inf, -math.inf]
+    assert base.log_prob(torch.full((1, 2), math.nan, dtype=dtype)).isnan().all()
 
 
 def test_image_shaped_base():

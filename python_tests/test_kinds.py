@@ -112,7 +112,9 @@ class AnglesKind:
     can = frozenset({"--strict"})
     gan = None
     default_samples = 12
+    parallel = True
     sample_suffixes = (".csv", ".npy")
+    score_suffixes = (".csv", ".npy")
 
     def claims(self, place, reading):
         return Path(place).suffix == ".angles"

@@ -258,7 +258,7 @@ def test_several_processes_are_refused_before_a_folder_is_made(data, tmp_path, r
 
     monkeypatch.setattr("led_fast.cli.train.join_world", lambda _: nullcontext(World(0, 2)))
     said = refuse("train", data, "--ignore", "class", "--out", tmp_path / "new")
-    assert "torchrun: is for points in the plane and images, and these are tables" in said
+    assert "tables are trained by one process, got 2: start led-fast without torchrun" in said
     assert not (tmp_path / "new").exists()
 
 

@@ -184,7 +184,7 @@ def test_glow_that_diverges_says_so(data, tmp_path, few):
     "options, message",
     [
         (["table2"], "--data DIR: table2 wants it"),
-        (["table1", "--data", "{data}"], "only table2 and penalty take it"),
+        (["table1", "--data", "{data}"], "only table2, tables and penalty take it"),
         (["table2", "--data", "{data}", "--budget", "0"], "--budget: want a positive number"),
         (["table2", "--data", "{unlabelled}"], "has no labels"),
         (["table2", "--data", "{odd}"], "no preset is for images of shape (1, 9, 9)"),

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run
 from rich.console import Console
 from scipy.integrate import quad
 
 from led_fast.errors import InputError
+from led_fast.kinds.tables import task
 from led_fast.reproduce.harness import run_cells
 from led_fast.reproduce.tables import cells as tables_cells
-from led_fast.reproduce.tables import methods, page, rivals, synthetic
+from led_fast.reproduce.tables import led, methods, page, rivals, synthetic
 from led_fast.reproduce.tables.coordinates import after_marginal, standardized
 from led_fast.reproduce.tables.datasets import LabelledTable, open_dataset
 from led_fast.reproduce.tables.model import Model
@@ -124,7 +126,7 @@ def write_files(folder, rows=300):
 def test_files_are_read(tmp_path):
     table = open_dataset("letter", write_files(tmp_path))
     assert table.columns == ("whole", "real", "other") and table.values.shape == (300, 3)
-    assert table.values.dtype == np.float64 and table.steps.tolist() == [1, 0, 0]
+    assert table.values.dtype == np.float64 and likelihood_split(table, 0).train.steps.tolist() == [1, 0, 0]
     assert set(table.labels) == set("ABCDE") and table.normal == ("A", "B", "C")
     np.testing.assert_array_equal(table.values[:5, 0], [0, 1, 2, 3, 0])
     assert open_dataset("satellite", tmp_path).normal == ("p", "q", "r")
@@ -153,10 +155,11 @@ def test_bad_files_are_named(tmp_path, text, message):
 def test_digits_and_synthetic_sets():
     pytest.importorskip("sklearn")
     digits = open_dataset("digits", "nowhere")
-    assert digits.values.shape == (1797, 64) and digits.steps.min() == 1
-    assert likelihood_split(digits, 0).test.shape[1] == 61  # three pixels are always white
+    assert digits.values.shape == (1797, 64)
+    split = likelihood_split(digits, 0)
+    assert split.test.shape[1] == 61 and split.train.steps.min() >= 1  # three pixels are always white
     mixture = open_dataset("mixture", "nowhere")
-    assert mixture.values.shape == (26_000, 8) and mixture.steps.max() == 0
+    assert mixture.values.shape == (26_000, 8) and likelihood_split(mixture, 0).train.steps.max() == 0
     np.testing.assert_array_equal(mixture.values[:9], open_dataset("mixture", "nowhere").values[:9])
 
 
@@ -164,9 +167,7 @@ def numbered(rows=1000):
     """A row is known by its first value."""
     values = np.stack([np.arange(rows) + 0.5, np.arange(rows) % 7, np.full(rows, 3.0)], axis=1)
     labels = np.where(np.arange(rows) % 5 == 0, "odd", "usual")
-    return LabelledTable(
-        "numbered", values, ("id", "level", "constant"), np.array([0, 1, 1.0]), labels, ("usual",)
-    )
+    return LabelledTable("numbered", values, ("id", "level", "constant"), labels, ("usual",))
 
 
 def test_every_row_has_one_part_and_everyone_the_same():
@@ -182,6 +183,44 @@ def test_every_row_has_one_part_and_everyone_the_same():
     assert split.train.values.shape[1] == split.validation.values.shape[1] == split.test.shape[1] == 2
     noise = split.test[:, 1] - np.rint(split.test[:, 1])
     assert np.abs(noise).max() <= 0.5 and noise.std() == pytest.approx(12**-0.5, rel=0.1)
+
+
+def test_led_and_its_rivals_dequantize_alike(monkeypatch):
+    """LED tells the steps of its rows by itself; rivals and test rows must have the same ones."""
+    random = np.random.default_rng(0)
+    values = np.stack(
+        [
+            random.integers(5, size=600) / 4,
+            3.0 * random.integers(9, size=600),
+            random.permutation(600),  # whole numbers, none twice: continuous
+            random.standard_normal(600),
+        ],
+        axis=1,
+    )
+    split = likelihood_split(LabelledTable("steps", values, ("a", "b", "c", "d")), 0)
+    sources = []
+
+    class Opened(Exception):
+        """LED has seen its columns, which is all that is wanted."""
+
+    def stop(config, source, console):
+        sources.append(source)
+        raise Opened
+
+    monkeypatch.setattr(led, "steps_in", lambda *a, **k: 1)
+    monkeypatch.setattr(led, "fit", stop)
+    with pytest.raises(Opened):
+        led.fit_led(split.train, split.validation, 1.0, 0)
+    assert split.train.steps.tolist() == split.validation.steps.tolist() == [0.25, 3, 0, 0]
+    assert [column.step for column in sources[0].columns] == split.train.steps.tolist()
+    np.testing.assert_array_equal(sources[0].rows("train"), split.train.values)
+    np.testing.assert_array_equal(sources[0].rows("validation"), split.validation.values)
+    assert sources[0].size("test") == 0
+    quarter = split.test[:, 0] * 4
+    assert (
+        0.4 < np.abs(quarter - np.rint(quarter)).max() <= 0.5
+        and np.isin(split.test[:, 2], values[:, 2]).all()
+    )
 
 
 def test_odd_rows_are_never_trained_on(monkeypatch):
@@ -363,6 +402,54 @@ def fake(likelihoods, aurocs):
 def judged(value):
     error = None if value is None else 0.07
     return {"log_likelihood": {"mean": value, "standard_error": error}, "not_finite": 3 * (value is None)}
+
+
+def test_the_command_in_a_second_a_method(few, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tables_cells, "NAMES", ("letter",))
+    monkeypatch.setattr(task, "_NORMALIZER_DRAWS", 2000)
+    chosen = {"led": methods.Method("**LED**", led.fit_led), "kernels": methods.METHODS["kernels"]}
+    for module in (tables_cells, page):
+        monkeypatch.setattr(module, "METHODS", chosen)
+    out = tmp_path / "out"
+    command = ["reproduce", "tables", "--data", few, "--seeds", "1", "--quick", "--jobs", "4", "--out", out]
+    monkeypatch.setattr("led_fast.reproduce.harness._run_in_processes", None)  # cells must not share a core
+    fit = chosen["kernels"].fit
+    failing = methods.Method("KDE", lambda *a, **k: pytest.fail("stopped"))
+    monkeypatch.setitem(chosen, "kernels", failing)
+    with pytest.raises(pytest.fail.Exception, match="stopped"):
+        run(*command)
+    monkeypatch.setitem(chosen, "kernels", methods.Method("KDE", fit))
+    assert run(*command) == 0
+    assert "1 of 4 cells are done already" in capsys.readouterr().out
+    made = json.loads((out / "tables.json").read_text())
+    assert made["command"] == f"led-fast reproduce tables --data {few.name} --seeds 1 --quick"
+    assert len(made["cells"]) == 4
+    result = made["cells"]["likelihood-letter-led-0"]["result"]
+    assert result["columns"] == 3 and result["train_rows"] == 140 and result["info"]["steps"] >= 1
+    assert math.isfinite(result["log_likelihood"]["mean"]) and math.isfinite(result["gain"]["mean"])
+    assert 0 < made["cells"]["anomaly-letter-led-0"]["result"]["auroc"] < 1
+    text = (out / "tables.md").read_text()
+    assert "quick run: not a result" in text and "| letter (3 columns, 140 rows) |" in text
+    assert not (out / "tables.png").exists()
+    for name, method in chosen.items():
+        monkeypatch.setitem(chosen, name, replace(method, fit=failing.fit))
+    assert run(*command) == 0  # nothing is done twice
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["tables"], "--data DIR: tables wants it"),
+        (
+            ["tables", "--data", "nowhere"],
+            "letter.csv: no such file; --data DIR must hold letter.csv, shuttle.csv",
+        ),
+        (["speed", "--data", "nowhere"], "--data DIR: only table2, tables and penalty take it"),
+    ],
+)
+def test_data_that_are_missing_or_in_vain(arguments, message, tmp_path, capsys):
+    assert run("reproduce", *arguments, "--out", tmp_path / "out") == 2
+    assert message in capsys.readouterr().err and not list(tmp_path.rglob("*.json"))
 
 
 def test_the_page_says_where_led_loses():

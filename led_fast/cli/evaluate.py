@@ -33,10 +33,12 @@ def evaluate_command(
 
     led-fast evaluate runs/ring
 
+    led-fast evaluate runs/table --anomaly class=fraud
+
     led-fast evaluate runs/mnist --features classifier --ood FASHION-MNIST
 
-    Prints the quality of samples beside true ones, divergences from the truth or bits per dimension, and how far
-    the normaliser of the density can be believed. The report takes the place of the one before.
+    Prints the quality of samples beside true ones, divergences from the truth, log likelihood or bits per dimension,
+    and how far the normaliser of the density can be believed. The report takes the place of the one before.
 
     Args:
         run: folder of a finished run.

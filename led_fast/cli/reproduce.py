@@ -13,11 +13,14 @@ from led_fast.errors import InputError
 from led_fast.files import write_atomically
 from led_fast.reproduce import EXPERIMENTS
 from led_fast.reproduce.content import read_content, write_content
+from led_fast.reproduce.experiment import Experiment
 from led_fast.reproduce.harness import run_cells
 from led_fast.reproduce.penalty import perpendicular_penalty
 from led_fast.reproduce.table2 import table2
+from led_fast.reproduce.tables.experiment import tables
 
-_NAMES = (*EXPERIMENTS, "table2")
+_WANT_DATA = ("table2", "tables")
+_NAMES = (*EXPERIMENTS, *_WANT_DATA)
 _QUICK_NOTE = "quick run: not a result"
 
 
@@ -42,15 +45,19 @@ def reproduce_command(
 
     led-fast reproduce table2 --data MNIST --budget 150 --out results
 
-    Writes EXPERIMENT.json, .md and, but for speed, .png. Ctrl-C loses little: the same command goes on with what is
-    not finished.
+    led-fast reproduce tables --data TABLES --out results
+
+    Writes EXPERIMENT.json, .md and, but for speed and tables, .png. Ctrl-C loses little: the same command goes on
+    with what is not finished.
 
     Args:
         experiment: a table or a figure; ablations: what each part of the recipe is worth; penalty: how much lower
-            the density is off the data with the perpendicular penalty; speed: fast operators against plain PyTorch.
+            the density is off the data with the perpendicular penalty; speed: fast operators against plain PyTorch;
+            tables: LED and its rivals on tables of any number of columns, in the same time.
         out: a folder for the results; experiments in the same folder share trained models.
         seeds: how many random seeds, from 0 on.
-        data: where the images are, for table2 and, to have it on 32x32 images too, for penalty.
+        data: where the images are, for table2 and, to have it on 32x32 images too, for penalty; for tables, a folder
+            with letter.csv, shuttle.csv and satellite.csv, each with a column "class".
         budget: for table2, minutes of training, of all methods together.
         quick: a few steps, in a minute or two, to see that everything works.
         jobs: how many trainings at a time, on one thread each.
@@ -58,19 +65,16 @@ def reproduce_command(
     console = Console()
     if experiment not in _NAMES:
         raise InputError(f"want one of {', '.join(_NAMES)}, got {experiment!r}")
-    if experiment == "table2" and data is None:
-        raise InputError("--data DIR: table2 wants it")
-    if data is not None and experiment not in ("table2", "penalty"):
-        raise InputError("--data DIR: only table2 and penalty take it")
+    if experiment in _WANT_DATA and data is None:
+        raise InputError(f"--data DIR: {experiment} wants it")
+    if data is not None and experiment not in (*_WANT_DATA, "penalty"):
+        raise InputError("--data DIR: only table2, tables and penalty take it")
     if not 0 < budget < math.inf:
         raise InputError(f"--budget: want a positive number, got {budget}")
     for option, value in (("--seeds", seeds), ("--jobs", jobs)):
         if value is not None and value < 1:
             raise InputError(f"{option}: want a positive number, got {value}")
-    if data is None:
-        chosen = EXPERIMENTS[experiment]
-    else:
-        chosen = perpendicular_penalty(data) if experiment == "penalty" else table2(data, budget)
+    chosen = EXPERIMENTS[experiment] if data is None else _on_data(experiment, data, budget)
     seeds = seeds or (min(chosen.seeds, 1) if quick else chosen.seeds)
     command = f"led-fast reproduce {experiment}"
     command += "" if data is None else f" --data {Path(data).name}"
@@ -92,3 +96,9 @@ def reproduce_command(
     written = f"{files['json']}, .md and .png" if chosen.draw else f"{files['json']} and .md"
     console.print(f"{written} hold the result", style="dim")
     return 0
+
+
+def _on_data(experiment: str, data: str, budget: float) -> Experiment:
+    if experiment == "penalty":
+        return perpendicular_penalty(data)
+    return tables(data) if experiment == "tables" else table2(data, budget)

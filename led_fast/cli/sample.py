@@ -21,10 +21,12 @@ def sample_command(run: Run, n: Count = None, refine: bool = False, seed: int = 
 
     led-fast sample runs/ring -n 10000 --refine --out points.npy
 
+    led-fast sample runs/table --out rows.parquet
+
     led-fast sample runs/mnist --out samples.png
 
-    A .png of images shows the densest first, with the log density, in nats, above each, and says so where the last
-    report calls log α unreliable.
+    Rows have the table's own columns and types, with discrete values on their lattices. A .png of images shows the
+    densest first, with the log density, in nats, above each, and says so where log α is called unreliable.
 
     Args:
         run: folder of a finished run.

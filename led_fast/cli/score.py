@@ -21,18 +21,23 @@ def score_command(
 
     led-fast score runs/ring points.csv --out scores.csv
 
+    led-fast score runs/table rows.csv --out scores.csv
+
     led-fast score runs/mnist FOLDER --out scores.csv
 
-    Images also get bits per dimension, and their rank: 1 is the densest, the last is the strangest. Where the last
+    Rows of a table also get their rank (1 is the densest, the last is the strangest), and the hundred strangest of them
+    the columns that make them odd: those with which another value would be a nat or more denser. Images also get bits
+    per dimension, and their rank. Where the last
     report calls log α unreliable, so does a warning: it moves all values alike, and no rank.
 
     Args:
         run: folder of a finished run.
-        data: a .npy or .csv file with two columns, all finite; for images, whatever led-fast train takes.
+        data: a file of points, or of a table, whose columns are found by their names; for images, whatever led-fast
+            train takes.
         out: a new .csv file, or for points .npy.
     """
-    check_new(out, (".csv", ".npy"))
     trained = load_model(RunDirectory.open(run))
+    check_new(out, find_kind(trained.config.kind).score_suffixes)
     check_density(run, trained.config)
     if trained.model.log_normalizer.isnan():
         raise InputError(f"{run}: its log α could not be estimated, so that it has no densities to score by")

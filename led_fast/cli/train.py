@@ -11,7 +11,7 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from led_fast import __version__
-from led_fast.cli.data import open_target, remark, reopen, require
+from led_fast.cli.data import open_target, remark, reopen
 from led_fast.cli.doubt import warn
 from led_fast.cli.options import check_seed
 from led_fast.cli.report import write_report
@@ -74,17 +74,24 @@ def train_command(
     strict: bool = False,
     resume: bool = False,
 ) -> int:
-    """Train a density, and a sampler of it, on points in the plane or on images.
+    """Train a density, and a sampler of it, on points in the plane, a table, or images.
 
     led-fast train ring --out runs/ring
 
     led-fast train points.csv --minutes 5 --out runs/points
+
+    led-fast train table.csv --ignore label --minutes 5 --out runs/table
 
     led-fast train MNIST --preset mnist32 --minutes 45 --out runs/mnist
 
     led-fast train MNIST --out runs/mnist --resume
 
     torchrun --nproc-per-node 2 -m led_fast train MNIST --out runs/mnist
+
+    On a table, each column's distribution is fitted first; then a flow of all columns learns by maximum likelihood,
+    and last the critic tilts the flow's density to what it has missed, as far as log α can be told. Columns that never
+    change are left out; columns on a lattice (counts, ratings, few decimals) get noise of one step, so that they have
+    a density.
 
     On images, unless the preset is paper_… or the objective gan, the generator first learns alone, by maximum
     likelihood of the data, for 70 % of the steps. Then the critic tilts the density that it has learned, and the
@@ -94,16 +101,18 @@ def train_command(
     Ctrl-C, or a crash, loses at most the steps since the last checkpoint; --resume goes on, on CPUs bit for bit.
 
     Args:
-        target: points: ring, grid, or a .npy or .csv file with two columns. Images, 100 at least: a folder of
-            MNIST's or CIFAR-10's files, or of pictures; or uint8 arrays in a .npy file (with --preset), or in a .npz
-            file as images or x_train, with labels or y_train if there are any.
+        target: points: ring, grid, or a file of two continuous columns. A table: any other .csv, .tsv, .parquet or .npy
+            file, of 100 rows at least; separator, header, quotes, decimal comma and encoding are found. Images, 100 at
+            least: a folder of MNIST's or CIFAR-10's files, or of pictures; or uint8 arrays in a .npy file (with
+            --preset), or in a .npz file as images or x_train, with labels or y_train if there are any.
         out: a new folder for the run: config, checkpoint, metrics, model, report and pictures.
         data: where the data of a resumed run are now.
         preset: networks and recipe. For points, default: what works best here; inflated: a generator that is
             wider inside than the data; perpendicular: a critic with the penalty of Sec. 2.2, by direction or
             exact; paper: 256 soft-ReLU features in 8 blocks, trained as printed. For images, mnist32: gray 32x32
             ones; color32 and color64: RGB; paper_…: draw twice the size and slice it down, as the paper does; tiny:
-            8x8, for tests.
+            8x8, for tests. A table has one, whose size
+            goes by the number of rows.
         objective: led: the density; gan: the same networks as a plain GAN, to compare samples with. On images it has
             rates and a gradient penalty of its own.
         integral_samples: S of Eq. 3, samples of one estimate of the integral; 1 is the Wasserstein critic of Eq. 4.
@@ -141,24 +150,25 @@ def train_command(
             ("precision", None if precision == "auto" else precision),
             ("recipe.objective", objective),
             ("recipe.batches.integral_samples", integral_samples),
-            ("reading.ignore", ignore or None),
+            ("reading.ignore", tuple(sorted(set(ignore))) or None),
             ("reading.drop_missing", drop_missing or None),
         ]
         config = _reopen(out, asked)
         config = replace(config, cuda_graph=cuda_graph or config.cuda_graph)  # which changes no result
         source = reopen(config, strict, place)
     else:
-        reading = Reading(strict, ignore, drop_missing)
+        reading = Reading(strict, tuple(sorted(set(ignore))), drop_missing)
         source = open_target(place or target, preset, reading)
-        config = TrainConfig.of(source, preset, seed or 0, steps, minutes)
-        config = replace(config, reading=replace(reading, strict=False), ops=ops or "fast")
-        config = replace(config, cuda_graph=cuda_graph or "auto")
+        config = TrainConfig.of(source, preset, seed or 0, steps, minutes, reading=reading)
+        config = replace(config, ops=ops or "fast", cuda_graph=cuda_graph or "auto")
         config = _changed(config, objective, integral_samples)
     kind = find_kind(config.kind)
     with join_world(kind.device()) as world:
         console = Console(quiet=world.rank > 0)
-        if world.size > 1:
-            require(kind, "torchrun")
+        if world.size > 1 and not kind.parallel:
+            raise InputError(
+                f"{kind.about} are trained by one process, got {world.size}: start led-fast without torchrun"
+            )
         remark(kind, source, console)
         run = RunDirectory(out)
         if not resume:
@@ -181,7 +191,8 @@ def _present_form(
     target: str, preset: str | None, data: str | None, resume: bool
 ) -> tuple[str | None, str | None]:
     """Where the data are, None for where the run has them, and the preset; version 0.1.0 named the preset first."""
-    is_preset = any(target in kind.presets for kind in all_kinds()) and not Path(target).exists()
+    is_preset = any(target in kind.presets for kind in all_kinds())
+    is_preset &= data is not None or not Path(target).exists()  # a folder of that name may be the run's
     if not is_preset:
         if data is not None and not resume:
             raise InputError(f"--data: goes with --resume; to begin, led-fast train {data}")
@@ -206,6 +217,9 @@ def _changed(
             raise InputError(f"--objective: {find_kind(config.kind).about} have no plain GAN")
         config = config.changed(changes)
     if integral_samples is not None:
+        if not config.recipe.integrates:
+            about = find_kind(config.kind).about
+            raise InputError(f"--integral-samples: training on {about} by this recipe estimates no integral")
         batches = config.recipe.batches
         integrals = max(1, batches.integrals * batches.integral_samples // integral_samples)
         config = config.changed(

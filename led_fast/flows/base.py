@@ -10,6 +10,10 @@ from torch import Tensor, nn
 
 from led_fast.flows.contract import check_event, check_positive, log_dtype, standard_normal_log_prob
 
+_FARTHEST = (
+    1e160  # its square is infinite but no product with a mean, so that the density there is 0 and not NaN
+)
+
 
 class Base(Protocol):
     """What a one-way flow needs of its base distribution."""
@@ -150,8 +154,18 @@ class MixtureBase(nn.Module):
         return responsibility @ (precision * self.means) - (responsibility @ precision) * z
 
     def _component_log_probs(self, z: Tensor) -> Tensor:
-        """Log of weight times density of every component at z, in `log_dtype`: (B, K)."""
-        z = z.to(log_dtype(z))
-        standardised = (z[:, None, :] - self.means) * (-self.log_scales).exp()
-        log_volume = self.log_scales.sum(dim=1) + 0.5 * z.shape[1] * math.log(2 * math.pi)
-        return self.logits.log_softmax(0) - log_volume - 0.5 * standardised.square().sum(dim=2)
+        """Log of weight times density of every component at z, in `log_dtype`: (B, K).
+
+        The squares are multiplied out, because two products of matrices cost less than all B K D differences; in
+        float64, because the products nearly cancel.
+        """
+        means, log_scales = self.means.double(), self.log_scales.double()
+        precision = (-2 * log_scales).exp()
+        weighted = precision * means
+        log_volume = log_scales.sum(dim=1) + 0.5 * z.shape[1] * math.log(2 * math.pi)
+        at_zero = self.logits.double().log_softmax(0) - log_volume - 0.5 * (weighted * means).sum(dim=1)
+        exact = z.double().clamp(-_FARTHEST, _FARTHEST)
+        found = torch.addmm(
+            torch.addmm(at_zero, exact, weighted.mT), exact.square(), precision.mT, alpha=-0.5
+        )
+        return found.to(log_dtype(z))

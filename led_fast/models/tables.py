@@ -15,6 +15,10 @@ from led_fast.density import DensityModel
 from led_fast.flows import Coupling, Linear, Marginal, MixtureBase, OneWayFlow
 from led_fast.flows.contract import Layer
 
+_FARTHEST = (
+    1e18  # of normal columns: farther ones are as good as impossible, too, and would overflow in the networks
+)
+
 
 @dataclass(frozen=True)
 class TableGeneratorConfig:
@@ -61,8 +65,24 @@ def table_generator(config: TableGeneratorConfig, dim: int) -> OneWayFlow:
             for given, given_first in ((first, True), (dim - first, False)):
                 network = _perceptron(given, 2 * (dim - given), config.width, config.depth, config.dropout)
                 layers.append(Coupling(network, dim, given, given_first, bound=config.bound))
-        layers.append(Linear(dim))
-    return OneWayFlow(MixtureBase(dim, config.components, spread=0.5, scale=0.9), layers)
+        layers.append(_Backward(Linear(dim)))
+    return OneWayFlow(MixtureBase(dim, config.components, spread=0.5, scale=0.9), layers).float()
+
+
+class _Backward(Layer):
+    """A layer the other way round: likelihood then runs its forward map, and only samples have to undo a matrix."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The layer's inverse."""
+        return self.layer.inverse(t)
+
+    def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The layer's forward map."""
+        return self.layer(t)
 
 
 class CappedTilt(nn.Module):
@@ -79,7 +99,7 @@ class CappedTilt(nn.Module):
     def __init__(self, features: int, config: TableCriticConfig) -> None:
         super().__init__()
         self.cap = config.cap
-        self.net = _perceptron(features, 1, config.width, config.depth)
+        self.net = _perceptron(features, 1, config.width, config.depth).float()
 
     def forward(self, z: Tensor) -> Tensor:
         """Returns the tilt."""
@@ -144,7 +164,7 @@ class TableCoordinates(Layer):
     def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns normal columns, and the log-determinant of the way back."""
         t, ladj = self.marginal.inverse((x.double() - self.shift) / self.scale)
-        return t.float(), ladj - self.scale.log().sum()
+        return t.clamp(-_FARTHEST, _FARTHEST).float(), ladj - self.scale.log().sum()
 
     def normal(self, x: Tensor) -> Tensor:
         """Normal columns of rows x, (B, D), in the data's units: (B, D)."""
@@ -157,7 +177,8 @@ class TableCoordinates(Layer):
         """
         seen = [self.normal(x)]
         if self._discrete:
-            points = ((x - self.offsets) / self.steps).round() * self.steps + self.offsets
+            steps = torch.where(self.steps > 0, self.steps, 1.0)  # a division by 0 would make gradients NaN
+            points = ((x - self.offsets) / steps).round() * steps + self.offsets
             centres = torch.where(self.steps > 0, points, x.double())
             seen.append(self.normal(centres)[:, self._discrete])
         return torch.cat(seen, dim=1).asinh()

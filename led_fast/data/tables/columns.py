@@ -201,7 +201,7 @@ def _refuse_unresolved(
 ) -> None:
     for j in moving:
         spacing = float(np.spacing(max(abs(low[j]), abs(high[j]))))
-        step, spread = lattices.get(j, (0.0, 0))[0], high[j] - low[j]
+        step, spread = lattices.get(j, (0.0, 0))[0], float(high[j]) - float(low[j])
         if step and step < _FINEST * spacing:
             what = f"steps of {step:g}"
         elif not step and spread < _FEWEST_VALUES * spacing:

@@ -144,7 +144,7 @@ def _in_utf8(path: Path, folder: Path) -> tuple[Path, list[str]]:
         link.symlink_to(path.resolve())
         return link, []
     # The Western ones first: of a few words of a header, a free choice makes letters of anywhere.
-    found = charset_normalizer.from_bytes(sample, cp_isolation=_WESTERN, threshold=0.8).best()
+    found = charset_normalizer.from_bytes(sample, cp_isolation=_WESTERN, threshold=1.2).best()
     found = found or charset_normalizer.from_bytes(sample).best()
     if found is None:
         raise InputError(f"{path}: is not text, so it is no table")
@@ -205,10 +205,8 @@ def _split(connection: duckdb.DuckDBPyConnection, path: Path, file: Path) -> tup
         except (duckdb.Error, InputError):
             uneven.append(separator)
             continue
-        # One column with commas is two columns of some ragged file, so one column has no decimal commas.
-        marks = "." if columns == 1 else ".,"
         fields = [field for row in rows for field in row]
-        numbers = sum(any(_is_number(field, mark) for mark in marks) for field in fields)
+        numbers = sum(any(_is_number(field, mark) for mark in ".,") for field in fields)
         score = (numbers / max(1, len(fields)), columns)
         if score > best_score:
             best, best_score, first = (

@@ -43,10 +43,12 @@ class ImagesKind:
     about = "images"
     presets = tuple(PRESETS)
     model_type = ImagesModel
-    can = frozenset({"--strict", "--features", "--ood", "--samples", "interpolate", "refine", "torchrun"})
+    can = frozenset({"--strict", "--features", "--ood", "--samples", "interpolate", "refine"})
     gan: Mapping[str, Any] | None = GAN
+    parallel = True
     default_samples = 100
     sample_suffixes = (".png", ".npy")
+    score_suffixes = (".csv",)
 
     def claims(self, place: str, reading: Reading) -> bool:
         """Folders and .npz files."""
@@ -98,7 +100,8 @@ class ImagesKind:
     ) -> Report:
         """Likelihood, sample quality, outliers, log α, and samples in the order of their density."""
         model, config = trained.model.to(gpu_or_cpu()), trained.config
-        samples = options.samples or (_FIRST_SAMPLES if options.first else _SAMPLES)
+        usual = _FIRST_SAMPLES if options.first else _SAMPLES
+        samples = usual if options.samples is None else options.samples
         if samples < _FEWEST_SAMPLES:
             raise InputError(f"--samples: want at least {_FEWEST_SAMPLES}, got {samples}")
         outliers = {str(path): self.open(str(path), config.preset, Reading()) for path in options.ood}

@@ -35,10 +35,12 @@ class PointsKind:
     about = "points in the plane"
     presets = tuple(PRESETS)
     model_type = type(PRESETS["default"].model)
-    can = frozenset({"--drop-missing", "--refine", "torchrun"})
+    can = frozenset({"--drop-missing", "--refine"})
     gan: Mapping[str, Any] | None = {"recipe.objective": "gan"}
+    parallel = True
     default_samples = 1000
     sample_suffixes = (".npy", ".csv", ".png")
+    score_suffixes = (".csv", ".npy")
 
     def claims(self, place: str, reading: Reading) -> bool:
         """The ring, the grid, and files of two continuous columns without labels."""

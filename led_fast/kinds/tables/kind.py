@@ -38,8 +38,10 @@ class TablesKind:
     model_type = TablesModel
     can = frozenset({"--ignore", "--drop-missing", "--anomaly", "--refine"})
     gan: Mapping[str, Any] | None = None
+    parallel = False
     default_samples = 1000
     sample_suffixes = (".csv", ".tsv", ".parquet", ".npy")
+    score_suffixes = (".csv",)
 
     def claims(self, place: str, reading: Reading) -> bool:
         """Files of tables."""
@@ -73,8 +75,6 @@ class TablesKind:
 
     def task(self, config: TrainConfig, source: TableSource, world: World) -> TablesTask:
         """Training in normal columns."""
-        if world.size > 1:
-            raise InputError("a table is trained by one process; start led-fast without torchrun")
         return TablesTask(config, source)
 
     def untrained(self, config: TrainConfig) -> DensityModel:
@@ -85,7 +85,7 @@ class TablesKind:
             unit = torch.ones(dim, dtype=torch.float64)
             coordinates = coordinates_of(model, Marginal(dim, model.cells), 0 * unit, unit)
             tilt = CappedTilt(coordinates.features, model.critic)
-            mean = torch.zeros(coordinates.features)
+            mean = torch.zeros(coordinates.features, dtype=torch.float32)
             return table_density(tilt, table_generator(model.generator, dim), coordinates, mean, mean + 1)
 
     def evaluate(

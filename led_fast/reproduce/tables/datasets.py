@@ -30,7 +30,6 @@ class LabelledTable:
         name: of the data set.
         values: (n, D), float64.
         columns: their D names.
-        steps: (D,), 1 for a column of whole numbers: the width of its cells; 0 for a continuous one.
         labels: (n,), None where there are none.
         normal: the classes that an anomaly detector is fitted to; empty where that is no question.
         truth: None where the density is unknown.
@@ -39,7 +38,6 @@ class LabelledTable:
     name: str
     values: np.ndarray
     columns: tuple[str, ...]
-    steps: np.ndarray
     labels: np.ndarray | None = None
     normal: tuple[str, ...] = ()
     truth: SyntheticDensity | None = None
@@ -74,19 +72,17 @@ def open_dataset(name: str, directory: str | Path) -> LabelledTable:
         truth = _SYNTHETIC[name]()
         values = truth.sample(_SYNTHETIC_ROWS, np.random.default_rng(_SYNTHETIC_SEED))
         columns = tuple(f"x{j}" for j in range(1, values.shape[1] + 1))
-        return LabelledTable(name, values, columns, _steps(values), truth=truth)
+        return LabelledTable(name, values, columns, truth=truth)
     if name == "digits":
         from sklearn.datasets import load_digits
 
         digits = load_digits()
         values = digits.data.astype(np.float64)
-        return LabelledTable(
-            name, values, tuple(digits.feature_names), _steps(values), digits.target.astype(str)
-        )
+        return LabelledTable(name, values, tuple(digits.feature_names), digits.target.astype(str))
     if name not in FILES:
         raise ValueError(f"open_dataset: name must be one of {', '.join(NAMES)}, got {name!r}")
     values, columns, labels = _read(Path(directory) / f"{name}.csv")
-    return LabelledTable(name, values, columns, _steps(values), labels, _normal(name, labels))
+    return LabelledTable(name, values, columns, labels, _normal(name, labels))
 
 
 def _read(path: Path) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
@@ -114,10 +110,6 @@ def _read(path: Path) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
             f"{wanted}, got {','.join(rows[np.flatnonzero(~np.isfinite(values).all(axis=1))[0]])}"
         )
     return values, tuple(header[:at] + header[at + 1 :]), labels
-
-
-def _steps(values: np.ndarray) -> np.ndarray:
-    return (values == np.rint(values)).all(axis=0).astype(np.float64)
 
 
 def _normal(name: str, labels: np.ndarray) -> tuple[str, ...]:

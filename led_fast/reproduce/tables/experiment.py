@@ -17,4 +17,4 @@ def tables(directory: str) -> Experiment:
         directory: holds `letter.csv`, `shuttle.csv` and `satellite.csv`.
     """
     make = partial(cells, directory=directory, seconds=_SECONDS)
-    return Experiment("Tables of any number of columns", _SEEDS, make, markdown, None)
+    return Experiment("Tables of any number of columns", _SEEDS, make, markdown, None, alone=True)

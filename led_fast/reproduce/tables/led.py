@@ -27,6 +27,7 @@ def fit_led(train: Rows, validation: Rows, seconds: float, seed: int) -> Model:
         seed: of weights, noise and order.
     """
     began = time.process_time()
+    # The very rows that the split's steps are told from, so the source finds the same ones.
     table = table_of(np.concatenate([train.values, validation.values]))
     numbers = np.arange(len(table))
     splits = {"train": numbers[: len(train.values)], "validation": numbers[len(train.values) :]}

@@ -20,7 +20,8 @@ _GENERATOR_LABEL = "LED's own flow"
 _KEY = (
     "Every method had {seconds:g} seconds of one processor core, the same training, validation and test rows (.7, .1, "
     ".2) and the same noise. Log-likelihoods are means over test rows, in nats a row and in the data's own units; a "
-    "column of whole numbers counts as a density per unit, with uniform noise of one unit. ± is the standard error of "
+    "column on a lattice (whole numbers, few decimals) has uniform noise as wide as the lattice's step, and what is a "
+    "lattice is told as `led-fast train` tells it, from training and validation rows. ± is the standard error of "
     "one test set; where there are several seeds, of rows, weights and noise, values are their means. Last column: LED "
     "less the best rival, {seeds}.\n"
 )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from led_fast.data.tables import describe, table_of
 from led_fast.reproduce.tables.datasets import LabelledTable
 
 _TRAIN_TO, _VALIDATION_TO = 0.7, 0.8  # shares of the rows; the rest is the test
@@ -13,7 +14,7 @@ _TEST_NOISE = 1_000_000  # added to a split's seed: test rows get one noise, who
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows as they stand in the table, and the lattice that discrete columns lie on.
+    """Rows as they stand in the table, and the lattices that discrete columns lie on.
 
     Attributes:
         values: (n, D), float64.
@@ -48,7 +49,7 @@ class Split:
 
 def likelihood_split(table: LabelledTable, seed: int) -> Split:
     """All rows in an order of the seed: .7 train, .1 validate, .2 test."""
-    return _split(table.values, table.steps, seed)
+    return _split(table, table.values, seed)
 
 
 def anomaly_split(table: LabelledTable, seed: int) -> Split:
@@ -63,22 +64,21 @@ def anomaly_split(table: LabelledTable, seed: int) -> Split:
     normal = np.isin(table.labels, table.normal)
     odd = table.values[~normal]
     odd = odd[np.random.default_rng(seed).permutation(len(odd))[:_MOST_JUDGED]]
-    return _split(table.values[normal], table.steps, seed, odd)
+    return _split(table, table.values[normal], seed, odd)
 
 
-def _split(values: np.ndarray, steps: np.ndarray, seed: int, odd: np.ndarray | None = None) -> Split:
+def _split(table: LabelledTable, values: np.ndarray, seed: int, odd: np.ndarray | None = None) -> Split:
     order = np.random.default_rng(seed).permutation(len(values))
     first, second = int(_TRAIN_TO * len(values)), int(_VALIDATION_TO * len(values))
     train, validation, test = (values[part] for part in np.split(order, [first, second]))
     varying = train.min(axis=0) < train.max(axis=0)  # a constant column has no density
-    steps = steps[varying]
+    train, validation, test = (part[:, varying] for part in (train, validation, test))
+    seen = table_of(
+        np.concatenate([train, validation]), np.array(table.columns)[varying].tolist(), table.name
+    )
+    steps = np.array([column.step for column in describe(seen)[0]])
     noise = np.random.default_rng(seed + _TEST_NOISE)
     if odd is not None:
         test = test[:_MOST_JUDGED]
         odd = Rows(odd[:, varying], steps).dequantized(noise)
-    return Split(
-        Rows(train[:, varying], steps),
-        Rows(validation[:, varying], steps),
-        Rows(test[:, varying], steps).dequantized(noise),
-        odd,
-    )
+    return Split(Rows(train, steps), Rows(validation, steps), Rows(test, steps).dequantized(noise), odd)
