@@ -44,8 +44,8 @@ def fitted_marginal(source: TableSource) -> Marginal:
     for column, low, high in zip(source.columns, rows.amin(0), rows.amax(0), strict=True):
         if low == high and not column.discrete:
             raise InputError(
-                f"{source.name}: column {column.name!r} is {low.item():g} in {len(rows)} training rows: what is left is "
-                f"too little to learn its distribution; leave it out with --ignore {column.name}"
+                f"{source.name}: column {column.name!r} is {low.item():g} in {len(rows)} training rows: what is left "
+                f"is too little to learn its distribution; leave it out with --ignore {column.name}"
             )
     steps = [column.step / scale for column, scale in zip(source.columns, source.scale.tolist(), strict=True)]
     return Marginal.fit((rows - source.shift) / source.scale, steps)
