@@ -131,11 +131,13 @@ class LED:
             raise ValueError(f"LED.fit: want at least {_FEWEST_ROWS} rows, got n_samples={len(rows)}")
         source = TableSource("X", table_of(rows, names, "X"), fewest=_FEWEST_ROWS)
         seed = _seed(self.random_state)
-        config = TrainConfig.of(source, seed=seed, steps=self.steps)
         console = Console(quiet=not self.verbose)
-        if self.steps is None:
-            config = replace(config, minutes=self.minutes, steps=steps_in(self.minutes, config, source))
-        self._adopt(fit(config, source, console), rows.shape[1], names)
+        with torch.inference_mode(False), torch.enable_grad():
+            config = TrainConfig.of(source, seed=seed, steps=self.steps)
+            if self.steps is None:
+                config = replace(config, minutes=self.minutes, steps=steps_in(self.minutes, config, source))
+            trained = fit(config, source, console)
+        self._adopt(trained, rows.shape[1], names)
         self.notes_ = source.notes
         return self
 
@@ -283,7 +285,7 @@ def _table(X: Any) -> tuple[np.ndarray, list[str] | None]:
 
 
 def _seed(random_state: int | np.random.RandomState | None) -> int:
-    if isinstance(random_state, Integral):
+    if isinstance(random_state, int | np.integer):
         return int(random_state)
     generator = np.random if random_state is None else random_state
     return int(generator.randint(2**31 - 1))

@@ -139,6 +139,28 @@ def test_a_users_own_file_trains_evaluates_and_scores(tmp_path, capsys, name):
     assert "is not the data" in capsys.readouterr().err
 
 
+def test_points_with_missing_values_become_a_table_without_them(tmp_path, capsys):
+    rows = np.random.default_rng(0).normal(size=(500, 2))
+    write_rows(tmp_path / "rows.csv", rows)
+    with (tmp_path / "rows.csv").open("a") as file:
+        file.write(",1.5\n")
+    train = ["train", tmp_path / "rows.csv", "--steps", 3, "--out", tmp_path / "run"]
+    assert run(*train, "--drop-missing") == 0
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["kind"] == "tables"
+
+
+@pytest.mark.parametrize(
+    "options", [["{table}", "--ignore", "label"], ["ring", "--objective", "gan"]], ids=["table", "gan"]
+)
+def test_integral_samples_are_refused_where_there_is_no_integral(tmp_path, refuse, options):
+    rows = np.random.default_rng(0).normal(size=(300, 3))
+    lines = ["a,b,c,label", *(f"{a},{b},{c},x" for a, b, c in rows)]
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    options = [option.format(table=tmp_path / "rows.csv") for option in options]
+    said = refuse("train", *options, "--integral-samples", 8, "--out", tmp_path / "run")
+    assert "--integral-samples: training on" in said and not (tmp_path / "run").exists()
+
+
 def test_minutes_become_steps_once(tmp_path):
     assert run("train", "ring", "--minutes", 0.0005, "--out", tmp_path / "run") == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -157,7 +179,7 @@ def test_resume_of_a_finished_run_changes_nothing(ring_run, capsys):
     [
         (
             ["rings", "--out", "{new}"],
-            "rings: want ring, grid, a .npy or .csv file, or ",
+            "rings: want ring, grid, a .csv, .csv.gz, .tsv, .tsv.gz, .parquet, .npy file, or ",
         ),
         (["missing.npy", "--out", "{new}"], "missing.npy: no such file"),
         (
@@ -252,7 +274,11 @@ def test_other_commands_refuse(ring_run, tmp_path, refuse):
     np.save(tmp_path / "bad.npy", [[0.0, 1.0], [np.nan, 2.0]])
     (tmp_path / "there.csv").write_text("kept")
     folder = unfinished(ring_run, tmp_path / "run")
-    assert "bad.npy: row 2 is not finite" in refuse("score", ring_run, tmp_path / "bad.npy")
+    assert (message := refuse("score", ring_run, tmp_path / "bad.npy")).endswith(
+        "bad.npy: column 'x1', row 2: the value is missing, as in 1 of 2 rows\n"
+    ), message  # and no advice that is only for training
+    np.save(tmp_path / "bad.npy", [[0.0, 1.0], [0.0, np.inf]])
+    assert "bad.npy: column 'x2', row 2: inf is not finite" in refuse("score", ring_run, tmp_path / "bad.npy")
     np.save(tmp_path / "far.npy", [[0.0, 1.0], [1e300, 2.0]])
     assert "far.npy: row 2 is too far" in refuse("score", ring_run, tmp_path / "far.npy")
     assert "no such file" in refuse("score", ring_run, tmp_path / "none.csv")
@@ -301,9 +327,10 @@ def test_points_of_a_doubtful_log_normalizer_are_said_to_be(ring_run, tmp_path, 
     folder = tmp_path / "run"
     shutil.copytree(ring_run, folder)
     state = load_state(folder / "model.safetensors", "model")
-    verdict = state["model"]["_extra_state"]["verdict"]
-    assert verdict["evidence"].keys() == {"quadrature"}
-    state["model"]["_extra_state"]["verdict"] = verdict | {"reliable": False, "reason": "it did not converge"}
+    verdict = load(folder).verdict
+    assert verdict.evidence.keys() == {"quadrature"}
+    text = json.dumps(verdict.to_json() | {"reliable": False, "reason": "it did not converge"})
+    state["model"]["_extra_state"] = torch.tensor(list(text.encode()), dtype=torch.uint8)
     save_state(folder / "model.safetensors", "model", state)
     write_rows(tmp_path / "points.csv", torch.zeros(3, 2))
     for doubtful, *command in (

@@ -11,13 +11,14 @@ import torch
 from coarse import coarsen
 from command_line import run
 from PIL import Image
+from states import same_state
 
 from led_fast.density import Verdict
 from led_fast.evaluation import evaluate_images
 from led_fast.files import read_json
 from led_fast.kinds.images import GAN, kind
 from led_fast.training import TrainConfig, Trainer, load
-from led_fast.training.checkpoint import load_state
+from led_fast.training.checkpoint import load_state, save_state
 
 
 def blobs(count, size=8, channels=1):
@@ -99,7 +100,9 @@ def test_the_last_report_judges_a_loaded_model(tiny_run, tmp_path):
     report = json.loads((tiny_run / "report.json").read_text())["log_normalizer"]
     assert verdict == Verdict.from_json(report) and "annealed" in verdict.evidence
     run_copy = shutil.copytree(tiny_run, tmp_path / "run")
-    for text in ("{", "[]", "{}", json.dumps({"log_normalizer": report | {"value": 0.5}})):
+    odd = (5, "x", [], {}, {"evidence": {}}, report | {"interval": None}, report | {"interval": [1]})
+    broken = [json.dumps({"log_normalizer": value}) for value in (*odd, report | {"value": 0.5})]
+    for text in ("{", "[]", "{}", *broken):
         (run_copy / "report.json").write_text(text)  # broken, or not about this log α
         found = load(run_copy)
         assert found.verdict.value == verdict.value and "annealed" not in found.verdict.evidence
@@ -160,18 +163,23 @@ def test_a_gan_has_samples_but_no_density(gan_run, data, tmp_path, refuse):
     assert no_density in refuse("refine", gan_run, "--out", out) and not out.exists()
 
 
-@pytest.fixture(params=["reliable", "unreliable", "unchecked"])
+@pytest.fixture(params=["reliable", "unreliable", "trained", "unchecked"])
 def verdict(request, tiny_run):
-    """The last report's verdict on log α, and the report as it was afterwards."""
-    path = tiny_run / "report.json"
-    was = path.read_text()
+    """The last report's verdict on log α, else that of training, else none; afterwards all is as it was."""
+    path, model = tiny_run / "report.json", tiny_run / "model.safetensors"
+    was, model_was = path.read_text(), model.read_bytes()
     report = json.loads(was)
     report["log_normalizer"] |= {"reliable": request.param == "reliable", "reason": "two estimates differ"}
     path.write_text(json.dumps(report))
-    if request.param == "unchecked":
+    if request.param in ("trained", "unchecked"):
         path.unlink()
+    if request.param == "unchecked":
+        state = load_state(model, "model")
+        state["model"]["_extra_state"]["verdict"] = None
+        save_state(model, "model", state)
     yield request.param
     path.write_text(was)
+    model.write_bytes(model_was)
 
 
 def test_doubts_go_with_the_numbers(verdict, tiny_run, data, tmp_path, capsys, monkeypatch):
@@ -179,7 +187,12 @@ def test_doubts_go_with_the_numbers(verdict, tiny_run, data, tmp_path, capsys, m
     monkeypatch.setattr(kind, "sorted_figure", lambda *_, note: notes.append(note))
     assert run("score", tiny_run, data / "noise.npy") == 0
     assert run("sample", tiny_run, "-n", 2, "--out", tmp_path / "s.png") == 0
-    said = {"reliable": "", "unreliable": "two estimates differ", "unchecked": "never checked"}[verdict]
+    said = {
+        "reliable": "",
+        "unreliable": "two estimates differ",
+        "trained": "no estimate is reliable",
+        "unchecked": "never checked",
+    }[verdict]
     for text in (capsys.readouterr().err, *notes):
         assert said in text and bool(said) == bool(text)
 
@@ -226,8 +239,6 @@ def test_resume_is_exact(data, tmp_path, monkeypatch, capsys, tiny_run):
     states = [
         load_state(path / "model.safetensors", "model")["model"] for path in (tiny_run, tmp_path / "run")
     ]
-    verdicts = [state.pop("_extra_state") for state in states]
-    assert verdicts[0] == verdicts[1]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
@@ -259,7 +270,10 @@ def test_a_full_disk_keeps_the_last_checkpoint(data, tmp_path, monkeypatch, caps
         ),
         (["ring", "--data", "{blobs}", "--out", "{new}"], "--data: goes with --resume; to begin, led-fast"),
         (["tiny", "--data", "{blobs}", "--preset", "paper", "--out", "{new}"], "tiny: is a preset itself"),
-        (["{blobs}", "--preset", "paper", "--out", "{new}"], "want shape (rows, 2), got (300, 1, 8, 8)"),
+        (
+            ["{blobs}", "--preset", "paper", "--out", "{new}"],
+            "want an array of shape (rows, columns), got shape",
+        ),
         (["{blobs}", "--preset", "small", "--out", "{new}"], "for images tiny, mnist32"),
         (["{none}", "--preset", "tiny", "--out", "{new}"], "none: want a folder of images"),
         (["{empty}", "--preset", "tiny", "--out", "{new}"], "holds no images"),
@@ -295,13 +309,19 @@ def test_train_refuses(data, tiny_run, tmp_path, refuse, arguments, message):
     assert not (tmp_path / "new").exists()
 
 
+def test_the_old_form_may_name_its_folder_after_the_preset(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    assert run("train", "tiny", "--data", data / "blobs.npy", "--steps", 2, "--out", "tiny") == 0
+
+
 def test_the_form_that_names_the_preset_first_still_begins_and_resumes(data, tiny_run, tmp_path, capsys):
     before = (tiny_run / "model.safetensors").read_bytes()
     old = ["train", "tiny", "--data", data / "blobs.npy", "--steps", 12, "--seed", 1]
     assert run(*old, "--out", tmp_path / "run") == 0
     assert f"is train {data / 'blobs.npy'} --preset tiny now" in capsys.readouterr().err
     models = [load_state(p / "model.safetensors", "model")["model"] for p in (tiny_run, tmp_path / "run")]
-    assert all(torch.equal(value, models[1][name]) for name, value in models[0].items())
+    assert same_state(*models)
     assert run("train", "tiny", "--resume", "--out", tiny_run) == 0
     assert "is train DIR --preset tiny now" in capsys.readouterr().err
     assert run("train", "mnist32", "--resume", "--out", tiny_run) == 2
@@ -317,6 +337,7 @@ def test_other_commands_refuse(tiny_run, data, tmp_path, refuse):
         "score", tiny_run, data / "blobs.npy", "--out", tmp_path / "s.npy"
     )
     assert "--samples: want at least 100" in refuse("evaluate", tiny_run, "--samples", 5)
+    assert "--samples: want at least 100, got 0" in refuse("evaluate", tiny_run, "--samples", 0)
     assert "unknown features 'magic'" in refuse("evaluate", tiny_run, "--features", "magic")
     assert "there is no folder" in refuse(
         "score", tiny_run, data / "blobs.npy", "--out", tmp_path / "no" / "s.csv"

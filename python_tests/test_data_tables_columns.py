@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from led_fast.data.tables import Column, describe, is_points, read_table, round_to_lattice, table_of
+from led_fast.data.tables import Column, describe, is_planar, read_table, round_to_lattice, table_of
 from led_fast.errors import InputError
 
 N = 5_000
@@ -35,7 +35,7 @@ def test_small_integers_in_both_columns_are_discrete(rng):
     columns, constants, notes = columns_of(*rng.integers(0, 5, (2, N)).astype(float))
     assert [(c.step, c.offset, c.low, c.high, c.distinct) for c in columns] == [(1, 0, 0, 4, 5)] * 2
     assert constants == () and notes == ()
-    assert not is_points(table_of(rng.integers(0, 5, (N, 2)).astype(float)))
+    assert not is_planar(table_of(rng.integers(0, 5, (N, 2)).astype(float)))
 
 
 @pytest.mark.parametrize("step, decimals", [
@@ -180,13 +180,13 @@ def test_columns_are_json(rng):
 
 def test_points_are_two_continuous_columns(rng, tmp_path):
     a, b = rng.standard_normal((2, N))
-    assert is_points(table_of(np.stack([a, b], 1)))
-    assert not is_points(table_of(np.stack([a, b, a * b], 1)))
-    assert not is_points(table_of(np.stack([a, np.round(b)], 1)))
-    assert not is_points(table_of(np.stack([a, np.ones(N)], 1)))
+    assert is_planar(table_of(np.stack([a, b], 1)))
+    assert not is_planar(table_of(np.stack([a, b, a * b], 1)))
+    assert not is_planar(table_of(np.stack([a, np.round(b)], 1)))
+    assert not is_planar(table_of(np.stack([a, np.ones(N)], 1)))
     lines = "".join(f"{x!r},{y!r},k\n" for x, y in zip(a.tolist(), b.tolist(), strict=True))
     (tmp_path / "t.csv").write_text("a,b,c\n" + lines)
-    assert not is_points(read_table(tmp_path / "t.csv", ignore=["c"]))
+    assert not is_planar(read_table(tmp_path / "t.csv", ignore=["c"]))
 
 
 def test_arrays_with_values_that_cannot_be_used():

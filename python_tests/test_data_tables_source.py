@@ -151,7 +151,23 @@ def test_what_cannot_be_learned(rng):
         TableSource("t", table_of(rng.standard_normal((99, 2))))
     assert TableSource("t", table_of(rng.standard_normal((100, 2)))).size("train") == 80
     with pytest.raises(InputError, match="column 'x2' has a spread beyond float64"):
-        TableSource("t", table_of(rng.standard_normal((200, 2)) * [1, 1e200]))
+        TableSource("t", table_of(rng.uniform(-1, 1, (200, 2)) * [1, 1.7e308]))
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-160, 1e160, 1e300])
+def test_units_do_not_matter(rng, size):
+    values = rng.standard_normal((200, 2))
+    plain, scaled = (TableSource("t", table_of(values * [1, unit])) for unit in (1, size))
+    for name in ("shift", "scale"):
+        wanted = getattr(plain, name) * torch.tensor([1, size], dtype=torch.float64)
+        torch.testing.assert_close(getattr(scaled, name), wanted, rtol=1e-12, atol=0)
+
+
+def test_a_far_row_that_is_held_out_does_not_hide_the_others(rng):
+    values = rng.standard_normal((N, 1))
+    first = TableSource("t", table_of(values))
+    values[values[:, 0] == first.rows("test")[0, 0].item()] = 1e300
+    torch.testing.assert_close(TableSource("t", table_of(values)).scale, first.scale, rtol=1e-9, atol=0)
 
 
 def test_of_integers_from_zero_to_four(rng):

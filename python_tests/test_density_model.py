@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from flow_oracles import gaussian_mixture
+from safetensors.torch import load_file, save_file
 
 from led_fast.density import (
     DensityModel,
@@ -122,7 +123,11 @@ def test_files_carry_the_verdict(model, verdict, tmp_path):
     model.set_log_normalizer(1.0) if verdict is None else model.set_verdict(verdict)
     save_state(tmp_path / "model.safetensors", "model", {"model": dict(model.state_dict())})
     torch.save(model.state_dict(), tmp_path / "model.pt")
+    save_file(
+        {key: value.clone() for key, value in model.state_dict().items()}, tmp_path / "plain.safetensors"
+    )
     for state in (
+        load_file(tmp_path / "plain.safetensors"),
         load_state(tmp_path / "model.safetensors", "model")["model"],
         torch.load(tmp_path / "model.pt", weights_only=True),
     ):

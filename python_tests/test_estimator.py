@@ -95,6 +95,38 @@ def test_the_same_seed_gives_the_same_model(small):
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("value", [1e20, -1e38, 1e39, 1e300, -1.7e308])
+def test_a_row_far_out_is_all_but_impossible(fitted, value):
+    rows = table(4)
+    plain = fitted.score_samples(rows)
+    for j in range(rows.shape[1]):
+        far = rows.copy()
+        far[0, j] = value
+        found = fitted.score_samples(far)
+        if j in [column.position for column in fitted.columns_]:
+            assert found[0] < -1e6
+        np.testing.assert_array_equal(found[1:], plain[1:])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_fit_where_gradients_are_off(fitted, mode):
+    X = table(200)
+    with mode():
+        quiet = LED(steps=10, random_state=0).fit(X)
+    np.testing.assert_array_equal(
+        quiet.score_samples(X), LED(steps=10, random_state=0).fit(X).score_samples(X)
+    )
+
+
+def test_a_rare_category_may_be_in_held_out_rows_alone():
+    order = torch.randperm(400, generator=torch.Generator().manual_seed(0))
+    X = np.zeros((400, 2))
+    X[:, 1] = np.random.default_rng(0).normal(size=400)
+    X[order[0], 0] = 1
+    scores = LED(steps=10, random_state=0).fit(X).score_samples(X)
+    assert np.isfinite(scores).all() and scores.argmin() == int(order[0])
+
+
 def test_torchs_random_numbers_are_left_alone(small):
     torch.manual_seed(0)
     expected = torch.rand(3)

@@ -83,6 +83,18 @@ def test_a_lattice_has_a_cell_for_each_value(kind):
     assert gaps > 0 or kind != "gaps"
 
 
+def test_a_lattice_of_one_value_has_one_cell_and_tails():
+    """As of a rare category that only held-out rows have."""
+    layer = Marginal.fit(torch.zeros(100, 1, dtype=torch.float64), [1.0])
+    assert layer.edges.tolist() == [[-0.5, 0.5]]
+    density = density_of(layer)
+    mass = density.log_prob(torch.zeros(1, 1, dtype=torch.float64)).exp().item()
+    assert mass == pytest.approx(100 / 101, rel=1e-12)
+    x = torch.linspace(-20, 20, 40_001, dtype=torch.float64)[:, None]
+    assert torch.trapezoid(density.log_prob(x).exp(), x[:, 0]).item() == pytest.approx(1, abs=2e-3)
+    assert density.log_prob(torch.ones(1, 1, dtype=torch.float64)).item() > -10
+
+
 def test_samples_fall_into_the_cells_as_often_as_the_data():
     layer, u = fitted("integers")
     torch.manual_seed(0)
@@ -445,7 +457,6 @@ def test_any_lattice_keeps_its_counts(levels, step):
         (torch.tensor([[1.0, 2.0], [2.0, math.nan]]), None, ValueError, "finite, got nan in feature 1, value 1"),
         (torch.tensor([[1.0], [-math.inf]]), None, ValueError, "finite, got -inf in feature 0, value 1"),
         (torch.tensor([[1.0, 2.5], [2.0, 2.5]]), None, ValueError, "feature 1 must take two values .* got 2.5"),
-        (torch.tensor([[1.0], [1.0]]), [1.0], ValueError, "feature 0 must take two values .* got 1.0"),
         (torch.tensor([[0.0], [1.0], [1.5]]), [1.0], ValueError, "feature 0 .* lattice of step 1, got 0 and 1.5"),
         (torch.tensor([[0.0], [1.0]]), [1.0, 1.0], ValueError, "steps must be one for each of 1 features"),
         (torch.tensor([[0.0], [1.0]]), 1.0, ValueError, "steps must be one for each of 1 features"),

@@ -94,4 +94,4 @@ def test_minutes_become_steps_by_the_pace_of_each_stage(clock, monkeypatch, pres
 
     monkeypatch.setattr(Trainer, "step", step)
     once = sum(SECONDS[stage.name] for stage in config.recipe.stages)  # the first step of each begins it
-    assert steps_in(10.0, config, source) == round((600 - once) / a_step)
+    assert steps_in(10.0, config, source, clock=lambda: clock.now) == round((600 - once) / a_step)

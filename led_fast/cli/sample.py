@@ -17,7 +17,7 @@ Count = Annotated[
 
 
 def sample_command(run: Run, n: Count = None, refine: bool = False, seed: int = 0, out: Output = None) -> int:
-    """Draw points, rows of a table or images from a trained density.
+    """Draw points, rows of a table, or images from a trained density.
 
     led-fast sample runs/ring -n 10000 --refine --out points.npy
 
@@ -25,24 +25,24 @@ def sample_command(run: Run, n: Count = None, refine: bool = False, seed: int = 
 
     led-fast sample runs/mnist --out samples.png
 
-    Rows have the table's own columns and types, with discrete values on their lattices. A .png of images shows the densest first, with the log density, in nats, above each, and says so where the last
-    report calls log α unreliable.
+    Rows have the table's own columns and types, with discrete values on their lattices. A .png of images shows the
+    densest first, with the log density, in nats, above each, and says so where log α is called unreliable.
 
     Args:
         run: folder of a finished run.
         n: how many.
-        refine: for points and tables, resample the generator's draws by importance, so that they follow the density itself.
-            (led-fast refine, for images, is another thing: latent ascent.)
+        refine: for points and tables, resample the generator's draws by importance, so that they follow the density
+            itself. (led-fast refine, for images, is another thing: latent ascent.)
         seed: of the draws.
-        out: a new .npy, .csv or .png file; for tables .csv, .tsv, .parquet or .npy; for images .npy (uint8, of shape
-            (n, C, H, W)) or .png.
+        out: a new file: for points .npy, .csv or .png; for tables .csv, .tsv, .parquet or .npy; for images .npy (uint8,
+            of shape (n, C, H, W)) or .png.
     """
     if n is not None and n < 1:
         raise InputError(f"-n: want a positive number, got {n}")
     check_seed(seed)
     trained = load_model(RunDirectory.open(run))
     kind = find_kind(trained.config.kind)
-    check_new(out, kind.samples_as)
+    check_new(out, kind.sample_suffixes)
     if refine:
         require(kind, "--refine")
         check_density(run, trained.config)

@@ -37,7 +37,7 @@ def score_command(
         out: a new .csv file, or for points .npy.
     """
     trained = load_model(RunDirectory.open(run))
-    check_new(out, find_kind(trained.config.kind).scores_as)
+    check_new(out, find_kind(trained.config.kind).score_suffixes)
     check_density(run, trained.config)
     if trained.model.log_normalizer.isnan():
         raise InputError(f"{run}: its log α could not be estimated, so that it has no densities to score by")

@@ -88,9 +88,10 @@ def train_command(
 
     torchrun --nproc-per-node 2 -m led_fast train MNIST --out runs/mnist
 
-    On a table, each column's distribution is fitted first; then a flow of all columns learns by maximum likelihood, and
-    last the critic tilts the flow's density to what it has missed, as far as log α can be told. Columns that never change
-    are left out; columns on a lattice (counts, ratings, few decimals) get noise of one step, so that they have a density.
+    On a table, each column's distribution is fitted first; then a flow of all columns learns by maximum likelihood,
+    and last the critic tilts the flow's density to what it has missed, as far as log α can be told. Columns that never
+    change are left out; columns on a lattice (counts, ratings, few decimals) get noise of one step, so that they have
+    a density.
 
     On images, unless the preset is paper_… or the objective gan, the generator first learns alone, by maximum
     likelihood of the data, for 70 % of the steps. Then the critic tilts the density that it has learned, and the
@@ -101,9 +102,9 @@ def train_command(
 
     Args:
         target: points: ring, grid, or a file of two continuous columns. A table: any other .csv, .tsv, .parquet or .npy
-            file, of 100 rows at least; separator, header, quotes, decimal comma and encoding are found. Images, 100 at least: a folder of
-            MNIST's or CIFAR-10's files, or of pictures; or uint8 arrays in a .npy file (with --preset), or in a .npz
-            file as images or x_train, with labels or y_train if there are any.
+            file, of 100 rows at least; separator, header, quotes, decimal comma and encoding are found. Images, 100 at
+            least: a folder of MNIST's or CIFAR-10's files, or of pictures; or uint8 arrays in a .npy file (with
+            --preset), or in a .npz file as images or x_train, with labels or y_train if there are any.
         out: a new folder for the run: config, checkpoint, metrics, model, report and pictures.
         data: where the data of a resumed run are now.
         preset: networks and recipe. For points, default: what works best here; inflated: a generator that is
@@ -149,22 +150,25 @@ def train_command(
             ("precision", None if precision == "auto" else precision),
             ("recipe.objective", objective),
             ("recipe.batches.integral_samples", integral_samples),
-            ("reading.ignore", ignore or None),
+            ("reading.ignore", tuple(sorted(set(ignore))) or None),
             ("reading.drop_missing", drop_missing or None),
         ]
         config = _reopen(out, asked)
         config = replace(config, cuda_graph=cuda_graph or config.cuda_graph)  # which changes no result
         source = reopen(config, strict, place)
     else:
-        reading = Reading(strict, ignore, drop_missing)
+        reading = Reading(strict, tuple(sorted(set(ignore))), drop_missing)
         source = open_target(place or target, preset, reading)
-        config = TrainConfig.of(source, preset, seed or 0, steps, minutes)
-        config = replace(config, reading=replace(reading, strict=False), ops=ops or "fast")
-        config = replace(config, cuda_graph=cuda_graph or "auto")
+        config = TrainConfig.of(source, preset, seed or 0, steps, minutes, reading=reading)
+        config = replace(config, ops=ops or "fast", cuda_graph=cuda_graph or "auto")
         config = _changed(config, objective, integral_samples)
     kind = find_kind(config.kind)
     with join_world(kind.device()) as world:
         console = Console(quiet=world.rank > 0)
+        if world.size > 1 and not kind.parallel:
+            raise InputError(
+                f"{kind.about} are trained by one process, got {world.size}: start led-fast without torchrun"
+            )
         remark(kind, source, console)
         run = RunDirectory(out)
         if not resume:
@@ -187,7 +191,8 @@ def _present_form(
     target: str, preset: str | None, data: str | None, resume: bool
 ) -> tuple[str | None, str | None]:
     """Where the data are, None for where the run has them, and the preset; version 0.1.0 named the preset first."""
-    is_preset = any(target in kind.presets for kind in all_kinds()) and not Path(target).exists()
+    is_preset = any(target in kind.presets for kind in all_kinds())
+    is_preset &= data is not None or not Path(target).exists()  # a folder of that name may be the run's
     if not is_preset:
         if data is not None and not resume:
             raise InputError(f"--data: goes with --resume; to begin, led-fast train {data}")
@@ -212,6 +217,9 @@ def _changed(
             raise InputError(f"--objective: {find_kind(config.kind).about} have no plain GAN")
         config = config.changed(changes)
     if integral_samples is not None:
+        if not config.recipe.integrates:
+            about = find_kind(config.kind).about
+            raise InputError(f"--integral-samples: training on {about} by this recipe estimates no integral")
         batches = config.recipe.batches
         integrals = max(1, batches.integrals * batches.integral_samples // integral_samples)
         config = config.changed(

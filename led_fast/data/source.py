@@ -30,9 +30,11 @@ class DataSource(Protocol):
         shift: (D,) float64; training happens in the coordinates (x - shift) / scale.
         scale: (D,) float64.
         columns: the names of the coordinates, where they have any.
+        notes: what was done to the content of a file, one sentence each.
     """
 
     columns: tuple[str, ...]
+    notes: tuple[str, ...]
     kind: str
     name: str
     mixture: GaussianMixture | None
@@ -58,6 +60,7 @@ class MixtureSource:
         """Wraps a mixture under the name that runs record."""
         self.name = self.fingerprint = name
         self.columns: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
         self.mixture: GaussianMixture | None = mixture
         self.shift, self.scale = mixture.mean, mixture.scale
         self._sample = mixture.sample
@@ -76,15 +79,18 @@ class PointsSource:
 
     Attributes:
         columns: the names of the coordinates, where they have any.
+        notes: what was done to the file's content, one sentence each.
     """
 
     kind = "points"
 
-    def __init__(self, name: str, rows: Tensor, columns: Sequence[str] = ()) -> None:
+    def __init__(
+        self, name: str, rows: Tensor, columns: Sequence[str] = (), notes: Sequence[str] = ()
+    ) -> None:
         """Splits rows (n, D), float64; InputError where they are too few or a column is constant."""
         if len(rows) < _FEWEST_ROWS:
             raise InputError(f"{name}: want at least {_FEWEST_ROWS} rows to learn from, got {len(rows)}")
-        self.name, self.columns = name, tuple(columns)
+        self.name, self.columns, self.notes = name, tuple(columns), tuple(notes)
         self.mixture: GaussianMixture | None = None
         self.fingerprint = hashlib.sha256(rows.numpy().tobytes()).hexdigest()
         generator = torch.Generator("cpu").manual_seed(_SPLIT_SEED)
@@ -111,11 +117,12 @@ def is_distribution(name: str) -> bool:
     return name in _MIXTURES
 
 
-def open_source(name: str) -> DataSource:
+def open_source(name: str, drop_missing: bool = False) -> DataSource:
     """Opens training data of points by name.
 
     Args:
         name: `ring`, `grid`, or the path of a file of two continuous columns, see `led_fast.data.tables.read_table`.
+        drop_missing: leave out rows of a file in which a value is missing, instead of refusing them.
 
     Raises:
         InputError: an unknown name, or a file that cannot serve as training data.
@@ -126,7 +133,8 @@ def open_source(name: str) -> DataSource:
         raise InputError(
             f"unknown data {name!r}: want ring, grid, or a file that ends in {', '.join(SUFFIXES)}"
         )
-    table = read_table(name)
+    table = read_table(name, drop_missing=drop_missing)
     if len(table.names) != _PLANE:
         raise InputError(f"{name}: want two columns for points in the plane, got {len(table.names)}")
-    return PointsSource(name, torch.from_numpy(table.take(slice(None))), table.names if table.header else ())
+    names = table.names if table.header else ()
+    return PointsSource(name, torch.from_numpy(table.take(slice(None))), names, table.notes)

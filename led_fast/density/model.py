@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from typing import Any, NamedTuple
 
@@ -75,13 +76,13 @@ class DensityModel(nn.Module):
         """The verdict on log α; None where it was never judged."""
         return self._verdict
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """The verdict, as JSON values."""
-        return {"verdict": None if self._verdict is None else self._verdict.to_json()}
+    def get_extra_state(self) -> Tensor:
+        """The verdict as the bytes of JSON, uint8: code that saves or copies state dicts wants tensors in them."""
+        return _to_bytes(self._verdict)
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: Tensor) -> None:
         """The inverse of `get_extra_state`."""
-        verdict = state["verdict"]
+        verdict = json.loads(bytes(state.tolist()))
         self._verdict, self._warned = None if verdict is None else Verdict.from_json(verdict), False
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
@@ -90,7 +91,7 @@ class DensityModel(nn.Module):
             value, error, edge_share, evaluations = old.tolist()
             quadrature = QuadratureEstimate(value, error, edge_share, int(evaluations))
             verdict = by_quadrature(quadrature) if evaluations else None
-            state_dict[f"{prefix}_extra_state"] = {"verdict": verdict and verdict.to_json()}
+            state_dict[f"{prefix}_extra_state"] = _to_bytes(verdict)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _warn(self) -> None:
@@ -137,6 +138,11 @@ class DensityModel(nn.Module):
     def _weighted_draw(self, n: int) -> tuple[Tensor, Tensor]:
         y, log_q = self.generator.rsample_and_log_prob(n)
         return y, self.critic(y) - log_q
+
+
+def _to_bytes(verdict: Verdict | None) -> Tensor:
+    text = json.dumps(None if verdict is None else verdict.to_json())
+    return torch.tensor(list(text.encode()), dtype=torch.uint8, device="cpu")
 
 
 def _systematic(log_weights: Tensor, n: int) -> Tensor:

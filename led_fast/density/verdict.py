@@ -99,7 +99,8 @@ def judge(
     - an exact witness is reliable, or a bounded one, or unbiased ones of two kinds, because one kind alone has one
       blind spot: a generator that drops a mode misses the mode's share of α, and none of its weights tells;
     - every reliable witness, or where there is an exact one that one alone, has the value within its interval's
-      width, and `tolerance`. The width of the claim's own interval is added in quadrature, if it is a witness's;
+      width, and `tolerance`; a bounded one, which no second kind confirms, within half of it. The width of the claim's
+      own interval is added in quadrature, if it is a witness's;
     - no unbiased witness, reliable or not, exceeds the value by more than 3 nats. The mean of its weights is α,
       and a mean is seldom exceeded 20 times (Markov's inequality).
 
@@ -123,7 +124,8 @@ def judge(
     for name, witness in (exact or witnesses).items():
         estimate, difference = witness.estimate, witness.estimate.value - value
         judges = estimate.reliable or witness.role == "exact"
-        if judges and not abs(difference) <= math.hypot(own_width, _width(estimate)) + tolerance:
+        width = _width(estimate) / (2 if witness.role == "bounded" else 1)
+        if judges and not abs(difference) <= math.hypot(own_width, width) + tolerance:
             objections.append(f"{name} differs by {difference:+.3f} nats")
         elif witness.role != "bound" and difference > MARKOV:
             objections.append(f"{name}, which is unbiased, exceeds it by {difference:.1f} nats")

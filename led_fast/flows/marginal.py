@@ -74,10 +74,10 @@ class Marginal(Layer):
     def fit(cls, u: Tensor, steps: Sequence[float] | Tensor | None = None) -> Marginal:
         """The layer of given data.
 
-        A feature on a lattice of at most 256 values has a cell of one step around each value (and one for each gap
-        between them). Any other has up to 64 cells of equally many rows, the outermost of which are cut further; a
-        value that alone fills one gets a cell of its own. Edges lie midway between values. With n rows and K cells a
-        cell of c rows has the share `(c + ½) / (n + K / 2)` (Krichevsky and Trofimov) of what the tails leave, each of
+        A feature on a lattice of at most 256 values, even of one, has a cell of one step around each value (and one
+        for each gap between them). Any other has up to 64 cells of equally many rows, the outermost of which are cut
+        further; a value that alone fills one gets a cell of its own. Edges lie midway between values. With n rows and
+        K cells a cell of c rows has the share `(c + ½) / (n + K / 2)` (Krichevsky and Trofimov) of what the tails leave, each of
         them `½ / (n + 1)`. A tail's slope is such that its mean length is about half of what the outermost 64th of
         the rows spans.
 
@@ -87,8 +87,9 @@ class Marginal(Layer):
 
         Raises:
             TypeError: u is no floating-point tensor.
-            ValueError: u has another shape, fewer than two rows, values that are not finite, a feature of one value or
-                beyond the range of float64; or steps are not one for each feature, or u is not on their lattice.
+            ValueError: u has another shape, fewer than two rows, values that are not finite, a continuous feature of
+                one value, one beyond the range of float64; or steps are not one for each feature, or u is not on
+                their lattice.
         """
         _check_data(u)
         features = u.shape[1]
@@ -268,7 +269,7 @@ def _fit_column(values: Tensor, step: float, feature: int) -> _Column:
         distinct, lower, upper = (first + (level + off) * step for off in (0.0, -0.5, 0.5))
         if not (lower < upper).all():
             raise ValueError(f"Marginal.fit: step {step:g} of feature {feature} is lost in rounding")
-    if len(distinct) < 2:
+    if len(distinct) < 2 and step == 0:
         raise ValueError(
             f"Marginal.fit: feature {feature} must take two values or more, got {distinct.item()} in every row"
         )

@@ -85,9 +85,10 @@ class Kind(Protocol):
         can: options and commands that mean something for this kind beyond those that do for every kind, e.g.
             "--strict".
         gan: what a recipe changes for a plain GAN, by dotted names; None where there is none of this kind.
+        parallel: whether several processes can train one model together.
         default_samples: how many samples `led-fast sample` draws.
-        samples_as: suffixes of files that samples can be written to.
-        scores_as: suffixes of files that log densities can be written to.
+        sample_suffixes: of the files that it can write them to.
+        score_suffixes: of the files that log densities can be written to.
     """
 
     name: str
@@ -96,9 +97,10 @@ class Kind(Protocol):
     model_type: type
     can: frozenset[str]
     gan: Mapping[str, Any] | None
+    parallel: bool
     default_samples: int
-    samples_as: tuple[str, ...]
-    scores_as: tuple[str, ...]
+    sample_suffixes: tuple[str, ...]
+    score_suffixes: tuple[str, ...]
 
     def claims(self, place: str, reading: Reading) -> bool:
         """Whether what lies at a place is of this kind, where no preset says it; InputError if it cannot be read."""

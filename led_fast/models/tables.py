@@ -15,6 +15,10 @@ from led_fast.density import DensityModel
 from led_fast.flows import Coupling, Linear, Marginal, MixtureBase, OneWayFlow
 from led_fast.flows.contract import Layer
 
+_FARTHEST = (
+    1e18  # of normal columns: farther ones are as good as impossible, too, and would overflow in the networks
+)
+
 
 @dataclass(frozen=True)
 class TableGeneratorConfig:
@@ -160,7 +164,7 @@ class TableCoordinates(Layer):
     def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns normal columns, and the log-determinant of the way back."""
         t, ladj = self.marginal.inverse((x.double() - self.shift) / self.scale)
-        return t.float(), ladj - self.scale.log().sum()
+        return t.clamp(-_FARTHEST, _FARTHEST).float(), ladj - self.scale.log().sum()
 
     def normal(self, x: Tensor) -> Tensor:
         """Normal columns of rows x, (B, D), in the data's units: (B, D)."""

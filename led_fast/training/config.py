@@ -81,6 +81,7 @@ class TrainConfig:
         steps: int | None = None,
         minutes: float | None = None,
         changes: Mapping[str, Any] | None = None,
+        reading: Reading = Reading(),
     ) -> TrainConfig:
         """A run on data by a preset of their kind.
 
@@ -95,6 +96,7 @@ class TrainConfig:
             steps: None: as many as its recipe has.
             minutes: for the record.
             changes: to any setting, by dotted names.
+            reading: how the data were read.
 
         Raises:
             InputError: the data's kind has no such preset.
@@ -106,10 +108,11 @@ class TrainConfig:
             data_fingerprint=source.fingerprint,
             preset=name,
             seed=seed,
-            steps=steps or recipe.steps,
+            steps=recipe.steps if steps is None else steps,
             minutes=minutes,
             recipe=recipe,
             model=model,
+            reading=replace(reading, strict=False),  # which changes nothing that is read
         )
         return config.changed(changes or {})
 
@@ -132,6 +135,9 @@ class TrainConfig:
         if (form := content.pop("format")) != FORMAT:
             raise InputError(f"{where}: is of format {form!r}, which this version of led_fast cannot read")
         config = _build(cls, content, where)
+        for name, value, least in (("steps", config.steps, 1), ("seed", config.seed, 0)):
+            if not least <= value < 2**63:
+                raise InputError(f"{where}: {name}: want a number from {least} to 2^63 - 1, got {value}")
         try:
             kind = find_kind(config.kind)
         except InputError as error:

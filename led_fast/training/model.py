@@ -41,7 +41,7 @@ def read_model(path: Path) -> TrainedModel:
         model = find_kind(config.kind).untrained(config)
     try:
         model.load_state_dict(state["model"])
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         raise InputError(
             f"{path}: does not fit the networks that this version of led_fast builds from its config"
         ) from None
@@ -63,7 +63,7 @@ def load_model(run: RunDirectory) -> TrainedModel:
 
 def _adopt_last_verdict(run: RunDirectory, model: DensityModel) -> None:
     """A report that judges the log α in use knows more than the end of training did; a broken one nothing."""
-    with contextlib.suppress(InputError):
+    with contextlib.suppress(InputError, AttributeError, KeyError, TypeError, ValueError):
         if (found := read_json(run.report).get("log_normalizer")) is None:
             return
         verdict = Verdict.from_json(found)

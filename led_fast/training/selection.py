@@ -79,7 +79,7 @@ class BestAverages:
         if score is None:
             return {}
         self._waited += 1
-        if math.isnan(score):  # is better than nothing, and than nothing else
+        if not math.isfinite(score):  # is better than nothing, and than nothing else
             score = -math.inf
         if score > self._score or self._best is None:
             self._score, self._waited = score, 0

@@ -167,6 +167,11 @@ class Recipe:
         return self.objective != "gan"
 
     @property
+    def integrates(self) -> bool:
+        """Whether critic and generator train jointly, the critic by estimates of Eq. 3's integral."""
+        return self.has_density and self.warm_up < self.calibration.begin
+
+    @property
     def warm_up_in_use(self) -> float:
         """`warm_up`; a plain GAN has none."""
         return self.warm_up if self.has_density else 0.0

@@ -1,8 +1,8 @@
 """Tables of numbers with named columns: any file of them as training data."""
 
-from led_fast.data.tables.columns import Column, Constant, describe, is_points, round_to_lattice
+from led_fast.data.tables.columns import Column, Constant, describe, is_planar, round_to_lattice
 from led_fast.data.tables.npy import table_of
-from led_fast.data.tables.read import read_table
+from led_fast.data.tables.read import read_new_rows, read_table
 from led_fast.data.tables.schema import SUFFIXES
 from led_fast.data.tables.source import SPLITS, TableSource
 from led_fast.data.tables.table import Labels, Table
@@ -18,7 +18,8 @@ __all__ = [
     "TableSource",
     "check_suffix",
     "describe",
-    "is_points",
+    "is_planar",
+    "read_new_rows",
     "read_table",
     "round_to_lattice",
     "table_of",

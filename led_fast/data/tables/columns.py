@@ -120,7 +120,7 @@ def describe(table: Table) -> tuple[tuple[Column, ...], tuple[Constant, ...], tu
     return tuple(columns), constants, tuple(notes)
 
 
-def is_points(table: Table) -> bool:
+def is_planar(table: Table) -> bool:
     """Whether a table is exactly two continuous columns, without labels: points in the plane."""
     if len(table.names) != 2 or table.labels:
         return False
@@ -201,7 +201,7 @@ def _refuse_unresolved(
 ) -> None:
     for j in moving:
         spacing = float(np.spacing(max(abs(low[j]), abs(high[j]))))
-        step, spread = lattices.get(j, (0.0, 0))[0], high[j] - low[j]
+        step, spread = lattices.get(j, (0.0, 0))[0], float(high[j]) - float(low[j])
         if step and step < _FINEST * spacing:
             what = f"steps of {step:g}"
         elif not step and spread < _FEWEST_VALUES * spacing:

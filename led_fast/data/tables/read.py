@@ -14,6 +14,7 @@ from led_fast.data.tables.npy import read_npy
 from led_fast.data.tables.schema import (
     MOST_CATEGORIES,
     SUFFIXES,
+    AdvisedError,
     Choice,
     all_missing,
     choose,
@@ -83,6 +84,14 @@ def read_table(
             raise plain_error(path, error) from None
         except OSError as error:  # no room for a temporary file
             raise InputError(f"{path}: cannot be copied to {tempfile.gettempdir()} ({error})") from None
+
+
+def read_new_rows(path: str | Path, columns: Sequence[str] | None = None) -> Table:
+    """Reads rows for a finished model, see `read_table`: nothing can be left out of them, so no error advises it."""
+    try:
+        return read_table(path, columns=columns)
+    except AdvisedError as error:
+        raise InputError(error.said) from None
 
 
 @dataclass(frozen=True)

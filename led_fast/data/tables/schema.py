@@ -91,19 +91,30 @@ def listed(names: Sequence[str], most: int = 30) -> str:
     return ", ".join(names[:most]) + more
 
 
+class AdvisedError(InputError):
+    """A value that training can do without.
+
+    Attributes:
+        said: what is wrong, without the advice.
+    """
+
+    def __init__(self, said: str, advice: str) -> None:
+        super().__init__(f"{said}; {advice}")
+        self.said = said
+
+
 def no_number(path: Path, names: Sequence[str], row: int, value: str, kind: str = "") -> InputError:
     """A value that is no number, in the first of the columns that hold such values."""
     also = f"; nor are all values of {listed(names[1:])}" if names[1:] else ""
     short = value if len(value) <= 60 else value[:60] + "…"
     said = f"column {names[0]!r}, row {row}: {short!r} is not a number{kind}{also}"
-    return InputError(f"{path}: {said}; leave out with {_ignored(names)}")
+    return AdvisedError(f"{path}: {said}", f"leave out with {_ignored(names)}")
 
 
 def all_missing(path: Path, names: Sequence[str]) -> InputError:
     """Columns without any value."""
-    return InputError(
-        f"{path}: all values of column {' and '.join(names[:30])} are missing; leave out with {_ignored(names)}"
-    )
+    said = f"{path}: all values of column {' and '.join(names[:30])} are missing"
+    return AdvisedError(said, f"leave out with {_ignored(names)}")
 
 
 def _ignored(names: Sequence[str]) -> str:
@@ -117,10 +128,8 @@ def not_finite(path: Path | str, name: str, row: int, value: object) -> InputErr
 
 def rounded_integer(path: Path | str, name: str, row: int, text: object) -> InputError:
     """An integer that float64 cannot hold."""
-    return InputError(
-        f"{path}: column {name!r}, row {row}: {text} has more digits than float64 holds; subtract an offset, or leave "
-        f"the column out with --ignore {shlex.quote(name)}"
-    )
+    said = f"{path}: column {name!r}, row {row}: {text} has more digits than float64 holds"
+    return AdvisedError(said, f"subtract an offset, or leave the column out with {_ignored([name])}")
 
 
 def report_missing(path: Path, name: str, row: int, lacking: int, rows: int, drop: bool) -> list[str]:
@@ -135,9 +144,9 @@ def report_missing(path: Path, name: str, row: int, lacking: int, rows: int, dro
         drop: whether rows are to be left out.
     """
     if not drop:
-        raise InputError(
-            f"{path}: column {name!r}, row {row}: the value is missing, as in {lacking} of {rows} rows; leave "
-            f"such rows out with --drop-missing, or the column with --ignore {shlex.quote(name)}"
+        said = f"{path}: column {name!r}, row {row}: the value is missing, as in {lacking} of {rows} rows"
+        raise AdvisedError(
+            said, f"leave such rows out with --drop-missing, or the column with {_ignored([name])}"
         )
     if lacking == rows:
         raise InputError(f"{path}: every row has a missing value; nothing is left without them")

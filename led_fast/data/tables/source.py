@@ -123,12 +123,17 @@ class TableSource:
         training = np.zeros(len(self._table), dtype=bool)
         training[self._rows["train"]] = True
         lowest = np.array([column.low for column in self.columns])  # far from 0, sums would lose digits
+        with np.errstate(over="ignore"):
+            spans = np.array([column.high for column in self.columns]) - lowest
+        unit = np.ldexp(
+            1.0, np.frexp(spans)[1] // 2
+        )  # in which squares neither overflow nor vanish; rounds nothing
         count, mean, spread = 0, np.zeros(len(self.columns)), np.zeros(len(self.columns))
         with np.errstate(over="ignore", invalid="ignore"):
             for where, part in self._table.chunks():
                 part = np.ascontiguousarray(part[:, self._positions])
                 digest.update(part.tobytes())
-                part = part[training[where]] - lowest
+                part = (part[training[where]] - lowest) / unit
                 if not len(part):
                     continue
                 centre = part.mean(0)
@@ -136,9 +141,9 @@ class TableSource:
                 spread += ((part - centre) ** 2).sum(0) + away**2 * (count * len(part) / total)
                 mean += away * (len(part) / total)
                 count = total
-        scale = torch.from_numpy(np.sqrt(spread / (count - 1))).hypot(self._steps / math.sqrt(12))
+        scale = torch.from_numpy(np.sqrt(spread / (count - 1)) * unit).hypot(self._steps / math.sqrt(12))
         for column, size in zip(self.columns, scale.tolist(), strict=True):
             if not 0 < size < math.inf:
                 what = "is constant in the training rows" if size == 0 else "has a spread beyond float64"
                 raise InputError(f"{self.name}: column {column.name!r} {what}: there is no density to learn")
-        return digest.hexdigest(), torch.from_numpy(lowest + mean), scale
+        return digest.hexdigest(), torch.from_numpy(lowest + mean * unit), scale

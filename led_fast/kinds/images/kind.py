@@ -1,6 +1,6 @@
 """Images as a kind of data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,10 @@ class ImagesKind:
     model_type = ImagesModel
     can = frozenset({"--strict", "--features", "--ood", "--samples", "interpolate", "refine"})
     gan: Mapping[str, Any] | None = GAN
+    parallel = True
     default_samples = 100
-    samples_as = (".npy", ".png")
-    scores_as = (".csv",)
+    sample_suffixes = (".png", ".npy")
+    score_suffixes = (".csv",)
 
     def claims(self, place: str, reading: Reading) -> bool:
         """Folders and .npz files."""
@@ -99,7 +100,8 @@ class ImagesKind:
     ) -> Report:
         """Likelihood, sample quality, outliers, log α, and samples in the order of their density."""
         model, config = trained.model.to(gpu_or_cpu()), trained.config
-        samples = options.samples or (_FIRST_SAMPLES if options.first else _SAMPLES)
+        usual = _FIRST_SAMPLES if options.first else _SAMPLES
+        samples = usual if options.samples is None else options.samples
         if samples < _FEWEST_SAMPLES:
             raise InputError(f"--samples: want at least {_FEWEST_SAMPLES}, got {samples}")
         outliers = {str(path): self.open(str(path), config.preset, Reading()) for path in options.ood}
@@ -125,7 +127,7 @@ class ImagesKind:
         if (got := tuple(images.train.images.shape[1:])) != shape:
             raise InputError(f"{place}: want images of shape {shape}, got {got}")
         scores = score_images(trained.model.to(device).log_prob, images, shape, device=device)
-        columns: dict[str, list[Any]] = {
+        columns: dict[str, Sequence[Any]] = {
             "name": [score.name for score in scores],
             "log_density": [score.log_prob for score in scores],
             "bits_per_dim": [score.bits_per_dim for score in scores],

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from led_fast.data import DataSource, open_source
 from led_fast.data.source import is_distribution
-from led_fast.data.tables import SUFFIXES, is_points, read_table
+from led_fast.data.tables import SUFFIXES, is_planar, read_new_rows, read_table
 from led_fast.density import DensityModel
 from led_fast.errors import InputError
 from led_fast.evaluation import evaluate, report_table
@@ -35,27 +35,28 @@ class PointsKind:
     about = "points in the plane"
     presets = tuple(PRESETS)
     model_type = type(PRESETS["default"].model)
-    can = frozenset({"--refine"})
+    can = frozenset({"--drop-missing", "--refine"})
     gan: Mapping[str, Any] | None = {"recipe.objective": "gan"}
+    parallel = True
     default_samples = 1000
-    samples_as = (".npy", ".csv", ".png")
-    scores_as = (".csv", ".npy")
+    sample_suffixes = (".npy", ".csv", ".png")
+    score_suffixes = (".csv", ".npy")
 
     def claims(self, place: str, reading: Reading) -> bool:
         """The ring, the grid, and files of two continuous columns without labels."""
         if is_distribution(place):
             return True
-        return place.lower().endswith(SUFFIXES) and is_points(
+        return place.lower().endswith(SUFFIXES) and is_planar(
             read_table(place, reading.ignore, reading.drop_missing)
         )
 
     def open(self, place: str, preset: str | None, reading: Reading) -> DataSource:
         """Opens points; see `open_source`."""
-        return open_source(place)
+        return open_source(place, reading.drop_missing)
 
     def remarks(self, source: DataSource) -> list[str]:
-        """Nothing: points are taken as they are, or refused."""
-        return []
+        """What was found in the file."""
+        return list(source.notes)
 
     def configure(self, source: DataSource, preset: str | None) -> tuple[str, Preset]:
         """A preset by name, `default` without one."""
@@ -103,7 +104,9 @@ class PointsKind:
     def score(self, trained: TrainedModel, place: Path, console: Console) -> Rows:
         """The log density of every row, in nats."""
         model = trained.config.model
-        table = read_table(place, columns=model.columns or None)
+        table = read_new_rows(place, model.columns or None)
+        for note in table.notes if model.columns else ():
+            console.print(note, highlight=False, soft_wrap=True, markup=False)
         if len(table.names) != model.dim:
             raise InputError(f"{place}: want {model.dim} columns, got {len(table.names)}")
         rows = torch.from_numpy(table.take(slice(None)))

@@ -1,7 +1,6 @@
 """Settings that only points have: their networks, noise on the data, and proposals that cover the plane."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from led_fast import models
 from led_fast.kinds.kind import Preset
@@ -91,21 +90,16 @@ _PAPER = Recipe(
     optimizer=Optimizer(generator_learning_rate=1e-3),
     generator_loss=GeneratorLoss(forward_weight=0.0),
 )
-_PAPER_SETTINGS: dict[str, Any] = {
-    "coverage": Coverage(share=0.1, broad_share=1.0, balanced=False),
-    "noise": Noise(start=0.0),
-    "floor": Floor(start=0.0),
-}
 
-PRESETS: dict[str, Preset] = {
-    name: Preset(
-        PointsModel(
-            generator=networks.generator,
-            critic=networks.critic,
-            **(_PAPER_SETTINGS if name == "paper" else {}),
-        ),
-        _PAPER if name == "paper" else Recipe(),
-    )
-    for name, networks in models.PRESETS.items()
-}
+
+def _preset(name: str) -> Preset:
+    networks = models.PRESETS[name]
+    model = PointsModel(generator=networks.generator, critic=networks.critic)
+    if name != "paper":
+        return Preset(model, Recipe())
+    coverage = Coverage(share=0.1, broad_share=1.0, balanced=False)
+    return Preset(replace(model, coverage=coverage, noise=Noise(start=0.0), floor=Floor(start=0.0)), _PAPER)
+
+
+PRESETS: dict[str, Preset] = {name: _preset(name) for name in models.PRESETS}
 """A recipe for every pair of networks in `led_fast.models.PRESETS`, by the pair's name."""

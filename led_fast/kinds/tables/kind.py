@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from led_fast.data.tables import SUFFIXES, TableSource, read_table, write_table
+from led_fast.data.tables import SUFFIXES, TableSource, read_new_rows, read_table, write_table
 from led_fast.density import DensityModel
 from led_fast.errors import InputError
 from led_fast.evaluation.table_score import TableScores, score_rows
@@ -19,7 +19,7 @@ from led_fast.flows import Marginal
 from led_fast.kinds.kind import EvaluateOptions, Preset, Report, Rows
 from led_fast.kinds.tables.settings import TablesModel, preset_of
 from led_fast.kinds.tables.task import DEVICE, TablesTask, coordinates_of, fitted_marginal
-from led_fast.models.tables import CappedTilt, table_density, table_generator
+from led_fast.models.tables import CappedTilt, TiltedTable, table_density, table_generator
 from led_fast.random_state import seeded
 from led_fast.training.config import Reading, TrainConfig
 from led_fast.training.model import TrainedModel
@@ -38,9 +38,10 @@ class TablesKind:
     model_type = TablesModel
     can = frozenset({"--ignore", "--drop-missing", "--anomaly", "--refine"})
     gan: Mapping[str, Any] | None = None
+    parallel = False
     default_samples = 1000
-    samples_as = (".csv", ".tsv", ".parquet", ".npy")
-    scores_as = (".csv",)
+    sample_suffixes = (".csv", ".tsv", ".parquet", ".npy")
+    score_suffixes = (".csv",)
 
     def claims(self, place: str, reading: Reading) -> bool:
         """Files of tables."""
@@ -74,8 +75,6 @@ class TablesKind:
 
     def task(self, config: TrainConfig, source: TableSource, world: World) -> TablesTask:
         """Training in normal columns."""
-        if world.size > 1:
-            raise InputError("a table is trained by one process; start led-fast without torchrun")
         return TablesTask(config, source)
 
     def untrained(self, config: TrainConfig) -> DensityModel:
@@ -95,7 +94,7 @@ class TablesKind:
         """Likelihood of flow and tilt, log α, anomalies, and samples beside test rows."""
         model, config = trained.model, trained.config
         anomaly = None if options.anomaly is None else labelled_rows(source, *_split(options.anomaly))
-        found = evaluate_table(model, source, config.seed, model.critic.tilt.bound, anomaly)
+        found = evaluate_table(model, source, config.seed, _tilt(model).bound, anomaly)
 
         shown = (found.data, found.samples, source.columns)
         pictures = {
@@ -107,7 +106,7 @@ class TablesKind:
     def score(self, trained: TrainedModel, place: Path, console: Console) -> Rows:
         """Log density of every row, its rank, and the columns that make the strangest rows odd."""
         model: TablesModel = trained.config.model
-        table = read_table(place, columns=[column.name for column in model.columns])
+        table = read_new_rows(place, [column.name for column in model.columns])
         for note in table.notes:
             console.print(note, highlight=False, soft_wrap=True, markup=False)
         scores = score_rows(trained.model, torch.from_numpy(table.take(slice(None))), model.columns)
@@ -135,6 +134,11 @@ def _split(anomaly: str) -> tuple[str, str]:
     if not (column and equals):
         raise InputError(f"--anomaly: want COLUMN=VALUE, got {anomaly!r}")
     return column, value
+
+
+def _tilt(model: DensityModel) -> CappedTilt:
+    assert isinstance(model.critic, TiltedTable)
+    return model.critic.tilt
 
 
 def _odd_columns(scores: TableScores) -> list[str]:

@@ -1,6 +1,7 @@
 """Training on tables: a flow of normal columns by maximum likelihood, then a tilt of its density."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -146,5 +147,5 @@ class TablesTask(Task):
         return torch.cat([self.coordinates.look(part) for part in rows.split(_AT_A_TIME)])
 
 
-def _values(function: nn.Module, points: Tensor) -> Tensor:
+def _values(function: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
     return torch.cat([function(part) for part in points.split(_AT_A_TIME)]).double()
