@@ -118,6 +118,17 @@ def test_fit_where_gradients_are_off(fitted, mode):
     )
 
 
+def test_files_and_fits_do_not_depend_on_the_default_dtype(fitted, tmp_path):
+    X = table(200)
+    fitted.save(tmp_path / "m.led")
+    try:
+        torch.set_default_dtype(torch.float64)
+        np.testing.assert_array_equal(LED.load(tmp_path / "m.led").score_samples(X), fitted.score_samples(X))
+        assert np.isfinite(LED(steps=10, random_state=0).fit(X).score_samples(X)).all()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_a_rare_category_may_be_in_held_out_rows_alone():
     order = torch.randperm(400, generator=torch.Generator().manual_seed(0))
     X = np.zeros((400, 2))

@@ -7,6 +7,7 @@ from rich.table import Table
 
 _SHOWN = 8  # columns with the largest distances
 _WIDTH = 3.92  # of a 95 % interval, in standard errors
+_SHOWN_GAIN = 5e-5  # nats: less is 0 in four digits
 
 
 def table_summary(report: dict[str, Any]) -> list[Table]:
@@ -86,7 +87,7 @@ def _worth(report: dict[str, Any]) -> str:
         return ""
     low, high = report["log_normalizer"]["interval"]
     together = math.inf if low is None or high is None else math.hypot(error, (high - low) / _WIDTH)
-    if abs(gain) < 2 * together:
+    if abs(gain) < max(2 * together, _SHOWN_GAIN):
         return f"± {error:.4f}: the tilt adds nothing (below 2 standard errors, with that of log α)"
     return f"± {error:.4f}" if gain > 0 else f"± {error:.4f}: the tilt does harm"
 

@@ -77,9 +77,9 @@ class Marginal(Layer):
         A feature on a lattice of at most 256 values, even of one, has a cell of one step around each value (and one
         for each gap between them). Any other has up to 64 cells of equally many rows, the outermost of which are cut
         further; a value that alone fills one gets a cell of its own. Edges lie midway between values. With n rows and
-        K cells a cell of c rows has the share `(c + ½) / (n + K / 2)` (Krichevsky and Trofimov) of what the tails leave, each of
-        them `½ / (n + 1)`. A tail's slope is such that its mean length is about half of what the outermost 64th of
-        the rows spans.
+        K cells a cell of c rows has the share `(c + ½) / (n + K / 2)` (Krichevsky and Trofimov) of what the tails
+        leave, each of them `½ / (n + 1)`. A tail's slope is such that its mean length is about half of what the
+        outermost 64th of the rows spans.
 
         Args:
             u: data, (n, D) or (n, D, H, W), floating point; lattice values as they are, without noise.
@@ -88,8 +88,8 @@ class Marginal(Layer):
         Raises:
             TypeError: u is no floating-point tensor.
             ValueError: u has another shape, fewer than two rows, values that are not finite, a continuous feature of
-                one value, one beyond the range of float64; or steps are not one for each feature, or u is not on
-                their lattice.
+                one value, one beyond the range of float64; or steps are not one for each feature, or u is not on their
+                lattice.
         """
         _check_data(u)
         features = u.shape[1]

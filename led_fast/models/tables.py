@@ -66,7 +66,7 @@ def table_generator(config: TableGeneratorConfig, dim: int) -> OneWayFlow:
                 network = _perceptron(given, 2 * (dim - given), config.width, config.depth, config.dropout)
                 layers.append(Coupling(network, dim, given, given_first, bound=config.bound))
         layers.append(_Backward(Linear(dim)))
-    return OneWayFlow(MixtureBase(dim, config.components, spread=0.5, scale=0.9), layers)
+    return OneWayFlow(MixtureBase(dim, config.components, spread=0.5, scale=0.9), layers).float()
 
 
 class _Backward(Layer):
@@ -99,7 +99,7 @@ class CappedTilt(nn.Module):
     def __init__(self, features: int, config: TableCriticConfig) -> None:
         super().__init__()
         self.cap = config.cap
-        self.net = _perceptron(features, 1, config.width, config.depth)
+        self.net = _perceptron(features, 1, config.width, config.depth).float()
 
     def forward(self, z: Tensor) -> Tensor:
         """Returns the tilt."""

@@ -85,7 +85,7 @@ class TablesKind:
             unit = torch.ones(dim, dtype=torch.float64)
             coordinates = coordinates_of(model, Marginal(dim, model.cells), 0 * unit, unit)
             tilt = CappedTilt(coordinates.features, model.critic)
-            mean = torch.zeros(coordinates.features)
+            mean = torch.zeros(coordinates.features, dtype=torch.float32)
             return table_density(tilt, table_generator(model.generator, dim), coordinates, mean, mean + 1)
 
     def evaluate(

@@ -16,6 +16,7 @@ from led_fast.density import (
     judge,
     log_mean_exp,
 )
+from led_fast.errors import InputError
 from led_fast.flows import Marginal, OneWayFlow
 from led_fast.kinds.tables.settings import TablesModel
 from led_fast.models.tables import (
@@ -40,6 +41,12 @@ _NORMALIZER_DRAWS = 100_000
 def fitted_marginal(source: TableSource) -> Marginal:
     """The histograms of standardised training rows."""
     rows = source.rows("train", _MARGINAL_ROWS)
+    for column, low, high in zip(source.columns, rows.amin(0), rows.amax(0), strict=True):
+        if low == high and not column.discrete:
+            raise InputError(
+                f"{source.name}: column {column.name!r} is {low.item():g} in {len(rows)} training rows, too often to "
+                f"learn how it is distributed; leave it out with --ignore {column.name}"
+            )
     steps = [column.step / scale for column, scale in zip(source.columns, source.scale.tolist(), strict=True)]
     return Marginal.fit((rows - source.shift) / source.scale, steps)
 
@@ -80,8 +87,8 @@ class TablesTask(Task):
             validation = source.dequantize(source.rows("validation", model.pool.validation_rows))
         self._validation = self.coordinates.normal(validation)
         self._validation_rows = validation
-        self._mean = torch.zeros(self.coordinates.features)
-        self._scale = torch.ones(self.coordinates.features)
+        self._mean = torch.zeros(self.coordinates.features, dtype=torch.float32)
+        self._scale = torch.ones(self.coordinates.features, dtype=torch.float32)
         self._pool = self._data = self._validation_pool = self._validation_data = torch.empty(0)
 
     def data(self, n: int, at: float) -> Tensor:
