@@ -80,6 +80,7 @@ def test_a_run_that_is_cut_goes_on_bit_for_bit(preset, tmp_path):
     assert set(saved) == {"cpu", fake_gpu.NAME}
     train(cut, config, source, QUIET)
     models = [load_state(run.model, "model")["model"] for run in (whole, cut)]
+    assert models[0].keys() == models[1].keys() and "_extra_state" in models[0]  # the verdict
     for name, value in models[0].items():
         assert torch.equal(value.nan_to_num(), models[1][name].nan_to_num()), name
 
