@@ -139,14 +139,15 @@ def test_a_users_own_file_trains_evaluates_and_scores(tmp_path, capsys, name):
     assert "is not the data" in capsys.readouterr().err
 
 
-def test_points_with_missing_values_become_a_table_without_them(tmp_path, capsys):
+def test_points_stay_points_without_the_rows_in_which_values_are_missing(tmp_path, capsys):
     rows = np.random.default_rng(0).normal(size=(500, 2))
     write_rows(tmp_path / "rows.csv", rows)
     with (tmp_path / "rows.csv").open("a") as file:
         file.write(",1.5\n")
     train = ["train", tmp_path / "rows.csv", "--steps", 3, "--out", tmp_path / "run"]
     assert run(*train, "--drop-missing") == 0
-    assert json.loads((tmp_path / "run" / "report.json").read_text())["kind"] == "tables"
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["kind"] == "points"
+    assert "left out 1 of 501 rows with missing values" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
