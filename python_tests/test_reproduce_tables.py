@@ -190,10 +190,10 @@ def test_led_and_its_rivals_dequantize_alike(monkeypatch):
     random = np.random.default_rng(0)
     values = np.stack(
         [
-            random.integers(5, size=600) / 4,
-            3.0 * random.integers(9, size=600),
-            random.permutation(600),  # whole numbers, none twice: continuous
-            random.standard_normal(600),
+            random.integers(5, size=110) / 4,
+            3.0 * random.integers(9, size=110),
+            random.permutation(110),  # whole numbers, none twice: continuous
+            random.standard_normal(110),
         ],
         axis=1,
     )
