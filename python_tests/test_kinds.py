@@ -147,7 +147,7 @@ class AnglesKind:
         return CPU
 
     def float32_only(self, model):
-        return True
+        return "angles"
 
     def task(self, config, source, world):
         return AnglesTask(config, source)
@@ -230,7 +230,7 @@ def test_remarks_are_printed_and_choices_are_obeyed(data, tmp_path, capsys, refu
     new = ("--out", tmp_path / "new")
     assert "line 601 is no angle" in refuse("train", data, "--strict", *new)
     assert "--objective: angles have no plain GAN" in refuse("train", data, "--objective", "gan", *new)
-    assert "a critic with a penalty" in refuse("train", data, "--precision", "bf16", *new)
+    assert "bf16 has too few digits for angles" in refuse("train", data, "--precision", "bf16", *new)
     assert "for angles circle, narrow" in refuse("train", data, "--preset", "best", *new)
     assert not (tmp_path / "new").exists()
 

@@ -367,10 +367,14 @@ class Device:
 def test_what_a_gpu_is_good_for(monkeypatch):
     for capability, wanted in (((7, 5), "float32"), ((8, 0), "bf16"), ((12, 0), "bf16")):
         monkeypatch.setattr(torch, "get_device_module", lambda _, c=capability: Device(*c))
-        assert automatic_precision(GPU, penalty=False) == wanted
-        assert automatic_precision(GPU, penalty=True) == automatic_precision(CPU, penalty=False) == "float32"
-        check_precision(wanted, GPU, penalty=False)
-        check_precision("bf16", CPU, penalty=False)
+        assert automatic_precision(GPU, float32_only="") == wanted
+        assert (
+            automatic_precision(GPU, float32_only="a critic")
+            == automatic_precision(CPU, float32_only="")
+            == "float32"
+        )
+        check_precision(wanted, GPU, float32_only="")
+        check_precision("bf16", CPU, float32_only="")
     monkeypatch.setattr(torch, "get_device_module", lambda _: Device(7, 5))
     with pytest.raises(InputError, match=r"8.0, got Tesla \(compute capability 7.5\)"):
-        check_precision("bf16", GPU, penalty=False)
+        check_precision("bf16", GPU, float32_only="")

@@ -122,8 +122,8 @@ class Kind(Protocol):
         """Where networks of this kind compute."""
         ...
 
-    def float32_only(self, model: Any) -> bool:
-        """Whether networks of a config of `model_type` lose too much in a lower precision."""
+    def float32_only(self, model: Any) -> str:
+        """What networks of a config of `model_type` are, if they lose too much in bfloat16; empty if not."""
         ...
 
     def task(self, config: TrainConfig, source: Source, world: World) -> Task:

@@ -15,28 +15,26 @@ Precision = Literal["float32", "bf16"]
 _NATIVE = (8, 0)  # compute capability from which a GPU multiplies in bfloat16
 
 
-def automatic_precision(device: torch.device, penalty: bool) -> Precision:
+def automatic_precision(device: torch.device, float32_only: str) -> Precision:
     """bf16 where `check_precision` lets it pass and a GPU is faster for it, float32 elsewhere."""
-    return "bf16" if is_gpu(device) and _capability(device) >= _NATIVE and not penalty else "float32"
+    return "bf16" if is_gpu(device) and _capability(device) >= _NATIVE and not float32_only else "float32"
 
 
-def check_precision(precision: Precision, device: torch.device, penalty: bool) -> None:
+def check_precision(precision: Precision, device: torch.device, float32_only: str) -> None:
     """Raises InputError where a run cannot be trained in a precision; a CPU can compute in any.
 
     Args:
         precision: of the critic's networks.
         device: where they are.
-        penalty: whether the critic is one of images with a penalty, whose norms come to hundreds of nats: bfloat16 has
-            three digits of them.
+        float32_only: what kind of networks they are that lose too much in three digits, e.g. "a critic with a penalty";
+            empty for others.
     """
     if precision == "bf16" and is_gpu(device) and _capability(device) < _NATIVE:
         raise InputError(
             f"--precision: bf16 wants a GPU of compute capability 8.0, got {name_device(device)}"
         )
-    if precision == "bf16" and penalty:
-        raise InputError(
-            "--precision: bf16 would put log densities of a critic with a penalty off by nats; want float32 or auto"
-        )
+    if precision == "bf16" and float32_only:
+        raise InputError(f"--precision: bf16 has too few digits for {float32_only}; want float32 or auto")
 
 
 def name_device(device: torch.device) -> str:

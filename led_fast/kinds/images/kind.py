@@ -83,9 +83,9 @@ class ImagesKind:
         """The GPU where there is one."""
         return gpu_or_cpu()
 
-    def float32_only(self, model: ImagesModel) -> bool:
-        """Critics with a perpendicular penalty: its norms come to hundreds of nats."""
-        return model.critic.penalty != "off"
+    def float32_only(self, model: ImagesModel) -> str:
+        """Critics with a perpendicular penalty: its norms come to hundreds of nats, so log densities would be off."""
+        return "" if model.critic.penalty == "off" else "a critic with a penalty"
 
     def task(self, config: TrainConfig, source: ImageSource, world: World) -> ImagesTask:
         """Training on dequantised images."""

@@ -70,9 +70,9 @@ class PointsKind:
         """The CPU."""
         return DEVICE
 
-    def float32_only(self, model: Any) -> bool:
-        """No."""
-        return False
+    def float32_only(self, model: Any) -> str:
+        """None are."""
+        return ""
 
     def task(self, config: TrainConfig, source: DataSource, world: World) -> PointsTask:
         """Training in standardised coordinates."""
