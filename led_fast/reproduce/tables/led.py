@@ -31,7 +31,7 @@ def fit_led(train: Rows, validation: Rows, seconds: float, seed: int) -> Model:
     table = table_of(np.concatenate([train.values, validation.values]))
     numbers = np.arange(len(table))
     splits = {"train": numbers[: len(train.values)], "validation": numbers[len(train.values) :]}
-    source = TableSource("rows", table, splits={**splits, "test": numbers[:0]})
+    source = TableSource("rows", table, fewest=1, splits={**splits, "test": numbers[:0]})
     config = TrainConfig.of(source, seed=seed)
     steps = steps_in(seconds / 60, config, source, clock=time.process_time)
     left = 1 - (time.process_time() - began) / seconds
