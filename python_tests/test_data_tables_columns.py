@@ -198,3 +198,8 @@ def test_arrays_with_values_that_cannot_be_used():
     ):
         with pytest.raises(InputError, match=wanted):
             table_of(np.array(values), place="frame")
+
+
+def test_a_lattice_ends_where_its_values_do():
+    columns, _, _ = describe(table_of(np.repeat(np.arange(5.0), 30)[:, None]))
+    assert round_to_lattice(columns[0], np.array([-3.0, 0.4, 2.6, 9.9])).tolist() == [0, 0, 3, 4]

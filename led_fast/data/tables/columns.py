@@ -67,9 +67,13 @@ class Constant:
 
 
 def round_to_lattice(column: Column, values: np.ndarray) -> np.ndarray:
-    """The nearest points of a column's lattice, as its file writes them; a continuous column's values as they are."""
+    """The nearest points of a column's lattice between its lowest and highest value, as its file writes them.
+
+    So a rating of 0 to 4 is never 5. A continuous column's values stay as they are.
+    """
     if not column.discrete:
         return values
+    values = np.clip(values, column.low, column.high)
     points = column.offset + np.rint((values - column.offset) / column.step) * column.step
     return np.round(points, column.decimals)
 

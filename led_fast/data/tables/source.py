@@ -101,18 +101,18 @@ class TableSource:
         """At most n test rows, dequantised, (≤ n, D) float64."""
         return self.dequantize(self.rows("test", n))
 
-    def labels(self, name: str, split: str, limit: int | None = None) -> list[str]:
-        """The texts of an ignored column, in the order of `rows(split, limit)`.
+    def has_label(self, name: str, value: str, split: str, limit: int | None = None) -> Tensor:
+        """Which rows of `rows(split, limit)` hold a value in an ignored column, see `Labels.equal`; (n,) bool.
 
         Raises:
-            InputError: no such column was ignored.
+            InputError: no such column was ignored, or no row of the table holds the value.
         """
         if name not in self._table.labels:
             there = ", ".join(self._table.labels) or "none"
             raise InputError(
                 f"{self.name}: no column {name!r} was ignored, and so none is a label; there are: {there}"
             )
-        return self._table.labels[name].take(self._rows[split][:limit])
+        return torch.from_numpy(self._table.labels[name].equal(value, self._rows[split][:limit]))
 
     def _take(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(self._table.take(rows)[:, self._positions]))
