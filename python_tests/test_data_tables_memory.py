@@ -35,7 +35,12 @@ def peak(path):
     """Bytes that a process holds at most which reads a file and draws from it."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(path.parent)}
     done = subprocess.run(
-        [sys.executable, "-c", READ, path], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", READ, path],
+        env=environment,
+        cwd=path.parent,  # where no folder of sources is imported
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return int(done.stdout)
 
