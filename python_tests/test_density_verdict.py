@@ -115,6 +115,9 @@ POOR = Witness(estimate(reliable=False), "b")
         ("x", {"x": replace(A, role="bounded")}, ""),
         ("x", {"x": replace(POOR, role="bounded")}, "few weights"),
         (1.5, {"x": replace(A, role="bounded")}, "x differs by -0.500 nats"),
+        # No second kind confirms it, so a value must lie within its interval, half of .2 on either side.
+        (1.09, {"x": replace(A, role="bounded")}, ""),
+        (1.11, {"x": replace(A, role="bounded")}, "x differs by -0.110 nats"),
         (
             1.0,
             {"x": replace(POOR, role="bounded"), "y": A},
