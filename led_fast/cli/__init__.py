@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return tyro.extras.subcommand_cli_from_dict(
                 COMMANDS,
                 prog="led-fast",
-                description="Learn a normalised density, and a sampler of it, from points or images. "
+                description="Learn a normalised density, and a sampler of it, from points, tables or images. "
                 "led-fast --version tells the version.",
                 args=arguments,
                 config=(FlagCreatePairsOff,),

@@ -52,9 +52,8 @@ def evaluate_command(
     folder = RunDirectory.open(run)
     trained = load_model(folder)
     config, kind = trained.config, find_kind(trained.config.kind)
-    given = {"--features": features is not None, "--ood": ood, "--samples": samples is not None}
-    given["--anomaly"] = anomaly is not None
-    require(kind, *(option for option, value in given.items() if value))
+    given = {"--features": features, "--ood": ood or None, "--samples": samples, "--anomaly": anomaly}
+    require(kind, *(option for option, value in given.items() if value is not None))
     if ood:
         check_density(run, config)
     source = reopen(config, place=data)

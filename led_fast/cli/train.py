@@ -111,8 +111,7 @@ def train_command(
             wider inside than the data; perpendicular: a critic with the penalty of Sec. 2.2, by direction or
             exact; paper: 256 soft-ReLU features in 8 blocks, trained as printed. For images, mnist32: gray 32x32
             ones; color32 and color64: RGB; paper_…: draw twice the size and slice it down, as the paper does; tiny:
-            8x8, for tests. A table has one, whose size
-            goes by the number of rows.
+            8x8, for tests. A table has one, whose size goes by the number of rows.
         objective: led: the density; gan: the same networks as a plain GAN, to compare samples with. On images it has
             rates and a gradient penalty of its own.
         integral_samples: S of Eq. 3, samples of one estimate of the integral; 1 is the Wasserstein critic of Eq. 4.
