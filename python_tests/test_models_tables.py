@@ -129,6 +129,13 @@ def test_a_cell_looks_the_same_wherever_in_it_a_value_lies():
     torch.testing.assert_close(of.look(x)[:, 2], of.look(x)[:, 1])
 
 
+def test_known_columns_need_not_be_found_again():
+    of = coordinates()
+    t = torch.randn(200, 2)
+    x, _ = of(t)
+    torch.testing.assert_close(of.look(x, t), of.look(x), rtol=0, atol=1e-5)
+
+
 def test_cells_are_told_apart_next_to_their_edges():
     """Both values have one coordinate in float32."""
     of = coordinates()

@@ -37,6 +37,7 @@ SMALL = changed(
         "batches.integral_samples": 24,
         "batches.generated": 16,
         "calibration.samples": 24,
+        "calibration.held_ess": 1.0,
     },
 )
 RECIPES = {

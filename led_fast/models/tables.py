@@ -170,12 +170,16 @@ class TableCoordinates(Layer):
         """Normal columns of rows x, (B, D), in the data's units: (B, D)."""
         return self.inverse(x)[0]
 
-    def look(self, x: Tensor) -> Tensor:
+    def look(self, x: Tensor, normal: Tensor | None = None) -> Tensor:
         """What a tilt looks at in rows x, (B, D): the normal columns and the centres of their cells, (B, features).
 
         Within a cell the data are uniform; a centre tells the cell apart where normal columns hardly differ.
+
+        Args:
+            x: rows, in the data's units.
+            normal: their normal columns where they are known already, (B, D).
         """
-        seen = [self.normal(x)]
+        seen = [self.normal(x) if normal is None else normal]
         if self._discrete:
             steps = torch.where(self.steps > 0, self.steps, 1.0)  # a division by 0 would make gradients NaN
             points = ((x - self.offsets) / steps).round() * steps + self.offsets

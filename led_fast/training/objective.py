@@ -1,5 +1,6 @@
 """What critic and generator minimise: a likelihood (LED), or the game of a GAN."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -154,13 +155,20 @@ class CalibrationObjective:
         self.ess_fraction = _moved(self.ess_fraction, self.world.agree(metrics["ess_fraction"]))
 
     def critic_loss(self, net: Critic, x: Tensor, at: float) -> Loss:
-        """Negative log-likelihood in nats, relative to the generator's."""
+        """Negative log-likelihood in nats, relative to the generator's, and what the weights' lack of ESS costs.
+
+        -log of the effective share estimates the Rényi divergence of order 2 of model from generator, so that holding
+        it is a trust region around the generator.
+        """
         y = self.task.tilted_samples(self.world.share(self.recipe.calibration.samples, "calibration.samples"))
         at_data, at_samples = net(torch.cat([x, y])).split([len(x), len(y)])
         at_data, at_samples = map(self.world.gather, (at_data, at_samples))
         loss = critic_loss(at_data, at_samples, torch.zeros_like(at_samples))
-        ess_fraction = kish_size(at_samples.detach()) / len(at_samples)
-        return Loss(loss, {"critic_loss": loss, "ess_fraction": ess_fraction})
+        ess_fraction = kish_size(at_samples) / len(at_samples)
+        metrics = {"critic_loss": loss, "ess_fraction": ess_fraction.detach()}
+        if held := self.recipe.calibration.held_ess:
+            loss = loss + (math.log(held) - ess_fraction.log()).clamp(min=0)
+        return Loss(loss, metrics)
 
 
 class GANObjective:

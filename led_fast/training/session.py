@@ -28,6 +28,7 @@ from led_fast.training.world import World
 CHECKPOINT_EVERY = 50  # steps
 _KIND = "checkpoint"
 _TRIAL_STEPS = 10_000  # of a run that is never finished
+_TRIAL_SHARE = 0.05  # of what begins a stage
 _UNTIMED_STEPS, _TIMED_STEPS = 5, 20
 _TIMED_SECONDS = 20.0
 
@@ -193,8 +194,11 @@ def steps_in(
         trainer = Trainer(replace(config, steps=_TRIAL_STEPS), source, world)
         agree, stages, seconds, once = trainer.world.agree, config.recipe.stages, 0.0, 0.0
         for stage in stages:
-            trainer.steps_done = round(stage.begin * _TRIAL_STEPS)
-            once += agree(_seconds(trainer.step, clock))  # with what begins a stage
+            begin = partial(trainer.begin_stage, stage, _TRIAL_SHARE)
+            once += agree(_seconds(begin, clock)) / _TRIAL_SHARE
+            trainer.steps_done = (
+                trainer.first_step(stage.begin) + 1
+            )  # for the first step would begin it in full
             look = partial(trainer.selection.begin, stage.name)
             once += config.recipe.selection.checks * agree(_seconds(look, clock))
             untimed = _UNTIMED_STEPS if trainer.graphs is None else trainer.graphs.steps_before

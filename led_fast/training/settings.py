@@ -111,12 +111,15 @@ class Calibration:
         samples: of the generator in a step.
         learning_rate: of the critic.
         ess: effective share of the importance weights from which on the critic rests as well; 0: it never does.
+        held_ess: effective share that the loss holds: below it, it costs what its logarithm lacks, in nats. So the
+            critic learns on at the edge of what can be normalised; 0: it costs nothing.
     """
 
     begin: float = 1.0
     samples: int = 64
     learning_rate: float = 2e-4
     ess: float = 0.5
+    held_ess: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,13 @@ class Task(ABC):
         """Squared norm of the gradient of `discriminate` at data x, in units that suit the data: (n,)."""
         raise NotImplementedError(f"{type(self).__name__} has no gradient penalty")
 
-    def begin(self, stage: str) -> None:  # noqa: B027 (most kinds need none)
-        """Makes ready for the steps of a stage, or for the rest of them; the same each time it is called for it."""
+    def begin(self, stage: str, share: float = 1.0) -> None:  # noqa: B027 (most kinds need none)
+        """Makes ready for the steps of a stage, or for the rest of them; the same each time it is called for it.
+
+        Args:
+            stage: its name.
+            share: of the work; less than 1 where only its time is to be known, and a few steps are taken.
+        """
 
     def adopt(self, critic: nn.Module, generator: OneWayFlow) -> None:  # noqa: B027
         """Lets a critic start from the density of a generator, where it can."""

@@ -105,7 +105,7 @@ class Trainer:
         self.selection = BestAverages(
             recipe.selection, self.task.validate, self.average_critic, self.average_generator
         )
-        self._begin_stage(self._stage(0))
+        self.begin_stage(self._stage(0))
         self.selection.begin(self._stage(0).name)
 
     def step(self) -> dict[str, float]:
@@ -121,7 +121,7 @@ class Trainer:
         if self.steps_done and stage != self._stage(self.steps_done - 1):
             self.selection.restore()
             self._adopt()
-            self._begin_stage(stage)
+            self.begin_stage(stage)
             self.selection.begin(stage.name)
         objective = self._objective_in_use()
         metrics = self._take(objective) if objective is not None else {}
@@ -136,17 +136,18 @@ class Trainer:
         self.selection.restore()
         return self.average_critic, self.average_generator
 
-    def _begin_stage(self, stage: Stage) -> None:
-        self.task.begin(stage.name)
+    def begin_stage(self, stage: Stage, share: float = 1.0) -> None:
+        """Makes ready for a stage's steps; see `Task.begin`."""
+        self.task.begin(stage.name, share)
         if self.graphs is not None:
             self.graphs.begin()  # what was recorded moves the moments that were there before
 
     def _position(self, stage: Stage) -> tuple[int, int]:
         """Steps of a stage that are done, and how many it has."""
-        begin, end = (self._first_step(share) for share in (stage.begin, stage.end))
+        begin, end = (self.first_step(share) for share in (stage.begin, stage.end))
         return self.steps_done - begin, max(end - begin, 1)
 
-    def _first_step(self, share: float) -> int:
+    def first_step(self, share: float) -> int:
         """The step before which that share of the steps is done: where `_stage` begins a stage, rounding and all."""
         nearest = round(share * self.config.steps)
         return nearest if nearest / self.config.steps >= share else nearest + 1
@@ -297,7 +298,7 @@ class Trainer:
         if "selection" in state:  # which version 0.1.0 had not
             self.selection.load_state_dict(state["selection"])
         if self.steps_done:
-            self._begin_stage(self._stage(self.steps_done - 1))
+            self.begin_stage(self._stage(self.steps_done - 1))
         set_random_state(state["random"][self.world.rank], self.task.device)
 
     def _parts(self) -> list[tuple[str, Any]]:

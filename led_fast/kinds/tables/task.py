@@ -105,19 +105,21 @@ class TablesTask(Task):
         """The tilt of standardised features."""
         return self.critic(x)
 
-    def begin(self, stage: str) -> None:
+    def begin(self, stage: str, share: float = 1.0) -> None:
         """Draws the pool, from the finished flow, by random numbers of its own."""
         if stage != "calibration":
             return
         pool, source = self.settings.pool, self.source
         with seeded(self.seed + 1), torch.no_grad(), eval_mode(self.generator):
-            drawn, aside = self._drawn(self._draws), self._drawn(pool.validation_draws)
-            rows = source.rows("train", self._rows)
+            draws, at_most = math.ceil(share * self._draws), math.ceil(share * self._rows)
+            drawn, aside = self._drawn(draws), self._drawn(math.ceil(share * pool.validation_draws))
+            rows = source.rows("train", at_most)
             discrete = any(column.discrete for column in source.columns)
-            copies = max(1, self._rows // len(rows)) if discrete else 1
+            copies = max(1, at_most // len(rows)) if discrete else 1
+            held_out = self._validation_rows[: math.ceil(share * len(self._validation_rows))]
             data = self._look(source.dequantize(rows.repeat(copies, 1)))
         self._mean, self._scale = drawn.mean(0), drawn.std(0).clamp(min=1e-3)
-        looks = (drawn, aside, data, self._look(self._validation_rows))
+        looks = (drawn, aside, data, self._look(held_out))
         self._pool, self._validation_pool, self._data, self._validation_data = (
             standardized(look, self._mean, self._scale) for look in looks
         )
@@ -146,9 +148,8 @@ class TablesTask(Task):
 
     def _drawn(self, n: int) -> Tensor:
         parts = [min(_AT_A_TIME, n - start) for start in range(0, n, _AT_A_TIME)]
-        return torch.cat(
-            [self.coordinates.look(self.coordinates(self.generator.sample(m))[0]) for m in parts]
-        )
+        columns = (self.generator.sample(m) for m in parts)
+        return torch.cat([self.coordinates.look(self.coordinates(t)[0], t) for t in columns])
 
     def _look(self, rows: Tensor) -> Tensor:
         return torch.cat([self.coordinates.look(part) for part in rows.split(_AT_A_TIME)])
