@@ -9,7 +9,7 @@ from led_fast.models.tables import TableCriticConfig, TableGeneratorConfig
 from led_fast.training.settings import Batches, Calibration, GeneratorLoss, Optimizer, Recipe, Selection
 
 _MANY_ROWS = 10_000  # for training; with fewer, a large flow learns them by heart
-_FLOW_SHARE = 0.35  # of the steps, which take three times as long as the tilt's
+_FLOW_SHARE = 0.3  # of the steps, which take three times as long as the tilt's
 _HELD_ESS = 0.13  # the tilt that is taken must have .1, by fewer samples and in the mean of steps
 
 
