@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from led_fast.data.tables import read_table
+from led_fast.data.tables import column_names, read_table
 from led_fast.errors import InputError
 
 
@@ -430,3 +430,25 @@ def test_the_time_is_no_number(tmp_path):
     frame.to_parquet(tmp_path / "t.parquet")
     with pytest.raises(InputError, match="'2020-01-02 00:00:00' is not a number but TIMESTAMP"):
         read_table(tmp_path / "t.parquet")
+
+
+# ---- names alone
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.npy", "t.parquet"])
+def test_names_come_without_the_values(tmp_path, name):
+    """What the values are does not matter yet: a text, a missing one."""
+    path = tmp_path / name
+    if name == "t.npy":
+        np.save(path, np.array([[1.0, np.nan, 3.0]]))
+    elif name == "t.parquet":
+        write_parquet(path, "SELECT 1 AS x1, NULL AS x2, 'text' AS x3")
+    else:
+        write(path, "x1,x2,x3\n1,,text\n2,3,more\n")
+    assert column_names(path) == ("x1", "x2", "x3")
+
+
+@pytest.mark.parametrize("content, message", [("", "is empty"), ("a,a\n1,2\n", "'a'")])
+def test_names_are_those_of_a_table(tmp_path, content, message):
+    with pytest.raises(InputError, match=message):
+        column_names(write(tmp_path / "t.csv", content))

@@ -15,6 +15,8 @@ from report_page import undocumented
 from states import same_state
 
 from led_fast.evaluation.tables import evaluate_table
+from led_fast.flows import Marginal
+from led_fast.kinds.points import kind as points_kind
 from led_fast.kinds.tables import kind, task
 from led_fast.training import Trainer, World, load
 from led_fast.training.checkpoint import load_state
@@ -73,6 +75,17 @@ def densities(found):
 
 
 # ---- training
+
+
+def test_a_file_is_read_once_to_learn_from(data, tmp_path, monkeypatch):
+    read, times = kind.read_table, []
+    for where in (kind, points_kind):
+        monkeypatch.setattr(where, "read_table", lambda *a, **k: times.append(a) or read(*a, **k))
+    fitted = []
+    fit = Marginal.fit.__func__
+    monkeypatch.setattr(Marginal, "fit", classmethod(lambda *a: fitted.append(a) or fit(*a)))
+    assert run("train", data, "--ignore", "class", "--minutes", 0.02, "--out", tmp_path / "once") == 0
+    assert len(times) == len(fitted) == 1
 
 
 def test_a_run_is_described_and_reported(trained, data, capsys):

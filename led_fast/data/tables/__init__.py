@@ -2,7 +2,7 @@
 
 from led_fast.data.tables.columns import Column, Constant, describe, is_planar, round_to_lattice
 from led_fast.data.tables.npy import table_of
-from led_fast.data.tables.read import read_new_rows, read_table
+from led_fast.data.tables.read import column_names, read_new_rows, read_table
 from led_fast.data.tables.schema import SUFFIXES
 from led_fast.data.tables.source import SPLITS, TableSource
 from led_fast.data.tables.table import Labels, Table
@@ -17,6 +17,7 @@ __all__ = [
     "Table",
     "TableSource",
     "check_suffix",
+    "column_names",
     "describe",
     "is_planar",
     "read_new_rows",

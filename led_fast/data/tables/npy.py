@@ -42,13 +42,7 @@ def table_of(values: np.ndarray, names: Sequence[str] | None = None, place: str 
 
 def read_npy(path: Path, ignore: Sequence[str], drop_missing: bool, columns: Sequence[str] | None) -> Table:
     """Reads a `.npy` file, see `read_table`."""
-    try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{path}: not a readable .npy array ({error})") from None
-    if not isinstance(mapped, np.ndarray):
-        raise InputError(f"{path}: not a readable .npy array (an archive of arrays)")
-    values, dtype = _checked(mapped, str(path))
+    values, dtype = _mapped(path)
     names = made_up_names(values.shape[1])
     choice = choose(path, names, False, ignore, columns)
     kinds = (dtype,) * len(choice.names)
@@ -60,6 +54,22 @@ def read_npy(path: Path, ignore: Sequence[str], drop_missing: bool, columns: Seq
     first = unnamed(names, "a .npy file names no columns")
     table = replace(table, labels=labels, notes=(first, *choice.notes, *notes))
     return table if whole is None else _only(table, whole)
+
+
+def npy_names(path: Path) -> tuple[str, ...]:
+    """The columns of a `.npy` file, see `column_names`."""
+    return made_up_names(_mapped(path)[0].shape[1])
+
+
+def _mapped(path: Path) -> tuple[np.ndarray, str]:
+    """(the array with two dimensions, its type's name), mapped where it lies."""
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"{path}: not a readable .npy array ({error})") from None
+    if not isinstance(mapped, np.ndarray):
+        raise InputError(f"{path}: not a readable .npy array (an archive of arrays)")
+    return _checked(mapped, str(path))
 
 
 def _checked(values: np.ndarray, place: str) -> tuple[np.ndarray, str]:

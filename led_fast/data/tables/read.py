@@ -1,7 +1,8 @@
 """A user's file as a table of numbers: .csv, .tsv and .parquet through duckdb, .npy mapped where it lies."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from led_fast.data.tables.dialect import find_dialect, plain_error, refuse_duplicates
 from led_fast.data.tables.engine import connect
-from led_fast.data.tables.npy import read_npy
+from led_fast.data.tables.npy import npy_names, read_npy
 from led_fast.data.tables.schema import (
     MOST_CATEGORIES,
     SUFFIXES,
@@ -60,6 +61,38 @@ def read_table(
         InputError: a file that is no table, or a value that is no finite number. The message names file, column and
             row (from 1, without the header).
     """
+    path = _file_of_a_table(path)
+    if path.suffix.lower() == ".npy":
+        return read_npy(path, ignore, drop_missing, columns)
+    with _opened(path) as (connection, origin):
+        return _load(
+            connection, origin, choose(path, origin.names, origin.header, ignore, columns), drop_missing
+        )
+
+
+def column_names(path: str | Path) -> tuple[str, ...]:
+    """The columns of a file that `read_table` would read, without a look at all its values.
+
+    Raises:
+        InputError: a file that is no table.
+    """
+    path = _file_of_a_table(path)
+    if path.suffix.lower() == ".npy":
+        return npy_names(path)
+    with _opened(path) as (_, origin):
+        return origin.names
+
+
+def read_new_rows(path: str | Path, columns: Sequence[str] | None = None) -> Table:
+    """Reads rows for a finished model, see `read_table`: nothing can be left out of them, so no error advises it."""
+    try:
+        return read_table(path, columns=columns)
+    except AdvisedError as error:
+        raise InputError(error.said) from None
+
+
+def _file_of_a_table(path: str | Path) -> Path:
+    """The path, if what lies there may be a table."""
     path = Path(path)
     name = path.name.lower()
     if path.is_dir():
@@ -72,26 +105,7 @@ def read_table(
         raise InputError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: is empty")
-    if name.endswith(".npy"):
-        return read_npy(path, ignore, drop_missing, columns)
-    with tempfile.TemporaryDirectory(prefix="led_fast_") as folder, connect(Path(folder)) as connection:
-        open_file = _open_parquet if name.endswith(".parquet") else _open_text
-        try:
-            origin = open_file(connection, path, Path(folder))
-            choice = choose(path, origin.names, origin.header, ignore, columns)
-            return _load(connection, origin, choice, drop_missing)
-        except duckdb.Error as error:
-            raise plain_error(path, error) from None
-        except OSError as error:  # no room for a temporary file
-            raise InputError(f"{path}: cannot be copied to {tempfile.gettempdir()} ({error})") from None
-
-
-def read_new_rows(path: str | Path, columns: Sequence[str] | None = None) -> Table:
-    """Reads rows for a finished model, see `read_table`: nothing can be left out of them, so no error advises it."""
-    try:
-        return read_table(path, columns=columns)
-    except AdvisedError as error:
-        raise InputError(error.said) from None
+    return path
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,19 @@ class _Origin:
 
 
 # ---- through duckdb
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, _Origin]]:
+    """A file as duckdb reads it; what goes wrong in the `with` block is said of the file."""
+    with tempfile.TemporaryDirectory(prefix="led_fast_") as folder, connect(Path(folder)) as connection:
+        open_file = _open_parquet if path.suffix.lower() == ".parquet" else _open_text
+        try:
+            yield connection, open_file(connection, path, Path(folder))
+        except duckdb.Error as error:
+            raise plain_error(path, error) from None
+        except OSError as error:  # no room for a temporary file
+            raise InputError(f"{path}: cannot be copied to {tempfile.gettempdir()} ({error})") from None
 
 
 def _open_text(connection: duckdb.DuckDBPyConnection, path: Path, folder: Path) -> _Origin:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,11 +13,13 @@ from torch import Tensor
 from led_fast.data.tables.columns import describe
 from led_fast.data.tables.table import Table
 from led_fast.errors import InputError
+from led_fast.flows import Marginal
 
 SPLITS = ("train", "validation", "test")
 _HELD_OUT = 0.1  # of the rows each for validation and test
 _SPLIT_SEED = 0
 _FEWEST_ROWS = 100
+_MARGINAL_ROWS = 200_000
 
 
 class TableSource:
@@ -71,6 +74,22 @@ class TableSource:
             "train": order[2 * tenth :],
         }
         self.fingerprint, self.shift, self.scale = self._summarise()
+
+    @cached_property
+    def marginal(self) -> Marginal:
+        """The histograms of standardised training rows, as many rows as tell their shape.
+
+        Raises:
+            InputError: a continuous column holds one value in them.
+        """
+        rows = self.rows("train", _MARGINAL_ROWS)
+        for column, low, high in zip(self.columns, rows.amin(0), rows.amax(0), strict=True):
+            if low == high and not column.discrete:
+                raise InputError(
+                    f"{self.name}: column {column.name!r} is {low.item():g} in {len(rows)} training rows, too often "
+                    f"to learn how it is distributed; leave it out with --ignore {column.name}"
+                )
+        return Marginal.fit((rows - self.shift) / self.scale, self._steps / self.scale)
 
     def size(self, split: str) -> int:
         """How many rows a split has."""

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from led_fast.data import DataSource, open_source
 from led_fast.data.source import is_distribution
-from led_fast.data.tables import SUFFIXES, is_planar, read_new_rows, read_table
+from led_fast.data.tables import SUFFIXES, column_names, is_planar, read_new_rows, read_table
 from led_fast.density import DensityModel
 from led_fast.errors import InputError
 from led_fast.evaluation import evaluate, report_table
@@ -26,6 +26,7 @@ from led_fast.training.model import TrainedModel
 from led_fast.training.world import World
 
 _SCORE_BATCH = 16_384
+_PLANE = 2  # columns
 
 
 class PointsKind:
@@ -46,9 +47,9 @@ class PointsKind:
         """The ring, the grid, and files of two continuous columns without labels."""
         if is_distribution(place):
             return True
-        return place.lower().endswith(SUFFIXES) and is_planar(
-            read_table(place, reading.ignore, reading.drop_missing)
-        )
+        if reading.ignore or not place.lower().endswith(SUFFIXES) or len(column_names(place)) != _PLANE:
+            return False  # without reading what another kind will read
+        return is_planar(read_table(place, drop_missing=reading.drop_missing))
 
     def open(self, place: str, preset: str | None, reading: Reading) -> DataSource:
         """Opens points; see `open_source`."""

@@ -18,7 +18,7 @@ from led_fast.figures.pairs import pairs_figure
 from led_fast.flows import Marginal
 from led_fast.kinds.kind import EvaluateOptions, Preset, Report, Rows
 from led_fast.kinds.tables.settings import TablesModel, preset_of
-from led_fast.kinds.tables.task import DEVICE, TablesTask, coordinates_of, fitted_marginal
+from led_fast.kinds.tables.task import DEVICE, TablesTask, coordinates_of
 from led_fast.models.tables import CappedTilt, TiltedTable, table_density, table_generator
 from led_fast.random_state import seeded
 from led_fast.training.config import Reading, TrainConfig
@@ -63,7 +63,7 @@ class TablesKind:
         """The one preset, of a size that suits the number of rows."""
         if preset not in (None, _PRESET):
             raise InputError(f"--preset: want {_PRESET} for a table, got {preset!r}")
-        return _PRESET, preset_of(source, fitted_marginal(source).edges.shape[1] - 1)
+        return _PRESET, preset_of(source, source.marginal.cells)
 
     def device(self) -> torch.device:
         """The CPU."""

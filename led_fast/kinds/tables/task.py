@@ -1,5 +1,6 @@
 """Training on tables: a flow of normal columns by maximum likelihood, then a tilt of its density."""
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -16,7 +17,6 @@ from led_fast.density import (
     judge,
     log_mean_exp,
 )
-from led_fast.errors import InputError
 from led_fast.flows import Marginal, OneWayFlow
 from led_fast.kinds.tables.settings import TablesModel
 from led_fast.models.tables import (
@@ -32,23 +32,9 @@ from led_fast.training.task import Task
 
 DEVICE = torch.device("cpu")  # networks this small are slower on a GPU
 
-_MARGINAL_ROWS = 200_000  # that the histograms are made of, at most
 _LEAST_ESS = 0.1  # share of effective weights below which a tilt is not taken
 _AT_A_TIME = 4000  # rows; of 10,000 what layers hand on leaves the cache, and draws cost 40 % more
 _NORMALIZER_DRAWS = 100_000
-
-
-def fitted_marginal(source: TableSource) -> Marginal:
-    """The histograms of standardised training rows."""
-    rows = source.rows("train", _MARGINAL_ROWS)
-    for column, low, high in zip(source.columns, rows.amin(0), rows.amax(0), strict=True):
-        if low == high and not column.discrete:
-            raise InputError(
-                f"{source.name}: column {column.name!r} is {low.item():g} in {len(rows)} training rows, too often to "
-                f"learn how it is distributed; leave it out with --ignore {column.name}"
-            )
-    steps = [column.step / scale for column, scale in zip(source.columns, source.scale.tolist(), strict=True)]
-    return Marginal.fit((rows - source.shift) / source.scale, steps)
 
 
 def coordinates_of(model: TablesModel, marginal: Marginal, shift: Tensor, scale: Tensor) -> TableCoordinates:
@@ -80,7 +66,9 @@ class TablesTask(Task):
         )
         self._rows = min(model.pool.rows, max(steps * recipe.batches.data, model.pool.validation_rows))
         with self.device:
-            self.coordinates = coordinates_of(model, fitted_marginal(source), source.shift, source.scale)
+            self.coordinates = coordinates_of(
+                model, copy.deepcopy(source.marginal), source.shift, source.scale
+            )
             self.critic: nn.Module = CappedTilt(self.coordinates.features, model.critic)
             self.generator = table_generator(model.generator, len(model.columns))
         with seeded(config.seed):
