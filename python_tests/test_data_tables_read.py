@@ -9,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -452,3 +453,30 @@ def test_names_come_without_the_values(tmp_path, name):
 def test_names_are_those_of_a_table(tmp_path, content, message):
     with pytest.raises(InputError, match=message):
         column_names(write(tmp_path / "t.csv", content))
+
+
+# ---- frames in .parquet files
+
+
+def test_a_frames_index_is_no_column(tmp_path):
+    frame = pd.DataFrame({"x": [0.5, 1.5, 2.5], "y": [3, 4, 6]})
+    for index, left_out in (
+        (None, ()),
+        ([7, 9, 8], ("__index_level_0__",)),
+        (pd.Index([1, 2, 9], name="id"), ("id",)),
+    ):
+        framed = frame if index is None else frame.set_axis(index)
+        framed.to_parquet(tmp_path / "t.parquet")
+        table = read_table(tmp_path / "t.parquet")
+        assert table.names == column_names(tmp_path / "t.parquet") == ("x", "y")
+        assert np.array_equal(everything(table), frame.to_numpy())
+        assert len(table.notes) == len(left_out) and all(name in table.notes[0] for name in left_out)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_names_that_differ_by_case_alone_stay_apart(tmp_path, suffix):
+    frame = pd.DataFrame({"A": [0.5, 1.5], "a": [3.0, 4.0], "b": [5.0, 6.0], "a_1": [7.0, 8.0]})
+    path = tmp_path / f"t{suffix}"
+    frame.to_parquet(path) if suffix == ".parquet" else frame.to_csv(path, index=False)
+    assert read_table(path).names == tuple(frame.columns)
+    assert np.array_equal(everything(read_table(path, columns=["a", "A", "a_1"])), frame[["a", "A", "a_1"]])

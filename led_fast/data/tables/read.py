@@ -1,5 +1,6 @@
 """A user's file as a table of numbers: .csv, .tsv and .parquet through duckdb, .npy mapped where it lies."""
 
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from led_fast.data.tables.schema import (
     Choice,
     all_missing,
     choose,
+    listed,
     no_number,
     not_finite,
     not_kept,
@@ -162,20 +164,32 @@ def _open_parquet(connection: duckdb.DuckDBPyConnection, path: Path, folder: Pat
         top = connection.execute(f"SELECT name, num_children FROM parquet_schema('{link}')").fetchall()
     except duckdb.Error as error:
         raise InputError(f"{path}: not a readable .parquet file ({str(error).splitlines()[0]})") from None
+    own = [row[0] for row in described]
     if len(top) == len(described) + 1:  # flat: the root and its columns
-        refuse_duplicates([name for name, _ in top[1:]], path)
-    names = tuple(row[0] for row in described)
-    quoted = tuple('"' + name.replace('"', '""') + '"' for name in names)
+        own = [name for name, _ in top[1:]]  # of `A` and `a` duckdb renames one
+        refuse_duplicates(own, path)
+    index = _pandas_index(connection, link)
+    columns = [(name, row) for name, row in zip(own, described, strict=True) if name not in index]
+    left_out = [name for name in own if name in index]
+    quoted = tuple('"' + row[0].replace('"', '""') + '"' for _, row in columns)
     return _Origin(
         path=path,
-        names=names,
+        names=tuple(name for name, _ in columns),
         header=True,
         source=source,
         numbers=tuple(f"CASE WHEN isnan({c}::DOUBLE) THEN NULL ELSE {c}::DOUBLE END" for c in quoted),
         texts=tuple(f"{c}::VARCHAR" for c in quoted),
-        dtypes=tuple(_parquet_dtype(row[1]) for row in described),
-        notes=(),
+        dtypes=tuple(_parquet_dtype(row[1]) for _, row in columns),
+        notes=(f"left out the frame's index, {listed(left_out)}",) if left_out else (),
     )
+
+
+def _pandas_index(connection: duckdb.DuckDBPyConnection, link: Path) -> set[str]:
+    """The columns that are the index of the pandas frame that a file was written from."""
+    query = f"SELECT decode(value) FROM parquet_kv_metadata('{link}') WHERE decode(key) = 'pandas'"
+    found = connection.execute(query).fetchall()
+    index = json.loads(found[0][0])["index_columns"] if found else []
+    return {name for name in index if isinstance(name, str)}  # a range has no column
 
 
 def _parquet_dtype(kind: str) -> str:
