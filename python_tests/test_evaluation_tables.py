@@ -10,7 +10,7 @@ from rich.console import Console
 from torch import nn
 
 from led_fast.data.tables import Column, Labels, TableSource, table_of
-from led_fast.density import DensityModel
+from led_fast.density import DensityModel, Verdict
 from led_fast.errors import InputError
 from led_fast.evaluation import evaluate_table, labelled_rows, score_rows, table_summary
 from led_fast.evaluation.cells import POINTS_AT_A_TIME, Cells
@@ -248,7 +248,7 @@ def test_log_alpha_is_judged_by_fresh_draws(good):
     normalizer = evaluation.report["log_normalizer"]
     estimate = normalizer["evidence"]["generator"]
     assert normalizer["value"] == log_alpha and normalizer["reliable"] and normalizer["reason"] == ""
-    assert normalizer["interval"][0] < log_alpha < normalizer["interval"][1]
+    assert normalizer["interval"] == estimate["ci95"] and estimate["ci95"][0] < log_alpha < estimate["ci95"][1]
     assert estimate["samples"] == DRAWS and estimate["cap"] == CAP and estimate["ess_fraction"] > 0.8
     assert evaluation.report["kl_gate"]["passed"]
 
@@ -284,6 +284,18 @@ def test_anomalies_by_label(good):
     assert "AUROC of kind = odd" in printed(report) and not undocumented(report, "tables")
     with pytest.raises(InputError, match="column 'kind' never is 'strange'"):
         labelled_rows(source, "kind", "strange")
+
+
+def test_the_interval_holds_what_is_in_use_too(good):
+    """Two estimates of .2 nats each may miss each other's intervals, and still agree."""
+    model, source, log_alpha, _ = good
+    other = model_of(model.critic, model.generator, log_alpha + 0.1)
+    own = (log_alpha - 0.1, log_alpha + 0.3)
+    other.set_verdict(Verdict(log_alpha + 0.1, own, True, "", {}))
+    normalizer = evaluate_table(other, source, 0, CAP, draws=DRAWS).report["log_normalizer"]
+    fresh = normalizer["evidence"]["generator"]["ci95"]
+    assert normalizer["reliable"] and fresh[1] < normalizer["value"], "the case is none"
+    assert normalizer["interval"] == [min(own[0], fresh[0]), max(own[1], fresh[1])]
 
 
 def test_a_wrong_log_alpha_is_called_out(good):

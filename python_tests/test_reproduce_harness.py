@@ -99,6 +99,22 @@ def test_a_stopped_training_goes_on_to_the_same_result(tmp_path, monkeypatch):
     assert taken == [3] and parts[0].result == whole[0].result
 
 
+def interrupt(folder):
+    os.kill(os.getpid(), signal.SIGINT)
+    return {}
+
+
+def test_ctrl_c_stops_a_cell_that_is_no_training(tmp_path):
+    cells = [Cell("done", done, {}), Cell("interrupted", interrupt, {})]
+    with pytest.raises(Stopped, match="stopped with 1 of 2 parts done") as stopped:
+        run_cells(cells, tmp_path, "command", 1, QUIET)
+    assert stopped.value.signal == signal.SIGINT
+
+
+def done(folder):
+    return {}
+
+
 def wait_for_a_signal(folder):
     (folder / "started").touch()
     signal.pause()

@@ -179,14 +179,16 @@ def _log_densities(
 
 
 def _verdict(model: DensityModel, cap: float, draws: int) -> Verdict:
-    """On the model's own log α, by fresh draws of the generator, whose interval it takes."""
+    """On the model's own log α, by fresh draws of the generator; the interval holds theirs and the model's own."""
     estimate = estimate_bounded_log_normalizer(model.critic, model.generator, cap, draws)
     witness = Witness(estimate, "nothing: the generator reaches everywhere", "bounded")
     own_error = 0.0 if model.verdict is None else _half_width(model.verdict)
+    value = model.log_normalizer.item()
+    low, high = (value, value) if model.verdict is None else model.verdict.interval
     verdict = judge(
-        model.log_normalizer.item(),
+        value,
         {"generator": witness},
-        estimate.ci95,
+        (min(low, estimate.ci95[0]), max(high, estimate.ci95[1])),
         own_error if math.isfinite(own_error) else 0.0,
     )
     return verdict if estimate.reliable else replace(verdict, reason=f"{verdict.reason}: {estimate.reason}")

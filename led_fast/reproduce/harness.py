@@ -59,9 +59,10 @@ def run_cells(cells: Sequence[Cell], out: Path, command: str, jobs: int, console
                 _run_here(pending, out, command, tick)
             else:
                 _run_in_processes(pending, out, command, jobs, tick)
-        except Interrupted as stop:
+        except (Interrupted, KeyboardInterrupt) as stop:  # the latter from a cell that is no training
             done = sum(finished(cell, out) is not None for cell in cells)
-            raise Stopped(stop.signal, done, len(cells)) from None
+            received = stop.signal if isinstance(stop, Interrupted) else signal.SIGINT
+            raise Stopped(received, done, len(cells)) from None
     results = [finished(cell, out) for cell in cells]
     return [result for result in results if result is not None]
 
