@@ -1,7 +1,9 @@
 """Configs: what a file of any version says, by the path of the setting, and what is refused."""
 
 import json
-from dataclasses import asdict
+import re
+from dataclasses import asdict, is_dataclass
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from led_fast.data import open_source
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource
 from led_fast.errors import InputError
 from led_fast.kinds import images, points
-from led_fast.training import TrainConfig
+from led_fast.kinds.tables.settings import Pool
+from led_fast.models.tables import TableCriticConfig, TableGeneratorConfig
+from led_fast.training import Recipe, TrainConfig
 from led_fast.training.config import FORMAT
 
 # The fields of version 0.1.0's flat recipe, with its defaults.
@@ -163,7 +167,7 @@ def test_every_flat_setting_goes_to_a_place_of_its_own(ring):
     before = TrainConfig.from_json(format_1(ring), "c.json")
     places = set()
     for name, value in RECIPE_1.items():
-        other = OTHERS[name] if name in OTHERS else type(value)(not value) if value in (0, 1) else 2 * value
+        other = OTHERS[name] if name in OTHERS else another(value)
         content = format_1(ring)
         content["recipe"][name] = other
         after = TrainConfig.from_json(content, "c.json")
@@ -174,6 +178,13 @@ def test_every_flat_setting_goes_to_a_place_of_its_own(ring):
         assert leaves(as_json(after.to_json()))[moved[0]] == other
         places.add(moved[0])
     assert len(places) == len(RECIPE_1)
+
+
+def another(value):
+    """A value that is as good."""
+    if isinstance(value, bool):
+        return not value
+    return value + 1 if isinstance(value, int) else value / 2 or 0.5
 
 
 def leaves(content, path=""):
@@ -217,6 +228,9 @@ def drop(content, path):
         ("recipe.objective", "vae", "recipe.objective: Invalid enum value 'vae'"),
         ("recipe.batches.data", 2.5, "recipe.batches.data: Expected `int`, got `float`"),
         ("recipe.optimizer.betas", [0.5], "recipe.optimizer.betas: Expected `array` of length 2"),
+        ("recipe.batches.data", 0, "recipe.batches.data: Expected `int` >= 1"),
+        ("recipe.ema", 1.0, "recipe.ema: Expected `float` < 1.0"),
+        ("recipe.optimizer.betas", [0.5, -0.1], "recipe.optimizer.betas[1]: Expected `float` >= 0.0"),
         ("recipe.optimizer", 3, "recipe.optimizer: Expected `object`, got `int`"),
         ("model.noise.start", "loud", "model.noise.start: Expected `float`, got `str`"),
         ("model.critic.width", None, "model.critic.width: Expected `int`, got `null`"),
@@ -291,3 +305,36 @@ def test_a_preset_of_another_kind_is_refused():
         TrainConfig.of(open_source("ring"), "tiny")
     with pytest.raises(InputError, match=r"want one of tiny, .* for images, got 'paper'"):
         TrainConfig.of(source_of("tiny"), "paper")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"recipe.warm_up": -0.1}, "recipe.warm_up: Expected `float` >= 0.0"),
+        ({"recipe.calibration.begin": 1.5}, "recipe.calibration.begin: Expected `float` <= 1.0"),
+        ({"recipe.penalty.interval": 0}, "recipe.penalty.interval: Expected `int` >= 1"),
+        ({"recipe.batches.data": "many"}, "recipe.batches.data: Expected `int`, got `str`"),
+        ({"model.critic.width": 1.5}, "model.critic.width: Expected `int`, got `float`"),
+    ],
+)
+def test_a_change_must_make_sense(ring, change, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        ring.changed(change)
+
+
+def numbers_without_a_range(kind, path=""):
+    """Names of numbers, in nested dataclasses, that may be anything."""
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        for part in (hint, *get_args(hint)):
+            if is_dataclass(part):
+                yield from numbers_without_a_range(part, f"{path}{name}.")
+            elif part in (int, float) and get_origin(hint) is not Annotated:
+                yield path + name
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [Recipe, points.PointsModel, images.ImagesModel, TableGeneratorConfig, TableCriticConfig, Pool],
+)
+def test_every_number_says_what_it_may_be(kind):
+    assert not list(numbers_without_a_range(kind))

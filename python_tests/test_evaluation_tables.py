@@ -248,7 +248,9 @@ def test_log_alpha_is_judged_by_fresh_draws(good):
     normalizer = evaluation.report["log_normalizer"]
     estimate = normalizer["evidence"]["generator"]
     assert normalizer["value"] == log_alpha and normalizer["reliable"] and normalizer["reason"] == ""
-    assert normalizer["interval"] == estimate["ci95"] and estimate["ci95"][0] < log_alpha < estimate["ci95"][1]
+    assert (
+        normalizer["interval"] == estimate["ci95"] and estimate["ci95"][0] < log_alpha < estimate["ci95"][1]
+    )
     assert estimate["samples"] == DRAWS and estimate["cap"] == CAP and estimate["ess_fraction"] > 0.8
     assert evaluation.report["kl_gate"]["passed"]
 

@@ -14,6 +14,7 @@ from led_fast.flows.elementwise import log_parts, logit
 from led_fast.models.dcgan_critic import DCGANCritic, Penalty
 from led_fast.models.image_networks import Shape
 from led_fast.ops.autocast import widened
+from led_fast.ranges import Count
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class ImageCriticConfig:
             as it was when the critic adopted it.
     """
 
-    width: int = 24
+    width: Count = 24
     penalty: Penalty = "off"
     squared: bool = False
     base: Literal["pixels", "generator"] = "generator"

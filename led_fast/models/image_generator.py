@@ -37,6 +37,7 @@ from led_fast.models.image_networks import (
     local_network,
 )
 from led_fast.nn import CircularConv2d
+from led_fast.ranges import Count, Natural
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,16 @@ class ImageGeneratorConfig:
             neighbour, σ = 1.
     """
 
-    latent: int = 16
-    grid: int = 4
-    coupling_width: int = 24
-    local_couplings: int = 0
-    local_width: int = 32
-    blocks: int = 1
-    block_scales: int | None = 1
-    kernel_size: int = 3
+    latent: Count = 16
+    grid: Count = 4
+    coupling_width: Natural = 24
+    local_couplings: Natural = 0
+    local_width: Count = 32
+    blocks: Natural = 1
+    block_scales: Natural | None = 1
+    kernel_size: Count = 3
     activation: Literal["staircase", "soft_relu"] = "staircase"
-    steps: int = 4
+    steps: Count = 4
     norm: Literal["none", "act", "batch", "running"] = "none"
     oversize: bool = False
     conditional: Literal["learned", "gaussian"] = "learned"

@@ -23,6 +23,7 @@ from led_fast.flows import (
 )
 from led_fast.models.dcgan_critic import Penalty
 from led_fast.models.perceptron import GaussianTailCritic, Perceptron
+from led_fast.ranges import Count, Natural, Positive
 
 _PLANE = 2
 
@@ -42,11 +43,11 @@ class PointsGeneratorConfig:
             halving at each slice.
     """
 
-    components: int = 64
-    features: int = 2
-    blocks: int = 2
+    components: Count = 64
+    features: Count = 2
+    blocks: Natural = 2
     activation: Literal["staircase", "soft_relu"] = "staircase"
-    steps: int = 8
+    steps: Count = 8
     norm: Literal["none", "act", "batch", "running"] = "none"
     conditional: Literal["learned", "gaussian"] = "learned"
 
@@ -68,12 +69,12 @@ class PointsCriticConfig:
         squared: subtract `Σ_k ‖x⊥_k‖²` instead.
     """
 
-    width: int = 128
-    depth: int = 3
-    directions: int = 128
-    highest: float = 30.0
+    width: Count = 128
+    depth: Natural = 3
+    directions: Natural = 128
+    highest: Positive = 30.0
     activation: Literal["silu", "leaky_relu"] = "silu"
-    tail_scale: float = 2.0
+    tail_scale: Positive = 2.0
     penalty: Penalty = "off"
     squared: bool = False
 

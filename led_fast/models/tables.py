@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from led_fast.density import DensityModel
 from led_fast.flows import Coupling, Linear, Marginal, MixtureBase, OneWayFlow
 from led_fast.flows.contract import Layer
+from led_fast.ranges import Count, Natural, Positive, ShareBelowOne
 
 _FARTHEST = (
     1e18  # of normal columns: farther ones are as good as impossible, too, and would overflow in the networks
@@ -33,12 +34,12 @@ class TableGeneratorConfig:
         bound: largest log scale of a coupling.
     """
 
-    components: int = 32
-    blocks: int = 6
-    width: int = 128
-    depth: int = 2
-    dropout: float = 0.0
-    bound: float = 2.0
+    components: Count = 32
+    blocks: Count = 6
+    width: Count = 128
+    depth: Natural = 2
+    dropout: ShareBelowOne = 0.0
+    bound: Positive = 2.0
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class TableCriticConfig:
         cap: the tilt's upper bound in nats, which it comes to smoothly; so importance weights are bounded.
     """
 
-    width: int = 128
-    depth: int = 3
-    cap: float = 5.0
+    width: Count = 128
+    depth: Natural = 3
+    cap: Positive = 5.0
 
 
 def table_generator(config: TableGeneratorConfig, dim: int) -> OneWayFlow:

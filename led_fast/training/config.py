@@ -117,8 +117,17 @@ class TrainConfig:
         return config.changed(changes or {})
 
     def changed(self, changes: Mapping[str, Any]) -> TrainConfig:
-        """A copy with some settings changed, by dotted names: `config.changed({"recipe.batches.data": 64})`."""
-        return changed(self, changes)
+        """A copy with some settings changed, by dotted names: `config.changed({"recipe.batches.data": 64})`.
+
+        Raises:
+            TypeError: there is no such setting.
+            InputError: a value is of a wrong type, or makes no sense.
+        """
+        made = changed(self, changes)
+        for part in ("recipe", "model"):
+            value = getattr(made, part)
+            _build(type(value), asdict(value), "the config as changed", f"{part}.")
+        return made
 
     def to_json(self) -> dict[str, Any]:
         """The config as nested JSON values."""

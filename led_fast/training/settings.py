@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from led_fast.ranges import Count, Natural, NotNegative, Positive, Share, ShareBelowOne
+
 ObjectiveName = Literal["led", "gan"]
 
 _Settings = TypeVar("_Settings")
@@ -33,12 +35,12 @@ class Batches:
         micro_batch: samples that the critic has in memory at a time; None: a whole step's.
     """
 
-    data: int = 256
-    integral_samples: int = 384
-    integrals: int = 1
-    generated: int = 256
-    generator_steps: int = 2
-    micro_batch: int | None = None
+    data: Count = 256
+    integral_samples: Count = 384
+    integrals: Count = 1
+    generated: Count = 256
+    generator_steps: Count = 2
+    micro_batch: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,16 @@ class Optimizer:
         gradient_clip: largest norm of either network's gradient.
     """
 
-    critic_learning_rate: float = 1e-3
-    generator_learning_rate: float = 3e-3
-    betas: tuple[float, float] = (0.9, 0.99)
-    critic_betas: tuple[float, float] | None = None
-    weight_decay: float = 0.0
-    rise: int = 0
-    decay_from: float = 0.3
-    decay_until: float = 1.0
-    decay_to: float = 0.02
-    gradient_clip: float = 10.0
+    critic_learning_rate: NotNegative = 1e-3
+    generator_learning_rate: NotNegative = 3e-3
+    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.99)
+    critic_betas: tuple[ShareBelowOne, ShareBelowOne] | None = None
+    weight_decay: NotNegative = 0.0
+    rise: Natural = 0
+    decay_from: Share = 0.3
+    decay_until: Share = 1.0
+    decay_to: Share = 0.02
+    gradient_clip: Positive = 10.0
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ class Penalty:
         interval: it is taken at every so many steps, that many times as heavy.
     """
 
-    weight: float = 0.0
-    interval: int = 1
+    weight: NotNegative = 0.0
+    interval: Count = 1
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,10 @@ class GeneratorLoss:
         max_weight: clip of an importance weight in the forward KL, in units of the mean weight.
     """
 
-    likelihood_weight: float = 0.0
-    forward_weight: float = 0.5
-    entropy_weight: float = 1.0
-    max_weight: float = 20.0
+    likelihood_weight: Share = 0.0
+    forward_weight: Share = 0.5
+    entropy_weight: NotNegative = 1.0
+    max_weight: Positive = 20.0
 
 
 @dataclass(frozen=True)
@@ -115,11 +117,11 @@ class Calibration:
             critic learns on at the edge of what can be normalised; 0: it costs nothing.
     """
 
-    begin: float = 1.0
-    samples: int = 64
-    learning_rate: float = 2e-4
-    ess: float = 0.5
-    held_ess: float = 0.0
+    begin: Share = 1.0
+    samples: Count = 64
+    learning_rate: NotNegative = 2e-4
+    ess: Share = 0.5
+    held_ess: Share = 0.0
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,8 @@ class Selection:
         patience: checks without a better score after which the rest of the stage is left out; None: never.
     """
 
-    checks: int = 0
-    patience: int | None = None
+    checks: Natural = 0
+    patience: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -153,10 +155,10 @@ class Recipe:
         selection: which averages are kept.
     """
 
-    steps: int = 2000
+    steps: Count = 2000
     objective: ObjectiveName = "led"
-    warm_up: float = 0.0
-    ema: float = 0.995
+    warm_up: Share = 0.0
+    ema: ShareBelowOne = 0.995
     batches: Batches = Batches()
     optimizer: Optimizer = Optimizer()
     penalty: Penalty = Penalty()

@@ -6,6 +6,7 @@ from typing import Any
 
 from led_fast.kinds.kind import Preset
 from led_fast.models import IMAGE_PRESETS, ImageCriticConfig, ImageGeneratorConfig, ImagePreset
+from led_fast.ranges import Count
 from led_fast.training.settings import Batches, Calibration, GeneratorLoss, Optimizer, Penalty, Recipe
 
 
@@ -19,7 +20,7 @@ class ImagesModel:
         critic: its network.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[Count, Count, Count]
     generator: ImageGeneratorConfig = field(default_factory=ImageGeneratorConfig)
     critic: ImageCriticConfig = field(default_factory=ImageCriticConfig)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from led_fast import models
 from led_fast.kinds.kind import Preset
 from led_fast.models import PointsCriticConfig, PointsGeneratorConfig
+from led_fast.ranges import Count, NotNegative, Positive, Share
 from led_fast.training.settings import Batches, GeneratorLoss, Optimizer, Recipe
 
 
@@ -21,11 +22,11 @@ class Coverage:
         balanced: whether a classifier of the proposals shares the integral out between their two sources.
     """
 
-    share: float = 0.5
-    broad_share: float = 0.2
-    broad_scale: float = 1.5
-    blurred_points: int = 128
-    blur_widths: int = 5
+    share: Share = 0.5
+    broad_share: Share = 0.2
+    broad_scale: Positive = 1.5
+    blurred_points: Count = 128
+    blur_widths: Count = 5
     balanced: bool = True
 
 
@@ -39,9 +40,9 @@ class Noise:
         until: share of the run at which it has fallen.
     """
 
-    start: float = 0.6
-    end: float = 0.1
-    until: float = 0.7
+    start: NotNegative = 0.6
+    end: NotNegative = 0.1
+    until: Share = 0.7
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,10 @@ class Floor:
         until: share of the run at which it has fallen.
     """
 
-    start: float = 0.01
-    end: float = 0.002
-    begin: float = 0.75
-    until: float = 0.9
+    start: NotNegative = 0.01
+    end: NotNegative = 0.002
+    begin: Share = 0.75
+    until: Share = 0.9
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class PointsModel:
         floor: under the generator's target.
     """
 
-    dim: int = 2
+    dim: Count = 2
     columns: tuple[str, ...] = ()
     generator: PointsGeneratorConfig = field(default_factory=PointsGeneratorConfig)
     critic: PointsCriticConfig = field(default_factory=PointsCriticConfig)

@@ -6,6 +6,7 @@ from typing import Any
 from led_fast.data.tables import Column, Constant, TableSource
 from led_fast.kinds.kind import Preset
 from led_fast.models.tables import TableCriticConfig, TableGeneratorConfig
+from led_fast.ranges import Count
 from led_fast.training.settings import Batches, Calibration, GeneratorLoss, Optimizer, Recipe, Selection
 
 _MANY_ROWS = 10_000  # for training; with fewer, a large flow learns them by heart
@@ -26,10 +27,10 @@ class Pool:
         validation_rows: at most, for either score.
     """
 
-    draws: int = 300_000
-    rows: int = 150_000
-    validation_draws: int = 20_000
-    validation_rows: int = 8000
+    draws: Count = 300_000
+    rows: Count = 150_000
+    validation_draws: Count = 20_000
+    validation_rows: Count = 8000
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class TablesModel:
     columns: tuple[Column, ...]
     constants: tuple[Constant, ...]
     named: bool
-    cells: int
+    cells: Count
     generator: TableGeneratorConfig = field(default_factory=TableGeneratorConfig)
     critic: TableCriticConfig = field(default_factory=TableCriticConfig)
     pool: Pool = Pool()
