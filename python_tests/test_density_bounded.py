@@ -13,6 +13,7 @@ from led_fast.density import (
     judge,
     summarize_bounded_log_weights,
 )
+from led_fast.density.bounded import _bets
 from led_fast.flows import DiagonalNormal
 
 CAP = 5.0
@@ -89,6 +90,14 @@ def test_weights_that_were_hardly_seen_are_not_believed():
     assert interval < 0.8 and bound >= 0.95
     assert not any(e.reliable for e in found)
     assert "weights up to e^5 may hide" in found[0].reason
+
+
+def test_a_bet_knows_nothing_of_what_it_is_about():
+    x, needed = torch.rand(40, dtype=torch.float64), 3.0
+    for i in range(40):
+        other = torch.cat([x[:i], x[i:] ** 3])
+        assert torch.equal(_bets(x, needed)[: i + 1], _bets(other, needed)[: i + 1])
+        assert i == 39 or not torch.equal(_bets(x, needed)[i + 1], _bets(other, needed)[i + 1])
 
 
 def test_the_bound_of_any_level_holds_for_few_and_odd_variables():

@@ -126,12 +126,8 @@ def betting_interval(x: Tensor, level: float = 0.95) -> tuple[float, float]:
         x: (n,) float64 in [0, 1], independent, in the order in which they were drawn.
         level: of confidence.
     """
-    n, needed = len(x), math.log(2 / (1 - level))
-    count = torch.arange(2, n + 2, dtype=x.dtype, device=x.device)
-    means = (0.5 + x.cumsum(0)) / count
-    variances = (0.25 + (x - means).square().cumsum(0)) / count
-    before = torch.cat([variances.new_tensor([0.25]), variances[:-1]])  # a bet knows nothing of its own x
-    bets = (2 * needed / (n * before)).sqrt()
+    needed = math.log(2 / (1 - level))
+    bets = _bets(x, needed)
 
     def above(m: float) -> bool:
         """Whether betting on a mean above m has won."""
@@ -144,6 +140,16 @@ def betting_interval(x: Tensor, level: float = 0.95) -> tuple[float, float]:
 
     mean = float(x.mean())
     return _last(above, mean, 0.0), _last(below, mean, 1.0)
+
+
+def _bets(x: Tensor, needed: float) -> Tensor:
+    """The bet on each x, by the variance of those before it: a bet knows nothing of its own x, nor of later ones."""
+    n = len(x)
+    count = torch.arange(2, n + 2, dtype=x.dtype, device=x.device)
+    means = (0.5 + x.cumsum(0)) / count
+    variances = (0.25 + (x - means).square().cumsum(0)) / count
+    before = torch.cat([variances.new_tensor([0.25]), variances[:-1]])
+    return (2 * needed / (n * before)).sqrt()
 
 
 def _last(won: Callable[[float], bool], inside: float, outside: float) -> float:
