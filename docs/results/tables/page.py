@@ -17,9 +17,9 @@ LED beside other density models on tables of any number of columns. All of it is
 end; what it measured is in [results/tables/tables.json](results/tables/tables.json), seeds, settings and versions
 included. `python docs/results/tables/page.py` makes this page of that file.
 
-LED here is what `led-fast train table.csv` trains: each column is made normal by its own histogram, a coupling flow learns
-by maximum likelihood how they depend on each other, and a perceptron then tilts the flow's density by Eq. 3, as far as at
-least a tenth of the importance weights stays effective. The choice among averages of its weights is by validation rows.
+LED here is what `led-fast train table.csv` trains: each column is made normal by its own histogram, a coupling flow
+learns by maximum likelihood how they depend on each other, and a perceptron then tilts the flow's density by Eq. 3, as
+far as at least a tenth of the importance weights stays effective. Validation rows choose among averages of weights.
 """
 
 
