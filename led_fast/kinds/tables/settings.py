@@ -7,7 +7,15 @@ from led_fast.data.tables import Column, Constant, TableSource
 from led_fast.kinds.kind import Preset
 from led_fast.models.tables import TableCriticConfig, TableGeneratorConfig
 from led_fast.ranges import Count
-from led_fast.training.settings import Batches, Calibration, GeneratorLoss, Optimizer, Recipe, Selection
+from led_fast.training.settings import (
+    Batches,
+    Calibration,
+    GeneratorLoss,
+    Optimizer,
+    Recipe,
+    Selection,
+    changed,
+)
 
 _MANY_ROWS = 10_000  # for training; with fewer, a large flow learns them by heart
 _FLOW_SHARE = 0.3  # of the steps, which take three times as long as the tilt's
@@ -82,4 +90,5 @@ def preset_of(source: TableSource, cells: int) -> Preset:
     small = source.size("train") < _MANY_ROWS
     sizes: dict[str, Any] = {"blocks": 4, "dropout": 0.3} if small else {"blocks": 8}
     generator = TableGeneratorConfig(width=64, **sizes)
-    return Preset(TablesModel(source.columns, source.constants, source.named, cells, generator), _RECIPE)
+    recipe = changed(_RECIPE, {"optimizer.weight_decay": 0.1}) if small else _RECIPE
+    return Preset(TablesModel(source.columns, source.constants, source.named, cells, generator), recipe)
