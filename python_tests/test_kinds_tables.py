@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import signal
 from contextlib import nullcontext
 from functools import partial
@@ -14,11 +15,12 @@ from command_line import run
 from report_page import undocumented
 from states import same_state
 
+from led_fast.data.tables import TableSource, read_table
 from led_fast.evaluation.tables import evaluate_table
 from led_fast.flows import Marginal
 from led_fast.kinds.points import kind as points_kind
-from led_fast.kinds.tables import kind, task
-from led_fast.training import Trainer, World, load
+from led_fast.kinds.tables import TablesTask, kind, task
+from led_fast.training import TrainConfig, Trainer, World, load
 from led_fast.training.checkpoint import load_state
 from led_fast.training.run import read_metrics
 
@@ -75,6 +77,16 @@ def densities(found):
 
 
 # ---- training
+
+
+def test_a_trial_makes_a_share_of_what_begins_a_stage(data):
+    source = TableSource("parts.csv", read_table(data, ["class"]))
+    made = TablesTask(TrainConfig.of(source, steps=STEPS), source)
+    sizes = []
+    for share in (1.0, 0.1):
+        made.begin("calibration", share)
+        sizes.append([len(part) for part in (made._pool, made._validation_pool, made._validation_data)])
+    assert sizes[1] == [math.ceil(0.1 * size) for size in sizes[0]]
 
 
 def test_a_file_is_read_once_to_learn_from(data, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from scipy.integrate import quad
 from table_files import write_files
 
@@ -113,10 +114,10 @@ def test_files_are_read(tmp_path):
     [
         (None, r"letter\.csv: no such file; --data DIR must hold letter\.csv, shuttle\.csv, satellite\.csv"),
         ("a,b\n1,2\n", r"letter\.csv: want a column 'class', got a, b"),
-        ("a,class\nred,A\n", r"letter\.csv: want rows of 1 finite numbers and a class: .*'red'"),
-        ("a,b,class\n1,2,A\n1,A\n", r"letter\.csv: want rows of 2 finite numbers and a class, got 1,A"),
-        ("a,class\nnan,A\n", r"letter\.csv: want rows of 1 finite numbers and a class, got nan"),
-        ("", r"letter\.csv: holds no rows"),
+        ("a,class\nred,A\n", r"letter\.csv: column 'a', row 1: 'red' is not a number$"),
+        ("a,b,class\n1,2,A\n1,A\n", r"letter\.csv: line 3: want 3 fields, got 2"),
+        ("a,class\n1,A\n,A\n", r"letter\.csv: row 2, column 'a': is missing"),
+        ("", r"letter\.csv: is empty"),
         ("a,class\n", r"letter\.csv: holds no rows"),
     ],
 )
@@ -237,6 +238,16 @@ def plane():
     return [Rows(part, np.array([2.0, 0.0])) for part in np.split(values, [300])]
 
 
+@pytest.fixture
+def one_thread():
+    """As the cells have it: the time of a process is that of all its threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", FITS)
 def test_densities_integrate_to_one_in_data_units(name, plane):
     pytest.importorskip("sklearn" if "mixture" in name else "zuko")

@@ -99,7 +99,7 @@ class TrainConfig:
             reading: how the data were read.
 
         Raises:
-            InputError: the data's kind has no such preset.
+            InputError: the data's kind has no such preset, or a change makes no sense.
         """
         name, (model, recipe) = find_kind(source.kind).configure(source, preset)
         config = cls(

@@ -1,6 +1,5 @@
 """The tables that LED and its rivals are compared on."""
 
-import csv
 import hashlib
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from led_fast.data.tables import column_names, read_table
+from led_fast.data.tables.schema import AdvisedError
 from led_fast.errors import InputError
 from led_fast.reproduce.tables.synthetic import SyntheticDensity, edges, mixture
 
@@ -86,30 +87,17 @@ def open_dataset(name: str, directory: str | Path) -> LabelledTable:
 
 
 def _read(path: Path) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
-    """Values, their columns' names and the labels of a file with a header line."""
+    """Values, their columns' names and the labels of a file."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; --data DIR must hold {', '.join(f'{f}.csv' for f in FILES)}")
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = [line for line in csv.reader(file) if line]
-    if len(lines) < 2:
-        raise InputError(f"{path}: holds no rows")
-    header, *rows = lines
-    if _LABEL not in header:
-        raise InputError(f"{path}: want a column {_LABEL!r}, got {', '.join(header)}")
-    wanted = f"{path}: want rows of {len(header) - 1} finite numbers and a class"
-    if short := next((row for row in rows if len(row) != len(header)), None):
-        raise InputError(f"{wanted}, got {','.join(short)}")
-    at = header.index(_LABEL)
-    labels = np.array([row.pop(at) for row in rows])
+    if _LABEL not in (names := column_names(path)):
+        raise InputError(f"{path}: want a column {_LABEL!r}, got {', '.join(names)}")
     try:
-        values = np.array(rows, dtype=np.float64)
-    except ValueError as error:
-        raise InputError(f"{wanted}: {error}") from None
-    if not np.isfinite(values).all():
-        raise InputError(
-            f"{wanted}, got {','.join(rows[np.flatnonzero(~np.isfinite(values).all(axis=1))[0]])}"
-        )
-    return values, tuple(header[:at] + header[at + 1 :]), labels
+        table = read_table(path, ignore=[_LABEL])
+    except AdvisedError as error:  # what it advises is for other commands
+        raise InputError(error.said) from None
+    everything = slice(None)
+    return table.take(everything), table.names, np.array(table.labels[_LABEL].take(everything))
 
 
 def _normal(name: str, labels: np.ndarray) -> tuple[str, ...]:
