@@ -21,6 +21,15 @@ from led_fast.reproduce.tables.zuko_flow import FlowSettings
 SPACES = [standardized, after_marginal]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As the cells have it: the time of a process is that of all its threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def midpoints(low, high, count):
     edges = np.linspace(low, high, count + 1)
     return (edges[1:] + edges[:-1]) / 2, (high - low) / count
@@ -116,7 +125,7 @@ def test_files_are_read(tmp_path):
         ("a,b\n1,2\n", r"letter\.csv: want a column 'class', got a, b"),
         ("a,class\nred,A\n", r"letter\.csv: column 'a', row 1: 'red' is not a number$"),
         ("a,b,class\n1,2,A\n1,A\n", r"letter\.csv: line 3: want 3 fields, got 2"),
-        ("a,class\n1,A\n,A\n", r"letter\.csv: row 2, column 'a': is missing"),
+        ("a,class\n1,A\n,A\n", r"letter\.csv: column 'a', row 2: the value is missing"),
         ("", r"letter\.csv: is empty"),
         ("a,class\n", r"letter\.csv: holds no rows"),
     ],
@@ -238,16 +247,6 @@ def plane():
     return [Rows(part, np.array([2.0, 0.0])) for part in np.split(values, [300])]
 
 
-@pytest.fixture
-def one_thread():
-    """As the cells have it: the time of a process is that of all its threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", FITS)
 def test_densities_integrate_to_one_in_data_units(name, plane):
     pytest.importorskip("sklearn" if "mixture" in name else "zuko")
