@@ -9,7 +9,7 @@ import led_fast
 
 PACKAGE = Path(led_fast.__file__).parent
 FLOORS = [
-    {"ops", "reference", "compatibility", "errors", "files", "gpu", "provenance", "random_state"},
+    {"ops", "reference", "compatibility", "errors", "files", "gpu", "provenance", "random_state", "ranges"},
     {"nn", "flows", "density", "models"},
     {"data", "estimator", "kinds", "training", "evaluation", "figures", "reproduce", "cli", "info"},
 ]
