@@ -70,10 +70,10 @@ def descend(
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     total: Tensor | None = None
-    optimizer.zero_grad()
+    _forget_gradients(parameters)
     for loss, weight in losses:
         earlier = [parameter.grad for parameter in parameters]
-        optimizer.zero_grad()
+        _forget_gradients(parameters)
         loss.backward(torch.full_like(loss, weight))
         _add_gradients(parameters, earlier)
         loss = loss.detach()
@@ -81,13 +81,26 @@ def descend(
         total = share if total is None else total + share
     assert total is not None
     world.sum_gradients(parameters)
-    norm = nn.utils.clip_grad_norm_(clipped.parameters(), limit)
+    norm = _shorten([parameter.grad for parameter in clipped.parameters() if parameter.grad is not None], limit)
     both = total + norm
     found = (both - both).float().nan_to_num(nan=1.0)  # NaN where `both` is infinite or NaN, else 0
     broken = found if broken is None else torch.maximum(broken, found)
     optimizer.found_inf = broken  # type: ignore[attr-defined]
     optimizer.step()
     return total, norm, broken
+
+
+def _forget_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """As an optimiser's `zero_grad`, without its hooks for profilers."""
+    for parameter in parameters:
+        parameter.grad = None
+
+
+def _shorten(gradients: Sequence[Tensor], limit: float) -> Tensor:
+    """As `clip_grad_norm_` of gradients on one device, without sorting them by device; returns their norm."""
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1))
+    return norm
 
 
 def _add_gradients(parameters: Sequence[nn.Parameter], earlier: Sequence[Tensor | None]) -> None:
