@@ -18,7 +18,7 @@ SECONDS = {"warm-up": 1.0, "joint training": 5.0, "calibration": 2.0}  # a step
 @pytest.fixture
 def clock(monkeypatch):
     clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now, monotonic=lambda: clock.now)
-    for module in ("progress", "session"):
+    for module in ("progress", "pace"):
         monkeypatch.setattr(f"led_fast.training.{module}.time", clock)
     return clock
 

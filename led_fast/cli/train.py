@@ -20,9 +20,11 @@ from led_fast.files import read_json, write_json
 from led_fast.kinds import all_kinds, find_kind
 from led_fast.kinds.kind import EvaluateOptions, Kind
 from led_fast.training import (
+    Compile,
     CudaGraph,
     ObjectiveName,
     Ops,
+    Pace,
     Precision,
     Reading,
     RunDirectory,
@@ -33,9 +35,10 @@ from led_fast.training import (
     check_precision,
     join_world,
     load_model,
+    measure_pace,
     name_device,
-    steps_in,
     train,
+    why_not_compile,
 )
 
 # None where an option was not given: a resumed run then takes what it was started with.
@@ -50,6 +53,9 @@ Minutes = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
 PrecisionChoice = Annotated[
     Precision | Literal["auto"] | None,
     arg(metavar="float32|bf16|auto", help_behavior_hint="(default: float32)"),
+]
+CompileChoice = Annotated[
+    Compile | Literal["auto"] | None, arg(metavar="auto|on|off", help_behavior_hint="(default: off)")
 ]
 Columns = Annotated[tuple[str, ...], arg(metavar="COLUMN", help_behavior_hint="")]
 Operators = Annotated[Ops | None, arg(metavar="fast|reference", help_behavior_hint="(default: fast)")]
@@ -69,6 +75,7 @@ def train_command(
     ops: Operators = None,
     cuda_graph: Graphs = None,
     precision: PrecisionChoice = None,
+    compile: CompileChoice = None,
     ignore: Columns = (),
     drop_missing: bool = False,
     strict: bool = False,
@@ -126,6 +133,9 @@ def train_command(
         precision: in which the critic's networks are trained. bf16: bfloat16, all but their last layers; log q, log α,
             losses, and the model that comes of it, stay in float32. auto: bf16 for images on a GPU that has it
             (compute capability 8.0) where the critic has no penalty, else float32; a resumed run keeps its own.
+        compile: whether torch.compile compiles the networks that are trained, but not our operators. auto: where a trial
+            of both says that the run is done earlier, the time to compile included, and off where no compiler is
+            there. It changes results by rounding, so a resumed run keeps its own.
         ignore: columns of a table that are not to be modelled, such as labels.
         drop_missing: pass over rows of a table in which a value is missing, instead of refusing them.
         strict: stop at a picture that cannot be used, instead of skipping it.
@@ -147,6 +157,7 @@ def train_command(
             ("minutes", minutes),
             ("ops", ops),
             ("precision", None if precision == "auto" else precision),
+            ("compile", None if compile == "auto" else compile),
             ("recipe.objective", objective),
             ("recipe.batches.integral_samples", integral_samples),
             ("reading.ignore", tuple(sorted(set(ignore))) or None),
@@ -173,8 +184,10 @@ def train_command(
         if not resume:
             config = _in_precision(config, kind, precision, world, console)
         check_precision(config.precision, kind.device(), kind.float32_only(config.model))
+        if (config.compile if resume else compile) == "on" and (why := why_not_compile(kind.device())):
+            raise InputError(f"--compile: on wants torch.compile to work, got: {why}")
         if not resume:
-            config = _begin(out, config, source, world, console)
+            config = _begin(out, config, compile or "off", source, world, console)
         elif run.model.is_file():
             console.print(f"{out} is finished: {config.steps} steps. led-fast evaluate {out} reports on it.")
             return 0
@@ -243,16 +256,49 @@ def _in_precision(
     return replace(config, precision=asked or "float32")
 
 
-def _begin(out: Path, config: TrainConfig, source: Source, world: World, console: Console) -> TrainConfig:
-    """Makes the folder of a new run, and turns minutes into steps."""
+def _begin(
+    out: Path,
+    config: TrainConfig,
+    compile: Compile | Literal["auto"],
+    source: Source,
+    world: World,
+    console: Console,
+) -> TrainConfig:
+    """Makes the folder of a new run, decides whether to compile, and turns minutes into steps."""
     first = world.rank == 0
     run = RunDirectory.create(out) if first else RunDirectory(out)
+    if compile == "auto":
+        config, pace = _compiled_if_it_pays(config, source, world, console)
+    else:
+        config, pace = replace(config, compile=compile), None
     if config.minutes is not None:
-        config = replace(config, steps=steps_in(config.minutes, config, source, world))
+        pace = pace or measure_pace(config, source, world)
+        config = replace(config, steps=pace.steps_in(config.minutes))
         console.print(f"{config.minutes:g} minutes are {config.steps} steps on this machine")
     if first:
         write_json(run.config, {"version": __version__, **config.to_json()})
     return config
+
+
+def _compiled_if_it_pays(
+    config: TrainConfig, source: Source, world: World, console: Console
+) -> tuple[TrainConfig, Pace | None]:
+    """The config with networks compiled or not, and the pace that was measured of it."""
+    why = why_not_compile(find_kind(config.kind).device())
+    if world.any(bool(why)):
+        console.print(
+            f"compile: off, because torch.compile does not work: {why}", markup=False, soft_wrap=True
+        )
+        return config, None
+    compiled = replace(config, compile="on")
+    before, after = (measure_pace(c, source, world) for c in (config, compiled))
+    steps = config.steps if config.minutes is None else before.steps_in(config.minutes)
+    pays = steps * (before.step - after.step) > after.first
+    console.print(
+        f"compile: {'on' if pays else 'off'}: {steps} steps of {1000 * before.step:.3g} ms, or of "
+        f"{1000 * after.step:.3g} ms and {after.first:.0f} s to compile"
+    )
+    return (compiled, after) if pays else (config, before)
 
 
 def _reopen(out: Path, asked: Sequence[tuple[str, Any]]) -> TrainConfig:

@@ -20,8 +20,9 @@ from led_fast.training import DivergenceError, Interrupted
 from led_fast.training.checkpoint import load_state, save_state
 from led_fast.training.descent import RunningAverages, check_finite, set_learning_rate
 from led_fast.training.interrupt import StopSignal
+from led_fast.training.pace import seconds_a_step
 from led_fast.training.schedule import cosine_decay
-from led_fast.training.session import CHECKPOINT_EVERY, seconds_a_step
+from led_fast.training.session import CHECKPOINT_EVERY
 
 _STARTED_BY = 256  # images, which the activation norms standardise
 _CHECKPOINT, _MODEL = "Glow's checkpoint", "Glow"  # kinds of files

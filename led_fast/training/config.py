@@ -10,6 +10,7 @@ import msgspec
 
 from led_fast.errors import InputError
 from led_fast.kinds import find_kind
+from led_fast.training.compiled import Compile
 from led_fast.training.format_1 import from_format_1
 from led_fast.training.precision import Precision
 from led_fast.training.settings import Recipe, changed
@@ -56,6 +57,7 @@ class TrainConfig:
         ops: what the operators run: their kernels, or for comparison `led_fast.reference`.
         cuda_graph: whether a GPU records training steps and replays them, where it can.
         precision: in which the critic's networks are trained; the model that comes of it computes in float32.
+        compile: whether torch.compile compiles the networks that are trained.
     """
 
     kind: str
@@ -71,6 +73,7 @@ class TrainConfig:
     ops: Ops = "fast"
     cuda_graph: CudaGraph = "auto"
     precision: Precision = "float32"
+    compile: Compile = "off"
 
     @classmethod
     def of(

@@ -81,7 +81,9 @@ def descend(
         total = share if total is None else total + share
     assert total is not None
     world.sum_gradients(parameters)
-    norm = _shorten([parameter.grad for parameter in clipped.parameters() if parameter.grad is not None], limit)
+    norm = _shorten(
+        [parameter.grad for parameter in clipped.parameters() if parameter.grad is not None], limit
+    )
     both = total + norm
     found = (both - both).float().nan_to_num(nan=1.0)  # NaN where `both` is infinite or NaN, else 0
     broken = found if broken is None else torch.maximum(broken, found)
@@ -96,7 +98,7 @@ def _forget_gradients(parameters: Sequence[nn.Parameter]) -> None:
         parameter.grad = None
 
 
-def _shorten(gradients: Sequence[Tensor], limit: float) -> Tensor:
+def _shorten(gradients: list[Tensor], limit: float) -> Tensor:
     """As `clip_grad_norm_` of gradients on one device, without sorting them by device; returns their norm."""
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1))

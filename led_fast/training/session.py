@@ -27,10 +27,6 @@ from led_fast.training.world import World
 
 CHECKPOINT_EVERY = 50  # steps
 _KIND = "checkpoint"
-_TRIAL_STEPS = 10_000  # of a run that is never finished
-_TRIAL_SHARE = 0.05  # of what begins a stage
-_UNTIMED_STEPS, _TIMED_STEPS = 5, 20
-_TIMED_SECONDS = 20.0
 
 
 class Interrupted(Exception):
@@ -170,71 +166,3 @@ def _advice(trainer: Trainer, run: RunDirectory, error: DivergenceError) -> str:
         f"training diverged at step {trainer.steps_done + 1}: {error}; {kept}; "
         "try another --seed in a new --out folder, and look for far outliers if the data are your own"
     )
-
-
-def steps_in(
-    minutes: float,
-    config: TrainConfig,
-    source: Source,
-    world: World | None = None,
-    clock: Callable[[], float] = time.perf_counter,
-) -> int:
-    """How many steps fit in some minutes, by the time that a few steps of each stage take a throw-away trainer.
-
-    When a stage comes to rest cannot be foreseen: where it does, a run is done somewhat earlier.
-
-    Args:
-        minutes: of the clock.
-        config: of the run.
-        source: its data.
-        world: the processes that train together.
-        clock: in seconds; that of the wall, or `time.process_time`.
-    """
-    with isolated(find_kind(config.kind).device()), use_reference(config.ops == "reference"):
-        trainer = Trainer(replace(config, steps=_TRIAL_STEPS), source, world)
-        agree, stages, seconds, once = trainer.world.agree, config.recipe.stages, 0.0, 0.0
-        for stage in stages:
-            begin = partial(trainer.begin_stage, stage, _TRIAL_SHARE)
-            once += agree(_seconds(begin, clock)) / _TRIAL_SHARE
-            trainer.steps_done = (
-                trainer.first_step(stage.begin) + 1
-            )  # for the first step would begin it in full
-            look = partial(trainer.selection.begin, stage.name)
-            once += config.recipe.selection.checks * agree(_seconds(look, clock))
-            untimed = _UNTIMED_STEPS if trainer.graphs is None else trainer.graphs.steps_before
-            each = seconds_a_step(trainer.step, _TIMED_SECONDS / len(stages), agree, untimed, clock)
-            seconds += (stage.end - stage.begin) * each
-    # What is done once depends on the steps too: a short run does less of it than the throw-away one.
-    return max(1, round(max(60 * minutes - once, 30 * minutes) / seconds))
-
-
-def _seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
-    began = clock()
-    work()
-    return clock() - began
-
-
-def seconds_a_step(
-    step: Callable[[], object],
-    limit: float = _TIMED_SECONDS,
-    agree: Callable[[float], float] = float,
-    untimed: int = _UNTIMED_STEPS,
-    clock: Callable[[], float] = time.perf_counter,
-) -> float:
-    """What a training step takes, by a few of them, until a limit of seconds.
-
-    Args:
-        step: takes one.
-        limit: in seconds, after which no more steps are timed.
-        agree: makes one number of those of all processes.
-        untimed: steps before those.
-        clock: in seconds.
-    """
-    for _ in range(untimed):
-        step()
-    began, elapsed, timed = clock(), 0.0, 0
-    while timed < _TIMED_STEPS and elapsed < limit:
-        step()
-        timed += 1
-        elapsed = agree(clock() - began)
-    return elapsed / timed

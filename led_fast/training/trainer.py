@@ -17,6 +17,7 @@ from led_fast.flows import OneWayFlow
 from led_fast.gpu import is_gpu
 from led_fast.kinds import find_kind
 from led_fast.random_state import random_state, set_random_state, set_seed
+from led_fast.training.compiled import as_written, compile_networks, compiling
 from led_fast.training.config import TrainConfig
 from led_fast.training.descent import RunningAverages, adam, descend, set_learning_rate
 from led_fast.training.graph import StepGraphs
@@ -99,7 +100,11 @@ class Trainer:
         self._averages = RunningAverages(
             (self.average_critic, self.critic), (self.average_generator, self.generator)
         )
-        use_precision(config.precision, self.critic, self.balance)  # not the averages, which make the model
+        # Not the averages, which make the model.
+        use_precision(config.precision, self.critic, self.balance)
+        self._compiled = config.compile == "on"
+        if self._compiled:
+            compile_networks(self.critic, self.balance, self.generator)
         self.steps_done = 0
         self.graphs = self._new_graphs(say)
         self.selection = BestAverages(
@@ -124,7 +129,8 @@ class Trainer:
             self.begin_stage(stage)
             self.selection.begin(stage.name)
         objective = self._objective_in_use()
-        metrics = self._take(objective) if objective is not None else {}
+        with compiling(self._compiled):
+            metrics = self._take(objective) if objective is not None else {}
         self._update_averages()
         self.steps_done += 1
         if objective is not None:
@@ -236,7 +242,8 @@ class Trainer:
         x = self.task.data(self.world.share(recipe.batches.data, "batches.data"), at)
         yield objective.critic_loss(self._in_parts(function), x, at)
         if self._takes_penalty():
-            squared = self.world.gather(self.task.squared_gradient(x)).mean()
+            with as_written(self._compiled):
+                squared = self.world.gather(self.task.squared_gradient(x)).mean()
             weight = 0.5 * recipe.penalty.weight * recipe.penalty.interval
             yield Loss(squared, {"squared_gradient": squared}, weight)
 
