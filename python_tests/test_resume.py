@@ -60,13 +60,26 @@ def interrupt_after_first_checkpoint(process, run, number):
     return errors
 
 
-@pytest.fixture(scope="module", params=["points", "images"])
+COMPILED = ("--compile", "on")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("points", ()),
+        ("points", COMPILED),
+        ("images", ()),
+        pytest.param(("images", COMPILED), marks=pytest.mark.slow),
+    ],
+    ids=["points", "points, compiled", "images", "images, compiled"],
+)
 def target(request, tmp_path_factory):
-    if request.param == "points":
-        return ["ring"]
+    kind, options = request.param
+    if kind == "points":
+        return ["ring", *options]
     file = tmp_path_factory.mktemp("data") / "noise.npy"
     np.save(file, np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8))
-    return [str(file), "--preset", "tiny"]
+    return [str(file), "--preset", "tiny", *options]
 
 
 @pytest.fixture(scope="module")

@@ -133,9 +133,9 @@ def train_command(
         precision: in which the critic's networks are trained. bf16: bfloat16, all but their last layers; log q, log α,
             losses, and the model that comes of it, stay in float32. auto: bf16 for images on a GPU that has it
             (compute capability 8.0) where the critic has no penalty, else float32; a resumed run keeps its own.
-        compile: whether torch.compile compiles the networks that are trained, but not our operators. auto: where a trial
-            of both says that the run is done earlier, the time to compile included, and off where no compiler is
-            there. It changes results by rounding, so a resumed run keeps its own.
+        compile: whether torch.compile compiles the networks that are trained, but not our operators. auto: where a
+            trial of both says that the run is done earlier, the time to compile included, and off where no compiler
+            is there. It changes results by rounding, so a resumed run keeps its own.
         ignore: columns of a table that are not to be modelled, such as labels.
         drop_missing: pass over rows of a table in which a value is missing, instead of refusing them.
         strict: stop at a picture that cannot be used, instead of skipping it.

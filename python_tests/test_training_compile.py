@@ -1,0 +1,110 @@
+"""Training with compiled networks: the same steps up to rounding, the same files, and a choice that says why."""
+
+import pytest
+import torch
+
+from led_fast.cli import main, train
+from led_fast.data import open_source
+from led_fast.data.images import ImageCollection, ImageSet, ImageSource
+from led_fast.nn import MixedSequential
+from led_fast.training import Pace, TrainConfig, Trainer, read_model
+from led_fast.training.run import RunDirectory
+
+
+def noise():
+    return ImageSource(
+        "noise",
+        ImageCollection(ImageSet(torch.randint(0, 256, (150, 1, 8, 8), dtype=torch.uint8))),
+    )
+
+
+def metrics_of(source, preset, compile, changes, at):
+    config = TrainConfig.of(source, preset, steps=1000, changes=changes | {"compile": compile})
+    trainer = Trainer(config, source)
+    trainer.steps_done = round(at * config.steps)
+    return trainer, [trainer.step() for _ in range(3)]
+
+
+@pytest.mark.parametrize(
+    "source, preset, changes, at",
+    [
+        (lambda: open_source("ring"), "inflated", {}, 0.0),
+        (lambda: open_source("ring"), "perpendicular", {}, 0.0),
+        pytest.param(noise, "tiny", {}, 0.8, marks=pytest.mark.slow),
+        (noise, "tiny", {"recipe.objective": "gan", "recipe.penalty.weight": 1.0}, 0.8),
+    ],
+    ids=["inflated", "perpendicular", "images", "gan with penalty"],
+)
+def test_a_compiled_step_is_the_same_up_to_rounding(source, preset, changes, at):
+    source = source()
+    torch._dynamo.utils.counters.clear()
+    _, wanted = metrics_of(source, preset, "off", changes, at)
+    trainer, got = metrics_of(source, preset, "on", changes, at)
+    assert got[0] == pytest.approx(wanted[0], rel=1e-4, abs=1e-5)
+    # Adam's first steps have the size of the learning rate however small a gradient, so that rounding grows.
+    for before, after in zip(wanted, got, strict=True):
+        assert after == pytest.approx(before, rel=1e-2, abs=1e-3)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    compiled = [m for m in trainer.critic.modules() if m._compiled_call_impl is not None]
+    assert compiled and all(isinstance(m, MixedSequential) for m in compiled)
+    assert all(m._compiled_call_impl is None for m in trainer.average_critic.modules())
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """Runs `led-fast train ring` in a folder; returns what it prints and the config it leaves."""
+    monkeypatch.setattr(train, "write_report", lambda *_: True)
+
+    def command(*options, out=tmp_path / "run"):
+        code = main(["train", "ring", "--out", str(out), *options])
+        printed = capsys.readouterr()
+        if code:
+            return printed.err, None
+        return printed.out, read_model(RunDirectory(out).model).config
+
+    return command
+
+
+@pytest.mark.parametrize("seconds, chosen", [(0.001, "on"), (0.02, "off")], ids=["it pays", "it does not"])
+def test_auto_compiles_where_that_pays(command, monkeypatch, seconds, chosen):
+    paces = {"off": Pace(0.010, 0, 0), "on": Pace(0.005, 0, seconds)}
+    monkeypatch.setattr(train, "measure_pace", lambda config, *_: paces[config.compile])
+    monkeypatch.setattr(train, "why_not_compile", lambda _: "")
+    printed, config = command("--steps", "3", "--compile", "auto")
+    assert f"compile: {chosen}: 3 steps of 10 ms, or of 5 ms and 0 s to compile" in printed
+    assert config.compile == chosen
+
+
+def test_minutes_become_steps_by_the_pace_that_was_chosen(command, monkeypatch):
+    paces = {"off": Pace(0.5, 0, 0), "on": Pace(0.25, 0, 1)}
+    monkeypatch.setattr(train, "measure_pace", lambda config, *_: paces[config.compile])
+    monkeypatch.setattr(train, "why_not_compile", lambda _: "")
+    printed, config = command("--minutes", "0.1", "--compile", "auto")
+    assert config.steps == (6 - 1) / 0.25 and "0.1 minutes are 20 steps" in printed
+
+
+def test_without_a_compiler_auto_goes_on_and_on_does_not(command, monkeypatch, tmp_path):
+    monkeypatch.setattr(train, "why_not_compile", lambda _: "no compiler")
+    printed, config = command("--steps", "2", "--compile", "auto")
+    assert "compile: off, because torch.compile does not work: no compiler" in printed
+    assert config.compile == "off"
+    errors, _ = command("--steps", "2", "--compile", "on", out=tmp_path / "other")
+    assert errors == "led-fast: --compile: on wants torch.compile to work, got: no compiler\n"
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_broken_compiler_is_named(monkeypatch):
+    from torch._inductor import config
+
+    torch._dynamo.reset()
+    with config.patch({"cpp.cxx": ("/nowhere",), "fx_graph_cache": False, "force_disable_caches": True}):
+        assert "/nowhere" in train.why_not_compile(torch.device("cpu"))
+    torch._dynamo.reset()
+    assert train.why_not_compile(torch.device("cpu")) == ""
+
+
+def test_a_run_goes_on_in_its_own_mode(command):
+    command("--steps", "2", "--compile", "off")
+    errors, _ = command("--resume", "--compile", "on")
+    assert "was started with compile off, not on" in errors
+    assert command("--resume", "--compile", "auto")[1].compile == "off"
