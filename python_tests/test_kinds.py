@@ -86,7 +86,7 @@ class AnglesTask(Task):
     def data(self, n, at):
         return self.source.sample(n)
 
-    def proposals(self, n, at):
+    def proposals(self, n, at, drawn=None):
         y = 2 * torch.randn(n, 1)
         return ProposalDraw(y, Normal(0.0, 2.0).log_prob(y).squeeze(1), None)
 

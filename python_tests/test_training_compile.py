@@ -2,20 +2,13 @@
 
 import pytest
 import torch
+from image_sources import noise_source
 
 from led_fast.cli import main, train
 from led_fast.data import open_source
-from led_fast.data.images import ImageCollection, ImageSet, ImageSource
 from led_fast.nn import MixedSequential
 from led_fast.training import Pace, TrainConfig, Trainer, read_model
 from led_fast.training.run import RunDirectory
-
-
-def noise():
-    return ImageSource(
-        "noise",
-        ImageCollection(ImageSet(torch.randint(0, 256, (150, 1, 8, 8), dtype=torch.uint8))),
-    )
 
 
 def metrics_of(source, preset, compile, changes, at):
@@ -30,8 +23,8 @@ def metrics_of(source, preset, compile, changes, at):
     [
         (lambda: open_source("ring"), "inflated", {}, 0.0),
         (lambda: open_source("ring"), "perpendicular", {}, 0.0),
-        pytest.param(noise, "tiny", {}, 0.8, marks=pytest.mark.slow),
-        (noise, "tiny", {"recipe.objective": "gan", "recipe.penalty.weight": 1.0}, 0.8),
+        pytest.param(noise_source, "tiny", {}, 0.8, marks=pytest.mark.slow),
+        (noise_source, "tiny", {"recipe.objective": "gan", "recipe.penalty.weight": 1.0}, 0.8),
     ],
     ids=["inflated", "perpendicular", "images", "gan with penalty"],
 )
@@ -40,7 +33,7 @@ def test_a_compiled_step_is_the_same_up_to_rounding(source, preset, changes, at)
     torch._dynamo.utils.counters.clear()
     _, wanted = metrics_of(source, preset, "off", changes, at)
     trainer, got = metrics_of(source, preset, "on", changes, at)
-    assert got[0] == pytest.approx(wanted[0], rel=1e-4, abs=1e-5)
+    assert got[0]["critic_loss"] == pytest.approx(wanted[0]["critic_loss"], rel=1e-5, abs=1e-5)
     # Adam's first steps have the size of the learning rate however small a gradient, so that rounding grows.
     for before, after in zip(wanted, got, strict=True):
         assert after == pytest.approx(before, rel=1e-2, abs=1e-3)

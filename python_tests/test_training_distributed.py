@@ -99,7 +99,10 @@ class JointBatches:
     def data(self, n, at=0.0):
         return self.part(self.points.flip(0), n)
 
-    def proposals(self, n, at):
+    def most_generated(self, n):
+        return 0
+
+    def proposals(self, n, at, drawn):
         y = self.part(self.points, n)
         return ProposalDraw(y, -y.square().sum(1), self.balance(y).square().mean())
 

@@ -3,10 +3,9 @@
 from types import SimpleNamespace
 
 import pytest
-import torch
+from image_sources import noise_source
 from rich.console import Console
 
-from led_fast.data.images import ImageCollection, ImageSet, ImageSource
 from led_fast.kinds import images, points
 from led_fast.training import Recipe, TrainConfig, Trainer, steps_in
 from led_fast.training.progress import ProgressDisplay
@@ -84,8 +83,7 @@ def test_a_run_of_one_stage_does_not_name_it(lines):
 
 @pytest.mark.parametrize("preset, a_step", [("tiny", 0.7 + 0.2 * 5 + 0.1 * 2), ("paper_mnist32", 5.0)])
 def test_minutes_become_steps_by_the_pace_of_each_stage(clock, monkeypatch, preset, a_step):
-    noise = torch.randint(0, 256, (150, *images.PRESETS[preset].model.shape), dtype=torch.uint8)
-    source = ImageSource("noise", ImageCollection(ImageSet(noise)))
+    source = noise_source(shape=images.PRESETS[preset].model.shape)
     config = TrainConfig.of(source, preset)
 
     def step(trainer):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from led_fast.flows import DiagonalNormal
+from led_fast.flows import DiagonalNormal, ScoredSample
 
 
 class Proposal(Protocol):
@@ -110,25 +110,36 @@ class CoveringProposal(nn.Module):
         self.epsilon = epsilon
         self.balance = balance
 
-    def propose(self, n: int) -> ProposalDraw:
-        """Draws n proposals; only `balance_loss` carries gradients, to the balance's parameters."""
+    def propose(self, n: int, drawn: ScoredSample | None = None) -> ProposalDraw:
+        """Draws n proposals; only `balance_loss` carries gradients, to the balance's parameters.
+
+        Args:
+            n: how many.
+            drawn: samples of the generator to take instead of fresh ones, at least `most_generated(n)`.
+        """
         # ε n rounded up or down at random: the mean is exact for any n, n = 1 included.
         from_broad = min(n, int(self.epsilon * n + torch.rand((), device="cpu").item()))
+        generated = n - from_broad
         with torch.no_grad():
-            parts = [
-                self.generator.rsample_and_log_prob(n - from_broad),
-                self.broad.rsample_and_log_prob(from_broad),
-            ]
+            if drawn is None:
+                of_generator = self.generator.rsample_and_log_prob(generated)
+            else:
+                of_generator = drawn.y[:generated].detach(), drawn.log_q[:generated].detach()
+            parts = [of_generator, self.broad.rsample_and_log_prob(from_broad)]
         y, log_q = (torch.cat(pair) for pair in zip(*parts, strict=True))
         if self.balance is None:
             return ProposalDraw(y, log_q, None)
         logits = self.balance(y)
-        broad_label = torch.arange(n, device=y.device) >= n - from_broad
+        broad_label = torch.arange(n, device=y.device) >= generated
         loss = F.binary_cross_entropy_with_logits(logits, (~broad_label).to(logits.dtype))
         # The share of proposals from y's component, over the component's share of the integral at y.
         own_logit = torch.where(broad_label, -logits, logits).detach()
         share = torch.where(broad_label, self.epsilon, 1 - self.epsilon).to(log_q.dtype)
         return ProposalDraw(y, log_q + share.log() - F.logsigmoid(own_logit), loss)
+
+    def most_generated(self, n: int) -> int:
+        """How many of n proposals the generator draws at most."""
+        return n - int(self.epsilon * n)
 
     def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         """Draws n proposals without gradients: (y, log_q)."""

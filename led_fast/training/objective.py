@@ -52,11 +52,21 @@ class Objective(Protocol):
         """Takes over the metrics of the step that was just taken."""
         ...
 
-    def critic_loss(self, critic: Critic, x: Tensor, at: float) -> Loss:
-        """The loss of data x and fresh proposals; `at` is the share of the run that is done."""
+    def draw(self, at: float) -> ScoredSample | None:
+        """Samples for the critic's step and the generator's that follows, where both can take the same.
+
+        The critic's step leaves the generator alone, so that they are fresh for either. `at` is the share of the run
+        that is done.
+        """
         ...
 
-    def generator_losses(self, critic: Critic, at: float) -> Iterator[Loss]:
+    def critic_loss(self, critic: Critic, x: Tensor, at: float, drawn: ScoredSample | None = None) -> Loss:
+        """The loss of data x and of proposals, among which are samples that were drawn."""
+        ...
+
+    def generator_losses(
+        self, critic: Critic, at: float, drawn: ScoredSample | None = None
+    ) -> Iterator[Loss]:
         """The losses of the generator, which add up; they share no graph, and so are computed one by one."""
         ...
 
@@ -69,6 +79,9 @@ class LikelihoodObjective:
         self.log_normalizer: float | None = None  # for the floor under the generator's target
         self._before = torch.zeros((), dtype=torch.float64, device=task.device)
         self._now = self._before  # what the step under way makes of it
+        batches = recipe.batches
+        self._proposed = world.share(batches.integrals * batches.integral_samples, "integral samples")
+        self._generated = world.share(batches.generated, "batches.generated")
 
     def view(self, critic: nn.Module) -> Critic:
         """The log density."""
@@ -86,12 +99,19 @@ class LikelihoodObjective:
             before = new if self.log_normalizer is None else self.log_normalizer
             self.log_normalizer = _moved(before, new)
 
-    def critic_loss(self, critic: Critic, x: Tensor, at: float) -> Loss:
+    def draw(self, at: float) -> ScoredSample | None:
+        """Where the generator's step draws at least as many as there may be among the proposals."""
+        if (
+            self.recipe.likelihood_weight_at(at) == 1
+            or self.task.most_generated(self._proposed) > self._generated
+        ):
+            return None
+        return self.task.generated(self._generated)
+
+    def critic_loss(self, critic: Critic, x: Tensor, at: float, drawn: ScoredSample | None = None) -> Loss:
         """Negative log-likelihood in nats, and the balance's loss."""
-        recipe, world = self.recipe, self.world
-        batches = recipe.batches
-        n = world.share(batches.integrals * batches.integral_samples, "integral samples")
-        proposals = self.task.proposals(n, at)
+        world, batches, n = self.world, self.recipe.batches, self._proposed
+        proposals = self.task.proposals(n, at, drawn)
         f_data, f_proposal = critic(torch.cat([x, proposals.y])).split([len(x), n])
         f_data, f_proposal, log_q = map(world.gather, (f_data, f_proposal, proposals.log_q))
         loss = critic_loss(f_data, f_proposal, log_q, batches.integral_samples)
@@ -109,20 +129,22 @@ class LikelihoodObjective:
             loss = loss + world.gather(proposals.balance_loss[None]).mean()
         return Loss(loss, metrics)
 
-    def generator_losses(self, critic: Critic, at: float) -> Iterator[Loss]:
+    def generator_losses(
+        self, critic: Critic, at: float, drawn: ScoredSample | None = None
+    ) -> Iterator[Loss]:
         """The likelihood of data, mixed with KL divergences to the critic; metrics in nats."""
         recipe = self.recipe
-        weight = 1.0 if at < recipe.warm_up else recipe.generator_loss.likelihood_weight
+        weight = recipe.likelihood_weight_at(at)
         if weight > 0:
             x = self.task.data(self.world.share(recipe.batches.data, "batches.data"), at)
             likelihood = -self.world.gather(self.task.generator.log_prob(x)).mean()
             yield Loss(likelihood, {"generator_nll": likelihood}, weight)
         if weight < 1:
-            yield self._divergence(critic, at)._replace(weight=1 - weight)
+            yield self._divergence(critic, at, drawn)._replace(weight=1 - weight)
 
-    def _divergence(self, critic: Critic, at: float) -> Loss:
+    def _divergence(self, critic: Critic, at: float, drawn: ScoredSample | None) -> Loss:
         loss_of, world = self.recipe.generator_loss, self.world
-        sample = self.task.generated(world.share(self.recipe.batches.generated, "batches.generated"))
+        sample = self.task.generated(self._generated) if drawn is None else drawn
         f = critic(sample.y)
         target = self.task.target(f, sample, self._now, at)
         joint = ScoredSample(sample.y, *map(world.gather, sample[1:]))
@@ -154,7 +176,10 @@ class CalibrationObjective:
         """Moves the average, which all processes agree upon, since it decides for all."""
         self.ess_fraction = _moved(self.ess_fraction, self.world.agree(metrics["ess_fraction"]))
 
-    def critic_loss(self, net: Critic, x: Tensor, at: float) -> Loss:
+    def draw(self, at: float) -> None:
+        """None: the generator is not trained."""
+
+    def critic_loss(self, net: Critic, x: Tensor, at: float, drawn: ScoredSample | None = None) -> Loss:
         """Negative log-likelihood in nats, relative to the generator's, and what the weights' lack of ESS costs.
 
         -log of the effective share estimates the Rényi divergence of order 2 of model from generator, so that holding
@@ -191,16 +216,25 @@ class GANObjective:
     def commit(self, metrics: dict[str, float]) -> None:
         """Nothing."""
 
-    def critic_loss(self, critic: Critic, x: Tensor, at: float) -> Loss:
+    def draw(self, at: float) -> ScoredSample:
+        """A generator step's samples."""
+        n = self.world.share(self.recipe.batches.generated, "batches.generated")
+        y, log_q = self.task.generator.rsample_and_log_prob(n)
+        return ScoredSample(y, log_q, log_q, log_q)
+
+    def critic_loss(self, critic: Critic, x: Tensor, at: float, drawn: ScoredSample | None = None) -> Loss:
         """Cross-entropy of telling data from as many generated samples."""
-        y = self.task.generator.sample(len(x))
+        enough = drawn is not None and len(drawn.y) >= len(x)
+        y = drawn.y[: len(x)].detach() if drawn and enough else self.task.generator.sample(len(x))
         f_data, f_generated = map(self.world.gather, critic(torch.cat([x, y])).chunk(2))
         loss = F.softplus(-f_data).mean() + F.softplus(f_generated).mean()
         return Loss(loss, {"critic_loss": loss})
 
-    def generator_losses(self, critic: Critic, at: float) -> Iterator[Loss]:
+    def generator_losses(
+        self, critic: Critic, at: float, drawn: ScoredSample | None = None
+    ) -> Iterator[Loss]:
         """Cross-entropy of passing for data."""
-        y = self.task.generator.rsample(self.world.share(self.recipe.batches.generated, "batches.generated"))
+        y = (self.draw(at) if drawn is None else drawn).y
         loss = F.softplus(-self.world.gather(critic(y))).mean()
         yield Loss(loss, {"generator_loss": loss})
 

@@ -181,6 +181,10 @@ class Recipe:
         """`warm_up`; a plain GAN has none."""
         return self.warm_up if self.has_density else 0.0
 
+    def likelihood_weight_at(self, at: float) -> float:
+        """The weight of data's likelihood in the generator's loss when a share of the steps is done."""
+        return 1.0 if at < self.warm_up else self.generator_loss.likelihood_weight
+
     @property
     def calibrate_from_in_use(self) -> float:
         """`calibration.begin`; a plain GAN does not calibrate, nor does a generator that learns alone."""

@@ -57,8 +57,20 @@ class Task(ABC):
     def model(self, critic: nn.Module, generator: OneWayFlow) -> DensityModel:
         """A finished density, with its normaliser, in the data's own coordinates."""
 
-    def proposals(self, n: int, at: float) -> ProposalDraw:
-        """Draws n samples for the integral, without gradients: those of the generator."""
+    def most_generated(self, n: int) -> int:
+        """How many of n proposals are samples of the generator, at most."""
+        return n
+
+    def proposals(self, n: int, at: float, drawn: ScoredSample | None = None) -> ProposalDraw:
+        """Draws n samples for the integral, without gradients: those of the generator.
+
+        Args:
+            n: how many.
+            at: share of the run.
+            drawn: samples of the generator to take instead of fresh ones, at least `most_generated(n)`.
+        """
+        if drawn is not None:
+            return ProposalDraw(drawn.y[:n].detach(), drawn.log_q[:n].detach(), None)
         with torch.no_grad():
             return ProposalDraw(*self.generator.rsample_and_log_prob(n), None)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from led_fast.density import in_micro_batches
-from led_fast.flows import OneWayFlow
+from led_fast.flows import OneWayFlow, ScoredSample
 from led_fast.gpu import is_gpu
 from led_fast.kinds import find_kind
 from led_fast.random_state import random_state, set_random_state, set_seed
@@ -217,11 +217,13 @@ class Trainer:
 
     def _learn(self, at: float) -> PackedReadings:
         readings = Readings()
-        broken = None
+        broken = drawn = None
         if at >= self.recipe.warm_up_in_use:
-            broken = self._step_critic(self.objective, self._function, at, readings)
+            drawn = self.objective.draw(at)
+            broken = self._step_critic(self.objective, self._function, at, readings, drawn)
         for _ in range(self.recipe.batches.generator_steps):
-            broken = self._step_generator(at, readings, broken)
+            broken = self._step_generator(at, readings, broken, drawn)
+            drawn = None  # what comes of the step draws anew
         return readings.pack()
 
     def _calibrate(self, at: float) -> PackedReadings:
@@ -230,27 +232,38 @@ class Trainer:
         return readings.pack()
 
     def _step_critic(
-        self, objective: Objective | CalibrationObjective, function: Critic, at: float, readings: Readings
+        self,
+        objective: Objective | CalibrationObjective,
+        function: Critic,
+        at: float,
+        readings: Readings,
+        drawn: ScoredSample | None = None,
     ) -> Tensor:
-        losses = self._critic_losses(objective, function, at)
+        losses = self._critic_losses(objective, function, at, drawn)
         return self._descend(self.critic_optimizer, self.critic, losses, "critic", readings, None)
 
     def _critic_losses(
-        self, objective: Objective | CalibrationObjective, function: Critic, at: float
+        self,
+        objective: Objective | CalibrationObjective,
+        function: Critic,
+        at: float,
+        drawn: ScoredSample | None,
     ) -> Iterator[Loss]:
         recipe = self.recipe
         x = self.task.data(self.world.share(recipe.batches.data, "batches.data"), at)
-        yield objective.critic_loss(self._in_parts(function), x, at)
+        yield objective.critic_loss(self._in_parts(function), x, at, drawn)
         if self._takes_penalty():
             with as_written(self._compiled):
                 squared = self.world.gather(self.task.squared_gradient(x)).mean()
             weight = 0.5 * recipe.penalty.weight * recipe.penalty.interval
             yield Loss(squared, {"squared_gradient": squared}, weight)
 
-    def _step_generator(self, at: float, readings: Readings, broken: Tensor | None) -> Tensor:
+    def _step_generator(
+        self, at: float, readings: Readings, broken: Tensor | None, drawn: ScoredSample | None
+    ) -> Tensor:
         self.critic.requires_grad_(False)
         try:
-            losses = self.objective.generator_losses(self._in_parts(self._function), at)
+            losses = self.objective.generator_losses(self._in_parts(self._function), at, drawn)
             return self._descend(
                 self.generator_optimizer, self.generator, losses, "generator", readings, broken
             )

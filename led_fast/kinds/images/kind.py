@@ -89,7 +89,7 @@ class ImagesKind:
 
     def task(self, config: TrainConfig, source: ImageSource, world: World) -> ImagesTask:
         """Training on dequantised images."""
-        return ImagesTask(config, source, world.share(config.recipe.batches.generated, "batches.generated"))
+        return ImagesTask(config, source)
 
     def untrained(self, config: TrainConfig) -> DensityModel:
         """Networks of a config."""

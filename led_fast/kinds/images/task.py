@@ -35,10 +35,9 @@ class ImagesTask(Task):
     Args:
         config: of the run.
         source: its data.
-        generator_batch: samples that this process takes in a generator step.
     """
 
-    def __init__(self, config: TrainConfig, source: ImageSource, generator_batch: int) -> None:
+    def __init__(self, config: TrainConfig, source: ImageSource) -> None:
         self.device = gpu_or_cpu()
         self.recipe, self.source = config.recipe, source
         self._batches = Feed(lambda n: source.draw(n, self.device), self.device)
@@ -50,8 +49,6 @@ class ImagesTask(Task):
         self.critic: nn.Module = self._critic
         self.generator = generator.to(self.device)
         self.tilts = critic.tilted is not None
-        self._generator_batch = generator_batch
-        self._drawn: ScoredSample | None = None
 
     def discriminate(self, x: Tensor) -> Tensor:
         """The critic's network, without the density of independent pixels."""
@@ -65,23 +62,18 @@ class ImagesTask(Task):
         """Draws n training images, dequantised afresh."""
         return dequantize(self._batches(n))
 
-    def proposals(self, n: int, at: float) -> ProposalDraw:
-        """Draws n images of the generator; its next step takes the same ones, if it takes as many."""
-        if n == self._generator_batch:
-            self._drawn = self._draw(n)
-            return ProposalDraw(self._drawn.y.detach(), self._drawn.log_q.detach(), None)
+    def proposals(self, n: int, at: float, drawn: ScoredSample | None = None) -> ProposalDraw:
+        """Draws n images of the generator."""
+        if drawn is not None:
+            return super().proposals(n, at, drawn)
         with torch.no_grad():  # no more in memory at a time than the critic may have
-            parts = [
-                self._draw(len(part)) for part in torch.empty(n).split(self.recipe.batches.micro_batch or n)
-            ]
-        return ProposalDraw(torch.cat([p.y for p in parts]), torch.cat([p.log_q for p in parts]), None)
+            sizes = [len(part) for part in torch.empty(n).split(self.recipe.batches.micro_batch or n)]
+            parts = [self.generator.rsample_and_log_prob(size) for size in sizes]
+        y, log_q = map(torch.cat, zip(*parts, strict=True))
+        return ProposalDraw(y, log_q, None)
 
     def generated(self, n: int) -> ScoredSample:
         """Draws n images; without a forward KL all gradients are those of `rsample_and_log_prob`."""
-        drawn, self._drawn = self._drawn, None
-        return self._draw(n) if drawn is None else drawn
-
-    def _draw(self, n: int) -> ScoredSample:
         if self.recipe.generator_loss.forward_weight:
             return self.generator.rsample_with_score(n)
         y, log_q = self.generator.rsample_and_log_prob(n)  # which the reverse KL can do with, in less time

@@ -77,13 +77,17 @@ class PointsTask(Task):
         """Draws n points, with the noise of that moment."""
         return self._draw(n, self._noise(at))
 
-    def proposals(self, n: int, at: float) -> ProposalDraw:
+    def most_generated(self, n: int) -> int:
+        """See `CoveringProposal.most_generated`."""
+        return self.proposal.most_generated(n)
+
+    def proposals(self, n: int, at: float, drawn: ScoredSample | None = None) -> ProposalDraw:
         """Draws n samples from the generator, the blurred data and the broad normal."""
         coverage = self.settings.coverage
         if coverage.broad_share < 1:
             points = self._draw(coverage.blurred_points, self._noise(at))
             self.proposal.broad = KernelProposal(points, self.widths, self.broad, coverage.broad_share)
-        return self.proposal.propose(n)
+        return self.proposal.propose(n, drawn)
 
     def target(self, f: Tensor, sample: ScoredSample, log_normalizer: Tensor, at: float) -> Tensor:
         """The critic with a floor under it."""
