@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from led_fast import flows, ops, reference
+from led_fast.flows.contract import next_number
 from led_fast.flows.elementwise import logit
 from led_fast.nn import PerpendicularConv2d, PerpendicularLinear
 
@@ -66,3 +67,14 @@ def squared_slope(function):
 def test_gradient_at_the_edge(function, at, wanted):
     for found, value in zip(gradients(function, *at), wanted, strict=True):
         torch.testing.assert_close(torch.tensor(found), torch.tensor(value), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_next_numbers_are_torchs(dtype):
+    precision = torch.finfo(dtype)
+    values = [0.0, 9.0, -9.0, 1.0, -1.0, 2.0, 0.5, 1e-20, precision.tiny, -precision.tiny / 2, precision.eps]
+    values += torch.randn(50, dtype=torch.float64).mul(40).sinh().clamp(-1e4, 1e4).tolist()
+    for value in values:
+        for towards in (torch.inf, -torch.inf):
+            wanted = torch.nextafter(torch.tensor(value, dtype=dtype), torch.tensor(towards, dtype=dtype))
+            assert next_number(value, towards, dtype) == wanted.item()

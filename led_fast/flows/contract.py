@@ -18,7 +18,6 @@ zuko's (`led_fast.flows.adapters`).
 from __future__ import annotations
 
 import math
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -182,8 +181,15 @@ def standard_normal_log_prob(x: Tensor) -> Tensor:
     return sum_event(-0.5 * x.to(log_dtype(x)).square() - 0.5 * _LOG_2PI)
 
 
-@cache
 def next_number(value: float, towards: float, dtype: torch.dtype) -> float:
     """The number of a dtype that comes after a value, on the side of another one."""
-    ends = (torch.tensor(end, dtype=dtype, device="cpu") for end in (value, towards))
-    return torch.nextafter(*ends).item()
+    # Not by torch.nextafter, because compilers and tracers would take that for a part of their graph.
+    gap = _gap(value, dtype)
+    number = round(value / gap) * gap
+    return number + math.copysign(_gap(math.nextafter(number, towards), dtype), towards - number)
+
+
+def _gap(value: float, dtype: torch.dtype) -> float:
+    """How far apart the numbers of a dtype lie around a value."""
+    of = torch.finfo(dtype)
+    return float(of.eps) * 2.0 ** (math.frexp(max(abs(value), of.tiny))[1] - 1)

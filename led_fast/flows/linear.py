@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from led_fast.flows.contract import Layer, check_features, check_positive, log_dtype, of_its_own
-from led_fast.ops.determinant import log_abs_det
+from led_fast.flows.contract import Layer, check_features, check_positive, log_dtype
+from led_fast.ops.autocast import without_autocast
+from led_fast.ops.determinant import log_abs_det, log_abs_det_and_inverse
 
 
 class Linear(Layer):
@@ -34,26 +35,26 @@ class Linear(Layer):
         """Returns (W t + b, log|det W| for every sample)."""
         _check(t, self.features)
         weight = self.weight
-        return torch.addmm(self.bias, t, weight.mT), _ladj(weight).repeat(t.shape[0])
+        out = torch.addmm(self.bias, t, weight.mT)
+        return out, _for_every_sample(log_abs_det(weight.to(log_dtype(weight))), t)
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (W⁻¹ (t - b), -log|det W| for every sample)."""
         _check(t, self.features)
-        factors, pivots = _factor(self.weight)
-        ladj = factors.diagonal().abs().log().sum()
-        out = torch.linalg.lu_solve(
-            factors, pivots, (t - self.bias).to(factors.dtype), left=False, adjoint=True
-        )
-        return of_its_own(out.to(t.dtype)), -ladj.repeat(t.shape[0])
+        with without_autocast(t):
+            ladj, inverse = _factorise(self.weight)
+            out = (t - self.bias).to(inverse.dtype) @ inverse
+        return out.to(t.dtype), _for_every_sample(-ladj, t)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: score' = W⁻ᵀ score."""
         _check(t, self.features)
         weight = self.weight
         out = torch.addmm(self.bias, t, weight.mT)
-        factors, pivots = _factor(weight.detach())
-        carried = torch.linalg.lu_solve(factors, pivots, score.to(factors.dtype), left=False)
-        return out, _ladj(weight).repeat(t.shape[0]), carried.to(score.dtype)
+        ladj, inverse = _factorise(weight)
+        with without_autocast(t), torch.no_grad():
+            carried = (score.to(inverse.dtype) @ inverse.mT).to(score.dtype)
+        return out, _for_every_sample(ladj, t), carried
 
 
 def _check(t: Tensor, features: int) -> None:
@@ -62,11 +63,10 @@ def _check(t: Tensor, features: int) -> None:
         raise ValueError(f"Linear: t must have shape (B, {features}), got {tuple(t.shape)}")
 
 
-def _ladj(weight: Tensor) -> Tensor:
-    return log_abs_det(weight.to(log_dtype(weight)))
+def _factorise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """log|det W| and W⁻ᵀ, in the dtype of log-determinants."""
+    return log_abs_det_and_inverse(weight.to(log_dtype(weight)))
 
 
-def _factor(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """LU factors of W, and their pivots. Unchecked, because a GPU would have to be waited for."""
-    factors, pivots, _ = torch.linalg.lu_factor_ex(weight.to(log_dtype(weight)))
-    return factors, pivots
+def _for_every_sample(ladj: Tensor, t: Tensor) -> Tensor:
+    return ladj.expand(t.shape[0]).clone()  # no view: the caller may add to it in place

@@ -67,14 +67,10 @@ def differentiable(op: Any, backward: Callable, setup_context: Callable, jvp: Ca
     _LIBRARY.impl(op.name().split("::")[1], kernel, "Autograd")
 
     def call(*args: Any) -> Any:
-        if (
-            torch.compiler.is_compiling()
-            or torch._C._are_functorch_transforms_active()
-            or forward_ad._current_level >= 0
-        ):
+        if in_transform():
             return op(*args)
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*args):
-            return op(*args) if torch._C._get_tracing_state() else eager.apply(*args)
+            return eager.apply(*args)
         return below_autograd(*args)
 
     return call
@@ -91,6 +87,16 @@ def not_differentiable(op: Any) -> None:
             return op(*args)
 
     _LIBRARY.impl(op.name().split("::")[1], kernel, "Autograd")
+
+
+def in_transform() -> bool:
+    """Whether a compiler, a tracer or a transform of torch.func looks on, or tensors may have tangents."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    )
 
 
 def forward_mode() -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from led_fast import reference
 from led_fast.ops import _staircase_tangents as tangents
-from led_fast.ops._autograd import differentiable, forward_mode
+from led_fast.ops._autograd import differentiable, forward_mode, in_transform
 from led_fast.ops._checks import check_floating
 from led_fast.ops._sample_sums import log_dtype, sample_dense_format
 from led_fast.ops._vmap import one_by_one
@@ -129,12 +129,7 @@ def _check(op: str, name: str, x: Tensor, *parameters: Tensor) -> list[Tensor]:
 
 def _keep(*tensors: Tensor) -> bool:
     """Whether the inverse is to keep for its gradient what it has found."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or forward_mode()
-        or (torch.is_grad_enabled() and torch._C._any_requires_grad(*tensors))
-    )
+    return in_transform() or (torch.is_grad_enabled() and torch._C._any_requires_grad(*tensors))
 
 
 @torch.library.register_fake("led_fast::staircase")
