@@ -46,6 +46,8 @@ from led_fast import nn as nn  # noqa: E402
 from led_fast import reference as reference  # noqa: E402
 from led_fast.ops import circulant_logdet as circulant_logdet  # noqa: E402
 from led_fast.ops import circular_conv_inverse as circular_conv_inverse  # noqa: E402
+from led_fast.ops import mixture_log_prob as mixture_log_prob  # noqa: E402
+from led_fast.ops import mixture_log_prob_and_score as mixture_log_prob_and_score  # noqa: E402
 from led_fast.ops import perpendicular as perpendicular  # noqa: E402
 from led_fast.ops import perpendicular_norm as perpendicular_norm  # noqa: E402
 from led_fast.ops import soft_relu as soft_relu  # noqa: E402
@@ -70,6 +72,8 @@ __all__ = [
     "density",
     "flows",
     "load",
+    "mixture_log_prob",
+    "mixture_log_prob_and_score",
     "models",
     "nn",
     "perpendicular",

@@ -131,6 +131,23 @@ def staircase_inverse(
     return x.to(y.dtype), -derivative.log().flatten(1).sum(1, dtype=dtype)
 
 
+def mixture_log_prob_and_score(
+    x: Tensor, means: Tensor, log_scales: Tensor, log_weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`log Σ_k w_k N(x; μ_k, diag σ_k²)` of every sample and its gradient with respect to x, (B, D)."""
+    x = x.to(means.dtype)
+    standard = (x[:, None] - means) * (-log_scales).exp()
+    logs = log_weights - log_scales.sum(1) - 0.5 * standard.square().sum(2) - 0.5 * math.log(2 * math.pi) * x.shape[1]
+    log_prob = logs.logsumexp(1)
+    share = (logs - log_prob.masked_fill(log_prob == -math.inf, 0)[:, None]).exp()
+    return log_prob, -(share[:, :, None] * standard * (-log_scales).exp()).sum(1)
+
+
+def mixture_log_prob(x: Tensor, means: Tensor, log_scales: Tensor, log_weights: Tensor) -> Tensor:
+    """`log Σ_k w_k N(x; μ_k, diag σ_k²)` of every sample."""
+    return mixture_log_prob_and_score(x, means, log_scales, log_weights)[0]
+
+
 def rfft2(images: Tensor) -> Tensor:
     """`torch.fft.rfft2`, also of no images, which the library behind it refuses."""
     if images.numel() > 0:

@@ -109,6 +109,11 @@ def forward_mode() -> bool:
     return stack is not None and any(level.key() == TransformType.Jvp for level in stack)
 
 
+def derivative_wanted(*inputs: Tensor) -> bool:
+    """Whether what is computed from these inputs may be differentiated, so that it pays to keep things for that."""
+    return in_transform() or (torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs))
+
+
 def graph_wanted() -> bool:
     """Whether a gradient that is computed now may be differentiated again, in either mode."""
     return torch.is_grad_enabled() or forward_mode()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from led_fast import reference
 from led_fast.ops import _staircase_tangents as tangents
-from led_fast.ops._autograd import differentiable, forward_mode, in_transform
+from led_fast.ops._autograd import derivative_wanted, differentiable, forward_mode
 from led_fast.ops._checks import check_floating
 from led_fast.ops._sample_sums import log_dtype, sample_dense_format
 from led_fast.ops._vmap import one_by_one
@@ -102,7 +102,7 @@ def staircase_inverse(
     parameters = _check("staircase_inverse", "y", y, centers, heights, steepness, slope)
     if reference_in_use():
         return reference.staircase_inverse(y, centers, heights, steepness, slope)
-    return _inverse(y, *parameters, _keep(y, *parameters))[:2]
+    return _inverse(y, *parameters, derivative_wanted(y, *parameters))[:2]
 
 
 def _check(op: str, name: str, x: Tensor, *parameters: Tensor) -> list[Tensor]:
@@ -125,11 +125,6 @@ def _check(op: str, name: str, x: Tensor, *parameters: Tensor) -> list[Tensor]:
             raise ValueError(f"{op}: {parameter} must have shape {tuple(shape)}, got {tuple(value.shape)}")
     real = log_dtype(x)
     return [value if value.dtype == real else value.to(real) for value in parameters]
-
-
-def _keep(*tensors: Tensor) -> bool:
-    """Whether the inverse is to keep for its gradient what it has found."""
-    return in_transform() or (torch.is_grad_enabled() and torch._C._any_requires_grad(*tensors))
 
 
 @torch.library.register_fake("led_fast::staircase")
