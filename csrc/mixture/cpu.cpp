@@ -12,16 +12,22 @@
 namespace led::mixture {
 namespace {
 
-constexpr int kTile = 128;     // samples
-constexpr int kRegister = 16;  // loops run over multiples of it, so that no scalar remainder is left
-constexpr int kGroup = 4;      // components that a tile meets at once
+constexpr int kTile = 256;             // samples at most, and ...
+constexpr int64_t kTileNumbers = 8192;  // ... coordinates, so that they stay in the first-level cache
+constexpr int kRegister = 16;          // loops run over multiples of it, so that no scalar remainder is left
+constexpr int kGroup = 4;              // components that a tile meets at once
 
-int64_t divide_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
+constexpr int64_t divide_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
+
+int64_t tile_of(int64_t dimension) {
+  const int64_t fitting = kTileNumbers / std::max<int64_t>(1, dimension) / kRegister * kRegister;
+  return std::clamp<int64_t>(fitting, 4 * kRegister, kTile);
+}
 
 // All components, [component][coordinate]. The last group is filled up by copies of the last one that have no weight.
 // Weights are relative to the largest, so that near a component they have no digits to lose.
 template <class Real> struct Components {
-  int64_t count, dimension, groups;
+  int64_t count, dimension, groups, tile;
   std::vector<Real> means, rates, weights;  // μ, ρ, a
   double largest;
 
@@ -67,18 +73,19 @@ template <class Real> struct Coordinate {
   }
 };
 
-// Σ u² for n samples, x being [coordinate][kTile].
+// Σ u² for n samples, x being [coordinate][tile].
 template <class Real>
 LED_INLINE void square_distances(const Real* x, int n, const Components<Real>& c, int64_t group, Grid<Real>& squares) {
   for (auto& row : squares) std::fill_n(row, n, Real(0));
   int64_t d = 0;
-  for (; d + 2 <= c.dimension; d += 2, x += 2 * kTile) {
+  for (; d + 2 <= c.dimension; d += 2, x += 2 * c.tile) {
     const Coordinate<Real> first(c, group, d), second(c, group, d + 1);
+    const Real* const y = x + c.tile;
     LED_SIMD
     for (int i = 0; i < n; ++i) {
 #pragma GCC unroll 4
       for (int j = 0; j < kGroup; ++j) {
-        const Real u = (x[i] - first.mean[j]) * first.rate[j], v = (x[kTile + i] - second.mean[j]) * second.rate[j];
+        const Real u = (x[i] - first.mean[j]) * first.rate[j], v = (y[i] - second.mean[j]) * second.rate[j];
         squares[j][i] += u * u + v * v;
       }
     }
@@ -127,11 +134,11 @@ template <class Real> struct Sums {
   }
 };
 
-// Adds Σ 2^(l_k - top) (μ - x) ρ² of a group to n samples' pulls, [coordinate][kTile].
+// Adds Σ 2^(l_k - top) (μ - x) ρ² of a group to n samples' pulls, [coordinate][tile].
 template <class Real>
 LED_INLINE void add_pulls(const Real* x, Real* pulls, int n, const Components<Real>& c, int64_t group,
                           const Grid<Real>& powers, const Real* scale) {
-  for (int64_t d = 0; d < c.dimension; ++d, x += kTile, pulls += kTile) {
+  for (int64_t d = 0; d < c.dimension; ++d, x += c.tile, pulls += c.tile) {
     Coordinate<Real> at(c, group, d);
     for (Real& rate : at.rate) rate *= rate;
     LED_SIMD
@@ -144,13 +151,13 @@ LED_INLINE void add_pulls(const Real* x, Real* pulls, int n, const Components<Re
   }
 }
 
-// Samples [first, first + count) as [coordinate][kTile], filled up to whole registers by the last one. Returns how many.
+// Samples [first, first + count) as [coordinate][tile], filled up to whole registers by the last one. Returns how many.
 template <class T>
-LED_INLINE int read_tile(const T* x, int64_t first, int count, int64_t dimension, RealOf<T>* to) {
+LED_INLINE int read_tile(const T* x, int64_t first, int count, const Components<RealOf<T>>& c, RealOf<T>* to) {
   const int n = (count + kRegister - 1) / kRegister * kRegister;
   for (int i = 0; i < n; ++i) {
-    const T* const sample = x + (first + std::min(i, count - 1)) * dimension;
-    for (int64_t d = 0; d < dimension; ++d) to[d * kTile + i] = load(sample[d]);
+    const T* const sample = x + (first + std::min(i, count - 1)) * c.dimension;
+    for (int64_t d = 0; d < c.dimension; ++d) to[d * c.tile + i] = load(sample[d]);
   }
   return n;
 }
@@ -165,10 +172,9 @@ template <class T>
 LED_INLINE void forward_samples(const T* x, const Results<RealOf<T>>& to, const Components<RealOf<T>>& c, int64_t begin,
                                 int64_t end) {
   using Real = RealOf<T>;
-  std::vector<Real> tile(c.dimension * kTile), pulls(to.score ? tile.size() : 0);
-  for (int64_t first = begin; first < end; first += kTile) {
-    const int count = int(std::min<int64_t>(kTile, end - first));
-    const int n = read_tile(x, first, count, c.dimension, tile.data());
+  std::vector<Real> tile(c.dimension * c.tile), pulls(to.score ? tile.size() : 0);
+  for (int64_t first = begin; first < end; first += c.tile) {
+    const int count = int(std::min(c.tile, end - first)), n = read_tile(x, first, count, c, tile.data());
     std::fill(pulls.begin(), pulls.end(), Real(0));
     Sums<Real> sums;
     Grid<Real> grid;
@@ -190,7 +196,7 @@ LED_INLINE void forward_samples(const T* x, const Results<RealOf<T>>& to, const 
     std::copy_n(share, count, to.shares + first);
     for (int i = 0; i < count; ++i)
       for (int64_t d = 0; d < c.dimension; ++d)
-        to.score[(first + i) * c.dimension + d] = Real(2 * kLog2) * pulls[d * kTile + i] * share[i];
+        to.score[(first + i) * c.dimension + d] = Real(2 * kLog2) * pulls[d * c.tile + i] * share[i];
   }
 }
 
@@ -200,14 +206,14 @@ template <class Real> struct Batch {
   std::vector<Real> x, tops, shares;
 
   template <class T>
-  LED_INLINE void read(const T* samples, const Real* grad, const Real* kept, int64_t count, int64_t dimension) {
-    lengths.resize((count + kTile - 1) / kTile);
-    x.resize(lengths.size() * kTile * dimension);
-    tops.assign(lengths.size() * kTile, Real(0));
+  LED_INLINE void read(const T* samples, const Real* grad, const Real* kept, int64_t count,
+                       const Components<Real>& c) {
+    lengths.resize(divide_up(count, c.tile));
+    x.resize(lengths.size() * c.tile * c.dimension);
+    tops.assign(lengths.size() * c.tile, Real(0));
     shares.assign(tops.size(), Real(0));
-    for (int64_t t = 0, first = 0; first < count; ++t, first += kTile)
-      lengths[t] =
-          read_tile(samples, first, int(std::min<int64_t>(kTile, count - first)), dimension, &x[first * dimension]);
+    for (int64_t t = 0, first = 0; first < count; ++t, first += c.tile)
+      lengths[t] = read_tile(samples, first, int(std::min(c.tile, count - first)), c, &x[first * c.dimension]);
     std::copy_n(kept, count, tops.data());
     LED_SIMD
     for (int64_t i = 0; i < count; ++i) shares[i] = kept[count + i] * grad[i];
@@ -223,8 +229,8 @@ LED_INLINE void backward_group(const Batch<Real>& batch, const Components<Real>&
   Grid<Real> grid;
   for (int64_t t = 0; t < int64_t(batch.lengths.size()); ++t) {
     const int n = batch.lengths[t];
-    const Real *const x = &batch.x[t * kTile * dimension], *const top = &batch.tops[t * kTile],
-                      *const share = &batch.shares[t * kTile];
+    const Real *const x = &batch.x[t * c.tile * dimension], *const top = &batch.tops[t * c.tile],
+                      *const share = &batch.shares[t * c.tile];
     square_distances(x, n, c, group, grid);
     double* total = totals.data();
     for (int j = 0; j < kGroup; ++j) {
@@ -238,7 +244,7 @@ LED_INLINE void backward_group(const Batch<Real>& batch, const Components<Real>&
       *total++ += of_weight;
       for (int64_t d = 0; d < dimension; ++d) {
         const int64_t at = (group * kGroup + j) * dimension + d;
-        const Real mean = c.means[at], rate = c.rates[at], *const column = x + d * kTile;
+        const Real mean = c.means[at], rate = c.rates[at], *const column = x + d * c.tile;
         Real of_mean = 0, of_scale = 0;
         _Pragma("omp simd reduction(+:of_mean, of_scale)") for (int i = 0; i < n; ++i) {
           const Real u = (column[i] - mean) * rate, ru = r[i] * u;
@@ -268,8 +274,8 @@ LED_INLINE void backward_group(const Batch<Real>& batch, const Components<Real>&
     forward_samples(x, to, c, begin, end);                                                                        \
   }                                                                                                               \
   LED_MULTIVERSION void read(Batch<RealOf<T>>& batch, const T* x, const RealOf<T>* grad, const RealOf<T>* kept,    \
-                             int64_t count, int64_t dimension) {                                                  \
-    batch.read(x, grad, kept, count, dimension);                                                                  \
+                             int64_t count, const Components<RealOf<T>>& c) {                                                  \
+    batch.read(x, grad, kept, count, c);                                                                  \
   }
 LED_KERNELS(double)
 LED_KERNELS(float)
@@ -291,7 +297,7 @@ LED_KERNELS(float)
 
 template <class Real> Components<Real> components_of(const Problem& p) {
   const auto data = [](const Tensor& t) { return static_cast<const Real*>(t.const_data_ptr()); };
-  Components<Real> c{p.components(), p.dimension(), divide_up(p.components(), kGroup), {}, {}, {}, 0};
+  Components<Real> c{p.components(), p.dimension(), divide_up(p.components(), kGroup), tile_of(p.dimension()), {}, {}, {}, 0};
   read(c, data(p.means), data(p.log_scales), data(p.log_weights));
   return c;
 }
@@ -311,9 +317,9 @@ std::tuple<Tensor, Tensor, Tensor> forward_cpu(const Tensor& x, const Tensor& me
           auto* const tops = static_cast<Real*>(kept.shares);
           const Results<Real> to{static_cast<Real*>(log_prob.mutable_data_ptr()), static_cast<Real*>(kept.score), tops,
                                  tops ? tops + p.samples() : nullptr};
-          torch::stable::parallel_for(0, divide_up(p.samples(), kTile), grain(kTile * c.count * (c.dimension + 4)),
+          torch::stable::parallel_for(0, divide_up(p.samples(), c.tile), grain(c.tile * c.count * (c.dimension + 4)),
                                       [&](int64_t begin, int64_t end) {
-                                        forward(from, to, c, begin * kTile, std::min(end * kTile, p.samples()));
+                                        forward(from, to, c, begin * c.tile, std::min(end * c.tile, p.samples()));
                                       });
         });
       });
@@ -330,7 +336,7 @@ Gradients backward_cpu(const Tensor& grad_log_prob, const Tensor& x, const Tenso
           const auto c = components_of<Real>(p);
           Batch<Real> batch;
           read(batch, static_cast<const T*>(p.x.const_data_ptr()), static_cast<const Real*>(grad.const_data_ptr()),
-               static_cast<const Real*>(shares.const_data_ptr()), p.samples(), c.dimension);
+               static_cast<const Real*>(shares.const_data_ptr()), p.samples(), c);
           const auto data = [](Tensor& t) { return static_cast<Real*>(t.mutable_data_ptr()); };
           auto& [of_means, of_scales, of_weights] = gradients;
           Real *const to_means = data(of_means), *const to_scales = data(of_scales), *const to_weights = data(of_weights);
