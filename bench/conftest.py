@@ -111,6 +111,19 @@ def compare(request: pytest.FixtureRequest, measuring: bool, benchmark: Benchmar
 
 
 @pytest.fixture
+def record(
+    request: pytest.FixtureRequest, measuring: bool
+) -> Callable[[str, dict[str, object], float, dict[str, float]], None]:
+    """Keeps a row that no comparison makes: group, case, seconds, figures."""
+
+    def record(group: str, case: dict[str, object], seconds: float, figures: dict[str, float]) -> None:
+        if measuring:
+            request.config.stash[_ROWS].append(Row(group, case, {"led_fast": seconds}, figures))
+
+    return record
+
+
+@pytest.fixture
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     """Sets torch's number of threads; parametrize it indirectly."""
     before = torch.get_num_threads()

@@ -1,14 +1,12 @@
-"""Whole training steps: the fast operators against their references, where the time goes, and memory.
+"""Whole training steps: fast operators against their references and compiled, where the time goes, and memory.
 
 A step is a critic step with its generator steps; timed are as many as share one gradient penalty. `--beside PYTHON`
 times those of that Python's led_fast, too.
 """
 
-from collections.abc import Callable
-
 import pytest
-import torch
 from memory import needs_counters, peak_memory
+from step_profile import flops_per_second, profile
 from training_step import CyclesElsewhere, cycle, trainer_of
 
 from led_fast.ops import use_reference
@@ -16,6 +14,7 @@ from led_fast.training import Trainer
 
 CASES = [
     ("ring", "default", "joint training"),
+    ("grid", "default", "joint training"),
     ("ring", "inflated", "joint training"),
     ("ring", "perpendicular", "joint training"),
     ("ring", "paper", "joint training"),
@@ -24,7 +23,7 @@ CASES = [
     ("images", "mnist32", "calibration"),
     ("images", "paper_mnist32", "joint training"),
 ]
-BATCH = 64
+TABLES = [("table", "table", "warm-up"), ("table", "table", "calibration")]  # which c092c34 has not
 
 
 def referenced(trainer: Trainer) -> None:
@@ -32,14 +31,17 @@ def referenced(trainer: Trainer) -> None:
         cycle(trainer)
 
 
-@pytest.mark.parametrize("threads", [1], indirect=True)
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
 @pytest.mark.parametrize("data, preset, stage", CASES)
-def test_step(compare, request, threads, data, preset, stage):
+def test_step(compare, measuring, request, threads, data, preset, stage):
     fast, slow = (trainer_of(data, preset, stage) for _ in range(2))
     contenders = {"led_fast": lambda: cycle(fast), "reference": lambda: referenced(slow)}
+    if measuring:
+        compiled = trainer_of(data, preset, stage, {"compile": "on"})
+        contenders["compiled"] = lambda: cycle(compiled)
     beside = request.config.getoption("--beside")
     if beside:
-        contenders["beside"] = CyclesElsewhere(beside, data, preset, stage)
+        contenders["beside"] = CyclesElsewhere(beside, data, preset, stage, threads)
     try:
         case = {"data": data, "preset": preset, "stage": stage, "threads": threads}
         row = compare("training", case, contenders)
@@ -49,33 +51,20 @@ def test_step(compare, request, threads, data, preset, stage):
     row.figures["ms a step"] = 1000 * row.seconds["led_fast"] / fast.recipe.penalty.interval
 
 
-def parts_of(trainer: Trainer) -> dict[str, Callable[[], object]]:
-    """What a step of an image preset consists of, each part by itself."""
-    task, critic, generator = trainer.task, trainer.critic, trainer.generator
-    x, y = task.data(BATCH, 0.5), generator.sample(BATCH)
-
-    def through_critic() -> None:
-        y.requires_grad_()
-        torch.autograd.grad(critic(y).sum(), y)
-        y.requires_grad_(False)
-
-    return {
-        "the generator's likelihood of data": lambda: (-generator.log_prob(x).mean()).backward(),
-        "the generator's samples": lambda: sum(
-            part.mean() for part in generator.rsample_and_log_prob(BATCH)
-        ).backward(),
-        "the critic at data and samples": lambda: critic(torch.cat([x, y])).mean().backward(),
-        "the critic at samples, gradient to them": through_critic,
-        "gradient penalty, every fourth step": lambda: task.squared_gradient(x).mean().backward(),
-        "averages of the weights": trainer._update_averages,
-    }
-
-
 @pytest.mark.parametrize("threads", [1], indirect=True)
-def test_parts_of_a_step(compare, threads):
-    trainer = trainer_of("images", "mnist32")
-    contenders = {"led_fast": lambda: cycle(trainer), **parts_of(trainer)}
-    compare("training_parts", {"data": "images", "preset": "mnist32", "threads": threads}, contenders)
+@pytest.mark.parametrize("data, preset, stage", [*CASES, *TABLES])
+def test_profile_of_a_step(record, measuring, threads, data, preset, stage):
+    rate = flops_per_second()
+    parts = profile(trainer_of(data, preset, stage), rounds=30 if measuring else 1)
+    assert abs(sum(part.flops for part in parts.values())) > 0
+    for name, part in sorted(parts.items(), key=lambda item: -item[1].seconds):
+        case = {"data": data, "preset": preset, "stage": stage, "part": name, "threads": threads}
+        figures = {
+            "operations": part.operations,
+            "MB": part.bytes / 1e6,
+            "matrix products, ms": 1000 * part.flops / rate,
+        }
+        record("training_profile", case, part.seconds, figures)
 
 
 @needs_counters

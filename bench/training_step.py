@@ -1,12 +1,16 @@
 """Trainers to be timed, in this process or in that of another installation.
 
-``python bench/training_step.py DATA PRESET STAGE`` runs `cycle` for each line that it reads, and answers by a line.
+``python bench/training_step.py DATA PRESET STAGE THREADS`` runs `cycle` for each line that it reads, and answers by a
+line.
 """
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from led_fast.data import open_source
@@ -18,7 +22,9 @@ def trainer_of(
     data: str, preset: str, stage: str = "joint training", changes: dict[str, object] | None = None
 ) -> Trainer:
     """At the beginning of a stage of its training; `changes` to the preset, by dotted names."""
-    if data == "images":
+    if data == "table":
+        source = table_source()
+    elif data == "images":
         images = torch.randint(0, 256, (200, 1, 32, 32), dtype=torch.uint8)
         source = ImageSource("noise", ImageCollection(ImageSet(images)))
     else:
@@ -33,6 +39,20 @@ def trainer_of(
     return trainer
 
 
+def table_source() -> Any:
+    """20,000 rows of 16 columns that depend on each other."""
+    from led_fast.data.tables import TableSource, read_table  # which version 0.1.0 has not
+
+    random = np.random.default_rng(0)
+    rows = np.tanh(random.normal(size=(20_000, 16)) @ random.normal(size=(16, 16))) + 0.1 * random.normal(
+        size=(20_000, 16)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "table.npy"
+        np.save(path, rows)
+        return TableSource("table", read_table(str(path)))
+
+
 def cycle(trainer: Trainer) -> None:
     """So many steps that each has its share of the gradient penalty."""
     recipe = trainer.recipe
@@ -43,9 +63,9 @@ def cycle(trainer: Trainer) -> None:
 class CyclesElsewhere:
     """`cycle` at each call, of a trainer in another Python, whose led_fast may be of another version."""
 
-    def __init__(self, python: Path, data: str, preset: str, stage: str) -> None:
+    def __init__(self, python: Path, data: str, preset: str, stage: str, threads: int) -> None:
         self._process = subprocess.Popen(
-            [python, "-P", __file__, data, preset, stage],
+            [python, "-P", __file__, data, preset, stage, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -65,8 +85,9 @@ class CyclesElsewhere:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    trainer = trainer_of(*sys.argv[1:])
+    *case, threads = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    trainer = trainer_of(*case)
     for _ in sys.stdin:
         cycle(trainer)
         print(flush=True)

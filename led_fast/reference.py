@@ -137,7 +137,12 @@ def mixture_log_prob_and_score(
     """`log Σ_k w_k N(x; μ_k, diag σ_k²)` of every sample and its gradient with respect to x, (B, D)."""
     x = x.to(means.dtype)
     standard = (x[:, None] - means) * (-log_scales).exp()
-    logs = log_weights - log_scales.sum(1) - 0.5 * standard.square().sum(2) - 0.5 * math.log(2 * math.pi) * x.shape[1]
+    logs = (
+        log_weights
+        - log_scales.sum(1)
+        - 0.5 * standard.square().sum(2)
+        - 0.5 * math.log(2 * math.pi) * x.shape[1]
+    )
     log_prob = logs.logsumexp(1)
     share = (logs - log_prob.masked_fill(log_prob == -math.inf, 0)[:, None]).exp()
     return log_prob, -(share[:, :, None] * standard * (-log_scales).exp()).sum(1)
