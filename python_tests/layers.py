@@ -90,6 +90,8 @@ LAYERS: dict[str, Case] = {
     "Coupling, whitens": Case(lambda: Coupling(Network(3, 2), 4, 3, given_first=False, whiten=True)),
     "Inflate": Case(lambda: Inflate(2)),
     "Linear": Case(lambda: Linear(5), (5,)),
+    "Linear, lu": Case(lambda: Linear(5, "lu"), (5,)),
+    "Linear, woodbury": Case(lambda: Linear(5, "woodbury", rank=2), (5,)),
     "Marginal": Case(lambda: Marginal(4, 8)),
     "Marginal, discrete": Case(lambda: Marginal.fit(table().round(), [1.0] * 4), (4,)),
     "Marginal, continuous": Case(lambda: Marginal.fit(table()), (4,)),

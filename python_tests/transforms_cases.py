@@ -228,5 +228,6 @@ LAYERS: dict[str, Callable[[], Case]] = {
 FLOW_LAYERS: dict[str, Callable[[], Case]] = {
     name: lambda name=name: both_ways(name)
     for name, case in layers.LAYERS.items()
-    if name == type(case.build()).__name__ or name == "PairNeighbors, rows"
+    if name == type(case.build()).__name__
+    or name in ("Linear, lu", "Linear, woodbury", "PairNeighbors, rows")
 }
