@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.ops._checks import check_floating
-from led_fast.ops._sample_sums import carry_score, log_dtype
-from led_fast.ops.soft_relu import as_numbers, check_parameters, soft_relu
+from led_fast.ops._sample_sums import log_dtype
+from led_fast.ops.soft_relu import as_numbers, check_parameters, soft_relu, soft_relu_derivatives
 from led_fast.ops.soft_relu_inverse import soft_relu_inverse
-from led_fast.ops.soft_relu_per_feature import of_slopes
+from led_fast.ops.soft_relu_per_feature import derivatives_of_slopes, of_slopes
 
 _RATE = 3.0  # of the logarithms: a step of an optimiser moves them by so many times its own
 _LOG_RATIOS, _LOG_SHARPNESSES = (-7.0, 7.0), (-2.0, 7.0)  # as far as they can go
@@ -88,20 +88,28 @@ class SoftReLU(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns `y` like `x`, and `log_abs_det` in nats of shape (B,)."""
         if self.features is not None:
-            return self._learned(x, inverse=False)
+            return of_slopes(x, *self._bends(x))
         return soft_relu(x, self.alpha, self.beta, self.u0, self.t0)
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the `x` with `forward(x)[0] == y`, and the log-determinant of this inverse map."""
         if self.features is not None:
-            return self._learned(y, inverse=True)
+            return of_slopes(y, *self._bends(y), inverse=True)
         return soft_relu_inverse(y, self.alpha, self.beta, self.u0, self.t0)
 
     def forward_with_score(self, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, and carries the score of a density along: see :class:`led_fast.flows.Layer`."""
-        return *self(x), carry_score(self, x, score)
+        if self.features is not None:
+            bends = self._bends(x)
+            out, ladj = of_slopes(x, *bends)
+            slope, of_ladj = derivatives_of_slopes(x, *bends)
+        else:
+            out, ladj = self(x)
+            slope, of_ladj = soft_relu_derivatives(x, self.alpha, self.beta, self.u0, self.t0)
+        return out, ladj, (score - of_ladj) / slope
 
-    def _learned(self, x: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+    def _bends(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Slope ratio, sharpness, position and shift of each feature."""
         check_floating("SoftReLU", "x", x)
         if x.dim() < 2 or x.shape[1] != self.features:
             raise ValueError(f"SoftReLU: x must have shape (B, {self.features}, ...), got {tuple(x.shape)}")
@@ -109,7 +117,7 @@ class SoftReLU(nn.Module):
         ratio = _within(_RATE * self.log_ratio.to(real), *_LOG_RATIOS).exp()
         sharpness = _within(_RATE * self.log_sharpness.to(real), *_LOG_SHARPNESSES).exp()
         t0 = (1 - ratio) * math.log(2) / sharpness
-        return of_slopes(x, ratio, sharpness, self.position, t0, inverse)
+        return ratio, sharpness, self.position, t0
 
     def extra_repr(self) -> str:
         """Parameters for `print(module)`."""

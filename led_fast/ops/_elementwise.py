@@ -11,7 +11,9 @@ from led_fast.ops._sample_sums import log_dtype, per_sample_sum, sample_dense_fo
 from led_fast.ops._vmap import flat, unflat
 
 
-def elementwise(name: str, derivatives: Callable[..., tuple[Tensor, Tensor, Tensor]]) -> Callable:
+def elementwise(
+    name: str, derivatives: Callable[..., tuple[Tensor, Tensor, Tensor]]
+) -> tuple[Callable, Callable]:
     """Registers an operator's derivatives of any order, fake kernels and vmap rules.
 
     Args:
@@ -21,7 +23,7 @@ def elementwise(name: str, derivatives: Callable[..., tuple[Tensor, Tensor, Tens
             element, by differentiable functions. Either gradient may be None, which stands for zeros.
 
     Returns:
-        The function to call the operator by.
+        The functions to call the operator and its gradient by.
     """
     op = getattr(torch.ops.led_fast, name).default
     backward_op = getattr(torch.ops.led_fast, f"{name}_backward").default
@@ -73,7 +75,7 @@ def elementwise(name: str, derivatives: Callable[..., tuple[Tensor, Tensor, Tens
     gradient = differentiable(backward_op, double_backward, setup_double, jvp_of_gradient)
     _register_fakes(op, backward_op)
     _register_vmap(op, backward_op)
-    return differentiable(op, backward, setup, jvp)
+    return differentiable(op, backward, setup, jvp), gradient
 
 
 def _register_fakes(op: Any, backward_op: Any) -> None:

@@ -1,4 +1,4 @@
-"""What operators on elements, with a sum over each sample, share: layout and dtype of results, sums, scores."""
+"""What operators on elements, with a sum over each sample, share: layout and dtype of results, sums, derivatives."""
 
 from collections.abc import Callable
 
@@ -19,15 +19,29 @@ def log_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def carry_score(function: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor, score: Tensor) -> Tensor:
-    """The score of a density behind a map of each element by itself: `s' = (s - ∇ log|det|) / slope`, detached."""
+def derivatives_by_gradient(gradient: Callable[..., Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Slope and ∇ log|det| of a map of each element by itself, of x's shape, detached.
+
+    Args:
+        gradient: of its operator, `(x, grad_value, grad_log) -> grad_x`; either gradient may be None.
+    """
+    with torch.no_grad():
+        x = x.detach()
+        ones = x.new_ones(x.shape[0], dtype=log_dtype(x))
+        return gradient(x, torch.ones_like(x), None), gradient(x, None, ones)
+
+
+def derivatives_by_autograd(
+    function: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same of a function that returns value and log|det|."""
     with torch.inference_mode(False), torch.enable_grad():
         # A tensor made in inference mode has no gradient, but its copy has.
         fixed = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
         value, log_abs_det = function(fixed)
         (of_log,) = torch.autograd.grad(log_abs_det.sum(), fixed, retain_graph=True)
         (slope,) = torch.autograd.grad(value.sum(), fixed)
-    return (score - of_log) / slope
+    return slope, of_log
 
 
 def along_samples(v: Tensor, x: Tensor) -> Tensor:

@@ -8,7 +8,12 @@ from torch import Tensor
 from led_fast import reference
 from led_fast.ops._checks import as_number, check_floating
 from led_fast.ops._elementwise import elementwise
-from led_fast.ops._sample_sums import along_samples, log_dtype
+from led_fast.ops._sample_sums import (
+    along_samples,
+    derivatives_by_autograd,
+    derivatives_by_gradient,
+    log_dtype,
+)
 from led_fast.ops.backend import reference_in_use
 from led_fast.ops.soft_relu_per_feature import Parameter, of_bends
 
@@ -55,6 +60,15 @@ def soft_relu(
     if reference_in_use():
         return reference.soft_relu(x, *numbers)
     return _forward(x, *numbers)
+
+
+def soft_relu_derivatives(
+    x: Tensor, alpha: float, beta: float, u0: float, t0: float
+) -> tuple[Tensor, Tensor]:
+    """`dy/dx` and `∇ log_abs_det` of :func:`soft_relu` at x, each like x, detached."""
+    if reference_in_use():
+        return derivatives_by_autograd(lambda v: reference.soft_relu(v, alpha, beta, u0, t0), x)
+    return derivatives_by_gradient(lambda *inputs: _gradient(*inputs, alpha, beta, u0), x)
 
 
 def as_checked_numbers(
@@ -122,4 +136,4 @@ def _derivatives_of_gradient(
     return by_x, first, ratio
 
 
-_forward = elementwise("soft_relu", _derivatives_of_gradient)
+_forward, _gradient = elementwise("soft_relu", _derivatives_of_gradient)

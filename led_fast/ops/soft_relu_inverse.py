@@ -77,4 +77,4 @@ def _derivatives_of_gradient(
     return by_y, first, -ratio * first
 
 
-_inverse = elementwise("soft_relu_inverse", _derivatives_of_gradient)
+_inverse, _ = elementwise("soft_relu_inverse", _derivatives_of_gradient)

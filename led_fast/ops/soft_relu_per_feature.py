@@ -12,7 +12,14 @@ from torch.autograd import forward_ad
 from led_fast import reference
 from led_fast.ops._autograd import differentiable
 from led_fast.ops._checks import as_number, check_floating
-from led_fast.ops._sample_sums import along_samples, log_dtype, per_sample_sum, sample_dense_format
+from led_fast.ops._sample_sums import (
+    along_samples,
+    derivatives_by_autograd,
+    derivatives_by_gradient,
+    log_dtype,
+    per_sample_sum,
+    sample_dense_format,
+)
 from led_fast.ops._vmap import one_by_one
 from led_fast.ops.backend import reference_in_use
 
@@ -42,12 +49,29 @@ def of_slopes(
         all tensors, any number of times. The values of the parameters are not checked, because that would wait for
         a GPU: where a ratio or a sharpness is not positive, value and log-determinant are NaN.
     """
-    wide = torch.float64 in (x.dtype, ratio.dtype, sharpness.dtype, u0.dtype, t0.dtype)
-    dtype = torch.float64 if wide else torch.float32
-    ratio, sharpness, u0, t0 = (p if p.dtype == dtype else p.to(dtype) for p in (ratio, sharpness, u0, t0))
+    ratio, sharpness, u0, t0 = _of_one_dtype(x, ratio, sharpness, u0, t0)
     if reference_in_use():
         return reference.soft_relu_per_feature(x, ratio, sharpness, u0, t0, inverse)
     return _apply(x, ratio, sharpness, u0, t0, inverse)
+
+
+def derivatives_of_slopes(
+    x: Tensor, ratio: Tensor, sharpness: Tensor, u0: Tensor, t0: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`dL/dx` and the gradient of the log-determinant of :func:`of_slopes` at x, each like x, detached."""
+    ratio, sharpness, u0, t0 = _of_one_dtype(x, *(p.detach() for p in (ratio, sharpness, u0, t0)))
+    if reference_in_use():
+        return derivatives_by_autograd(
+            lambda v: reference.soft_relu_per_feature(v, ratio, sharpness, u0, t0), x
+        )
+    return derivatives_by_gradient(lambda *inputs: _gradient(*inputs, ratio, sharpness, u0, t0, False)[0], x)
+
+
+def _of_one_dtype(x: Tensor, *parameters: Tensor) -> list[Tensor]:
+    """float64 where x or a parameter is, else float32."""
+    wide = any(v.dtype == torch.float64 for v in (x, *parameters))
+    dtype = torch.float64 if wide else torch.float32
+    return [p if p.dtype == dtype else p.to(dtype) for p in parameters]
 
 
 def of_bends(

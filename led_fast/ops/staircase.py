@@ -10,7 +10,12 @@ from led_fast import reference
 from led_fast.ops import _staircase_tangents as tangents
 from led_fast.ops._autograd import derivative_wanted, differentiable, forward_mode
 from led_fast.ops._checks import check_floating
-from led_fast.ops._sample_sums import log_dtype, sample_dense_format
+from led_fast.ops._sample_sums import (
+    derivatives_by_autograd,
+    derivatives_by_gradient,
+    log_dtype,
+    sample_dense_format,
+)
 from led_fast.ops._vmap import one_by_one
 from led_fast.ops.backend import reference_in_use
 
@@ -59,6 +64,14 @@ def staircase(
     if reference_in_use():
         return reference.staircase(x, centers, heights, steepness, slope)
     return _forward(x, *parameters)
+
+
+def staircase_derivatives(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """`dy/dx` and `∇ log_abs_det` of :func:`staircase` at x, each like x, detached."""
+    fixed = _check("staircase", "x", x, *(p.detach() for p in parameters))
+    if reference_in_use():
+        return derivatives_by_autograd(lambda v: reference.staircase(v, *fixed), x)
+    return derivatives_by_gradient(lambda v, *grads: _gradient(v, *fixed, *grads)[0], x)
 
 
 def staircase_inverse(
