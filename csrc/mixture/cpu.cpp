@@ -12,10 +12,10 @@
 namespace led::mixture {
 namespace {
 
-constexpr int kTile = 256;             // samples at most, and ...
+constexpr int kTile = 256;              // samples at most, and ...
 constexpr int64_t kTileNumbers = 8192;  // ... coordinates, so that they stay in the first-level cache
-constexpr int kRegister = 16;          // loops run over multiples of it, so that no scalar remainder is left
-constexpr int kGroup = 4;              // components that a tile meets at once
+constexpr int kRegister = 16;           // loops run over multiples of it, so that no scalar remainder is left
+constexpr int kGroup = 4;               // components that a tile meets at once
 
 constexpr int64_t divide_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
 
@@ -196,7 +196,8 @@ LED_INLINE void forward_samples(const T* x, const Results<RealOf<T>>& to, const 
     std::copy_n(share, count, to.shares + first);
     for (int i = 0; i < count; ++i)
       for (int64_t d = 0; d < c.dimension; ++d)
-        to.score[(first + i) * c.dimension + d] = Real(2 * kLog2) * pulls[d * c.tile + i] * share[i];
+        to.score[(first + i) * c.dimension + d] =
+            share[i] == 0 ? Real(0) : Real(2 * kLog2) * share[i] * pulls[d * c.tile + i];
   }
 }
 
@@ -206,8 +207,7 @@ template <class Real> struct Batch {
   std::vector<Real> x, tops, shares;
 
   template <class T>
-  LED_INLINE void read(const T* samples, const Real* grad, const Real* kept, int64_t count,
-                       const Components<Real>& c) {
+  LED_INLINE void read(const T* samples, const Real* grad, const Real* kept, int64_t count, const Components<Real>& c) {
     lengths.resize(divide_up(count, c.tile));
     x.resize(lengths.size() * c.tile * c.dimension);
     tops.assign(lengths.size() * c.tile, Real(0));
@@ -268,14 +268,14 @@ LED_INLINE void backward_group(const Batch<Real>& batch, const Components<Real>&
 }
 
 // One plain function a dtype, since target_clones does not apply to templates.
-#define LED_KERNELS(T)                                                                                            \
-  LED_MULTIVERSION void forward(const T* x, const Results<RealOf<T>>& to, const Components<RealOf<T>>& c,          \
-                                int64_t begin, int64_t end) {                                                     \
-    forward_samples(x, to, c, begin, end);                                                                        \
-  }                                                                                                               \
-  LED_MULTIVERSION void read(Batch<RealOf<T>>& batch, const T* x, const RealOf<T>* grad, const RealOf<T>* kept,    \
-                             int64_t count, const Components<RealOf<T>>& c) {                                                  \
-    batch.read(x, grad, kept, count, c);                                                                  \
+#define LED_KERNELS(T)                                                                                          \
+  LED_MULTIVERSION void forward(const T* x, const Results<RealOf<T>>& to, const Components<RealOf<T>>& c,       \
+                                int64_t begin, int64_t end) {                                                   \
+    forward_samples(x, to, c, begin, end);                                                                      \
+  }                                                                                                             \
+  LED_MULTIVERSION void read(Batch<RealOf<T>>& batch, const T* x, const RealOf<T>* grad, const RealOf<T>* kept, \
+                             int64_t count, const Components<RealOf<T>>& c) {                                   \
+    batch.read(x, grad, kept, count, c);                                                                        \
   }
 LED_KERNELS(double)
 LED_KERNELS(float)
@@ -283,13 +283,13 @@ LED_KERNELS(Half)
 LED_KERNELS(BFloat16)
 #undef LED_KERNELS
 
-#define LED_KERNELS(T)                                                                                          \
-  LED_MULTIVERSION void read(Components<T>& c, const T* means, const T* log_scales, const T* log_weights) {     \
-    c.read(means, log_scales, log_weights);                                                                     \
-  }                                                                                                             \
-  LED_MULTIVERSION void backward(const Batch<T>& batch, const Components<T>& c, int64_t group, T* grad_means,   \
-                                 T* grad_log_scales, T* grad_log_weights) {                                     \
-    backward_group(batch, c, group, grad_means, grad_log_scales, grad_log_weights);                             \
+#define LED_KERNELS(T)                                                                                        \
+  LED_MULTIVERSION void read(Components<T>& c, const T* means, const T* log_scales, const T* log_weights) {   \
+    c.read(means, log_scales, log_weights);                                                                   \
+  }                                                                                                           \
+  LED_MULTIVERSION void backward(const Batch<T>& batch, const Components<T>& c, int64_t group, T* grad_means, \
+                                 T* grad_log_scales, T* grad_log_weights) {                                   \
+    backward_group(batch, c, group, grad_means, grad_log_scales, grad_log_weights);                           \
   }
 LED_KERNELS(double)
 LED_KERNELS(float)
@@ -297,7 +297,8 @@ LED_KERNELS(float)
 
 template <class Real> Components<Real> components_of(const Problem& p) {
   const auto data = [](const Tensor& t) { return static_cast<const Real*>(t.const_data_ptr()); };
-  Components<Real> c{p.components(), p.dimension(), divide_up(p.components(), kGroup), tile_of(p.dimension()), {}, {}, {}, 0};
+  Components<Real> c{
+      p.components(), p.dimension(), divide_up(p.components(), kGroup), tile_of(p.dimension()), {}, {}, {}, 0};
   read(c, data(p.means), data(p.log_scales), data(p.log_weights));
   return c;
 }
@@ -307,46 +308,46 @@ int64_t grain(int64_t terms) { return std::max<int64_t>(1, (int64_t(1) << 17) / 
 
 std::tuple<Tensor, Tensor, Tensor> forward_cpu(const Tensor& x, const Tensor& means, const Tensor& log_scales,
                                                const Tensor& log_weights, bool keep) {
-  return forward_op(
-      x, means, log_scales, log_weights, keep, [&](const Problem& p, Tensor& log_prob, const Kept& kept) {
-        dispatch("mixture_log_prob", x.scalar_type(), [&](auto* type) {
-          using T = std::remove_pointer_t<decltype(type)>;
-          using Real = RealOf<T>;
-          const auto c = components_of<Real>(p);
-          const auto* from = static_cast<const T*>(p.x.const_data_ptr());
-          auto* const tops = static_cast<Real*>(kept.shares);
-          const Results<Real> to{static_cast<Real*>(log_prob.mutable_data_ptr()), static_cast<Real*>(kept.score), tops,
-                                 tops ? tops + p.samples() : nullptr};
-          torch::stable::parallel_for(0, divide_up(p.samples(), c.tile), grain(c.tile * c.count * (c.dimension + 4)),
-                                      [&](int64_t begin, int64_t end) {
-                                        forward(from, to, c, begin * c.tile, std::min(end * c.tile, p.samples()));
-                                      });
-        });
-      });
+  return forward_op(x, means, log_scales, log_weights, keep, [&](const Problem& p, Tensor& log_prob, const Kept& kept) {
+    dispatch("mixture_log_prob", x.scalar_type(), [&](auto* type) {
+      using T = std::remove_pointer_t<decltype(type)>;
+      using Real = RealOf<T>;
+      const auto c = components_of<Real>(p);
+      const auto* from = static_cast<const T*>(p.x.const_data_ptr());
+      auto* const tops = static_cast<Real*>(kept.shares);
+      const Results<Real> to{static_cast<Real*>(log_prob.mutable_data_ptr()), static_cast<Real*>(kept.score), tops,
+                             tops ? tops + p.samples() : nullptr};
+      torch::stable::parallel_for(0, divide_up(p.samples(), c.tile), grain(c.tile * c.count * (c.dimension + 4)),
+                                  [&](int64_t begin, int64_t end) {
+                                    forward(from, to, c, begin * c.tile, std::min(end * c.tile, p.samples()));
+                                  });
+    });
+  });
 }
 
 Gradients backward_cpu(const Tensor& grad_log_prob, const Tensor& x, const Tensor& means, const Tensor& log_scales,
                        const Tensor& log_weights, const Tensor& shares) {
-  return backward_op(
-      grad_log_prob, x, means, log_scales, log_weights, shares,
-      [&](const Problem& p, const Tensor& grad, const Tensor& shares, Gradients& gradients) {
-        dispatch("mixture_log_prob_backward", x.scalar_type(), [&](auto* type) {
-          using T = std::remove_pointer_t<decltype(type)>;
-          using Real = RealOf<T>;
-          const auto c = components_of<Real>(p);
-          Batch<Real> batch;
-          read(batch, static_cast<const T*>(p.x.const_data_ptr()), static_cast<const Real*>(grad.const_data_ptr()),
-               static_cast<const Real*>(shares.const_data_ptr()), p.samples(), c);
-          const auto data = [](Tensor& t) { return static_cast<Real*>(t.mutable_data_ptr()); };
-          auto& [of_means, of_scales, of_weights] = gradients;
-          Real *const to_means = data(of_means), *const to_scales = data(of_scales), *const to_weights = data(of_weights);
-          torch::stable::parallel_for(0, c.groups, grain(kGroup * p.samples() * (2 * c.dimension + 4)),
-                                      [&](int64_t begin, int64_t end) {
-                                        for (int64_t group = begin; group < end; ++group)
-                                          backward(batch, c, group, to_means, to_scales, to_weights);
-                                      });
-        });
-      });
+  return backward_op(grad_log_prob, x, means, log_scales, log_weights, shares,
+                     [&](const Problem& p, const Tensor& grad, const Tensor& shares, Gradients& gradients) {
+                       dispatch("mixture_log_prob_backward", x.scalar_type(), [&](auto* type) {
+                         using T = std::remove_pointer_t<decltype(type)>;
+                         using Real = RealOf<T>;
+                         const auto c = components_of<Real>(p);
+                         Batch<Real> batch;
+                         read(batch, static_cast<const T*>(p.x.const_data_ptr()),
+                              static_cast<const Real*>(grad.const_data_ptr()),
+                              static_cast<const Real*>(shares.const_data_ptr()), p.samples(), c);
+                         const auto data = [](Tensor& t) { return static_cast<Real*>(t.mutable_data_ptr()); };
+                         auto& [of_means, of_scales, of_weights] = gradients;
+                         Real *const to_means = data(of_means), *const to_scales = data(of_scales),
+                                     *const to_weights = data(of_weights);
+                         torch::stable::parallel_for(0, c.groups, grain(kGroup * p.samples() * (2 * c.dimension + 4)),
+                                                     [&](int64_t begin, int64_t end) {
+                                                       for (int64_t group = begin; group < end; ++group)
+                                                         backward(batch, c, group, to_means, to_scales, to_weights);
+                                                     });
+                       });
+                     });
 }
 
 }  // namespace

@@ -25,8 +25,8 @@ struct Problem {
 inline Problem check_problem(const Tensor& x, const Tensor& means, const Tensor& log_scales,
                              const Tensor& log_weights) {
   STD_TORCH_CHECK(x.dim() == 2 && means.dim() == 2 && means.size(1) == x.size(1) && same_sizes(log_scales, means) &&
-                      log_weights.dim() == 1 && log_weights.size(0) == means.size(0),
-                  "mixture_log_prob: x must have shape (B, D), means and log_scales (K, D), log_weights (K,)");
+                      log_weights.dim() == 1 && log_weights.size(0) == means.size(0) && means.size(0) > 0,
+                  "mixture_log_prob: x must have shape (B, D), means and log_scales (K, D), log_weights (K,), K > 0");
   for (const Tensor* p : {&means, &log_scales, &log_weights})
     STD_TORCH_CHECK(p->scalar_type() == real_dtype(x) && p->device() == x.device(),
                     "mixture_log_prob: parameters must be float64 for float64 inputs, else float32, on the device of "
@@ -51,8 +51,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_op(const Tensor& x, const Tensor& mea
   };
   Tensor log_prob = empty_per_sample(x, real_dtype(x)), score = kept_of(p.samples(), p.dimension()),
          shares = kept_of(2, p.samples());
-  if (p.samples() > 0)
-    launch(p, log_prob, keep ? Kept{score.mutable_data_ptr(), shares.mutable_data_ptr()} : Kept{});
+  if (p.samples() > 0) launch(p, log_prob, keep ? Kept{score.mutable_data_ptr(), shares.mutable_data_ptr()} : Kept{});
   return {log_prob, score, shares};
 }
 
@@ -71,7 +70,7 @@ Gradients backward_op(const Tensor& grad_log_prob, const Tensor& x, const Tensor
                     "mixture_log_prob_backward: grad_log_prob and shares must have the parameters' dtype and device");
   Gradients gradients{empty_with_strides_of(p.means), empty_with_strides_of(p.log_scales),
                       empty_with_strides_of(p.log_weights)};
-  if (p.samples() > 0 && p.components() > 0) launch(p, dense(grad_log_prob), dense(shares), gradients);
+  if (p.samples() > 0) launch(p, dense(grad_log_prob), dense(shares), gradients);
   else std::apply([](auto&... g) { (torch::stable::zero_(g), ...); }, gradients);
   return gradients;
 }

@@ -27,7 +27,7 @@ def mixture_log_prob(x: Tensor, means: Tensor, log_scales: Tensor, log_weights: 
 
     Args:
         x: Shape (B, D), any strides; float64, float32, bfloat16 or float16. B may be 0.
-        means: μ, shape (K, D).
+        means: μ, shape (K, D), K > 0.
         log_scales: log σ, shape (K, D).
         log_weights: log w, shape (K,), taken as they are: for a density, their logsumexp must be 0. -inf is no weight.
 
@@ -97,8 +97,8 @@ def _check(op: str, x: Tensor, means: Tensor, log_scales: Tensor, log_weights: T
         check_floating(op, name, value)
         if value.device != x.device:
             raise ValueError(f"{op}: {name} must be on x's device {x.device}, got {value.device}")
-    if means.dim() != 2 or means.shape[1] != x.shape[1]:
-        raise ValueError(f"{op}: means must have shape (K, {x.shape[1]}), got {tuple(means.shape)}")
+    if means.dim() != 2 or means.shape[1] != x.shape[1] or len(means) == 0:
+        raise ValueError(f"{op}: means must have shape (K, {x.shape[1]}), K > 0, got {tuple(means.shape)}")
     for name, value in named[1:]:
         shape = means.shape if name == "log_scales" else means.shape[:1]
         if value.shape != shape:
