@@ -112,6 +112,11 @@ def staircase(batch: int, size: int) -> list[Tensor]:
     return [images(2)(batch, size), randn(2, 3), *positive, 0.3 + randn(2).abs()]
 
 
+def mixture(batch: int, size: int) -> list[Tensor]:
+    """Points of three dimensions, and four components."""
+    return [randn(batch, 3), randn(4, 3), randn(4, 3) / 2, randn(4)]
+
+
 class BothWays(nn.Module):
     """A layer of flows as a function of one value: forward, and back from close to where it led."""
 
@@ -163,6 +168,8 @@ OPERATORS: dict[str, Callable[[], Case]] = {
         lambda y, weight: led_fast.circular_conv_inverse(y, weight, transpose=True),
         lambda batch, size: [images(2)(batch, size), near_identity(2, 2)],
     ),
+    "mixture_log_prob": lambda: Case(led_fast.mixture_log_prob, mixture),
+    "mixture_log_prob_and_score": lambda: Case(led_fast.mixture_log_prob_and_score, mixture),
     "perpendicular_norm, linear": lambda: Case(
         led_fast.perpendicular_norm, lambda batch, size: [randn(batch, 5), randn(3, 5)]
     ),
