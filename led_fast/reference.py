@@ -143,8 +143,14 @@ def mixture_log_prob_and_score(
         - 0.5 * standard.square().sum(2)
         - 0.5 * math.log(2 * math.pi) * x.shape[1]
     )
-    log_prob = logs.logsumexp(1)
-    share = (logs - log_prob.masked_fill(log_prob == -math.inf, 0)[:, None]).exp()
+    # Not logsumexp, whose tangent has no gradient. Where all logs are -inf, no component has a share.
+    top = logs.detach().amax(1, keepdim=True).clamp_min(torch.finfo(logs.dtype).min)
+    powers = (logs - top).exp()
+    total = powers.sum(1, keepdim=True)
+    nothing = total == 0
+    total = total.masked_fill(nothing, 1)
+    log_prob = (top + total.log()).masked_fill(nothing, -math.inf).squeeze(1)
+    share = powers / total
     return log_prob, -(share[:, :, None] * standard * (-log_scales).exp()).sum(1)
 
 

@@ -97,7 +97,7 @@ def _check(op: str, x: Tensor, means: Tensor, log_scales: Tensor, log_weights: T
         check_floating(op, name, value)
         if value.device != x.device:
             raise ValueError(f"{op}: {name} must be on x's device {x.device}, got {value.device}")
-    if means.dim() != 2 or means.shape[1] != x.shape[1] or len(means) == 0:
+    if means.dim() != 2 or means.shape[1] != x.shape[1] or means.shape[0] == 0:
         raise ValueError(f"{op}: means must have shape (K, {x.shape[1]}), K > 0, got {tuple(means.shape)}")
     for name, value in named[1:]:
         shape = means.shape if name == "log_scales" else means.shape[:1]
@@ -111,7 +111,7 @@ def _check(op: str, x: Tensor, means: Tensor, log_scales: Tensor, log_weights: T
 def _fake(
     x: Tensor, means: Tensor, log_scales: Tensor, log_weights: Tensor, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    shapes = (len(x), *((x.shape, (2, len(x))) if keep else (0, 0)))
+    shapes = (x.shape[:1], *((x.shape, (2, x.shape[0])) if keep else (0, 0)))
     log_prob, score, shares = (x.new_empty(shape, dtype=log_dtype(x)) for shape in shapes)
     return log_prob, score, shares
 
@@ -148,9 +148,9 @@ def _backward(ctx: Any, grad: Tensor | None, grad_score: Tensor | None, _: None)
 
 def _jvp(inputs: Any, output: Any, tangents: Any) -> tuple[Tensor, Tensor | None, None]:
     given = zip(inputs[:4], tangents[:4], strict=True)
-    moved = (value if t is None else forward_ad.make_dual(value, t) for value, t in given)
+    moved = (value if t is None else forward_ad.make_dual(value, t, level=0) for value, t in given)
     outputs = reference.mixture_log_prob_and_score(*moved)
-    of_log, of_score = (forward_ad.unpack_dual(o).tangent for o in outputs)
+    of_log, of_score = (forward_ad.unpack_dual(o, level=0).tangent for o in outputs)
     return of_log, of_score if inputs[4] else None, None
 
 
