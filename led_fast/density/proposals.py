@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from led_fast.flows import DiagonalNormal, ScoredSample
+from led_fast.ops import mixture_log_prob
 
 
 class Proposal(Protocol):
@@ -38,7 +39,7 @@ class KernelProposal(nn.Module):
     Args:
         points: data, (m, D).
         widths: standard deviations of the kernels, (w,), equally likely.
-        broad: density with support everywhere, with `rsample` and `log_prob`.
+        broad: density with support everywhere.
         broad_share: its probability.
     """
 
@@ -68,14 +69,13 @@ class KernelProposal(nn.Module):
 
     def log_prob(self, y: Tensor) -> Tensor:
         """Log density at y of shape (n, D): (n,)."""
-        squared = torch.cdist(y, self.points, compute_mode="donot_use_mm_for_euclid_dist").square()[
-            :, :, None
-        ]
-        log_kernels = -0.5 * squared / self.widths.square() - y.shape[1] * self.widths.log()
-        count = len(self.points) * len(self.widths)
-        log_norm = 0.5 * y.shape[1] * math.log(2 * math.pi) + math.log(count)
-        blurred = log_kernels.flatten(1).logsumexp(dim=1) - log_norm + math.log1p(-self.broad_share)
-        return torch.logaddexp(blurred, self.broad.log_prob(y) + math.log(self.broad_share))
+        kernels, dim = len(self.points) * len(self.widths), y.shape[1]
+        widths = self.widths[:, None, None].expand(-1, len(self.points), dim).reshape(kernels, dim)
+        means = torch.cat([self.points.repeat(len(self.widths), 1), self.broad.mean[None]])
+        scales = torch.cat([widths, self.broad.scale[None]])
+        log_weights = means.new_full((kernels + 1,), math.log1p(-self.broad_share) - math.log(kernels))
+        log_weights[-1] = math.log(self.broad_share)
+        return mixture_log_prob(y, means, scales.log(), log_weights)
 
 
 class CoveringProposal(nn.Module):

@@ -9,10 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.flows.contract import check_event, check_positive, log_dtype, standard_normal_log_prob
-
-_FARTHEST = (
-    1e160  # its square is infinite but no product with a mean, so that the density there is 0 and not NaN
-)
+from led_fast.ops import mixture_log_prob, mixture_log_prob_and_score
 
 
 class Base(Protocol):
@@ -131,41 +128,42 @@ class MixtureBase(nn.Module):
 
     def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         """Draws n samples: (z of shape (n, D), their log density of shape (n,))."""
-        weights = self.logits.detach().softmax(0)
-        component = torch.multinomial(weights, max(n, 1), replacement=True)[:n]  # it refuses to draw none
-        noise = torch.randn(n, self.means.shape[1], device=self.means.device, dtype=self.means.dtype)
-        z = self.means[component] + self.log_scales[component].exp() * noise
+        z = self.rsample(n)
         return z, self.log_prob(z)
+
+    def rsample_log_prob_and_score(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Draws n samples: (z, their log density, its gradient at z, detached)."""
+        z = self.rsample(n)
+        log_prob, score = mixture_log_prob_and_score(z, *self._mixture())
+        return z, log_prob, score.detach().to(z.dtype)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density at z of shape (B, D), in nats: (B,)."""
         check_event("MixtureBase", z, self.means.shape[1:])
-        return self._component_log_probs(z).logsumexp(dim=1)
+        return mixture_log_prob(z, *self._mixture())
 
     def rsample(self, n: int) -> Tensor:
         """Draws n samples: (n, D)."""
-        return self.rsample_and_log_prob(n)[0]
+        weights = self.logits.detach().softmax(0)
+        component = torch.multinomial(weights, max(n, 1), replacement=True)[:n]  # it refuses to draw none
+        noise = torch.randn(n, self.means.shape[1], device=self.means.device, dtype=self.means.dtype)
+        return self.means[component] + self.log_scales[component].exp() * noise
 
     @torch.no_grad()
     def score(self, z: Tensor) -> Tensor:
         """Gradient of the log density at z, detached."""
-        responsibility = self._component_log_probs(z).softmax(dim=1)
-        precision = (-2 * self.log_scales).exp()
-        return responsibility @ (precision * self.means) - (responsibility @ precision) * z
+        return mixture_log_prob_and_score(z, *self._mixture())[1].to(z.dtype)
 
-    def _component_log_probs(self, z: Tensor) -> Tensor:
-        """Log of weight times density of every component at z, in `log_dtype`: (B, K).
+    def _mixture(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Means, log scales and log weights."""
+        log_weights = self.logits.log_softmax(0, dtype=log_dtype(self.logits))
+        return self.means, self.log_scales, log_weights
 
-        The squares are multiplied out, because two products of matrices cost less than all B K D differences; in
-        float64, because the products nearly cancel.
-        """
-        means, log_scales = self.means.double(), self.log_scales.double()
-        precision = (-2 * log_scales).exp()
-        weighted = precision * means
-        log_volume = log_scales.sum(dim=1) + 0.5 * z.shape[1] * math.log(2 * math.pi)
-        at_zero = self.logits.double().log_softmax(0) - log_volume - 0.5 * (weighted * means).sum(dim=1)
-        exact = z.double().clamp(-_FARTHEST, _FARTHEST)
-        found = torch.addmm(
-            torch.addmm(at_zero, exact, weighted.mT), exact.square(), precision.mT, alpha=-0.5
-        )
-        return found.to(log_dtype(z))
+
+def rsample_log_prob_and_score(base: Base, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Draws n samples of any base: (z, their log density, its gradient at z, detached)."""
+    own = getattr(base, "rsample_log_prob_and_score", None)
+    if own is not None:
+        return own(n)
+    z, log_prob = base.rsample_and_log_prob(n)
+    return z, log_prob, base.score(z)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from itertools import chain
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from led_fast.flows.base import Base
+from led_fast.flows.base import Base, rsample_log_prob_and_score
 from led_fast.flows.contract import (
     Layer,
     forward_with_score,
@@ -48,7 +49,8 @@ class OneWayFlow(Layer):
     log q off by nats. Only networks inside its layers may be told otherwise, by `led_fast.nn.set_inner_dtype`.
 
     Args:
-        base: has `rsample_and_log_prob(n) -> (z, log_prob)`, `log_prob(z)` and, for `rsample_with_score`, `score(z)`.
+        base: has `rsample_and_log_prob(n) -> (z, log_prob)`, `log_prob(z)` and, for `rsample_with_score`,
+            `score(z)` or `rsample_log_prob_and_score(n) -> (z, log_prob, score)`.
         layers: modules that keep the contract of `led_fast.flows.contract`.
 
     Example:
@@ -137,7 +139,8 @@ class OneWayFlow(Layer):
         Returns:
             (y, log_q): samples (n, ...) and their log density (n,), in nats.
         """
-        z, log_q = self._start(n)
+        with self._without_autocast():
+            z, log_q = self.base.rsample_and_log_prob(n)
         y, ladj = self(z)
         return y, log_q - ladj
 
@@ -150,18 +153,17 @@ class OneWayFlow(Layer):
         """Draws n samples without gradients: (n, ...)."""
         return self.rsample(n)
 
-    def _start(self, n: int) -> tuple[Tensor, Tensor]:
-        """Samples of the base and their log density, outside autocast."""
-        any_tensor = next(chain(self.parameters(), self.buffers()), torch.empty(0))
-        with without_autocast(any_tensor):
-            return self.base.rsample_and_log_prob(n)
+    def _without_autocast(self) -> AbstractContextManager:
+        """Where the base is to be asked."""
+        return without_autocast(next(chain(self.parameters(), self.buffers()), torch.empty(0)))
 
     def rsample_with_score(self, n: int) -> ScoredSample:
         """Draws n samples and carries the score ∇ log q along, for pathwise gradients."""
-        z, log_joint = self._start(n)
+        with self._without_autocast():
+            z, log_joint, score = rsample_log_prob_and_score(self.base, n)
         path = log_r = torch.zeros_like(log_joint)
         with in_full_precision(z, self) as t:
-            score = self.base.score(t)
+            score = score.to(t.dtype)
             for layer in self.layers:
                 if isinstance(layer, Slice):
                     kept, dropped = layer.split(t)
