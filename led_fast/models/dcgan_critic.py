@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from led_fast.nn.convolution import Conv2d
 from led_fast.nn import MixedSequential, PerpendicularConv2d, PerpendicularSequential
 
 Penalty = Literal["off", "direction", "exact"]
@@ -77,5 +78,5 @@ class DCGANCritic(nn.Module):
 
 def _convolution(penalty: Penalty, channels: int, outs: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:
     if penalty == "off":
-        return nn.Conv2d(channels, outs, 4, stride, padding)
+        return Conv2d(channels, outs, 4, stride, padding)
     return PerpendicularConv2d(channels, outs, 4, stride, padding, mode=penalty)

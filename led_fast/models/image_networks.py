@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from led_fast.flows.contract import sum_event
 from led_fast.nn import MixedSequential
+from led_fast.nn.convolution import Conv2d, ConvTranspose2d
 
 Shape = tuple[int, int, int]
 
@@ -48,10 +49,10 @@ class Decoder(nn.Module):
             layers += [
                 _norm(inner),
                 nn.LeakyReLU(0.2),
-                nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1),
+                ConvTranspose2d(inner, outer, 4, stride=2, padding=1),
             ]
         self.net = MixedSequential(
-            *layers, nn.LeakyReLU(0.2), _small(nn.Conv2d(widths[-1], 2 * channels, 3, padding=1))
+            *layers, nn.LeakyReLU(0.2), _small(Conv2d(widths[-1], 2 * channels, 3, padding=1))
         )
         self.bias = nn.Parameter(torch.zeros(2 * channels, size, size))
 
@@ -82,7 +83,7 @@ class Encoder(nn.Module):
         layers: list[nn.Module] = []
         for outer, inner in pairwise(widths):
             norm = [_norm(inner)] if layers else []
-            layers += [nn.Conv2d(outer, inner, 4, stride=2, padding=1), *norm, nn.LeakyReLU(0.2)]
+            layers += [Conv2d(outer, inner, 4, stride=2, padding=1), *norm, nn.LeakyReLU(0.2)]
         self.net = MixedSequential(
             *layers,
             nn.Flatten(),
@@ -113,9 +114,9 @@ class Inpainter(nn.Module):
         self.factor, self.latents = factor, latents
         self.holes, self.bend = Holes(factor, latents), Bend(shape)
         self.net = MixedSequential(
-            nn.Conv2d(2 * channels, 2 * width, 2 * factor, stride=factor, padding=factor // 2),
+            Conv2d(2 * channels, 2 * width, 2 * factor, stride=factor, padding=factor // 2),
             nn.LeakyReLU(0.2),
-            _small(nn.Conv2d(2 * width, 2 * latents, 3, padding=1)),
+            _small(Conv2d(2 * width, 2 * latents, 3, padding=1)),
         )
         self.bias = nn.Parameter(torch.zeros(2 * latents, grid, grid))
 
@@ -131,11 +132,11 @@ def local_network(channels: int, width: int) -> MixedSequential:
         (B, channels, h, w) -> (B, 2 channels, h, w).
     """
     return MixedSequential(
-        nn.Conv2d(channels, width, 3, padding=1),
+        Conv2d(channels, width, 3, padding=1),
         nn.LeakyReLU(0.2),
-        nn.Conv2d(width, width, 3, padding=1),
+        Conv2d(width, width, 3, padding=1),
         nn.LeakyReLU(0.2),
-        _small(nn.Conv2d(width, 2 * channels, 3, padding=1)),
+        _small(Conv2d(width, 2 * channels, 3, padding=1)),
     )
 
 
@@ -174,9 +175,9 @@ class NeighborConditional(nn.Module):
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.net = MixedSequential(
-            nn.Conv2d(channels, width, 3, padding=1),
+            Conv2d(channels, width, 3, padding=1),
             nn.LeakyReLU(0.2),
-            _small(nn.Conv2d(width, 2 * channels, 3, padding=1)),
+            _small(Conv2d(width, 2 * channels, 3, padding=1)),
         )
 
     def forward(self, dropped: Tensor, kept: Tensor) -> Tensor:
