@@ -48,11 +48,11 @@ class Decoder(nn.Module):
         for inner, outer in pairwise(widths):
             layers += [
                 _norm(inner),
-                nn.LeakyReLU(0.2),
+                nn.LeakyReLU(0.2, inplace=True),
                 ConvTranspose2d(inner, outer, 4, stride=2, padding=1),
             ]
         self.net = MixedSequential(
-            *layers, nn.LeakyReLU(0.2), _small(Conv2d(widths[-1], 2 * channels, 3, padding=1))
+            *layers, nn.LeakyReLU(0.2, inplace=True), _small(Conv2d(widths[-1], 2 * channels, 3, padding=1))
         )
         self.bias = nn.Parameter(torch.zeros(2 * channels, size, size))
 
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
         layers: list[nn.Module] = []
         for outer, inner in pairwise(widths):
             norm = [_norm(inner)] if layers else []
-            layers += [Conv2d(outer, inner, 4, stride=2, padding=1), *norm, nn.LeakyReLU(0.2)]
+            layers += [Conv2d(outer, inner, 4, stride=2, padding=1), *norm, nn.LeakyReLU(0.2, inplace=True)]
         self.net = MixedSequential(
             *layers,
             nn.Flatten(),
@@ -115,7 +115,7 @@ class Inpainter(nn.Module):
         self.holes, self.bend = Holes(factor, latents), Bend(shape)
         self.net = MixedSequential(
             Conv2d(2 * channels, 2 * width, 2 * factor, stride=factor, padding=factor // 2),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
             _small(Conv2d(2 * width, 2 * latents, 3, padding=1)),
         )
         self.bias = nn.Parameter(torch.zeros(2 * latents, grid, grid))
@@ -133,9 +133,9 @@ def local_network(channels: int, width: int) -> MixedSequential:
     """
     return MixedSequential(
         Conv2d(channels, width, 3, padding=1),
-        nn.LeakyReLU(0.2),
+        nn.LeakyReLU(0.2, inplace=True),
         Conv2d(width, width, 3, padding=1),
-        nn.LeakyReLU(0.2),
+        nn.LeakyReLU(0.2, inplace=True),
         _small(Conv2d(width, 2 * channels, 3, padding=1)),
     )
 
@@ -176,7 +176,7 @@ class NeighborConditional(nn.Module):
         super().__init__()
         self.net = MixedSequential(
             Conv2d(channels, width, 3, padding=1),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
             _small(Conv2d(width, 2 * channels, 3, padding=1)),
         )
 

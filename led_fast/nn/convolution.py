@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from led_fast.nn.few_channels import FEW, conv2d_of_few_channels
+from led_fast.ops._autograd import in_transform
 from led_fast.ops.autocast import autocast_is_on
 
 
@@ -34,7 +34,7 @@ class Conv2d(nn.Conv2d):
         """Returns the convolution."""
         x = _channels_last(input)
         if min(self.in_channels, self.out_channels) <= FEW and self._is_in_blocks(x):
-            return conv2d_of_few_channels(x, self.weight, self.bias, self.stride[0])
+            return conv2d_of_few_channels(x, self.weight, self.bias, self.stride[0], self.padding[0])
         return super().forward(x)
 
     def _is_in_blocks(self, x: Tensor) -> bool:
@@ -48,7 +48,7 @@ class Conv2d(nn.Conv2d):
             and self.stride == (stride, stride)
             and all(k - 2 * p == stride for k, p in zip(self.kernel_size, self.padding, strict=True))
             and (self.groups, self.dilation, self.padding_mode) == (1, (1, 1), "zeros")
-            and not (autocast_is_on(x) or _is_transformed())
+            and not (autocast_is_on(x) or in_transform())
         )
 
 
@@ -64,11 +64,3 @@ def _channels_last(x: Tensor) -> Tensor:
     on_cpu = x.device.type == "cpu" and x.dim() == 4
     return x.contiguous(memory_format=torch.channels_last) if on_cpu else x
 
-
-def _is_transformed() -> bool:
-    """Whether others than reverse mode want to see what is computed."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
-    )

@@ -15,56 +15,57 @@ from torch.nn import functional as F
 FEW = 4  # channels; a CPU's vector holds 8 or 16
 
 
-def conv2d_of_few_channels(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-    """`F.conv2d(x, weight, bias, stride, padding)` with padding (k - stride) / 2: images of 1 / stride the size.
-
-    Differentiable any number of times.
+def conv2d_of_few_channels(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0
+) -> Tensor:
+    """`F.conv2d(x, weight, bias, stride, padding)`, differentiable any number of times; see `is_in_blocks`.
 
     Args:
-        x: (B, C, H, W); H and W even multiples of the stride, or multiples of one larger than 1.
-        weight: (O, C, k, k), C or O at most `FEW`, k - stride even.
+        x: (B, C, H, W).
+        weight: (O, C, k, k), C or O at most `FEW`.
         bias: (O,) or None.
         stride: in both directions.
+        padding: on all sides.
 
     Returns:
-        (B, O, H / stride, W / stride).
+        (B, O, h, w).
     """
-    return _Convolution.apply(x, weight, bias, stride)
+    return _Convolution.apply(x, weight, bias, stride, padding)
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
         if stride > 1 or len(weight) > FEW:
-            return F.conv2d(x, weight, bias, stride, _padding(weight, stride))
-        return _transposed(x, _turned(weight), stride, bias)
+            return F.conv2d(x, weight, bias, stride, padding)
+        return _transposed(x, _turned(weight), 1, _other(weight, padding), bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
-        x, weight, _, ctx.stride = inputs
+        x, weight, _, ctx.stride, ctx.padding = inputs
         ctx.save_for_backward(x, weight)
+        ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        stride, (of_x, of_weight, of_bias, _) = ctx.stride, ctx.needs_input_grad
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 5
+        (x, weight), stride, padding = ctx.saved_tensors, ctx.stride, ctx.padding
+        of_x, of_weight, of_bias, *_ = ctx.needs_input_grad
         grad = grad.contiguous(memory_format=torch.channels_last)
         by_x = by_weight = by_bias = None
         if of_x and x.shape[1] > FEW:
-            by_x = F.conv2d(grad, _turned(weight), None, 1, _padding(weight, stride))
+            by_x = F.conv2d(grad, _turned(weight), None, 1, _other(weight, padding))
         elif of_x:
-            by_x = _transposed(grad, weight, stride)
-        if of_weight and len(weight) > FEW:
-            by_weight = _by_weight(x, grad, weight, stride)
-        elif of_weight:  # PyTorch is slow there, but not at the same sums for the turned kernel, from grad to x
-            by_weight = _turned(_by_weight(grad, x, _turned(weight), stride))
+            by_x = _transposed(grad, weight, stride, padding)
+        if of_weight and (stride > 1 or len(weight) > FEW):
+            by_weight = _by_weight(x, grad, weight, stride, padding)
+        elif of_weight:  # as the turned kernel's, from grad to x: the same sums, at which PyTorch is not slow
+            turned = _turned(weight)
+            by_weight = _turned(_by_weight(grad, x, turned, 1, _other(weight, padding)))
         if of_bias:
             by_bias = grad.sum((0, 2, 3))
-        return by_x, by_weight, by_bias, None
-
-
-def _padding(weight: Tensor, stride: int) -> int:
-    return (weight.shape[2] - stride) // 2
+        return by_x, by_weight, by_bias, None, None
 
 
 def _turned(weight: Tensor) -> Tensor:
@@ -72,29 +73,36 @@ def _turned(weight: Tensor) -> Tensor:
     return weight.flip(2, 3).transpose(0, 1)
 
 
-def _by_weight(x: Tensor, grad: Tensor, weight: Tensor, stride: int) -> Tensor:
-    p, mask = _padding(weight, stride), [False, True, False]
-    geometry = [stride, stride], [p, p], [1, 1], False, [0, 0], 1
-    return torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, mask)[1]
+def _other(weight: Tensor, padding: int) -> int:
+    """What that kernel's convolution is padded with."""
+    return weight.shape[2] - 1 - padding
 
 
-def _transposed(x: Tensor, weight: Tensor, stride: int, bias: Tensor | None = None) -> Tensor:
+def _by_weight(x: Tensor, grad: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    geometry = [stride, stride], [padding, padding], [1, 1], False, [0, 0], 1
+    return torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, [False, True, False])[1]
+
+
+def _transposed(
+    x: Tensor, weight: Tensor, stride: int, padding: int, bias: Tensor | None = None
+) -> Tensor:
     """`F.conv_transpose2d(x, weight, bias, stride, padding)` to a few channels, by blocks of pixels.
 
     Of a block, pixel a in either direction takes tap `a + padding - stride d` of the input that lies d after the
     block's first one.
 
     Args:
-        x: (B, C, H, W), both even at stride 1.
+        x: (B, C, h, w).
         weight: (C, O, k, k).
         stride: the size of a block, or 1: two.
+        padding: of the convolution that it transposes.
         bias: (O,) or None.
 
     Returns:
-        (B, O, stride H, stride W), contiguous.
+        (B, O, H, W), contiguous.
     """
-    outs, block = weight.shape[1], max(stride, 2)
-    taps, before = _taps(weight.shape[2], stride, block)
+    outs, block = weight.shape[1], _block(stride)
+    taps, before = _taps(weight.shape[2], stride, padding)
     padded = F.pad(weight, (0, 1, 0, 1))  # a tap that is not there is the zero after the last
     # (C, O, block, D, block, D) -> (block, block, O, C, D, D)
     kernel = padded[:, :, taps][..., taps].permute(2, 4, 1, 0, 3, 5).flatten(0, 2)
@@ -104,10 +112,15 @@ def _transposed(x: Tensor, weight: Tensor, stride: int, bias: Tensor | None = No
     return y.unflatten(1, (block, block, outs)).permute(0, 3, 4, 1, 5, 2).contiguous().flatten(4).flatten(2, 3)
 
 
+def _block(stride: int) -> int:
+    return max(stride, 2)
+
+
 @cache
-def _taps(k: int, stride: int, block: int) -> tuple[Tensor, int]:
+def _taps(k: int, stride: int, padding: int) -> tuple[Tensor, int]:
     """Tap of every pixel of a block, (block,), at every input it may want, (D,), and how many of these lie before."""
-    padding = (k - stride) // 2
+    block = _block(stride)
     first, last = -((k - 1 - padding) // stride), (block - 1 + padding) // stride
-    taps = torch.arange(block, device="cpu")[:, None] + padding - stride * torch.arange(first, last + 1, device="cpu")
+    pixels, inputs = torch.arange(block, device="cpu"), torch.arange(first, last + 1, device="cpu")
+    taps = pixels[:, None] + padding - stride * inputs
     return taps.where((taps >= 0) & (taps < k), k), -first
