@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from led_fast.flows.contract import Layer, check_event, check_positive, log_dtype
+from led_fast.ops.rearrange import rearranged
 
 
 class Rearrangement(Layer):
@@ -82,17 +83,24 @@ class PixelShuffle(Rearrangement):
             raise ValueError(
                 f"PixelShuffle: t must have shape (B, C {self.factor**2}, H, W), got {tuple(t.shape)}"
             )
-        # Not F.pixel_shuffle, whose gradient of an empty batch has another shape, nor F.pixel_unshuffle below.
-        blocks = t.unflatten(1, (-1, self.factor, self.factor))
-        return blocks.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+        return rearranged(_shuffle, t, self.factor)
 
     def _back(self, t: Tensor) -> Tensor:
         if t.dim() != 4 or t.shape[2] % self.factor or t.shape[3] % self.factor:
             raise ValueError(
                 f"PixelShuffle: t must have shape (B, C, {self.factor} H, {self.factor} W), got {tuple(t.shape)}"
             )
-        blocks = t.unflatten(3, (-1, self.factor)).unflatten(2, (-1, self.factor))
-        return blocks.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+        return rearranged(_unshuffle, t, self.factor)
+
+
+# Not F.pixel_shuffle, whose gradient of an empty batch has another shape, nor F.pixel_unshuffle.
+def _shuffle(t: Tensor, factor: int) -> Tensor:
+    return t.unflatten(1, (-1, factor, factor)).permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+
+
+def _unshuffle(t: Tensor, factor: int) -> Tensor:
+    blocks = t.unflatten(3, (-1, factor)).unflatten(2, (-1, factor))
+    return blocks.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
 
 class ChannelShuffle(Rearrangement):

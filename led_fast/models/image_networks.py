@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from led_fast.flows.contract import sum_event
 from led_fast.nn import MixedSequential
 from led_fast.nn.convolution import Conv2d, ConvTranspose2d
+from led_fast.ops.rearrange import rearranged
 
 Shape = tuple[int, int, int]
 
@@ -213,6 +214,10 @@ class Holes(nn.Module):
 
 def to_cells(image: Tensor, factor: int) -> Tensor:
     """The cells of an image: what repeated `pixel_unshuffle` by 2 makes of it; `factor` is a power of two."""
+    return rearranged(_to_cells, image, factor)
+
+
+def _to_cells(image: Tensor, factor: int) -> Tensor:
     bits = factor.bit_length() - 1
     halves = image.unflatten(3, (-1, *[2] * bits)).unflatten(2, (-1, *[2] * bits))
     # The last bit of row and column comes first, because the first shuffle takes it.
@@ -222,6 +227,10 @@ def to_cells(image: Tensor, factor: int) -> Tensor:
 
 def to_image(cells: Tensor, factor: int) -> Tensor:
     """The image of cells: undoes `to_cells`, as repeated `pixel_shuffle` by 2 does."""
+    return rearranged(_to_image, cells, factor)
+
+
+def _to_image(cells: Tensor, factor: int) -> Tensor:
     bits = factor.bit_length() - 1
     halves = cells.unflatten(1, (-1, *[2] * (2 * bits)))
     rows = [2 + 2 * bits, *(2 + 2 * bit for bit in reversed(range(bits)))]

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from led_fast.ops.rearrange import rearranged
+
 FEW = 4  # channels; a CPU's vector holds 8 or 16
 
 
@@ -109,7 +111,12 @@ def _transposed(
     if bias is not None:
         bias = bias.repeat(block * block)
     y = F.conv2d(x, kernel, bias, block // stride, before)
-    return y.unflatten(1, (block, block, outs)).permute(0, 3, 4, 1, 5, 2).contiguous().flatten(4).flatten(2, 3)
+    return rearranged(_from_blocks, y.permute(0, 2, 3, 1), block)
+
+
+def _from_blocks(y: Tensor, block: int) -> Tensor:
+    """(B, h, w, block block O), which is how y lies in memory, to (B, O, block h, block w)."""
+    return y.unflatten(3, (block, block, -1)).permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
 
 
 def _block(stride: int) -> int:

@@ -1,0 +1,56 @@
+"""Values moved about within samples, by one gather on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from led_fast.ops._autograd import transformed
+
+
+def rearranged(move: Callable[..., Tensor], t: Tensor, *arguments: Any) -> Tensor:
+    """`move(t, *arguments)`, where that only moves values about, in every sample alike.
+
+    Views with many dimensions say where values go, but copying them takes a CPU far longer than a gather.
+
+    Args:
+        move: a function of a module: (B, ...) -> (B, ...), of any dtype.
+        t: (B, ...).
+        *arguments: hashable.
+
+    Returns:
+        A tensor of its own, contiguous.
+    """
+    if t.device.type != "cpu" or transformed():
+        return move(t, *arguments).contiguous()
+    return _Gather.apply(t, *_orders(move, t.shape[1:], *arguments))
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(t: Tensor, order: Tensor, inverse: Tensor, shape: torch.Size) -> Tensor:
+        out = t.new_empty(len(t), *shape)  # no view of another tensor: the caller may change it in place
+        torch.index_select(t.flatten(1), 1, order, out=out.flatten(1))
+        return out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        t, ctx.order, ctx.inverse, _ = inputs
+        ctx.shape = t.shape[1:]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return _Gather.apply(grad, ctx.inverse, ctx.order, ctx.shape), None, None, None
+
+
+@cache
+def _orders(move: Callable[..., Tensor], shape: torch.Size, *arguments: Any) -> tuple[Tensor, Tensor, torch.Size]:
+    """Where each value comes from, where each goes, and the shape that they take."""
+    places = torch.arange(shape.numel(), device="cpu").view(1, *shape)
+    moved = move(places, *arguments)
+    order = moved.flatten()
+    return order, order.argsort(), moved.shape[1:]
