@@ -15,7 +15,16 @@ from led_fast.ops.mixture import mixture_log_prob, mixture_log_prob_and_score
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 # Samples, dimension, components: one of each, registers and tiles with a rest, groups of components with a rest, one
 # coordinate without a partner, tiles that are shorter because samples are longer.
-SHAPES = [(1, 1, 1), (3, 2, 5), (17, 3, 4), (300, 2, 7), (513, 1, 3), (70, 16, 33), (150, 64, 6), (20, 150, 3)]
+SHAPES = [
+    (1, 1, 1),
+    (3, 2, 5),
+    (17, 3, 4),
+    (300, 2, 7),
+    (513, 1, 3),
+    (70, 16, 33),
+    (150, 64, 6),
+    (20, 150, 3),
+]
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -115,7 +124,9 @@ class TestValues:
     def test_any_order_of_components_and_any_neighbours(self) -> None:
         x, *mixture = inputs_of((300, 3, 30), torch.float64)
         order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
-        torch.testing.assert_close(mixture_log_prob(x, *(p[order] for p in mixture)), mixture_log_prob(x, *mixture))
+        torch.testing.assert_close(
+            mixture_log_prob(x, *(p[order] for p in mixture)), mixture_log_prob(x, *mixture)
+        )
         alone = torch.cat([mixture_log_prob(row[None], *mixture) for row in x])
         assert torch.equal(alone, mixture_log_prob(x, *mixture))
 
@@ -237,13 +248,13 @@ class TestDerivatives:
                 value = sum(g.square().sum() for g in torch.autograd.grad(value, leaves, create_graph=True))
             return value
 
-        torch.testing.assert_close(third(mixture_log_prob), third(reference.mixture_log_prob), rtol=1e-7, atol=1e-7)
+        torch.testing.assert_close(
+            third(mixture_log_prob), third(reference.mixture_log_prob), rtol=1e-7, atol=1e-7
+        )
 
     def test_the_trace_of_the_hessian_is_the_divergence_of_the_score(self) -> None:
         x, *mixture = inputs_of((4, 3, 5), torch.float64)
-        hessian = torch.func.vmap(
-            torch.func.hessian(lambda row: mixture_log_prob(row[None], *mixture)[0])
-        )(x)
+        hessian = torch.func.vmap(torch.func.hessian(lambda row: mixture_log_prob(row[None], *mixture)[0]))(x)
         jacobian = torch.func.vmap(
             torch.func.jacfwd(lambda row: mixture_log_prob_and_score(row[None], *mixture)[1][0])
         )(x)
@@ -254,7 +265,10 @@ class TestTorchIntegration:
     @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
     def test_opcheck(self, dtype) -> None:
         leaves = [v.requires_grad_() for v in inputs_of((5, 2, 3), dtype)]
-        op, backward = torch.ops.led_fast.mixture_log_prob.default, torch.ops.led_fast.mixture_log_prob_backward.default
+        op, backward = (
+            torch.ops.led_fast.mixture_log_prob.default,
+            torch.ops.led_fast.mixture_log_prob_backward.default,
+        )
         opcheck(op, (*leaves, True))
         inputs = [v.detach() for v in leaves]
         log_prob, _, shares = op(*inputs, True)
@@ -282,7 +296,8 @@ class TestTorchIntegration:
         torch.testing.assert_close(ours, plain)
 
     @pytest.mark.parametrize(
-        "in_dims", [(0, None, None, None), (1, None, None, None), (0, 0, 0, 0), (None, 1, 0, 0), (None, None, None, 0)]
+        "in_dims",
+        [(0, None, None, None), (1, None, None, None), (0, 0, 0, 0), (None, 1, 0, 0), (None, None, None, 0)],
     )
     @pytest.mark.parametrize("function", ["mixture_log_prob", "mixture_log_prob_and_score"])
     def test_vmap(self, function, in_dims) -> None:
@@ -291,7 +306,8 @@ class TestTorchIntegration:
             for v, d in zip(inputs_of((4, 2, 5), torch.float64), in_dims, strict=True)
         ]
         mapped, plain = (
-            torch.func.vmap(getattr(module, function), in_dims=in_dims)(*values) for module in (led_fast, reference)
+            torch.func.vmap(getattr(module, function), in_dims=in_dims)(*values)
+            for module in (led_fast, reference)
         )
         torch.testing.assert_close(mapped, plain)
 

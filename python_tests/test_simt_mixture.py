@@ -11,10 +11,22 @@ from torch import Tensor
 suite = Suite("mixture")
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]  # by the launchers' dtype code
-TOGETHER, SLICE, MOST_SLICES = 128, 512, 64  # components of a warp at once, samples of a slice, slices at most
+TOGETHER, SLICE, MOST_SLICES = (
+    128,
+    512,
+    64,
+)  # components of a warp at once, samples of a slice, slices at most
 # Samples, dimension, components: none, one of each, components that fill a warp's turn or not, several turns, more
 # dimensions than lanes, several slices of samples.
-SHAPES = [(0, 2, 3), (1, 1, 1), (9, 2, 7), (5, 3, TOGETHER), (3, 2, 2 * TOGETHER + 5), (4, 35, 130), (1100, 2, 3)]
+SHAPES = [
+    (0, 2, 3),
+    (1, 1, 1),
+    (9, 2, 7),
+    (5, 3, TOGETHER),
+    (3, 2, 2 * TOGETHER + 5),
+    (4, 35, 130),
+    (1100, 2, 3),
+]
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -126,7 +138,11 @@ suite.wrong("last samples alone", "first == begin ? sum :", "true ? sum :")
 suite.wrong("one sum for both", "add(2 + 2 * d, of_scale);", "add(1 + 2 * d, of_scale);")
 suite.wrong("first moment", "of_scale += r[j] * u * u;", "of_scale += r[j] * u;")
 suite.wrong("one slice", "slice < slices; ++slice", "slice < 1; ++slice")
-suite.wrong("overlapping slices", "end = min(begin + slice_size, p.samples)", "end = min(begin + slice_size + 1, p.samples)")
+suite.wrong(
+    "overlapping slices",
+    "end = min(begin + slice_size, p.samples)",
+    "end = min(begin + slice_size + 1, p.samples)",
+)
 suite.wrong("volume left out", "total(2 + 2 * d) - of_weight", "total(2 + 2 * d)")
 
 test_cases = suite.test_cases()

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from led_fast.nn.few_channels import FEW, conv2d_of_few_channels
 from led_fast.ops._autograd import in_transform
 from led_fast.ops.autocast import autocast_is_on
+from led_fast.ops.convolution import channels_last, convolution, is_in_blocks
 
 
 class Conv2d(nn.Conv2d):
-    """:class:`torch.nn.Conv2d`, up to rounding, in less time on a CPU.
-
-    There it computes with channels last, the layout that suits a CPU's convolutions, and gives images of many channels
-    so. Those of a few channels, such as the mean and scale of each pixel, it computes and gives by blocks of pixels;
-    see `led_fast.nn.few_channels`. On other devices, and under transforms, it is torch's.
+    """:class:`torch.nn.Conv2d`, up to rounding, in less time on a CPU; see :func:`led_fast.ops.convolution`.
 
     Args:
         *args: As in torch, also by name.
@@ -32,35 +28,31 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Returns the convolution."""
-        x = _channels_last(input)
-        if min(self.in_channels, self.out_channels) <= FEW and self._is_in_blocks(x):
-            return conv2d_of_few_channels(x, self.weight, self.bias, self.stride[0], self.padding[0])
-        return super().forward(x)
-
-    def _is_in_blocks(self, x: Tensor) -> bool:
-        """Whether blocks of pixels of x make the output, as `conv2d_of_few_channels` wants them."""
-        stride, block = self.stride[0], max(self.stride[0], 2)
-        return (
-            x.device.type == "cpu"
-            and x.dim() == 4
-            and not (x.shape[2] % block or x.shape[3] % block)
-            and not isinstance(self.padding, str)
-            and self.stride == (stride, stride)
-            and all(k - 2 * p == stride for k, p in zip(self.kernel_size, self.padding, strict=True))
-            and (self.groups, self.dilation, self.padding_mode) == (1, (1, 1), "zeros")
-            and not (autocast_is_on(x) or in_transform())
-        )
+        if _is_plain(self, input) and is_in_blocks(
+            tuple(input.shape[2:]), self.kernel_size[0], self.stride[0], self.padding[0]
+        ):
+            return convolution(input, self.weight, self.bias, self.stride[0], self.padding[0])
+        return super().forward(input)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """:class:`torch.nn.ConvTranspose2d`, up to rounding, with channels last on a CPU; see :class:`Conv2d`."""
+    """:class:`torch.nn.ConvTranspose2d`, up to rounding, in less time on a CPU."""
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Returns the transposed convolution."""
-        return super().forward(_channels_last(input), output_size)
+        if output_size is None and _is_plain(self, input) and self.output_padding == (0, 0):
+            x, weight = channels_last(input), channels_last(self.weight)
+            return F.conv_transpose2d(x, weight, self.bias, self.stride, self.padding)
+        return super().forward(input, output_size)
 
 
-def _channels_last(x: Tensor) -> Tensor:
-    on_cpu = x.device.type == "cpu" and x.dim() == 4
-    return x.contiguous(memory_format=torch.channels_last) if on_cpu else x
-
+def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
+    """Whether a layer is one of squares, of which there is no derivative but by reverse mode, on a CPU."""
+    geometry = layer.kernel_size, layer.stride, layer.padding
+    return (
+        x.device.type == "cpu"
+        and x.dim() == 4
+        and all(isinstance(both, tuple) and both[0] == both[1] for both in geometry)
+        and (layer.groups, layer.dilation, layer.padding_mode) == (1, (1, 1), "zeros")
+        and not (autocast_is_on(x) or in_transform())
+    )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from led_fast.ops._autograd import transformed
+from led_fast.ops._autograd import in_transform
 
 
 def rearranged(move: Callable[..., Tensor], t: Tensor, *arguments: Any) -> Tensor:
@@ -25,7 +25,7 @@ def rearranged(move: Callable[..., Tensor], t: Tensor, *arguments: Any) -> Tenso
     Returns:
         A tensor of its own, contiguous.
     """
-    if t.device.type != "cpu" or transformed():
+    if t.device.type != "cpu" or in_transform():
         return move(t, *arguments).contiguous()
     return _Gather.apply(t, *_orders(move, t.shape[1:], *arguments))
 
@@ -48,7 +48,9 @@ class _Gather(torch.autograd.Function):
 
 
 @cache
-def _orders(move: Callable[..., Tensor], shape: torch.Size, *arguments: Any) -> tuple[Tensor, Tensor, torch.Size]:
+def _orders(
+    move: Callable[..., Tensor], shape: torch.Size, *arguments: Any
+) -> tuple[Tensor, Tensor, torch.Size]:
     """Where each value comes from, where each goes, and the shape that they take."""
     places = torch.arange(shape.numel(), device="cpu").view(1, *shape)
     moved = move(places, *arguments)

@@ -1,6 +1,7 @@
-"""A convolution from or to a few channels, which vectors of one pixel's channels would leave idle for the most part.
+"""Convolutions with channels last, the layout that suits a CPU, and gradients that are convolutions too.
 
-All values of a block of pixels are channels of one convolution instead, which steps from block to block.
+From or to a few channels, vectors of one pixel's would be idle for the most part. There all values of a block of pixels
+are channels of one convolution, which steps from block to block.
 """
 
 from __future__ import annotations
@@ -14,33 +15,53 @@ from torch.nn import functional as F
 
 from led_fast.ops.rearrange import rearranged
 
-FEW = 4  # channels; a CPU's vector holds 8 or 16
+_FEW = 4  # channels; a CPU's vector holds 8 or 16
 
 
-def conv2d_of_few_channels(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0
-) -> Tensor:
-    """`F.conv2d(x, weight, bias, stride, padding)`, differentiable any number of times; see `is_in_blocks`.
+def is_in_blocks(size: tuple[int, int], k: int, stride: int, padding: int) -> bool:
+    """Whether `convolution` takes images (H, W): blocks of pixels must make up its input, or its output."""
+    block = _block(stride)
+    outs = [n + 2 * padding - k + stride for n in size]  # times the stride
+    return (
+        0 <= padding < k
+        and all(n % block == 0 for n in (*size, *outs))
+        and (stride == 1 or k - 2 * padding == stride)
+    )
+
+
+def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0) -> Tensor:
+    """`F.conv2d(x, weight, bias, stride, padding)` on a CPU, differentiable any number of times in reverse mode.
 
     Args:
-        x: (B, C, H, W).
-        weight: (O, C, k, k), C or O at most `FEW`.
+        x: (B, C, H, W), for which `is_in_blocks`.
+        weight: (O, C, k, k).
         bias: (O,) or None.
         stride: in both directions.
         padding: on all sides.
 
     Returns:
-        (B, O, h, w).
+        (B, O, h, w), contiguous for a few channels, else with channels last.
     """
     return _Convolution.apply(x, weight, bias, stride, padding)
+
+
+def channels_last(t: Tensor) -> Tensor:
+    """t, (N, C, H, W), in the memory format of that name; in its gradient t's own."""
+    if t.is_contiguous(memory_format=torch.channels_last):
+        return t
+    return rearranged(_channels_last, t).permute(0, 3, 1, 2)
+
+
+def _channels_last(t: Tensor) -> Tensor:
+    return t.permute(0, 2, 3, 1)
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-        if stride > 1 or len(weight) > FEW:
-            return F.conv2d(x, weight, bias, stride, padding)
-        return _transposed(x, _turned(weight), 1, _other(weight, padding), bias)
+        if stride > 1 or len(weight) > _FEW:
+            return F.conv2d(channels_last(x), channels_last(weight), bias, stride, padding)
+        return _transposed(channels_last(x), _turned(weight), 1, _other(weight, padding), bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
@@ -54,20 +75,36 @@ class _Convolution(torch.autograd.Function):
             return (None,) * 5
         (x, weight), stride, padding = ctx.saved_tensors, ctx.stride, ctx.padding
         of_x, of_weight, of_bias, *_ = ctx.needs_input_grad
-        grad = grad.contiguous(memory_format=torch.channels_last)
+        grad = channels_last(grad)
         by_x = by_weight = by_bias = None
-        if of_x and x.shape[1] > FEW:
-            by_x = F.conv2d(grad, _turned(weight), None, 1, _other(weight, padding))
-        elif of_x:
-            by_x = _transposed(grad, weight, stride, padding)
-        if of_weight and (stride > 1 or len(weight) > FEW):
+        if of_x:
+            by_x = _by_input(grad, weight, stride, padding)
+        if of_weight:
             by_weight = _by_weight(x, grad, weight, stride, padding)
-        elif of_weight:  # as the turned kernel's, from grad to x: the same sums, at which PyTorch is not slow
-            turned = _turned(weight)
-            by_weight = _turned(_by_weight(grad, x, turned, 1, _other(weight, padding)))
         if of_bias:
             by_bias = grad.sum((0, 2, 3))
         return by_x, by_weight, by_bias, None, None
+
+
+def _by_input(grad: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    if weight.shape[1] <= _FEW:
+        return _transposed(grad, weight, stride, padding)
+    if stride == 1:
+        return F.conv2d(grad, channels_last(_turned(weight)), None, 1, _other(weight, padding))
+    return F.conv_transpose2d(grad, channels_last(weight), None, stride, padding)
+
+
+def _by_weight(x: Tensor, grad: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    x = channels_last(x)
+    if stride == 1 and len(weight) <= _FEW:
+        # As the turned kernel's, from grad to x: the same sums, at which PyTorch is not slow.
+        return _turned(_sums(grad, x, _turned(weight), 1, _other(weight, padding)))
+    return _sums(x, grad, weight, stride, padding)
+
+
+def _sums(x: Tensor, grad: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    geometry = [stride, stride], [padding, padding], [1, 1], False, [0, 0], 1
+    return torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, [False, True, False])[1]
 
 
 def _turned(weight: Tensor) -> Tensor:
@@ -80,14 +117,7 @@ def _other(weight: Tensor, padding: int) -> int:
     return weight.shape[2] - 1 - padding
 
 
-def _by_weight(x: Tensor, grad: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    geometry = [stride, stride], [padding, padding], [1, 1], False, [0, 0], 1
-    return torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, [False, True, False])[1]
-
-
-def _transposed(
-    x: Tensor, weight: Tensor, stride: int, padding: int, bias: Tensor | None = None
-) -> Tensor:
+def _transposed(x: Tensor, weight: Tensor, stride: int, padding: int, bias: Tensor | None = None) -> Tensor:
     """`F.conv_transpose2d(x, weight, bias, stride, padding)` to a few channels, by blocks of pixels.
 
     Of a block, pixel a in either direction takes tap `a + padding - stride d` of the input that lies d after the
