@@ -8,6 +8,7 @@ from flow_oracles import brute_force_ladj, randomize
 from torch.utils.checkpoint import checkpoint
 
 from led_fast.flows import ActNorm, BatchNorm
+from led_fast.flows.norm import _moments
 
 
 @pytest.fixture(autouse=True)
@@ -183,3 +184,27 @@ def test_a_layer_told_to_start_anew_does(layer):
     layer.initialized.fill_(False)
     out, _ = layer(x + 100)
     torch.testing.assert_close(out.mean(0), torch.zeros(2), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(64, 3), (5, 3, 4, 2), (2, 1)])
+@pytest.mark.parametrize("offset", [0.0, 1e5])
+def test_moments_keep_their_digits(shape, offset):
+    t = torch.randn(shape) + offset
+    t[:, 0] += 3 * t[:, 0]
+    over = [d for d in range(t.dim()) if d != 1]
+    true_var, true_mean = torch.var_mean(t.double(), dim=over, correction=0)
+    var, mean = _moments(t)
+    torch.testing.assert_close(var.double(), true_var, rtol=3e-6, atol=0)
+    torch.testing.assert_close(mean.double(), true_mean, rtol=0, atol=2e-7 * t.abs().max().item())
+
+
+def test_a_constant_has_no_variance():
+    t = torch.full((7, 2, 3), 0.1)
+    t[:, 1] = 1e30
+    var, mean = _moments(t)
+    assert (var == 0).all() and torch.equal(mean, t[0, :, 0])
+
+
+def test_moments_have_the_gradient_of_var_mean():
+    t = torch.randn(6, 3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(_moments, t) and torch.autograd.gradgradcheck(_moments, t)
