@@ -15,7 +15,7 @@ from led_fast.density import (
     mixed_kl_loss,
     quadrature_log_normalizer,
 )
-from led_fast.flows import DiagonalNormal, Slice
+from led_fast.flows import DiagonalNormal, Linear, Slice
 from led_fast.models import (
     PRESETS,
     GaussianTailCritic,
@@ -219,3 +219,17 @@ def test_critic_less_the_norms_of_its_layers(penalty, squared):
         else:
             h = layer(h)
     torch.testing.assert_close(critic(x), off(x) - norms)
+
+
+@pytest.mark.parametrize("linear", ["dense", "lu", "woodbury"])
+@pytest.mark.parametrize("activation", ["staircase", "soft_relu"])
+def test_linear_layers_of_every_parametrisation(linear, activation):
+    torch.manual_seed(0)
+    config = PointsGeneratorConfig(features=8, linear=linear, activation=activation)
+    generator = points_generator(config)
+    blocks = [layer for layer in generator.layers if isinstance(layer, Linear) and layer.features == 8]
+    assert {layer.parametrization for layer in blocks} == {linear}
+    t = torch.randn(50, 8)
+    moved = torch.stack([(layer(t)[0] - t).norm() / t.norm() for layer in blocks])
+    # Staircases want the noise apart from what it is to be added to.
+    assert (moved < 0.6).all() if activation == "staircase" else (moved > 0.6).all()

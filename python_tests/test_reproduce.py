@@ -128,7 +128,7 @@ def test_table1_has_means_and_deviations_and_the_rows_of_others():
     assert (
         "| 0.5000 ± 0.0000 | 0.250 ± 0.000 | -1.000 ± 0.000 (flagged unreliable: 2 of 2) | — | 2 of 2 | 2 of 2 |"
     ) in text
-    assert "| LED, `paper` (1 of 1 diverged) | — |" in text
+    assert "| LED, `paper_printed` (1 of 1 diverged) | — |" in text
     assert "| KDE on LED's samples | 8.0 ± 0.0 | 90.0 ± 0.0 | — |" in text
     assert "not run, needs `pip install zuko`" in text
     assert "| LED | 8 | 63.5 | LED, Table 1 |" in text and "| LED | 16.2 | 68.3 | LED, Table 1 |" in text

@@ -26,7 +26,7 @@ every seed, and its density is within .003 nats of the truth.
 What does the work: the default generator starts from a **learned mixture of 64 normals**. A mixture can represent these
 two data sets exactly, and it does most of the separating of the modes; its number is not tied to theirs. The critic's
 density does not depend on it. The GAN has the same two networks and the same noisy data, and only other losses. The
-spline flow needs no normaliser, since its density is exact; it leaves bridges between the modes. The `paper` preset got
+spline flow needs no normaliser, since its density is exact; it leaves bridges between the modes. `paper_printed` got
 200 steps instead of the paper's 500 epochs, since each takes several times as long: its rows say nothing about the
 paper's figures, and its own reports say "unreliable".""",
     "figure1": """\

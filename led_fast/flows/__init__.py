@@ -9,7 +9,7 @@ from led_fast.flows.dimension import Inflate, Slice
 from led_fast.flows.elementwise import Affine, Sigmoid
 from led_fast.flows.flow import OneWayFlow, ScoredSample
 from led_fast.flows.image import ChannelShuffle, PairNeighbors, PixelShuffle, Unflatten
-from led_fast.flows.linear import Linear
+from led_fast.flows.linear import Linear, Parametrization
 from led_fast.flows.marginal import Marginal
 from led_fast.flows.norm import ActNorm, BatchNorm
 from led_fast.flows.staircase import Staircase
@@ -33,6 +33,7 @@ __all__ = [
     "NotInvertibleError",
     "OneWayFlow",
     "PairNeighbors",
+    "Parametrization",
     "PixelShuffle",
     "ScoredSample",
     "Sigmoid",

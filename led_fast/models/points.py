@@ -16,6 +16,7 @@ from led_fast.flows import (
     Linear,
     MixtureBase,
     OneWayFlow,
+    Parametrization,
     Slice,
     SoftReLU,
     Staircase,
@@ -36,6 +37,7 @@ class PointsGeneratorConfig:
         components: number of normals in the base's learned mixture; 1 is the standard normal, fixed.
         features: width inside, at least D; noise doubles it until it is reached.
         blocks: number of {linear, norm, activation} blocks.
+        linear: what each linear layer of the full width learns, see :class:`led_fast.flows.Linear`.
         activation: "staircase" or the paper's "soft_relu".
         steps: steps of each staircase.
         norm: "none", "act", "batch" (the paper's batch statistics) or "running".
@@ -46,6 +48,7 @@ class PointsGeneratorConfig:
     components: Count = 64
     features: Count = 2
     blocks: Natural = 2
+    linear: Parametrization = "dense"
     activation: Literal["staircase", "soft_relu"] = "staircase"
     steps: Count = 8
     norm: Literal["none", "act", "batch", "running"] = "none"
@@ -92,17 +95,17 @@ class PointsPreset:
         return replace(self, generator=replace(self.generator, features=features))
 
 
+_PRINTED = PointsGeneratorConfig(
+    components=1, features=256, blocks=8, activation="soft_relu", norm="batch", conditional="gaussian"
+)
+_PAPER_CRITIC = PointsCriticConfig(width=256, directions=0, activation="leaky_relu")
 PRESETS: dict[str, PointsPreset] = {
     "default": PointsPreset(),
     "inflated": PointsPreset(generator=PointsGeneratorConfig(features=4)),
     "perpendicular": PointsPreset(critic=PointsCriticConfig(penalty="direction")),
     "perpendicular_exact": PointsPreset(critic=PointsCriticConfig(penalty="exact")),
-    "paper": PointsPreset(
-        generator=PointsGeneratorConfig(
-            components=1, features=256, blocks=8, activation="soft_relu", norm="batch", conditional="gaussian"
-        ),
-        critic=PointsCriticConfig(width=256, directions=0, activation="leaky_relu"),
-    ),
+    "paper": PointsPreset(replace(_PRINTED, linear="woodbury"), _PAPER_CRITIC),
+    "paper_printed": PointsPreset(_PRINTED, _PAPER_CRITIC),
 }
 
 
@@ -166,13 +169,24 @@ def _preset(name: str) -> PointsPreset:
 
 
 def _block_linear(config: PointsGeneratorConfig, dim: int) -> Linear:
-    linear = Linear(config.features)
+    linear = Linear(config.features, config.linear)
     if config.features > dim and config.activation == "staircase":
-        # Near the identity the noise does not blur the base at first: from random rotations modes are lost.
-        nn.init.eye_(linear.weight)
-        with torch.no_grad():
-            linear.weight.add_(0.1 * torch.randn_like(linear.weight))
+        # So the noise does not blur the base at first: from random rotations modes are lost.
+        _move_to_identity(linear)
     return linear
+
+
+@torch.no_grad()
+def _move_to_identity(linear: Linear) -> None:
+    """Starts a linear layer near the identity."""
+    if linear.parametrization == "dense":
+        nn.init.eye_(linear.weight).add_(0.1 * torch.randn_like(linear.weight))
+    elif linear.parametrization == "lu":
+        linear.factors.normal_(std=0.1)
+        linear.signs.fill_(1.0)
+        linear.order.copy_(torch.arange(linear.features))
+    else:
+        linear.left.mul_(0.1)
 
 
 def _norm(config: PointsGeneratorConfig) -> list[nn.Module]:

@@ -133,7 +133,7 @@ def _transposed(x: Tensor, weight: Tensor, stride: int, padding: int, bias: Tens
     Returns:
         (B, O, H, W), contiguous.
     """
-    outs, block = weight.shape[1], _block(stride)
+    block = _block(stride)
     taps, before = _taps(weight.shape[2], stride, padding)
     padded = F.pad(weight, (0, 1, 0, 1))  # a tap that is not there is the zero after the last
     # (C, O, block, D, block, D) -> (block, block, O, C, D, D)

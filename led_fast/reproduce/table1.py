@@ -25,12 +25,13 @@ from led_fast.training import TrainConfig
 
 DATA = ("ring", "grid")
 _STEPS = {"default": 2000, "paper": 200, "gan": 2000, "flow": 2000}
+_PRESETS = {"default": "default", "paper": "paper_printed"}
 _QUICK_STEPS = 40
 _FLOW: dict[str, float] = {"learning_rate": 3e-3, "transforms": 5, "width": 64, "bins": 16}
 _METHODS = {
     "oracle": "true samples",
     "default": "**LED, `default`**",
-    "paper": "LED, `paper`",
+    "paper": "LED, `paper_printed`",
     "gan": "GAN of the same networks",
     "flow": "neural spline flow",
     "kde": "KDE on LED's samples",
@@ -68,9 +69,9 @@ def cells(seeds: int, quick: bool) -> list[Cell]:
         for data in DATA:
             common: dict[str, Any] = {"data": data, "seed": seed}
             made.append(Cell(f"{data}-oracle-{seed}", judge_truth, common))
-            for preset in ("default", "paper"):
-                config = TrainConfig.of(open_source(data), preset, seed, steps[preset])
-                made.append(led_cell(f"{data}-{preset}-{seed}", config))
+            for name, preset in _PRESETS.items():
+                config = TrainConfig.of(open_source(data), preset, seed, steps[name])
+                made.append(led_cell(f"{data}-{name}-{seed}", config))
             gan = TrainConfig.of(open_source(data), seed=seed, steps=steps["gan"])
             made.append(gan_cell(f"{data}-gan-{seed}", gan))
             if flow.available():

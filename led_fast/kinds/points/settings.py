@@ -96,7 +96,7 @@ _PAPER = Recipe(
 def _preset(name: str) -> Preset:
     networks = models.PRESETS[name]
     model = PointsModel(generator=networks.generator, critic=networks.critic)
-    if name != "paper":
+    if not name.startswith("paper"):
         return Preset(model, Recipe())
     coverage = Coverage(share=0.1, broad_share=1.0, balanced=False)
     return Preset(replace(model, coverage=coverage, noise=Noise(start=0.0), floor=Floor(start=0.0)), _PAPER)
