@@ -207,27 +207,29 @@ def section(s: Section) -> list[str]:
 
 
 def training() -> list[str]:
-    steps, parts, memory = (read(f"training{name}") for name in ("", "_parts", "_memory"))
+    steps, memory = read("training"), read("training_memory")
     lines = [
         "## Training",
         "",
         paragraph(
-            "Steps of the presets as they are, with fast operators, with `--ops reference`, of commit c092c34 beside. "
-            "A step is a critic step with its generator steps and its share of the gradient penalty. "
-            f"{sources('training', 'training_parts', 'training_memory')}"
+            "Steps of the presets as they are, with fast operators: how many times faster than with `--ops reference`, "
+            "than with `--compile on`, and than those of commit c092c34. A step is a critic step with its generator "
+            f"steps and its share of the gradient penalty. {sources('training', 'training_memory')}"
         ),
         "",
-        row_of("data, preset, stage", "a step, ms", "times faster than references", "than c092c34"),
-        "|---|---|---|---|",
+        row_of("data, preset, stage", "threads", "a step, ms", "references", "compiled", "c092c34"),
+        "|---" * 6 + "|",
     ]
     for row in steps["rows"]:
-        case, ratios = row["case"], [f"{ratio(row, c):.2f}" for c in ("reference", "beside")]
-        label = f"{case['data']}, `{case['preset']}`, {case['stage']}"
-        lines.append(row_of(label, f"{row['figures']['ms a step']:.0f}", *ratios))
-    whole, *pieces = parts["rows"][0]["seconds"].items()
-    lines += ["", "| part of a joint step of `mnist32`, by itself | ms |", "|---|---|"]
-    lines += [row_of(name, f"{seconds * 1e3:.0f}") for name, seconds in pieces]
-    lines += [row_of("four steps", f"{whole[1] * 1e3:.0f}")]
+        ratios = [f"{ratio(row, c):.2f}" for c in ("reference", "compiled", "beside")]
+        lines.append(
+            row_of(
+                step_name(row["case"]),
+                str(row["case"]["threads"]),
+                f"{row['figures']['ms a step']:.3g}",
+                *ratios,
+            )
+        )
     lines += [
         "",
         "What a process holds at its peak beyond networks, optimisers and libraries, S = 256, MiB:",
@@ -240,7 +242,39 @@ def training() -> list[str]:
     ]
     for row in memory["rows"]:
         lines.append(row_of(f"`{row['case']['preset']}`", *(f"{row['figures'][name]:.0f}" for name in names)))
-    return [*lines, ""]
+    return [*lines, "", *profiles()]
+
+
+def step_name(case: Case) -> str:
+    return f"{case['data']}, `{case['preset']}`, {case['stage']}"
+
+
+def profiles() -> list[str]:
+    """Where the time of a step goes, a table for each."""
+    parts = {"operations": "{:.0f}", "MB": "{:.1f}", "matrix products, ms": "{:.2f}"}
+    lines = [
+        "## Where a step's time goes",
+        "",
+        paragraph(
+            "Each part without those within it. Operations are those that PyTorch dispatches, ours among them, also in "
+            "backward; MB is what they read and write; the last column is the time that a part's matrix products and "
+            "convolutions would take at the rate of a large matrix product, the floor of a step. One thread. "
+            f"{sources('training_profile')}"
+        ),
+        "",
+    ]
+    steps: dict[str, list[dict]] = {}
+    for row in read("training_profile")["rows"]:
+        steps.setdefault(step_name(row["case"]), []).append(row)
+    for name, rows in steps.items():
+        lines += [row_of(name, "ms", *parts), "|---" * (2 + len(parts)) + "|"]
+        cells = [(row["case"]["part"], row["seconds"]["led_fast"] * 1e3, row["figures"]) for row in rows]
+        totals = {figure: sum(figures[figure] for *_, figures in cells) for figure in parts}
+        cells.append(("**all**", sum(ms for _, ms, _ in cells), totals))
+        for part, ms, figures in cells:
+            lines.append(row_of(part, f"{ms:.2f}", *(form.format(figures[f]) for f, form in parts.items())))
+        lines.append("")
+    return lines
 
 
 def page() -> str:

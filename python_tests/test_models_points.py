@@ -188,7 +188,7 @@ def test_modules_pickle():
     [
         (
             lambda: points_generator("papers"),
-            "unknown preset 'papers': choose one of default, inflated, paper, perp",
+            "unknown preset 'papers': choose one of default, inflated, paper, paper_printed, perp",
         ),
         (lambda: points_critic("nope"), "unknown preset"),
         (lambda: points_generator(PointsGeneratorConfig(features=1)), "features must be at least 2, got 1"),
