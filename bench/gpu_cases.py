@@ -130,6 +130,36 @@ def staircase_cases() -> list[GpuCase]:
     ]
 
 
+def mixture_cases() -> list[GpuCase]:
+    """The base and the proposal of training in the plane, many points, and longer ones."""
+    # A difference takes a subtraction and a product, its square two operations; the score and each gradient as much.
+    passes = [("forward", _same, 4), ("forward+backward", _forward_and_backward, 16)]
+    return [
+        GpuCase(
+            f"mixture_log_prob {name}",
+            f"{samples}x{dimension} of {components} components",
+            torch.float32,
+            inputs=lambda samples=samples, dimension=dimension, components=components: (
+                torch.randn(samples, dimension, device=DEVICE),
+                *_mixture(components, dimension),
+            ),
+            ours=wrap(led_fast.mixture_log_prob),
+            baselines=_baselines(wrap, reference.mixture_log_prob),
+            # Forward: x, log p. Backward: the cotangent of ones, the score twice, x, the gradient.
+            least_bytes=4 * samples * (dimension + 1 if wrap is _same else 5 * dimension + 3),
+            least_flops=operations * samples * components * dimension,
+        )
+        for samples, dimension, components in [(256, 2, 64), (192, 2, 640), (65536, 2, 64), (8192, 64, 64)]
+        for name, wrap, operations in passes
+    ]
+
+
+def _mixture(components: int, dimension: int) -> tuple[Tensor, ...]:
+    """means, log_scales and log_weights."""
+    means, scales = torch.randn(2, components, dimension, device=DEVICE)
+    return 2 * means, 0.3 * scales - 0.5, torch.zeros(components, device=DEVICE).log_softmax(0)
+
+
 def circulant_logdet_cases() -> list[GpuCase]:
     """Eight 3x3 convolutions on 32x32 images, and one of more channels than a block's shared memory holds."""
     grid = (32, 32)
@@ -236,6 +266,7 @@ def all_cases() -> list[GpuCase]:
     return [
         *soft_relu_cases(),
         *staircase_cases(),
+        *mixture_cases(),
         *circulant_logdet_cases(),
         *circular_conv_inverse_cases(),
         *perpendicular_norm_cases(),

@@ -56,6 +56,12 @@ SECTIONS = [
         in_float32,
     ),
     Section(
+        "mixture_log_prob",
+        "mixture",
+        "`with score` is mixture_log_prob_and_score. `products` multiplies the squares out, in float64, for products "
+        "of matrices, and has its score by autograd.",
+    ),
+    Section(
         "circulant_logdet",
         "circulant_logdet",
         "The contenders factorise half of the symbols or all, in plain PyTorch; `sgemm` is a matrix product of as "
@@ -111,6 +117,13 @@ SUMMARY: list[tuple[str, str, str, str, Callable[[Case], bool]]] = [
         in_float32,
     ),
     (
+        "`mixture_log_prob`, 1…8192 points, 1…640 components",
+        "mixture",
+        "eager",
+        PLAIN,
+        lambda c: c["pass"] != "with score",
+    ),
+    (
         "`circulant_logdet`, C = 8…64, grids 16×16…32×32",
         "circulant_logdet",
         "half spectrum",
@@ -148,6 +161,7 @@ def label_of(case: Case) -> str:
     named = {
         "C": "C = {}",
         "steps": "{} steps",
+        "components": "{} components",
         "samples": "{} samples",
         "batch": "batch {}",
         "image": "image {}",

@@ -52,6 +52,11 @@ def _normal(*shape: int) -> Tensor:
     )
 
 
+def _mixture(components: int, dimension: int) -> tuple[Tensor, ...]:
+    scales = -_normal(components, dimension).abs()
+    return 2 * _normal(dimension, components).mT, scales, _normal(components).log_softmax(0)
+
+
 SELF_CHECKS = [
     SelfCheck("soft_relu", led_fast.soft_relu, reference.soft_relu, lambda: (_normal(8, 1000),)),
     SelfCheck(
@@ -74,6 +79,12 @@ SELF_CHECKS = [
         of_slopes,
         reference.soft_relu_per_feature,
         lambda: (_normal(8, 5, 200), *(_normal(4, 5).exp())),
+    ),
+    SelfCheck(
+        "mixture_log_prob",
+        led_fast.mixture_log_prob_and_score,
+        reference.mixture_log_prob_and_score,
+        lambda: (_normal(100, 3), *_mixture(20, 3)),
     ),
     SelfCheck(
         "circulant_logdet",

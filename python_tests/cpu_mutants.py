@@ -113,6 +113,45 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("right = mirrored ? Real(ratio) : Real(1)", "right = Real(1)"),
         ],
     },
+    "mixture_log_prob": {
+        "mixture/math.h": [
+            ("kRate = 0.84932180028801904272", "kRate = 0.8493218"),
+            ("kHalfLog2Pi = 0.91893853320467274178", "kHalfLog2Pi = 0.9189385"),
+        ],
+        "mixture/op.h": [
+            ("kept_of(2, p.samples())", "kept_of(p.samples(), 2)"),
+        ],
+        "mixture/cpu.cpp": [
+            ("log2 < 0 ? kRate / e : kRate * e", "kRate * e"),
+            ("log_weights[k] - kHalfLog2Pi * dimension", "log_weights[k] - kHalfLog2Pi"),
+            ("log -= log_scales", "log += log_scales"),
+            ("largest = maximum(log, largest);", "largest = maximum(1e6, largest);"),
+            (
+                "assign(groups * kGroup, -std::numeric_limits<Real>::infinity())",
+                "assign(groups * kGroup, Real(0))",
+            ),
+            ("squares[j][i] += u * u + v * v;", "squares[j][i] = u * u + v * v;"),
+            ("if (d == c.dimension) return;", "return;"),
+            (
+                "std::fill_n(top, kTile, std::numeric_limits<Real>::lowest());",
+                "std::fill_n(top, kTile, Real(0));",
+            ),
+            ("scale[i] = exp2_or_zero(top[i] - largest);", "scale[i] = 1;"),
+            ("Real pull = pulls[i] * scale[i];", "Real pull = pulls[i];"),
+            ("rate *= rate;", "rate *= 1;"),
+            ("std::fill(pulls.begin(), pulls.end(), Real(0));", ""),
+            ("share[i] = sum == 0 ? Real(0) : 1 / sum;", "share[i] = 1 / sum;"),
+            ("shares.assign(tops.size(), Real(0));", "shares.assign(tops.size(), Real(1));"),
+            ("kept[count + i] * grad[i]", "kept[count + i]"),
+            ("weight - r[i] - top[i]", "weight - r[i]"),
+            ("of_scale += ru * u;", "of_scale += ru;"),
+            ("2 * kLog2 * c.rates[i] * *total++", "2 * kLog2 * *total++"),
+            ("*total++ - of_weight", "*total++"),
+        ],
+        "common/elementary.h": [
+            ("x < 1 - Format<Real>::bias ? Real(0) : power", "power"),
+        ],
+    },
     "circulant_logdet": {
         "circulant_logdet/math.h": [
             ("row == 0 || 2 * row == rows ? 1 : 2}", "row == 0 ? 1 : 2}"),

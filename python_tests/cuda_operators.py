@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import long_double
 import pytest
 import torch
+from mixture_cases import mixture_of, points_of
 from staircase_cases import parameters_of
 from torch import Tensor
 
@@ -98,6 +99,11 @@ def _staircase_inputs(*shape: int) -> tuple[Tensor, ...]:
     return torch.randn(shape, dtype=torch.float64), *parameters_of("gentle", shape[1], 5)
 
 
+def _mixture_inputs(samples: int, dimension: int, components: int) -> tuple[Tensor, ...]:
+    mixture = mixture_of(components, dimension)
+    return points_of(mixture, samples), *mixture
+
+
 OPERATORS = [
     Operator(
         "soft_relu",
@@ -142,6 +148,18 @@ OPERATORS = [
         )
         for inverse in (False, True)
         for shape in ((70, 40), (7, 5, 33, 31))
+    ),
+    # Fewer components than a warp has at once, and more.
+    *(
+        Operator(
+            f"mixture_log_prob {components} components",
+            led_fast.mixture_log_prob_and_score,
+            reference.mixture_log_prob_and_score,
+            lambda components=components: _mixture_inputs(700, 3, components),
+            lambda components=components: _mixture_inputs(0, 3, components),
+            REAL,
+        )
+        for components in (7, 300)
     ),
     # Matrices that a warp has in registers, that a block has in shared memory, and too large for that.
     *(

@@ -145,6 +145,14 @@ class TestHazards:
         (grad_x,) = torch.autograd.grad(mixture_log_prob(*leaves)[[0, 1, 2, 4, 5]].sum(), leaves[0])
         assert (grad_x[:3] == 0).all() and grad_x[4:].isfinite().all()
 
+    def test_nan_stays_in_its_own_sample(self) -> None:
+        """Also where samples of other tiles take its place."""
+        x, *mixture = inputs_of((700, 2, 9), torch.float32)
+        x[50] = math.nan
+        for result in mixture_log_prob_and_score(x, *mixture):
+            wrong = result.reshape(700, -1).isnan().any(1)
+            assert wrong.nonzero().tolist() == [[50]]
+
     @pytest.mark.parametrize("dtype", DTYPES[:2])
     def test_points_without_density_move_no_component(self, dtype) -> None:
         x, *mixture = inputs_of((3, 2, 9), dtype)
@@ -252,7 +260,7 @@ class TestDerivatives:
             third(mixture_log_prob), third(reference.mixture_log_prob), rtol=1e-7, atol=1e-7
         )
 
-    def test_the_trace_of_the_hessian_is_the_divergence_of_the_score(self) -> None:
+    def test_the_jacobian_of_the_score_is_the_hessian(self) -> None:
         x, *mixture = inputs_of((4, 3, 5), torch.float64)
         hessian = torch.func.vmap(torch.func.hessian(lambda row: mixture_log_prob(row[None], *mixture)[0]))(x)
         jacobian = torch.func.vmap(

@@ -13,10 +13,13 @@ from led_fast.errors import InputError
 from led_fast.training import DivergenceError, RunDirectory, TrainConfig, Trainer, steps_in, train
 
 STEPS = torch.randn(3, 2), torch.ones(3, 2), torch.ones(3, 2), torch.ones(3)
+MIXTURE = torch.randn(4, 3), torch.randn(4, 3), torch.randn(4)
 CALLS = {
     "soft_relu": lambda: led_fast.soft_relu(torch.randn(5, 3)),
     "staircase": lambda: led_fast.staircase(torch.randn(5, 3), *STEPS),
     "staircase_inverse": lambda: led_fast.staircase_inverse(torch.randn(5, 3), *STEPS),
+    "mixture_log_prob": lambda: led_fast.mixture_log_prob(torch.randn(5, 3), *MIXTURE),
+    "mixture_log_prob_and_score": lambda: led_fast.mixture_log_prob_and_score(torch.randn(5, 3), *MIXTURE),
     "circulant_logdet": lambda: led_fast.circulant_logdet(torch.randn(2, 2, 3, 3), (4, 4)),
     "circular_conv_inverse": lambda: led_fast.circular_conv_inverse(
         torch.randn(2, 3, 4, 4), torch.randn(3, 3, 3, 3)
@@ -45,9 +48,10 @@ def test_every_operator_obeys_the_switch(name, called):
     assert called == []
     with ops.use_reference():
         CALLS[name]()
-    assert called == [name]
+    by_reference = list(called)  # a reference may call another
+    assert by_reference[0] == name
     CALLS[name]()
-    assert called == [name]
+    assert called == by_reference
 
 
 @pytest.mark.parametrize(

@@ -140,8 +140,8 @@ suite.wrong("first moment", "of_scale += r[j] * u * u;", "of_scale += r[j] * u;"
 suite.wrong("one slice", "slice < slices; ++slice", "slice < 1; ++slice")
 suite.wrong(
     "overlapping slices",
-    "end = min(begin + slice_size, p.samples)",
-    "end = min(begin + slice_size + 1, p.samples)",
+    "min(begin + slice_size, p.samples)",
+    "min(begin + slice_size + 1, p.samples)",
 )
 suite.wrong("volume left out", "total(2 + 2 * d) - of_weight", "total(2 + 2 * d)")
 

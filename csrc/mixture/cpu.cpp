@@ -2,7 +2,6 @@
 // What is computed for a sample, or for the gradient of a component, depends on neither threads nor neighbours.
 #include <algorithm>
 #include <limits>
-#include <memory>
 #include <vector>
 
 #include "common/dispatch.h"
@@ -30,6 +29,9 @@ template <class Real> struct Components {
   int64_t count, dimension, groups, tile;
   std::vector<Real> means, rates, weights;  // μ, ρ, a
   double largest;
+
+  explicit Components(const Problem& p)
+      : count(p.components()), dimension(p.dimension()), groups(divide_up(count, kGroup)), tile(tile_of(dimension)) {}
 
   LED_INLINE void read(const Real* means_, const Real* log_scales, const Real* log_weights) {
     const int64_t size = count * dimension;
@@ -113,7 +115,8 @@ template <class Real> struct Sums {
 
   // Turns a group's Σ u² into 2^(l_k - top).
   LED_INLINE void add(Grid<Real>& grid, int n, const Real* weights) {
-    const Real weight[kGroup] = {weights[0], weights[1], weights[2], weights[3]};
+    Real weight[kGroup];
+    std::copy_n(weights, kGroup, weight);
     LED_SIMD
     for (int i = 0; i < n; ++i) {
       Real largest = top[i];
@@ -297,13 +300,12 @@ LED_KERNELS(float)
 
 template <class Real> Components<Real> components_of(const Problem& p) {
   const auto data = [](const Tensor& t) { return static_cast<const Real*>(t.const_data_ptr()); };
-  Components<Real> c{
-      p.components(), p.dimension(), divide_up(p.components(), kGroup), tile_of(p.dimension()), {}, {}, {}, 0};
+  Components<Real> c(p);
   read(c, data(p.means), data(p.log_scales), data(p.log_weights));
   return c;
 }
 
-// So many units of work to a thread at least, of which each has so many terms.
+// Units of work that are worth a thread, of so many terms each.
 int64_t grain(int64_t terms) { return std::max<int64_t>(1, (int64_t(1) << 17) / std::max<int64_t>(1, terms)); }
 
 std::tuple<Tensor, Tensor, Tensor> forward_cpu(const Tensor& x, const Tensor& means, const Tensor& log_scales,

@@ -34,9 +34,9 @@ def mixture_log_prob(x: Tensor, means: Tensor, log_scales: Tensor, log_weights: 
     Returns:
         Shape (B,), in nats; float64 for float64 inputs and float32 otherwise. Half precisions are computed in
         float32, and so are all parameters where `x` is not float64; under autocast, too. -inf where x is so far
-        from every mean that all squared distances overflow, with a gradient of 0; NaN gives NaN in its own sample.
-        Differentiable any number of times in all four, from the second derivative on in plain PyTorch with (B, K, D)
-        numbers. The result does not depend on the number of threads.
+        from every mean that all squared distances overflow, with gradients of 0 if it is finite; NaN gives NaN in
+        its own sample. Differentiable any number of times in all four, from the second derivative on in plain PyTorch
+        with (B, K, D) numbers. The result does not depend on the number of threads.
 
     Raises:
         TypeError: an argument is no tensor.
@@ -128,22 +128,22 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, grad: Tensor | None, grad_score: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Any, grad_score: Any, *_: None) -> tuple[Tensor | None, ...]:
     if grad is None and grad_score is None:
         return (None,) * 5
     *inputs, score, shares = ctx.saved_tensors
     if grad_score is not None or graph_wanted():
-        outputs, pull = torch.func.vjp(reference.mixture_log_prob_and_score, *inputs)
+        outputs, pull, *_ = torch.func.vjp(reference.mixture_log_prob_and_score, *inputs)
         given = zip((grad, grad_score), outputs, strict=True)
         return *pull(tuple(torch.zeros_like(o) if g is None else g for g, o in given)), None
     if not ctx.keep:  # in a trace that was made without gradients
-        _, score, shares = _op(*inputs, True)
-    grad_x, of_parameters = None, (None,) * 3
+        score, shares = _op(*inputs, True)[1:]
+    grads: list[Tensor | None] = [None] * 5
     if ctx.needs_input_grad[0]:
-        grad_x = (grad.unsqueeze(1) * score).to(inputs[0].dtype)
+        grads[0] = (grad.unsqueeze(1) * score).to(inputs[0].dtype)
     if any(ctx.needs_input_grad[1:4]):
-        of_parameters = _backward_op(grad, *inputs, shares)
-    return grad_x, *of_parameters, None
+        grads[1:4] = _backward_op(grad, *inputs, shares)
+    return tuple(grads)
 
 
 def _jvp(inputs: Any, output: Any, tangents: Any) -> tuple[Tensor, Tensor | None, None]:
