@@ -137,7 +137,7 @@ def mixture_cases() -> list[GpuCase]:
     return [
         GpuCase(
             f"mixture_log_prob {name}",
-            f"{samples}x{dimension} of {components} components",
+            f"{samples}x{dimension} to {components}",
             torch.float32,
             inputs=lambda samples=samples, dimension=dimension, components=components: (
                 torch.randn(samples, dimension, device=DEVICE),

@@ -128,7 +128,7 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, grad: Any, grad_score: Any, *_: None) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Any, grad_score: Any, grad_shares: None) -> tuple[Tensor | None, ...]:
     if grad is None and grad_score is None:
         return (None,) * 5
     *inputs, score, shares = ctx.saved_tensors
