@@ -1,11 +1,12 @@
-"""Convolutions with channels last, the layout that suits a CPU, and gradients that are convolutions too.
+"""A convolution and its transpose on a CPU, each made of those that are fast there, and each the other's gradient.
 
-From or to a few channels, vectors of one pixel's would be idle for the most part. There all values of a block of pixels
-are channels of one convolution, which steps from block to block.
+They want channels last, and enough channels to fill vectors. A few channels would leave them idle for the most part;
+there the pixels of a block are made channels of one convolution, whose kernel has the taps of each.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -13,93 +14,117 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from led_fast.ops.rearrange import rearranged
+from led_fast.ops.rearrange import orders, rearranged
 
 _FEW = 4  # channels; a CPU's vector holds 8 or 16
+_BLOCK = 2  # pixels, in either direction
+_LARGE = 8  # pixels of an image's side, from which on windows cost less than a transposed convolution
 
 
-def is_in_blocks(size: tuple[int, int], k: int, stride: int, padding: int) -> bool:
-    """Whether `convolution` takes images (H, W): blocks of pixels must make up its input, or its output."""
-    block = _block(stride)
-    outs = [n + 2 * padding - k + stride for n in size]  # times the stride
-    return (
-        0 <= padding < k
-        and all(n % block == 0 for n in (*size, *outs))
-        and (stride == 1 or k - 2 * padding == stride)
-    )
+def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+    """`torch.nn.functional.conv2d(x, weight, bias, stride, padding)`.
 
-
-def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0) -> Tensor:
-    """`F.conv2d(x, weight, bias, stride, padding)` on a CPU, differentiable any number of times in reverse mode.
+    Differentiable any number of times, in reverse mode. As its transpose it is for images that it makes smaller by
+    `stride`, which `k - 2 padding = stride` says, or for a stride of 1.
 
     Args:
-        x: (B, C, H, W), for which `is_in_blocks`.
+        x: (B, C, H, W), on the CPU.
         weight: (O, C, k, k).
         bias: (O,) or None.
-        stride: in both directions.
-        padding: on all sides.
+        stride: a divisor of H and W.
+        padding: less than k.
 
     Returns:
-        (B, O, h, w), contiguous for a few channels, else with channels last.
+        (B, O, h, w).
     """
     return _Convolution.apply(x, weight, bias, stride, padding)
 
 
-def channels_last(t: Tensor) -> Tensor:
-    """t, (N, C, H, W), in the memory format of that name; in its gradient t's own."""
-    if t.is_contiguous(memory_format=torch.channels_last):
-        return t
-    return rearranged(_channels_last, t).permute(0, 3, 1, 2)
+def transposed_convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
+) -> Tensor:
+    """`torch.nn.functional.conv_transpose2d(x, weight, bias, stride, padding)`; see `convolution`.
 
+    Args:
+        x: (B, C, h, w), on the CPU.
+        weight: (C, O, k, k).
+        bias: (O,) or None.
+        stride: in both directions.
+        padding: less than k.
 
-def _channels_last(t: Tensor) -> Tensor:
-    return t.permute(0, 2, 3, 1)
+    Returns:
+        (B, O, H, W).
+    """
+    return _Transposed.apply(x, weight, bias, stride, padding)
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-        if stride > 1 or len(weight) > _FEW:
-            return F.conv2d(channels_last(x), channels_last(weight), bias, stride, padding)
-        return _transposed(channels_last(x), _turned(weight), 1, _other(weight, padding), bias)
+        if stride == 1:
+            return _unstrided(x, weight, bias, padding, _as_it_is)
+        return F.conv2d(_channels_last(x), _laid_out(_as_it_is, weight), bias, stride, padding)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
-        x, weight, _, ctx.stride, ctx.padding = inputs
-        ctx.save_for_backward(x, weight)
-        ctx.set_materialize_grads(False)
+        _keep(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 5
-        (x, weight), stride, padding = ctx.saved_tensors, ctx.stride, ctx.padding
-        of_x, of_weight, of_bias, *_ = ctx.needs_input_grad
-        grad = channels_last(grad)
-        by_x = by_weight = by_bias = None
-        if of_x:
-            by_x = _by_input(grad, weight, stride, padding)
-        if of_weight:
-            by_weight = _by_weight(x, grad, weight, stride, padding)
-        if of_bias:
-            by_bias = grad.sum((0, 2, 3))
-        return by_x, by_weight, by_bias, None, None
+        (x, weight), (of_x, of_weight, of_bias, *_) = ctx.saved_tensors, ctx.needs_input_grad
+        return (
+            transposed_convolution(grad, weight, None, ctx.stride, ctx.padding) if of_x else None,
+            _by_weight(x, grad, weight, ctx.stride, ctx.padding) if of_weight else None,
+            grad.sum((0, 2, 3)) if of_bias else None,
+            None,
+            None,
+        )
 
 
-def _by_input(grad: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    if weight.shape[1] <= _FEW:
-        return _transposed(grad, weight, stride, padding)
-    if stride == 1:
-        return F.conv2d(grad, channels_last(_turned(weight)), None, 1, _other(weight, padding))
-    return F.conv_transpose2d(grad, channels_last(weight), None, stride, padding)
+class _Transposed(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+        if stride == 1:
+            return _unstrided(x, weight, bias, weight.shape[2] - 1 - padding, _turned)
+        if min(x.shape[2:]) < _LARGE and weight.shape[1] > _FEW:
+            kernel = _laid_out(_as_it_is, weight)
+            return F.conv_transpose2d(_channels_last(x), kernel, bias, stride, padding)
+        return _by_windows(x, weight, bias, stride, padding)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        _keep(ctx, *inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 5
+        (x, weight), (of_x, of_weight, of_bias, *_) = ctx.saved_tensors, ctx.needs_input_grad
+        return (
+            convolution(grad, weight, None, ctx.stride, ctx.padding) if of_x else None,
+            _by_weight(grad, x, weight, ctx.stride, ctx.padding) if of_weight else None,
+            grad.sum((0, 2, 3)) if of_bias else None,
+            None,
+            None,
+        )
+
+
+def _keep(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> None:
+    ctx.save_for_backward(x, weight)
+    ctx.set_materialize_grads(False)
+    ctx.stride, ctx.padding = stride, padding
 
 
 def _by_weight(x: Tensor, grad: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    x = channels_last(x)
-    if stride == 1 and len(weight) <= _FEW:
-        # As the turned kernel's, from grad to x: the same sums, at which PyTorch is not slow.
-        return _turned(_sums(grad, x, _turned(weight), 1, _other(weight, padding)))
-    return _sums(x, grad, weight, stride, padding)
+    """The gradient of a convolution from x to `grad` by its kernel."""
+    x, grad = _channels_last(x), _channels_last(grad)
+    if stride > 1 or len(weight) > _FEW:
+        return _sums(x, grad, weight, stride, padding)
+    # As the turned kernel's, from grad to x: the same sums, at which PyTorch is not slow.
+    turned = _turned(weight)
+    return _turned(_sums(grad, x, turned, 1, weight.shape[2] - 1 - padding))
 
 
 def _sums(x: Tensor, grad: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
@@ -107,57 +132,97 @@ def _sums(x: Tensor, grad: Tensor, weight: Tensor, stride: int, padding: int) ->
     return torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, [False, True, False])[1]
 
 
-def _turned(weight: Tensor) -> Tensor:
-    """The kernel that takes the outputs of a convolution of stride 1 back to its inputs."""
-    return weight.flip(2, 3).transpose(0, 1)
+# ---- the ways to compute them ----------------------------------------------------------------------------
 
 
-def _other(weight: Tensor, padding: int) -> int:
-    """What that kernel's convolution is padded with."""
-    return weight.shape[2] - 1 - padding
-
-
-def _transposed(x: Tensor, weight: Tensor, stride: int, padding: int, bias: Tensor | None = None) -> Tensor:
-    """`F.conv_transpose2d(x, weight, bias, stride, padding)` to a few channels, by blocks of pixels.
-
-    Of a block, pixel a in either direction takes tap `a + padding - stride d` of the input that lies d after the
-    block's first one.
-
-    Args:
-        x: (B, C, h, w).
-        weight: (C, O, k, k).
-        stride: the size of a block, or 1: two.
-        padding: of the convolution that it transposes.
-        bias: (O,) or None.
-
-    Returns:
-        (B, O, H, W), contiguous.
-    """
-    block = _block(stride)
-    taps, before = _taps(weight.shape[2], stride, padding)
-    padded = F.pad(weight, (0, 1, 0, 1))  # a tap that is not there is the zero after the last
-    # (C, O, block, D, block, D) -> (block, block, O, C, D, D)
-    kernel = padded[:, :, taps][..., taps].permute(2, 4, 1, 0, 3, 5).flatten(0, 2)
+def _unstrided(
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, make: Callable[..., Tensor]
+) -> Tensor:
+    """A convolution of stride 1 by the kernel `make(weight)`: to a few channels by blocks of pixels."""
+    x, outs, k = _channels_last(x), weight.shape[make is _turned], weight.shape[2]
+    size = [n + 2 * padding - k + 1 for n in x.shape[2:]]
+    if outs > _FEW or size[0] % _BLOCK or size[1] % _BLOCK or min(size) < _LARGE:
+        return F.conv2d(x, _laid_out(make, weight), bias, 1, padding)
     if bias is not None:
-        bias = bias.repeat(block * block)
-    y = F.conv2d(x, kernel, bias, block // stride, before)
-    return rearranged(_from_blocks, y.permute(0, 2, 3, 1), block)
+        bias = bias.repeat(_BLOCK**2)
+    y = F.conv2d(x, _laid_out(_of_block, weight, make), bias, _BLOCK, padding)
+    return rearranged(_from_blocks, y.permute(0, 2, 3, 1))
 
 
-def _from_blocks(y: Tensor, block: int) -> Tensor:
-    """(B, h, w, block block O), which is how y lies in memory, to (B, O, block h, block w)."""
-    return y.unflatten(3, (block, block, -1)).permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+def _of_block(weight: Tensor, make: Callable[..., Tensor]) -> Tensor:
+    """The kernel of all pixels of a block: (2 2 O, C, k + 1, k + 1)."""
+    kernel, pixels = make(weight), range(_BLOCK)
+    last = _BLOCK - 1
+    return torch.cat([F.pad(kernel, (j, last - j, i, last - i)) for i in pixels for j in pixels])
 
 
-def _block(stride: int) -> int:
-    return max(stride, 2)
+def _from_blocks(y: Tensor) -> Tensor:
+    """(B, h, w, 2 2 O) to (B, O, 2 h, 2 w)."""
+    return y.unflatten(3, (_BLOCK, _BLOCK, -1)).permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+
+
+def _by_windows(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+    """A transposed convolution by all windows of inputs that some pixel is made of.
+
+    Pixel `stride m + a` is made of the inputs up to number `m + (a + padding) // stride`, by taps a stride apart.
+    """
+    taps = -(-weight.shape[2] // stride)
+    if bias is not None:
+        bias = bias.repeat(stride**2)
+    y = F.conv2d(_channels_last(x), _laid_out(_of_windows, weight, stride, padding), bias, 1, taps - 1)
+    y = y.permute(0, 2, 3, 1)
+    order, _, (height, width, outs) = orders(_from_windows, y.shape[1:], stride, padding, tuple(x.shape[2:]))
+    out = torch.empty((len(x), outs, height, width), dtype=x.dtype, device="cpu", memory_format=torch.channels_last)
+    torch.index_select(y.flatten(1), 1, order, out=out.permute(0, 2, 3, 1).flatten(1))
+    return out
+
+
+def _of_windows(weight: Tensor, stride: int, padding: int) -> Tensor:
+    """The kernel of all `stride stride` pixels: (stride stride O, C, taps, taps)."""
+    k = weight.shape[2]
+    taps = -(-k // stride)
+    padded = F.pad(weight, (0, taps * stride - k) * 2).flip(2, 3)
+    first = [(pixel + padding) % stride for pixel in range(stride)]
+    rows = [padded[:, :, stride - 1 - i :: stride, stride - 1 - j :: stride] for i in first for j in first]
+    return torch.cat(rows, 1).transpose(0, 1)
+
+
+def _from_windows(y: Tensor, stride: int, padding: int, size: tuple[int, int]) -> Tensor:
+    """(B, windows, windows, stride stride O) to (B, H, W, O)."""
+    y = y.unflatten(3, (stride, stride, -1))
+    (h, w), shifts = size, [(pixel + padding) // stride for pixel in range(stride)]
+    rows = [
+        torch.stack([y[:, i : i + h, j : j + w, a, b] for b, j in enumerate(shifts)], 3)
+        for a, i in enumerate(shifts)
+    ]
+    return torch.stack(rows, 2).flatten(3, 4).flatten(1, 2)
+
+
+# ---- layouts ---------------------------------------------------------------------------------------------
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _laid_out(make: Callable[..., Tensor], weight: Tensor, *arguments: Any) -> Tensor:
+    """`make(weight, *arguments)`, which only moves values about and puts zeros between them, with channels last."""
+    order, shape = _order(make, weight.shape, *arguments)
+    return F.pad(weight.flatten(), (1, 0)).index_select(0, order).view(shape).permute(0, 3, 1, 2)
 
 
 @cache
-def _taps(k: int, stride: int, padding: int) -> tuple[Tensor, int]:
-    """Tap of every pixel of a block, (block,), at every input it may want, (D,), and how many of these lie before."""
-    block = _block(stride)
-    first, last = -((k - 1 - padding) // stride), (block - 1 + padding) // stride
-    pixels, inputs = torch.arange(block, device="cpu"), torch.arange(first, last + 1, device="cpu")
-    taps = pixels[:, None] + padding - stride * inputs
-    return taps.where((taps >= 0) & (taps < k), k), -first
+def _order(make: Callable[..., Tensor], shape: torch.Size, *arguments: Any) -> tuple[Tensor, torch.Size]:
+    """Where the values of `make(weight)` are in a weight of this shape, from 1 on; 0 for zeros."""
+    places = torch.arange(1, shape.numel() + 1, dtype=torch.float64, device="cpu").view(shape)
+    made = make(places, *arguments).permute(0, 2, 3, 1)
+    return made.flatten().long(), made.shape
+
+
+def _as_it_is(weight: Tensor) -> Tensor:
+    return weight
+
+
+def _turned(weight: Tensor) -> Tensor:
+    """The kernel that takes the outputs of a convolution of stride 1 back to its inputs."""
+    return weight.flip(2, 3).transpose(0, 1)

@@ -27,7 +27,7 @@ def rearranged(move: Callable[..., Tensor], t: Tensor, *arguments: Any) -> Tenso
     """
     if t.device.type != "cpu" or in_transform():
         return move(t, *arguments).contiguous()
-    return _Gather.apply(t, *_orders(move, t.shape[1:], *arguments))
+    return _Gather.apply(t, *orders(move, t.shape[1:], *arguments))
 
 
 class _Gather(torch.autograd.Function):
@@ -48,9 +48,7 @@ class _Gather(torch.autograd.Function):
 
 
 @cache
-def _orders(
-    move: Callable[..., Tensor], shape: torch.Size, *arguments: Any
-) -> tuple[Tensor, Tensor, torch.Size]:
+def orders(move: Callable[..., Tensor], shape: torch.Size, *arguments: Any) -> tuple[Tensor, Tensor, torch.Size]:
     """Where each value comes from, where each goes, and the shape that they take."""
     places = torch.arange(shape.numel(), device="cpu").view(1, *shape)
     moved = move(places, *arguments)
