@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from led_fast.ops._autograd import in_transform
 from led_fast.ops.autocast import autocast_is_on
-from led_fast.ops.convolution import convolution, transposed_convolution
+from led_fast.ops.convolution import convolution, transposed_convolution, whole_convolution
 
 
 class Conv2d(nn.Conv2d):
@@ -27,7 +27,11 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Returns the convolution."""
-        if _is_plain(self, input) and all(n % self.stride[0] == 0 for n in input.shape[2:]):
+        if not _is_plain(self, input):
+            return super().forward(input)
+        if self.kernel_size == tuple(input.shape[2:]) and self.padding == (0, 0):
+            return whole_convolution(input, self.weight, self.bias)
+        if all(n % self.stride[0] == 0 for n in input.shape[2:]):
             return convolution(input, self.weight, self.bias, self.stride[0], self.padding[0])
         return super().forward(input)
 

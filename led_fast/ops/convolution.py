@@ -58,6 +58,21 @@ def transposed_convolution(
     return _Transposed.apply(x, weight, bias, stride, padding)
 
 
+def whole_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`torch.nn.functional.conv2d(x, weight, bias)` of kernels as large as the images, which is a matrix product.
+
+    Args:
+        x: (B, C, h, w).
+        weight: (O, C, h, w).
+        bias: (O,) or None.
+
+    Returns:
+        (B, O, 1, 1).
+    """
+    rows = (_channels_last(t).permute(0, 2, 3, 1).flatten(1) for t in (x, weight))
+    return F.linear(*rows, bias)[:, :, None, None]
+
+
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
@@ -73,7 +88,7 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 5
-        (x, weight), (of_x, of_weight, of_bias, *_) = ctx.saved_tensors, ctx.needs_input_grad
+        (x, weight), (of_x, of_weight, of_bias) = ctx.saved_tensors, _wanted(ctx)
         return (
             transposed_convolution(grad, weight, None, ctx.stride, ctx.padding) if of_x else None,
             _by_weight(x, grad, weight, ctx.stride, ctx.padding) if of_weight else None,
@@ -101,7 +116,7 @@ class _Transposed(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 5
-        (x, weight), (of_x, of_weight, of_bias, *_) = ctx.saved_tensors, ctx.needs_input_grad
+        (x, weight), (of_x, of_weight, of_bias) = ctx.saved_tensors, _wanted(ctx)
         return (
             convolution(grad, weight, None, ctx.stride, ctx.padding) if of_x else None,
             _by_weight(grad, x, weight, ctx.stride, ctx.padding) if of_weight else None,
@@ -115,6 +130,18 @@ def _keep(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int,
     ctx.save_for_backward(x, weight)
     ctx.set_materialize_grads(False)
     ctx.stride, ctx.padding = stride, padding
+
+
+def _wanted(ctx: Any) -> list[bool]:
+    """Of which of x, weight and bias this backward pass wants the gradient; `ctx.needs_input_grad` is for any pass."""
+    return [needed and _is_reached(ctx.next_functions[i][0]) for i, needed in enumerate(ctx.needs_input_grad[:3])]
+
+
+def _is_reached(node: Any) -> bool:
+    try:
+        return torch._C._will_engine_execute_node(node)
+    except RuntimeError:  # a leaf, of which torch.autograd.grad was asked for the gradient
+        return True
 
 
 def _by_weight(x: Tensor, grad: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
