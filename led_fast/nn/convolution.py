@@ -55,7 +55,7 @@ def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and x.dim() == 4
-        and (k - 2 * padding == stride or stride == 1 and padding < k)
+        and (k - 2 * padding == stride or (stride == 1 and padding < k))
         and (layer.groups, layer.dilation, layer.padding_mode) == (1, (1, 1), "zeros")
         and not (autocast_is_on(x) or in_transform())
     )

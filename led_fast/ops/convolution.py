@@ -134,7 +134,9 @@ def _keep(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int,
 
 def _wanted(ctx: Any) -> list[bool]:
     """Of which of x, weight and bias this backward pass wants the gradient; `ctx.needs_input_grad` is for any pass."""
-    return [needed and _is_reached(ctx.next_functions[i][0]) for i, needed in enumerate(ctx.needs_input_grad[:3])]
+    return [
+        needed and _is_reached(ctx.next_functions[i][0]) for i, needed in enumerate(ctx.needs_input_grad[:3])
+    ]
 
 
 def _is_reached(node: Any) -> bool:
@@ -199,7 +201,9 @@ def _by_windows(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad
     y = F.conv2d(_channels_last(x), _laid_out(_of_windows, weight, stride, padding), bias, 1, taps - 1)
     y = y.permute(0, 2, 3, 1)
     order, _, (height, width, outs) = orders(_from_windows, y.shape[1:], stride, padding, tuple(x.shape[2:]))
-    out = torch.empty((len(x), outs, height, width), dtype=x.dtype, device="cpu", memory_format=torch.channels_last)
+    out = torch.empty(
+        (len(x), outs, height, width), dtype=x.dtype, device="cpu", memory_format=torch.channels_last
+    )
     torch.index_select(y.flatten(1), 1, order, out=out.permute(0, 2, 3, 1).flatten(1))
     return out
 

@@ -48,7 +48,9 @@ class _Gather(torch.autograd.Function):
 
 
 @cache
-def orders(move: Callable[..., Tensor], shape: torch.Size, *arguments: Any) -> tuple[Tensor, Tensor, torch.Size]:
+def orders(
+    move: Callable[..., Tensor], shape: torch.Size, *arguments: Any
+) -> tuple[Tensor, Tensor, torch.Size]:
     """Where each value comes from, where each goes, and the shape that they take."""
     places = torch.arange(shape.numel(), device="cpu").view(1, *shape)
     moved = move(places, *arguments)
