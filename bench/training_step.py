@@ -7,6 +7,7 @@ line.
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,13 @@ def trainer_of(
         source = ImageSource("noise", ImageCollection(ImageSet(images)))
     else:
         source = open_source(data)
+    # No step may be one of a calibration that has come to rest.
     if hasattr(TrainConfig, "of"):
+        changes = {"recipe.calibration.ess": 0.0, **(changes or {})}
         config = TrainConfig.of(source, preset, steps=10**6, changes=changes)
     else:  # version 0.1.0, beside which ours is timed
         config = TrainConfig.from_preset(data, source.fingerprint, preset, steps=10**6)
+        config = replace(config, recipe=replace(config.recipe, calibration_ess=0.0))
     trainer = Trainer(config, source)
     (begin,) = (s.begin for s in trainer.recipe.stages if s.name == stage)
     trainer.steps_done = round(begin * config.steps)
