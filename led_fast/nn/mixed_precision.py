@@ -35,6 +35,8 @@ class MixedSequential(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns what the last layer gives."""
+        if self._is_uniform(x):
+            return super().forward(x)
         inside, outside = self._parts()
         with self._inside(x):
             for layer in inside:
@@ -43,6 +45,10 @@ class MixedSequential(nn.Sequential):
             for layer in outside:
                 x = layer(x)
         return x
+
+    def _is_uniform(self, x: Tensor) -> bool:
+        """Whether all layers compute in the dtype of their weights."""
+        return self.inner_dtype is None and not autocast_is_on(x)
 
     def _parts(self) -> tuple[list[nn.Module], list[nn.Module]]:
         """The layers before the last one with weights, and the others."""
@@ -62,9 +68,6 @@ class MixedSequential(nn.Sequential):
 
     @contextmanager
     def _outside(self, x: Tensor) -> Iterator[Tensor]:
-        if self.inner_dtype is None and not autocast_is_on(x):
-            yield x
-            return
         with in_full_precision(x, self) as x:
             yield x
 

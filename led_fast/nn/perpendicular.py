@@ -1,6 +1,6 @@
 """Linear layers and convolutions that also report what they did not look at (LED, Sec. 2.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -188,13 +188,15 @@ class PerpendicularSequential(MixedSequential):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Returns the last layer's output, and the sum of norms."""
         total = x.new_zeros(x.shape[0], dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
+        if self._is_uniform(x):
+            return self._sum(self, x, total)
         inside, outside = self._parts()
         with self._inside(x):
             x, total = self._sum(inside, x, total)
         with self._outside(x) as x:
             return self._sum(outside, x, total)
 
-    def _sum(self, layers: list[nn.Module], x: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    def _sum(self, layers: Iterable[nn.Module], x: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
         for layer in layers:
             if isinstance(layer, (PerpendicularLinear, PerpendicularConv2d)):
                 x, norm = layer(x)
