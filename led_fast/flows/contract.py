@@ -161,11 +161,6 @@ def check_positive(layer: str, **sizes: float) -> None:
             raise ValueError(f"{layer}: {name} must be positive, got {value}")
 
 
-def per_feature(parameter: Tensor, t: Tensor) -> Tensor:
-    """Views a parameter of shape (features,) so that it broadcasts over t of shape (B, features, ...)."""
-    return parameter.view(-1, *[1] * (t.dim() - 2))
-
-
 def sum_event(x: Tensor) -> Tensor:
     """Sums every dimension but the first, in `log_dtype`: (B, ...) -> (B,)."""
     return x.unsqueeze(-1).flatten(1).sum(1, dtype=log_dtype(x))

@@ -9,7 +9,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from led_fast.flows.contract import Layer, check_features, check_positive, log_dtype, per_feature
+from led_fast.flows.contract import Layer, check_features, check_positive, log_dtype
+from led_fast.ops.batch_norm import along_features, batch_norm, moments
 
 _REMEMBERED = 16  # batches that gradient checkpointing may run again
 
@@ -48,18 +49,23 @@ class _Normalization(Layer):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t', Σ s)."""
-        return _affine(t, *self._constants(t))
+        out, log_scale = self._normalize(t)
+        return out, _ladj(log_scale, t)
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t, -Σ s)."""
         mean, log_scale, shift = self._inverse_constants(t)
-        return _affine(t, shift, -log_scale, mean)
+        return _affine(t, shift, -log_scale, mean), _ladj(-log_scale, t)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the Jacobian is diagonal."""
+        out, log_scale = self._normalize(t)
+        return out, _ladj(log_scale, t), score * along_features((-log_scale).exp(), t).detach()
+
+    def _normalize(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """t' and s."""
         mean, log_scale, shift = self._constants(t)
-        out, ladj = _affine(t, mean, log_scale, shift)
-        return out, ladj, score * per_feature((-log_scale).exp(), t).detach()
+        return _affine(t, mean, log_scale, shift), log_scale
 
     def _constants(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The (mean, s, shift) that `forward` applies to t."""
@@ -122,18 +128,30 @@ class BatchNorm(_Normalization):
         # Moments of batches, and the (mean, variance) that normalised these batches.
         self._recent: deque[tuple[Tensor, tuple[Tensor, Tensor]]] = deque(maxlen=_REMEMBERED)
 
-    def _constants(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _normalize(self, t: Tensor) -> tuple[Tensor, Tensor]:
         check_features("BatchNorm", t, self.features)
-        if not self.training or t.shape[0] < 2:
+        if self.statistics == "running" or not self._learns_of(t):
+            return super()._normalize(t)
+        value = t.to(self.running_mean.dtype)
+        out, log_scale, var, mean = batch_norm(value, self.log_gamma, self.beta, self.eps)
+        self._moments_in_use(mean, var)
+        return out.to(t.dtype), log_scale
+
+    def _constants(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if not self._learns_of(t):
             return self._normalizing(self.running_mean, self.running_var)
-        batch_var, batch_mean = _moments(t.to(self.running_mean.dtype))
+        with torch.no_grad():
+            var, mean = moments(t.to(self.running_mean.dtype))
+        return self._normalizing(*self._moments_in_use(mean, var))
+
+    def _learns_of(self, t: Tensor) -> bool:
+        return self.training and t.shape[0] > 1
+
+    def _moments_in_use(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+        """Running averages that normalise a batch of these moments, which moves them."""
         if torch._C._current_graph_task_id() != -1:  # in backward: a checkpointed batch is run again
-            mean, var = self._recall(torch.stack([batch_mean, batch_var]))
-        else:
-            mean, var = self._move(batch_mean.detach(), batch_var.detach())
-        if self.statistics == "batch":
-            mean, var = batch_mean, batch_var
-        return self._normalizing(mean, var)
+            return self._recall(torch.stack([mean, var]))
+        return self._move(mean, var)
 
     def _inverse_constants(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         check_features("BatchNorm", t, self.features)
@@ -221,7 +239,7 @@ class ActNorm(_Normalization):
 
     @torch.no_grad()
     def _start(self, t: Tensor, power: float, location: Tensor) -> None:
-        var, mean = _moments(t.to(self.mean.dtype))
+        var, mean = moments(t.to(self.mean.dtype))
         if not bool(var.isfinite().all()):
             raise ValueError(
                 "ActNorm: the first batch must be finite, got NaN or infinite values, or too large ones"
@@ -231,23 +249,14 @@ class ActNorm(_Normalization):
         self._started.set(self.initialized)
 
 
-def _affine(t: Tensor, mean: Tensor, log_scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    out = (t - per_feature(mean, t)) * per_feature(log_scale.exp(), t) + per_feature(shift, t)
-    return out.to(t.dtype), (log_scale.sum(dtype=log_dtype(t)) * math.prod(t.shape[2:])).repeat(t.shape[0])
+def _affine(t: Tensor, mean: Tensor, log_scale: Tensor, shift: Tensor) -> Tensor:
+    out = (t - along_features(mean, t)) * along_features(log_scale.exp(), t) + along_features(shift, t)
+    return out.to(t.dtype)
+
+
+def _ladj(log_scale: Tensor, t: Tensor) -> Tensor:
+    return (log_scale.sum(dtype=log_dtype(t)) * math.prod(t.shape[2:])).repeat(t.shape[0])
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:
     return bool(((a == b) | (a.isnan() & b.isnan())).all())
-
-
-def _moments(t: Tensor) -> tuple[Tensor, Tensor]:
-    """Variance (biased) and mean of every feature over batch and positions."""
-    over = [d for d in range(t.dim()) if d != 1]
-    if not t.is_cpu:
-        return torch.var_mean(t, dim=over, correction=0)
-    # That takes many times as long on a CPU. Counted from the first value on, the variance of a constant is 0, and that
-    # of small differences keeps its digits.
-    first = t.detach()[tuple(slice(None) if d == 1 else slice(1) for d in range(t.dim()))]
-    moved = t - first
-    mean = moved.mean(over, keepdim=True)
-    return (moved - mean).square().mean(over), (first + mean).flatten()
