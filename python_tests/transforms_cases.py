@@ -14,7 +14,10 @@ from led_fast.flows.contract import invertible
 from led_fast.models import DCGANCritic
 from led_fast.nn import (
     CircularConv2d,
+    Conv2d,
+    ConvTranspose2d,
     FourierFeatures,
+    LeakyReLU,
     PerpendicularConv2d,
     PerpendicularLinear,
     PerpendicularSequential,
@@ -210,6 +213,14 @@ LAYERS: dict[str, Callable[[], Case]] = {
     "SoftReLU": lambda: layer(SoftReLU, images(2)),
     "SoftReLU, learned": lambda: layer(lambda: SoftReLU(features=2, learned=True), images(2)),
     "CircularConv2d": lambda: layer(lambda: CircularConv2d(2, 3), images(2)),
+    "Conv2d": lambda: layer(lambda: Conv2d(5, 6, 4, 2, 1), images(5)),
+    "Conv2d, few channels": lambda: layer(lambda: Conv2d(5, 2, 3, padding=1), images(5)),
+    "ConvTranspose2d": lambda: layer(lambda: ConvTranspose2d(5, 6, 4, 2, 1), images(5)),
+    "LeakyReLU": lambda: layer(
+        lambda: nn.Sequential(nn.Linear(5, 3), LeakyReLU(0.2)),
+        lambda b, s: randn(b, 5),
+        cannot={"in-place changes of outputs": "modified by an inplace operation"},
+    ),
     "PerpendicularLinear": lambda: layer(lambda: PerpendicularLinear(5, 3), lambda b, s: randn(b, 5)),
     "PerpendicularConv2d": lambda: layer(lambda: PerpendicularConv2d(3, 4, 4, 2, 1), images(3)),
     "PerpendicularConv2d, no bias": lambda: layer(

@@ -6,9 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from led_fast.nn import MixedSequential, PerpendicularConv2d, PerpendicularSequential
-from led_fast.nn.convolution import Conv2d
-from led_fast.nn.leaky_relu import LeakyReLU
+from led_fast.nn import Conv2d, LeakyReLU, MixedSequential, PerpendicularConv2d, PerpendicularSequential
 
 Penalty = Literal["off", "direction", "exact"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from led_fast.ops._autograd import in_transform
 from led_fast.ops.autocast import autocast_is_on
+from led_fast.ops.backend import reference_in_use
 from led_fast.ops.convolution import convolution, transposed_convolution, whole_convolution
 
 
@@ -27,7 +27,7 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Returns the convolution."""
-        if not _is_plain(self, input):
+        if not _is_simple(self, input):
             return super().forward(input)
         if self.kernel_size == tuple(input.shape[2:]) and self.padding == (0, 0):
             return whole_convolution(input, self.weight, self.bias)
@@ -41,13 +41,13 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Returns the transposed convolution."""
-        if _is_plain(self, input) and output_size is None and self.output_padding == (0, 0):
+        if _is_simple(self, input) and output_size is None and self.output_padding == (0, 0):
             return transposed_convolution(input, self.weight, self.bias, self.stride[0], self.padding[0])
         return super().forward(input, output_size)
 
 
-def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
-    """Whether those of `led_fast.ops.convolution` do for a layer, and no transform wants to see what is computed."""
+def _is_simple(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
+    """Whether the functions of `led_fast.ops.convolution` do for a layer."""
     geometry = layer.kernel_size, layer.stride, layer.padding
     if not all(isinstance(both, tuple) and both[0] == both[1] for both in geometry):
         return False
@@ -57,5 +57,5 @@ def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
         and x.dim() == 4
         and (k - 2 * padding == stride or (stride == 1 and padding < k))
         and (layer.groups, layer.dilation, layer.padding_mode) == (1, (1, 1), "zeros")
-        and not (autocast_is_on(x) or in_transform())
+        and not (autocast_is_on(x) or reference_in_use())
     )

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from led_fast.ops._autograd import in_transform
+from led_fast.ops._autograd import is_plain
+from led_fast.ops.backend import reference_in_use
 
 
 class LeakyReLU(nn.LeakyReLU):
@@ -34,7 +35,7 @@ class LeakyReLU(nn.LeakyReLU):
 
     def forward(self, input: Tensor) -> Tensor:
         """Returns the input, changed."""
-        if torch.is_grad_enabled() and input.requires_grad and not in_transform():
+        if torch.is_grad_enabled() and input.requires_grad and is_plain(input) and not reference_in_use():
             return _LeakyReLU.apply(input, self.negative_slope)
         return super().forward(input)
 

@@ -76,6 +76,16 @@ def differentiable(op: Any, backward: Callable, setup_context: Callable, jvp: Ca
     return call
 
 
+def is_plain(t: Tensor) -> bool:
+    """Whether a tensor is computed with at once, and followed by nothing but reverse mode."""
+    return not (
+        in_transform()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._functorch.is_legacy_batchedtensor(t)  # of torch.autograd.grad(..., is_grads_batched=True)
+        or type(t) not in (Tensor, torch.nn.Parameter)
+    )
+
+
 def not_differentiable(op: Any) -> None:
     """Has an operator refuse inputs of which a derivative is wanted, instead of losing it."""
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from led_fast.ops._autograd import is_plain
+from led_fast.ops.autocast import without_autocast
 from led_fast.ops.rearrange import orders, rearranged
 
 _FEW = 4  # channels; a CPU's vector holds 8 or 16
@@ -24,8 +26,8 @@ _LARGE = 8  # pixels of an image's side, from which on windows cost less than a 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
     """`torch.nn.functional.conv2d(x, weight, bias, stride, padding)`.
 
-    Differentiable any number of times, in reverse mode. As its transpose it is for images that it makes smaller by
-    `stride`, which `k - 2 padding = stride` says, or for a stride of 1.
+    Differentiable any number of times. Like its transpose it is for images whose size it divides by `stride`, which
+    `k - 2 padding = stride` says, or for a stride of 1.
 
     Args:
         x: (B, C, H, W), on the CPU.
@@ -37,7 +39,9 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad
     Returns:
         (B, O, h, w).
     """
-    return _Convolution.apply(x, weight, bias, stride, padding)
+    if is_plain(x) and is_plain(weight):
+        return _Convolution.apply(x, weight, bias, stride, padding)
+    return F.conv2d(x, weight, bias, stride, padding)
 
 
 def transposed_convolution(
@@ -55,7 +59,9 @@ def transposed_convolution(
     Returns:
         (B, O, H, W).
     """
-    return _Transposed.apply(x, weight, bias, stride, padding)
+    if is_plain(x) and is_plain(weight):
+        return _Transposed.apply(x, weight, bias, stride, padding)
+    return F.conv_transpose2d(x, weight, bias, stride, padding)
 
 
 def whole_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -89,13 +95,10 @@ class _Convolution(torch.autograd.Function):
         if grad is None:
             return (None,) * 5
         (x, weight), (of_x, of_weight, of_bias) = ctx.saved_tensors, _wanted(ctx)
-        return (
-            transposed_convolution(grad, weight, None, ctx.stride, ctx.padding) if of_x else None,
-            _by_weight(x, grad, weight, ctx.stride, ctx.padding) if of_weight else None,
-            grad.sum((0, 2, 3)) if of_bias else None,
-            None,
-            None,
-        )
+        with without_autocast(grad):
+            by_x = transposed_convolution(grad, weight, None, ctx.stride, ctx.padding) if of_x else None
+            by_weight = _by_weight(x, grad, weight, ctx.stride, ctx.padding) if of_weight else None
+        return by_x, by_weight, grad.sum((0, 2, 3)) if of_bias else None, None, None
 
 
 class _Transposed(torch.autograd.Function):
@@ -117,13 +120,10 @@ class _Transposed(torch.autograd.Function):
         if grad is None:
             return (None,) * 5
         (x, weight), (of_x, of_weight, of_bias) = ctx.saved_tensors, _wanted(ctx)
-        return (
-            convolution(grad, weight, None, ctx.stride, ctx.padding) if of_x else None,
-            _by_weight(grad, x, weight, ctx.stride, ctx.padding) if of_weight else None,
-            grad.sum((0, 2, 3)) if of_bias else None,
-            None,
-            None,
-        )
+        with without_autocast(grad):
+            by_x = convolution(grad, weight, None, ctx.stride, ctx.padding) if of_x else None
+            by_weight = _by_weight(grad, x, weight, ctx.stride, ctx.padding) if of_weight else None
+        return by_x, by_weight, grad.sum((0, 2, 3)) if of_bias else None, None, None
 
 
 def _keep(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> None:
@@ -148,6 +148,8 @@ def _is_reached(node: Any) -> bool:
 
 def _by_weight(x: Tensor, grad: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     """The gradient of a convolution from x to `grad` by its kernel."""
+    if not is_plain(grad):
+        return _sums(x, grad, weight, stride, padding)
     x, grad = _channels_last(x), _channels_last(grad)
     if stride > 1 or len(weight) > _FEW:
         return _sums(x, grad, weight, stride, padding)
@@ -245,9 +247,10 @@ def _laid_out(make: Callable[..., Tensor], weight: Tensor, *arguments: Any) -> T
 @cache
 def _order(make: Callable[..., Tensor], shape: torch.Size, *arguments: Any) -> tuple[Tensor, torch.Size]:
     """Where the values of `make(weight)` are in a weight of this shape, from 1 on; 0 for zeros."""
-    places = torch.arange(1, shape.numel() + 1, dtype=torch.float64, device="cpu").view(shape)
-    made = make(places, *arguments).permute(0, 2, 3, 1)
-    return made.flatten().long(), made.shape
+    with torch.inference_mode(False):  # because it is kept
+        places = torch.arange(1, shape.numel() + 1, device="cpu").view(shape)
+        made = make(places, *arguments).permute(0, 2, 3, 1)
+        return made.flatten(), made.shape
 
 
 def _as_it_is(weight: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from led_fast.ops._autograd import in_transform
+from led_fast.ops._autograd import is_plain
+from led_fast.ops.backend import reference_in_use
 
 
 def rearranged(move: Callable[..., Tensor], t: Tensor, *arguments: Any) -> Tensor:
@@ -25,7 +26,7 @@ def rearranged(move: Callable[..., Tensor], t: Tensor, *arguments: Any) -> Tenso
     Returns:
         A tensor of its own, contiguous.
     """
-    if t.device.type != "cpu" or in_transform():
+    if t.device.type != "cpu" or reference_in_use() or not is_plain(t):
         return move(t, *arguments).contiguous()
     return _Gather.apply(t, *orders(move, t.shape[1:], *arguments))
 
@@ -44,7 +45,10 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        return _Gather.apply(grad, ctx.inverse, ctx.order, ctx.shape), None, None, None
+        if is_plain(grad):
+            return _Gather.apply(grad, ctx.inverse, ctx.order, ctx.shape), None, None, None
+        rows = grad.reshape(len(grad), len(ctx.order)).index_select(1, ctx.inverse)
+        return rows.reshape(len(grad), *ctx.shape), None, None, None
 
 
 @cache
@@ -52,7 +56,7 @@ def orders(
     move: Callable[..., Tensor], shape: torch.Size, *arguments: Any
 ) -> tuple[Tensor, Tensor, torch.Size]:
     """Where each value comes from, where each goes, and the shape that they take."""
-    places = torch.arange(shape.numel(), device="cpu").view(1, *shape)
-    moved = move(places, *arguments)
-    order = moved.flatten()
-    return order, order.argsort(), moved.shape[1:]
+    with torch.inference_mode(False):  # because it is kept
+        moved = move(torch.arange(shape.numel(), device="cpu").view(1, *shape), *arguments)
+        order = moved.flatten()
+        return order, order.argsort(), moved.shape[1:]
