@@ -106,8 +106,8 @@ def test_a_step_that_cannot_be_recorded_goes_on_without(cuda, monkeypatch, where
     if where != "at its end":
         descend = Trainer._descend
 
-        def waiting(self, optimizer, clipped, losses, name, *args):
-            found = descend(self, optimizer, clipped, losses, name, *args)
+        def waiting(self, optimizer, losses, name, *args):
+            found = descend(self, optimizer, losses, name, *args)
             if name == "generator" or "generator" not in where:
                 found.item()
             return found

@@ -114,7 +114,9 @@ def test_the_average_of_log_alpha_is_one_on_host_and_device(trainer):
 def test_a_loss_alone_breaks_a_descent_whose_gradient_is_finite(constant):
     network = nn.Linear(2, 1)
     optimizer, before = adam(network.parameters(), 0.1, (0.9, 0.99)), copy.deepcopy(network.state_dict())
-    _, norm, broken = descend(optimizer, network, [(network(torch.ones(3, 2)).sum() + constant, 1.0)], 1.0)
+    _, norm, broken = descend(
+        optimizer, list(network.parameters()), [(network(torch.ones(3, 2)).sum() + constant, 1.0)], 1.0
+    )
     assert norm.isfinite() and broken == 1
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
@@ -124,11 +126,11 @@ def test_a_descent_does_nothing_after_a_broken_one(value):
     network = nn.Linear(2, 1)
     optimizer = adam(network.parameters(), 0.1, (0.9, 0.99))
     x = torch.ones(3, 2)
-    descend(optimizer, network, [(network(x).sum(), 1.0)], 1.0)
+    descend(optimizer, list(network.parameters()), [(network(x).sum(), 1.0)], 1.0)
     before = copy.deepcopy((network.state_dict(), optimizer.state_dict()["state"]))
-    _, _, broken = descend(optimizer, network, [(network(x).sum() * value, 1.0)], 1.0)
+    _, _, broken = descend(optimizer, list(network.parameters()), [(network(x).sum() * value, 1.0)], 1.0)
     assert broken == 1
-    loss, norm, still = descend(optimizer, network, [(network(x).sum(), 1.0)], 1.0, broken)
+    loss, norm, still = descend(optimizer, list(network.parameters()), [(network(x).sum(), 1.0)], 1.0, broken)
     assert still == 1 and loss.isfinite() and norm.isfinite()
     for now, then in zip((network.state_dict(), optimizer.state_dict()["state"]), before, strict=True):
         for key, part in then.items():
@@ -158,7 +160,7 @@ def test_losses_one_by_one_have_the_gradient_of_their_weighted_sum():
             loss = term()
             yield loss, weight
 
-    loss, found, broken = descend(optimizer, network, one_by_one(), 1e9)
+    loss, found, broken = descend(optimizer, list(network.parameters()), one_by_one(), 1e9)
     assert broken == 0
     torch.testing.assert_close(loss, sum(w * t() for w, t in zip(weights, terms, strict=True)).detach())
     torch.testing.assert_close(found, norm)
@@ -211,5 +213,5 @@ def test_a_learning_rate_is_set_for_every_parameter():
     with torch.no_grad():
         network.weight.fill_(0.0)
     set_learning_rate(optimizer, 0.5)
-    descend(optimizer, network, [(network.weight.sum(), 1.0)], 1.0)
+    descend(optimizer, list(network.parameters()), [(network.weight.sum(), 1.0)], 1.0)
     assert network.weight.item() == pytest.approx(-0.5)

@@ -81,7 +81,9 @@ def is_plain(t: Tensor) -> bool:
     return not (
         in_transform()
         or torch._C._len_torch_dispatch_stack()
-        or torch._C._functorch.is_legacy_batchedtensor(t)  # of torch.autograd.grad(..., is_grads_batched=True)
+        or torch._C._functorch.is_legacy_batchedtensor(
+            t
+        )  # of torch.autograd.grad(..., is_grads_batched=True)
         or type(t) not in (Tensor, torch.nn.Parameter)
     )
 

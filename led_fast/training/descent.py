@@ -45,7 +45,7 @@ def set_learning_rate(optimizer: Adam, rate: float) -> None:
 
 def descend(
     optimizer: Adam,
-    clipped: nn.Module,
+    clipped: Sequence[nn.Parameter],
     losses: Iterable[tuple[Tensor, float]],
     limit: float,
     broken: Tensor | None = None,
@@ -58,7 +58,7 @@ def descend(
 
     Args:
         optimizer: from `adam`.
-        clipped: the network whose gradient is shortened to a norm of at most `limit`.
+        clipped: the parameters whose gradient is shortened to a norm of at most `limit`.
         losses: of all processes, with their weights; one after the other, so that the graph of one is gone before the
             next is built.
         limit: of that norm.
@@ -81,9 +81,7 @@ def descend(
         total = share if total is None else total + share
     assert total is not None
     world.sum_gradients(parameters)
-    norm = _shorten(
-        [parameter.grad for parameter in clipped.parameters() if parameter.grad is not None], limit
-    )
+    norm = _shorten([parameter.grad for parameter in clipped if parameter.grad is not None], limit)
     both = total + norm
     found = (both - both).float().nan_to_num(nan=1.0)  # NaN where `both` is infinite or NaN, else 0
     broken = found if broken is None else torch.maximum(broken, found)

@@ -74,6 +74,11 @@ class Trainer:
                 "Trainer: a recipe with calibration.begin < 1 wants a critic that tilts a generator"
             )
         self.critic, self.generator, self.balance = self.task.critic, self.task.generator, self.task.balance
+        # Once, because walking through modules takes as long as some of a small network's layers.
+        self._weights = {
+            "critic": list(self.critic.parameters()),
+            "generator": list(self.generator.parameters()),
+        }
         self.objective: Objective = OBJECTIVES[recipe.objective](self.task, recipe, self.world)
         self._function = self.objective.view(self.critic)
         self.calibration = CalibrationObjective(self.task, recipe, self.world)
@@ -240,7 +245,7 @@ class Trainer:
         drawn: ScoredSample | None = None,
     ) -> Tensor:
         losses = self._critic_losses(objective, function, at, drawn)
-        return self._descend(self.critic_optimizer, self.critic, losses, "critic", readings, None)
+        return self._descend(self.critic_optimizer, losses, "critic", readings, None)
 
     def _critic_losses(
         self,
@@ -261,14 +266,16 @@ class Trainer:
     def _step_generator(
         self, at: float, readings: Readings, broken: Tensor | None, drawn: ScoredSample | None
     ) -> Tensor:
-        self.critic.requires_grad_(False)
+        self._train_critic(False)
         try:
             losses = self.objective.generator_losses(self._in_parts(self._function), at, drawn)
-            return self._descend(
-                self.generator_optimizer, self.generator, losses, "generator", readings, broken
-            )
+            return self._descend(self.generator_optimizer, losses, "generator", readings, broken)
         finally:  # a recording may fail here, and then the step is taken once more
-            self.critic.requires_grad_(True)
+            self._train_critic(True)
+
+    def _train_critic(self, on: bool) -> None:
+        for weight in self._weights["critic"]:
+            weight.requires_grad_(on)
 
     def _in_parts(self, function: Critic) -> Critic:
         return lambda x: in_micro_batches(function, x, self.recipe.batches.micro_batch)
@@ -276,7 +283,6 @@ class Trainer:
     def _descend(
         self,
         optimizer: Adam,
-        clipped: nn.Module,
         losses: Iterable[Loss],
         name: str,
         readings: Readings,
@@ -288,7 +294,7 @@ class Trainer:
                 yield loss.value, loss.weight
 
         loss, norm, broken = descend(
-            optimizer, clipped, noted(), self.recipe.optimizer.gradient_clip, broken, self.world
+            optimizer, self._weights[name], noted(), self.recipe.optimizer.gradient_clip, broken, self.world
         )
         readings.add_descent(name, loss, norm)
         return broken
