@@ -132,25 +132,30 @@ def staircase_cases() -> list[GpuCase]:
 
 def mixture_cases() -> list[GpuCase]:
     """The base and the proposal of training in the plane, many points, and longer ones."""
+    log_prob, both = "mixture_log_prob", "mixture_log_prob_and_score"
     # A difference takes a subtraction and a product, its square two operations; the score and each gradient as much.
-    passes = [("forward", _same, 4), ("forward+backward", _forward_and_backward, 16)]
+    # Forward: x, log p; the score. Backward: the cotangent of ones, the score twice, x, the gradient.
+    passes = [
+        (f"{log_prob} forward", log_prob, _same, 4, (1, 1)),
+        (f"{both} forward", both, _same, 8, (2, 1)),
+        (f"{log_prob} forward+backward", log_prob, _forward_and_backward, 16, (5, 3)),
+    ]
     return [
         GpuCase(
-            f"mixture_log_prob {name}",
+            name,
             f"{samples}x{dimension} to {components}",
             torch.float32,
             inputs=lambda samples=samples, dimension=dimension, components=components: (
                 torch.randn(samples, dimension, device=DEVICE),
                 *_mixture(components, dimension),
             ),
-            ours=wrap(led_fast.mixture_log_prob),
-            baselines=_baselines(wrap, reference.mixture_log_prob),
-            # Forward: x, log p. Backward: the cotangent of ones, the score twice, x, the gradient.
-            least_bytes=4 * samples * (dimension + 1 if wrap is _same else 5 * dimension + 3),
+            ours=wrap(getattr(led_fast, function)),
+            baselines=_baselines(wrap, getattr(reference, function)),
+            least_bytes=4 * samples * (points * dimension + numbers),
             least_flops=operations * samples * components * dimension,
         )
         for samples, dimension, components in [(256, 2, 64), (192, 2, 640), (65536, 2, 64), (8192, 64, 64)]
-        for name, wrap, operations in passes
+        for name, function, wrap, operations, (points, numbers) in passes
     ]
 
 

@@ -1,7 +1,6 @@
-"""The log density of mixtures and its score, against eager PyTorch, torch.compile and products of matrices."""
+"""The log density of mixtures and its score, against eager PyTorch and products of matrices."""
 
 import math
-import shutil
 from collections.abc import Callable
 
 import pytest
@@ -44,18 +43,10 @@ def with_score_by_autograd(x: Tensor, *mixture: Tensor) -> tuple[Tensor, Tensor]
         return log_prob.detach(), torch.autograd.grad(log_prob.sum(), leaf)[0]
 
 
-@pytest.fixture(scope="module")
-def compiled(measuring: bool) -> Callable | None:
-    """torch.compile takes seconds a shape and needs a C++ compiler; without it that column stays empty."""
-    if not measuring or not (CUDA or shutil.which("g++")):
-        return None
-    return torch.compile(reference.mixture_log_prob, dynamic=False)
-
-
 @pytest.mark.parametrize("threads", [1], indirect=True)
 @pytest.mark.parametrize("what", ["forward", "with score", "forward+backward"])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
-def test_mixture(compare, compiled, shape, what, threads) -> None:
+def test_mixture(compare, shape, what, threads) -> None:
     samples, dimension, components = shape
     x, mixture = torch.randn(samples, dimension, device=DEVICE), mixture_of(components, dimension)
     functions = {
@@ -69,8 +60,6 @@ def test_mixture(compare, compiled, shape, what, threads) -> None:
             "eager": reference.mixture_log_prob_and_score,
             "products": with_score_by_autograd,
         }
-    elif compiled is not None:
-        functions["torch.compile"] = compiled
     case = {"shape": f"{samples}x{dimension}", "components": components, "pass": what, "threads": threads}
     backward = what == "forward+backward"
     leaves = [v.clone().requires_grad_(backward) for v in (x, *mixture)]

@@ -82,6 +82,12 @@ SELF_CHECKS = [
     ),
     SelfCheck(
         "mixture_log_prob",
+        led_fast.mixture_log_prob,
+        reference.mixture_log_prob,
+        lambda: (_normal(100, 3), *_mixture(20, 3)),
+    ),
+    SelfCheck(
+        "mixture_log_prob_and_score",
         led_fast.mixture_log_prob_and_score,
         reference.mixture_log_prob_and_score,
         lambda: (_normal(100, 3), *_mixture(20, 3)),
