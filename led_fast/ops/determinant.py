@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.linalg import solve_triangular
 
 from led_fast.ops._autograd import forward_mode, in_transform
 
@@ -28,7 +29,18 @@ def log_abs_det_and_inverse(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """
     if in_transform():
         return log_abs_det(matrix), torch.linalg.inv_ex(matrix).inverse.mT
-    return _Factorised.apply(matrix)
+    if torch.is_grad_enabled() and matrix.requires_grad:
+        return _Factorised.apply(matrix)
+    return _factorised(matrix)
+
+
+def _factorised(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    factors, pivots, _ = torch.linalg.lu_factor_ex(matrix)
+    # W⁻ᵀ = P L⁻ᵀ U⁻ᵀ: solved from the right, in half the time of lu_solve.
+    permutation, _, _ = torch.lu_unpack(factors, pivots, unpack_data=False)
+    transposed = factors.mT
+    half = solve_triangular(transposed, permutation, upper=True, left=False, unitriangular=True)
+    return _of_factors(factors), solve_triangular(transposed, half, upper=False, left=False)
 
 
 class _Factorised(torch.autograd.Function):
@@ -39,16 +51,10 @@ class _Factorised(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor) -> tuple[Tensor, Tensor]:
-        factors, pivots, _ = torch.linalg.lu_factor_ex(matrix)
-        # W⁻ᵀ = P L⁻ᵀ U⁻ᵀ: solved from the right, in half the time of lu_solve.
-        permutation, _, _ = torch.lu_unpack(factors, pivots, unpack_data=False)
-        half = torch.linalg.solve_triangular(
-            factors.mT, permutation, upper=True, left=False, unitriangular=True
-        )
-        inverse = torch.linalg.solve_triangular(factors.mT, half, upper=False, left=False)
+        logs, inverse = _factorised(matrix)
         ctx.save_for_backward(inverse)
         ctx.set_materialize_grads(False)
-        return _of_factors(factors), inverse
+        return logs, inverse
 
     @staticmethod
     def backward(ctx: Any, of_log: Tensor | None, of_inverse: Tensor | None) -> Tensor | None:
