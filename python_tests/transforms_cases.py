@@ -241,6 +241,9 @@ LAYERS: dict[str, Callable[[], Case]] = {
     "DCGANCritic": lambda: layer(
         lambda: DCGANCritic(8, channels=1, width=2), lambda b, s: randn(b, 1, 8, 8), sizes=False
     ),
+    "DCGANCritic, no penalty": lambda: layer(
+        lambda: DCGANCritic(8, 1, 2, penalty="off"), lambda b, s: randn(b, 1, 8, 8), sizes=False
+    ),
 }
 
 FLOW_LAYERS: dict[str, Callable[[], Case]] = {

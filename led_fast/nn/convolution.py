@@ -1,4 +1,4 @@
-"""Convolutions of images for networks of some dozens of channels: PyTorch's, in less time on a CPU."""
+"""Convolutions of images, PyTorch's in less time on a CPU."""
 
 from __future__ import annotations
 
@@ -27,35 +27,47 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Returns the convolution."""
-        if not _is_simple(self, input):
+        if (geometry := _geometry(self, input)) is None:
             return super().forward(input)
-        if self.kernel_size == tuple(input.shape[2:]) and self.padding == (0, 0):
+        stride, padding = geometry
+        if self.kernel_size == tuple(input.shape[2:]) and padding == 0:
             return whole_convolution(input, self.weight, self.bias)
-        if all(n % self.stride[0] == 0 for n in input.shape[2:]):
-            return convolution(input, self.weight, self.bias, self.stride[0], self.padding[0])
-        return super().forward(input)
+        if input.shape[2] % stride or input.shape[3] % stride:
+            return super().forward(input)
+        return convolution(input, self.weight, self.bias, stride, padding)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """:class:`torch.nn.ConvTranspose2d`, up to rounding, in less time on a CPU; see `led_fast.ops.convolution`."""
+    """:class:`torch.nn.ConvTranspose2d`, up to rounding, in less time on a CPU; see `led_fast.ops.convolution`.
+
+    Args:
+        *args: As in torch, also by name.
+
+    Shape:
+        As in torch.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.nn import ConvTranspose2d
+        >>> ConvTranspose2d(24, 12, 4, stride=2, padding=1)(torch.ones(5, 24, 8, 8)).shape
+        torch.Size([5, 12, 16, 16])
+    """
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Returns the transposed convolution."""
-        if _is_simple(self, input) and output_size is None and self.output_padding == (0, 0):
-            return transposed_convolution(input, self.weight, self.bias, self.stride[0], self.padding[0])
-        return super().forward(input, output_size)
+        geometry = _geometry(self, input)
+        if geometry is None or output_size is not None or self.output_padding != (0, 0):
+            return super().forward(input, output_size)
+        return transposed_convolution(input, self.weight, self.bias, *geometry)
 
 
-def _is_simple(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
-    """Whether the functions of `led_fast.ops.convolution` do for a layer."""
-    geometry = layer.kernel_size, layer.stride, layer.padding
-    if not all(isinstance(both, tuple) and both[0] == both[1] for both in geometry):
-        return False
-    (k, _), (stride, _), (padding, _) = geometry
-    return (
-        x.device.type == "cpu"
-        and x.dim() == 4
-        and (k - 2 * padding == stride or (stride == 1 and padding < k))
-        and (layer.groups, layer.dilation, layer.padding_mode) == (1, (1, 1), "zeros")
-        and not (autocast_is_on(x) or reference_in_use())
-    )
+def _geometry(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> tuple[int, int] | None:
+    """Stride and padding, where the functions of `led_fast.ops.convolution` do."""
+    (k, width), (stride, other), padding = layer.kernel_size, layer.stride, layer.padding
+    if isinstance(padding, str) or k != width or stride != other or padding[0] != padding[1]:
+        return None
+    # Images of 1 / stride the size, or of stride 1.
+    fits = k - 2 * padding[0] == stride or (stride == 1 and padding[0] < k)
+    simple = fits and (layer.groups, layer.dilation, layer.padding_mode) == (1, (1, 1), "zeros")
+    on_cpu = x.device.type == "cpu" and x.dim() == 4 and not autocast_is_on(x)
+    return (stride, padding[0]) if simple and on_cpu and not reference_in_use() else None

@@ -75,6 +75,8 @@ def whole_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         (B, O, 1, 1).
     """
+    if not (is_plain(x) and is_plain(weight)):
+        return F.conv2d(x, weight, bias)
     rows = (_channels_last(t).permute(0, 2, 3, 1).flatten(1) for t in (x, weight))
     return F.linear(*rows, bias)[:, :, None, None]
 
@@ -148,7 +150,7 @@ def _is_reached(node: Any) -> bool:
 
 def _by_weight(x: Tensor, grad: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     """The gradient of a convolution from x to `grad` by its kernel."""
-    if not is_plain(grad):
+    if not (is_plain(x) and is_plain(grad)):
         return _sums(x, grad, weight, stride, padding)
     x, grad = _channels_last(x), _channels_last(grad)
     if stride > 1 or len(weight) > _FEW:
