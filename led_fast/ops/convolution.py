@@ -77,8 +77,8 @@ def whole_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     if not (is_plain(x) and is_plain(weight)):
         return F.conv2d(x, weight, bias)
-    rows = (_channels_last(t).permute(0, 2, 3, 1).flatten(1) for t in (x, weight))
-    return F.linear(*rows, bias)[:, :, None, None]
+    images, kernels = (_channels_last(t).permute(0, 2, 3, 1).flatten(1) for t in (x, weight))
+    return F.linear(images, kernels, bias)[:, :, None, None]
 
 
 class _Convolution(torch.autograd.Function):
