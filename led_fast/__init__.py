@@ -46,6 +46,7 @@ from led_fast import nn as nn  # noqa: E402
 from led_fast import reference as reference  # noqa: E402
 from led_fast.ops import circulant_logdet as circulant_logdet  # noqa: E402
 from led_fast.ops import circular_conv_inverse as circular_conv_inverse  # noqa: E402
+from led_fast.ops import fourier_features as fourier_features  # noqa: E402
 from led_fast.ops import mixture_log_prob as mixture_log_prob  # noqa: E402
 from led_fast.ops import mixture_log_prob_and_score as mixture_log_prob_and_score  # noqa: E402
 from led_fast.ops import perpendicular as perpendicular  # noqa: E402
@@ -71,6 +72,7 @@ __all__ = [
     "cuda_module_path",
     "density",
     "flows",
+    "fourier_features",
     "load",
     "mixture_log_prob",
     "mixture_log_prob_and_score",

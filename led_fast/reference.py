@@ -131,6 +131,12 @@ def staircase_inverse(
     return x.to(y.dtype), -derivative.log().flatten(1).sum(1, dtype=dtype)
 
 
+def fourier_features(x: Tensor, projection: Tensor) -> Tensor:
+    """`[x, sin(x P), cos(x P)]`; x is (..., D), P is (D, K)."""
+    phase = x @ projection
+    return torch.cat([x, phase.sin(), phase.cos()], dim=-1)
+
+
 def mixture_log_prob_and_score(
     x: Tensor, means: Tensor, log_scales: Tensor, log_weights: Tensor
 ) -> tuple[Tensor, Tensor]:

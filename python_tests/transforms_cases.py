@@ -171,6 +171,9 @@ OPERATORS: dict[str, Callable[[], Case]] = {
         lambda y, weight: led_fast.circular_conv_inverse(y, weight, transpose=True),
         lambda batch, size: [images(2)(batch, size), near_identity(2, 2)],
     ),
+    "fourier_features": lambda: Case(
+        led_fast.fourier_features, lambda batch, size: [randn(batch, 3), 3 * randn(3, 5)]
+    ),
     "mixture_log_prob": lambda: Case(led_fast.mixture_log_prob, mixture),
     "mixture_log_prob_and_score": lambda: Case(led_fast.mixture_log_prob_and_score, mixture),
     "perpendicular_norm, linear": lambda: Case(

@@ -3,11 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
-#ifdef __CUDACC__
-#define LED_EVERYWHERE __host__ __device__ __forceinline__
-#else
-#define LED_EVERYWHERE inline __attribute__((always_inline))
-#endif
+#include "common/everywhere.h"
 
 namespace led {
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from led_fast.ops.autocast import without_autocast
+from led_fast.ops.fourier_features import fourier_features
 
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
@@ -51,6 +51,4 @@ class FourierFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the features of x, of the projection's dtype, under autocast too: phases want its digits."""
-        with without_autocast(x):
-            phase = x.to(self.projection.dtype) @ self.projection
-        return torch.cat([x, phase.sin(), phase.cos()], dim=-1)
+        return fourier_features(x, self.projection)
