@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from led_fast import reference
-from led_fast.ops._autograd import differentiable, forward_mode
+from led_fast.ops._autograd import differentiable, graph_wanted, in_transform
 from led_fast.ops._checks import check_floating
 from led_fast.ops._vmap import one_by_one
 from led_fast.ops.autocast import without_autocast
@@ -20,9 +20,8 @@ _backward_op = torch.ops.led_fast.fourier_features_backward.default
 def fourier_features(x: Tensor, projection: Tensor) -> Tensor:
     """`[x, sin(x P), cos(x P)]`, of a small D: phases, sines and cosines in one pass over memory.
 
-    Sine and cosine share one reduction of the phase and are off by less than one eps (half a unit in the last place
-    of 1) beside its rounding, for phases of any size. The gradient to x takes one pass over the result, which is all
-    that is kept.
+    Sine and cosine share one reduction of the phase and are off by less than the dtype's eps, for phases of any size
+    (csrc/fourier_features/math.h). The gradient to x takes one pass over the result, without them.
 
     Args:
         x: Shape (..., D), any strides; float64, float32, bfloat16 or float16. Taken in the projection's dtype.
@@ -30,8 +29,7 @@ def fourier_features(x: Tensor, projection: Tensor) -> Tensor:
 
     Returns:
         Shape (..., D + 2 K), contiguous, of the projection's dtype; under autocast, too. Half precisions are computed in
-        float32. Where a phase is infinite or NaN, so are its sine and cosine NaN. Differentiable any number of times
-        in both; a result that is changed in place has no gradient any more, and says so.
+        float32. Sine and cosine of an infinite phase are NaN. Differentiable any number of times in both.
 
     Raises:
         TypeError: An argument is no tensor.
@@ -96,12 +94,15 @@ def _fake_backward(grad: Tensor, features: Tensor, projection: Tensor) -> Tensor
 
 
 def _setup(ctx: Any, inputs: Any, output: Tensor) -> None:
-    ctx.save_for_backward(*inputs, output)
+    ctx.save_for_backward(*inputs)
+    # Not by save_for_backward, by which a result that is changed in place would have no gradient any more.
+    ctx.features, ctx.version = (None, 0) if in_transform() else (output.detach(), output._version)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    x, projection, features = ctx.saved_tensors
-    if forward_mode():  # a saved output has no tangent
+    x, projection = ctx.saved_tensors
+    features = ctx.features
+    if features is None or features._version != ctx.version or graph_wanted():
         features = _apply(x, projection)
     grad_x = grad_projection = None
     if ctx.needs_input_grad[0]:
