@@ -57,10 +57,19 @@ def table_source() -> Any:
         return TableSource("table", read_table(str(path)))
 
 
-def cycle(trainer: Trainer) -> None:
-    """So many steps that each has its share of the gradient penalty."""
+def steps_of(trainer: Trainer) -> int:
+    """So many that each has its share of the gradient penalty.
+
+    A run's small steps find their networks in the cache; so do all but the first of some that are taken together.
+    """
     recipe = trainer.recipe
-    for _ in range(recipe.penalty.interval if hasattr(recipe, "penalty") else recipe.penalty_interval):
+    interval = recipe.penalty.interval if hasattr(recipe, "penalty") else recipe.penalty_interval
+    return interval if interval > 1 else 10
+
+
+def cycle(trainer: Trainer) -> None:
+    """Some steps."""
+    for _ in range(steps_of(trainer)):
         trainer.step()
 
 
