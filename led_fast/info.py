@@ -93,6 +93,12 @@ SELF_CHECKS = [
         lambda: (_normal(100, 3), *_mixture(20, 3)),
     ),
     SelfCheck(
+        "fourier_features",
+        led_fast.fourier_features,
+        reference.fourier_features,
+        lambda: (_normal(100, 3), 3 * _normal(3, 70)),
+    ),
+    SelfCheck(
         "circulant_logdet",
         led_fast.circulant_logdet,
         reference.circulant_logdet,

@@ -22,8 +22,12 @@ template <class Real> struct Projection {
   std::vector<Real> largest;  // |P| of a coordinate
 
   explicit Projection(const Sizes& s)
-      : dimension(s.dimension), directions(s.directions), pairs(std::max<int64_t>(1, (s.dimension + 1) / 2)),
-        columns(round_up(s.directions, kRegister)), numbers(2 * pairs * columns), largest(2 * pairs) {}
+      : dimension(s.dimension),
+        directions(s.directions),
+        pairs(std::max<int64_t>(1, (s.dimension + 1) / 2)),
+        columns(round_up(s.directions, kRegister)),
+        numbers(2 * pairs * columns),
+        largest(2 * pairs) {}
 
   template <class T> LED_INLINE void read(const T* projection) {
     for (int64_t d = 0; d < dimension; ++d) {
@@ -154,14 +158,14 @@ LED_INLINE void backward_rows(const T* grad, const T* features, T* grad_x, const
 }
 
 // One plain function a dtype, since target_clones does not apply to templates.
-#define LED_KERNELS(T)                                                                                          \
-  LED_MULTIVERSION void read(Projection<RealOf<T>>& p, const T* projection) { p.read(projection); }             \
+#define LED_KERNELS(T)                                                                                           \
+  LED_MULTIVERSION void read(Projection<RealOf<T>>& p, const T* projection) { p.read(projection); }              \
   LED_MULTIVERSION void forward(const T* x, T* features, const Projection<RealOf<T>>& p, int64_t b, int64_t e) { \
-    forward_rows(x, features, p, b, e);                                                                         \
-  }                                                                                                             \
-  LED_MULTIVERSION void backward(const T* grad, const T* features, T* grad_x, const Projection<RealOf<T>>& p,   \
-                                 int64_t b, int64_t e) {                                                        \
-    backward_rows(grad, features, grad_x, p, b, e);                                                             \
+    forward_rows(x, features, p, b, e);                                                                          \
+  }                                                                                                              \
+  LED_MULTIVERSION void backward(const T* grad, const T* features, T* grad_x, const Projection<RealOf<T>>& p,    \
+                                 int64_t b, int64_t e) {                                                         \
+    backward_rows(grad, features, grad_x, p, b, e);                                                              \
   }
 LED_KERNELS(double)
 LED_KERNELS(float)
@@ -192,15 +196,17 @@ Tensor forward_cpu(const Tensor& x, const Tensor& projection) {
 }
 
 Tensor backward_cpu(const Tensor& grad, const Tensor& features, const Tensor& projection) {
-  return backward_op(grad, features, projection, [](const Tensor& grad, const Tensor& features,
-                                                    const Tensor& projection, Tensor& grad_x, const Sizes& s) {
-    const void *const from = grad.const_data_ptr(), *const kept = features.const_data_ptr();
-    void* const to = grad_x.mutable_data_ptr();
-    for_rows("fourier_features_backward", projection, s, [=](const auto& p, int64_t begin, int64_t end, auto* type) {
-      using T = std::remove_pointer_t<decltype(type)>;
-      backward(static_cast<const T*>(from), static_cast<const T*>(kept), static_cast<T*>(to), p, begin, end);
-    });
-  });
+  return backward_op(
+      grad, features, projection,
+      [](const Tensor& grad, const Tensor& features, const Tensor& projection, Tensor& grad_x, const Sizes& s) {
+        const void *const from = grad.const_data_ptr(), *const kept = features.const_data_ptr();
+        void* const to = grad_x.mutable_data_ptr();
+        for_rows(
+            "fourier_features_backward", projection, s, [=](const auto& p, int64_t begin, int64_t end, auto* type) {
+              using T = std::remove_pointer_t<decltype(type)>;
+              backward(static_cast<const T*>(from), static_cast<const T*>(kept), static_cast<T*>(to), p, begin, end);
+            });
+      });
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Sine and cosine of a phase, both from one reduction: phase = n π/2 + r with |r| <= π/4, up to rounding, polynomials of
-// r² for sin(r) and cos(r), and their exchange and signs by n modulo 4. A few ulp; NaN of NaN and of infinities.
+// Sine and cosine of a phase, both from one reduction: phase = n π/2 + r with |r| <= π/4, up to rounding, polynomials
+// of r² for sin(r) and cos(r), and their exchange and signs by n modulo 4. A few ulp; NaN of NaN and of infinities.
 //
 // With g the cotangent of [x, sin(x P), cos(x P)] and q = g_sin cos - g_cos sin, that of x is g_x + q Pᵀ.
 #pragma once
@@ -36,9 +36,7 @@ template <class To, class From> LED_EVERYWHERE To as(From from) {
 }
 
 // Minimax polynomials in z = r²: (sin(r) / r - 1) / z, off by 4e-9 and 4e-18, and (cos(r) - 1) / z, by 6e-11 and 4e-20.
-LED_EVERYWHERE float sine_series(float z) {
-  return (-1.95172713e-4f * z + 8.33217856e-3f) * z - 1.6666655e-1f;
-}
+LED_EVERYWHERE float sine_series(float z) { return (-1.95172713e-4f * z + 8.33217856e-3f) * z - 1.6666655e-1f; }
 LED_EVERYWHERE float cosine_series(float z) {
   return ((2.43904678e-5f * z - 1.3886765e-3f) * z + 4.16666234e-2f) * z - 4.99999997e-1f;
 }
@@ -93,15 +91,31 @@ template <class Real> LED_EVERYWHERE SineCosine<Real> sine_cosine_beyond_reach(R
   using Bits = typename C::Bits;
   static constexpr uint64_t two_over_pi[] = {
       0,  // for bits before the point
-      0xa2f9836e4e441529, 0xfc2757d1f534ddc0, 0xdb6295993c439041, 0xfe5163abdebbc561, 0xb7246e3a424dd2e0,
-      0x06492eea09d1921c, 0xfe1deb1cb129a73e, 0xe88235f52ebb4484, 0xe99c7026b45f7e41, 0x3991d639835339f4,
-      0x9c845f8bbdf9283b, 0x1ff897ffde05980f, 0xef2f118b5a0a6d1f, 0x6d367ecf27cb09b7, 0x4f463f669e5fea2d,
-      0x7527bac7ebe5f17b, 0x3d0739f78a5292ea, 0x6bfb5fb11f8d5d08, 0x56033046fc7b6bab,
+      0xa2f9836e4e441529,
+      0xfc2757d1f534ddc0,
+      0xdb6295993c439041,
+      0xfe5163abdebbc561,
+      0xb7246e3a424dd2e0,
+      0x06492eea09d1921c,
+      0xfe1deb1cb129a73e,
+      0xe88235f52ebb4484,
+      0xe99c7026b45f7e41,
+      0x3991d639835339f4,
+      0x9c845f8bbdf9283b,
+      0x1ff897ffde05980f,
+      0xef2f118b5a0a6d1f,
+      0x6d367ecf27cb09b7,
+      0x4f463f669e5fea2d,
+      0x7527bac7ebe5f17b,
+      0x3d0739f78a5292ea,
+      0x6bfb5fb11f8d5d08,
+      0x56033046fc7b6bab,
   };
   constexpr Bits one = Bits(1) << C::mantissa_bits;
   const Bits u = as<Bits>(phase), mantissa = (u & (one - 1)) | one;
   const int exponent = int((u >> C::mantissa_bits) & (2 * C::bias + 1));
-  const int from = exponent - C::bias - C::mantissa_bits + 62;  // the bit of 2/π whose product with m is a multiple of 2
+  const int from =
+      exponent - C::bias - C::mantissa_bits + 62;  // the bit of 2/π whose product with m is a multiple of 2
   const uint64_t* const word = two_over_pi + from / 64;
   const int shift = from % 64;
   const auto bits_from = [&](int i) { return shift ? word[i] << shift | word[i + 1] >> (64 - shift) : word[i]; };

@@ -1,5 +1,6 @@
 """Sines and cosines of projections of all scales, in one pass."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -28,8 +29,8 @@ def fourier_features(x: Tensor, projection: Tensor) -> Tensor:
         projection: P, shape (D, K), in radians per unit of x.
 
     Returns:
-        Shape (..., D + 2 K), contiguous, of the projection's dtype; under autocast, too. Half precisions are computed in
-        float32. Sine and cosine of an infinite phase are NaN. Differentiable any number of times in both.
+        Shape (..., D + 2 K), contiguous, of the projection's dtype; under autocast, too. Half precisions are computed
+        in float32. Sine and cosine of an infinite phase are NaN. Differentiable any number of times in both.
 
     Raises:
         TypeError: An argument is no tensor.
@@ -68,7 +69,8 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 def _sum_of_products(a: Tensor, b: Tensor) -> Tensor:
     """(..., M) and (..., N) to (M, N)."""
-    return _product(a.reshape(-1, a.shape[-1]).mT, b.reshape(-1, b.shape[-1]))
+    rows = math.prod(a.shape[:-1])
+    return _product(a.reshape(rows, a.shape[-1]).mT, b.reshape(rows, b.shape[-1]))
 
 
 def _parts(features: Tensor, projection: Tensor) -> tuple[Tensor, ...]:
