@@ -161,6 +161,15 @@ OPERATORS = [
         )
         for components in (7, 300)
     ),
+    Operator(
+        "fourier_features",
+        led_fast.fourier_features,
+        reference.fourier_features,
+        lambda: (torch.randn(700, 3, dtype=torch.float64), torch.randn(3, 70, dtype=torch.float64)),
+        lambda: (torch.empty(0, 3, dtype=torch.float64), torch.randn(3, 70, dtype=torch.float64)),
+        FLOATING,
+        alone=False,
+    ),
     # Matrices that a warp has in registers, that a block has in shared memory, and too large for that.
     *(
         Operator(

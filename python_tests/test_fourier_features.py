@@ -49,7 +49,7 @@ def phases_of_all_sizes(dtype: torch.dtype, largest: float) -> Tensor:
     crossings = torch.cat([torch.arange(70_000), torch.arange(10**6, 10**6 + 1000)]) * (math.pi / 2)
     ends = torch.tensor([2.0**15, 2.0**20]).double()[:, None] * (1 + 1e-7 * torch.arange(-20, 21))
     phases = torch.cat([sizes, crossings, ends.flatten()])
-    return torch.cat([phases, -phases]).to(dtype)
+    return torch.cat([phases, -phases, torch.zeros(1)]).to(dtype)
 
 
 def sine_and_cosine(phases: Tensor) -> Tensor:
