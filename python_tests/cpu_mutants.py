@@ -177,7 +177,7 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("*total++ - of_weight", "*total++"),
         ],
         "common/elementary.h": [
-            ("x < 1 - Format<Real>::bias ? Real(0) : power", "power"),
+            ("x < -Format<Real>::bias * 4 / 5 ? Real(0) : power", "power"),
         ],
     },
     "circulant_logdet": {

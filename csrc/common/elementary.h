@@ -139,10 +139,10 @@ template <class Real> LED_INLINE Real exp2_negative_abs(Real x) {
   return bounded_exp2_negative_abs(maximum(Real(1 - Format<Real>::bias), negative_abs(x)));
 }
 
-// 2^x for x <= 0: 0 below the normal numbers.
+// 2^x for x <= 0; 0 where it is so small, 2^-101 in float32, that products with it would be subnormal, and slow.
 template <class Real> LED_INLINE Real exp2_or_zero(Real x) {
   const Real power = exp2_negative_abs_by(x, [](Real f) __attribute__((always_inline)) { return exp2_fraction(f); });
-  return x < 1 - Format<Real>::bias ? Real(0) : power;
+  return x < -Format<Real>::bias * 4 / 5 ? Real(0) : power;
 }
 
 // tanh(u) and 1 - tanh(u)^2, both to full relative accuracy; the latter is 0 below the normal numbers.
