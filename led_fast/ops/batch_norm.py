@@ -53,9 +53,11 @@ def _centred(t: Tensor) -> tuple[Tensor, Tensor]:
     Counted from the first value on, so that the variance of a constant is 0, and that of small differences keeps its
     digits.
     """
-    first = t.detach()[tuple(slice(None) if d == 1 else slice(1) for d in range(t.dim()))]
+    over, first = _over(t), t.detach()
+    for d in over:
+        first = first.narrow(d, 0, 1)
     moved = t - first
-    mean = moved.mean(_over(t), keepdim=True)
+    mean = moved.mean(over, keepdim=True)
     return moved - mean, (first + mean).flatten()
 
 
