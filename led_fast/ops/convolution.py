@@ -40,7 +40,9 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad
         (B, O, h, w).
     """
     if is_plain(x) and is_plain(weight):
-        return _Convolution.apply(x, weight, bias, stride, padding)
+        # Not of a few channels that become fewer values, of which oneDNN has no fast convolution with channels last.
+        first = x.shape[1] <= _FEW and len(weight) < x.shape[1] * stride**2
+        return _Convolution.apply(x if first else _channels_last(x), weight, bias, stride, padding)
     return F.conv2d(x, weight, bias, stride, padding)
 
 
@@ -60,7 +62,7 @@ def transposed_convolution(
         (B, O, H, W).
     """
     if is_plain(x) and is_plain(weight):
-        return _Transposed.apply(x, weight, bias, stride, padding)
+        return _Transposed.apply(_channels_last(x), weight, bias, stride, padding)
     return F.conv_transpose2d(x, weight, bias, stride, padding)
 
 
@@ -86,7 +88,7 @@ class _Convolution(torch.autograd.Function):
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
         if stride == 1:
             return _unstrided(x, weight, bias, padding, _as_it_is)
-        return F.conv2d(_channels_last(x), _laid_out(_as_it_is, weight), bias, stride, padding)
+        return F.conv2d(x, weight, bias, stride, padding)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
@@ -97,10 +99,12 @@ class _Convolution(torch.autograd.Function):
         if grad is None:
             return (None,) * 5
         (x, weight), (of_x, of_weight, of_bias) = ctx.saved_tensors, _wanted(ctx)
+        grad = _channels_last(grad) if is_plain(grad) else grad
         with without_autocast(grad):
             by_x = transposed_convolution(grad, weight, None, ctx.stride, ctx.padding) if of_x else None
             by_weight = _by_weight(x, grad, weight, ctx.stride, ctx.padding) if of_weight else None
-        return by_x, by_weight, grad.sum((0, 2, 3)) if of_bias else None, None, None
+            by_bias = grad.sum((0, 2, 3)) if of_bias else None
+        return by_x, by_weight, by_bias, None, None
 
 
 class _Transposed(torch.autograd.Function):
@@ -109,8 +113,7 @@ class _Transposed(torch.autograd.Function):
         if stride == 1:
             return _unstrided(x, weight, bias, weight.shape[2] - 1 - padding, _turned)
         if min(x.shape[2:]) < _LARGE and weight.shape[1] > _FEW:
-            kernel = _laid_out(_as_it_is, weight)
-            return F.conv_transpose2d(_channels_last(x), kernel, bias, stride, padding)
+            return F.conv_transpose2d(x, weight, bias, stride, padding)
         return _by_windows(x, weight, bias, stride, padding)
 
     @staticmethod
@@ -122,10 +125,12 @@ class _Transposed(torch.autograd.Function):
         if grad is None:
             return (None,) * 5
         (x, weight), (of_x, of_weight, of_bias) = ctx.saved_tensors, _wanted(ctx)
+        grad = _channels_last(grad) if is_plain(grad) else grad
         with without_autocast(grad):
             by_x = convolution(grad, weight, None, ctx.stride, ctx.padding) if of_x else None
             by_weight = _by_weight(grad, x, weight, ctx.stride, ctx.padding) if of_weight else None
-        return by_x, by_weight, grad.sum((0, 2, 3)) if of_bias else None, None, None
+            by_bias = grad.sum((0, 2, 3)) if of_bias else None
+        return by_x, by_weight, by_bias, None, None
 
 
 def _keep(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> None:
@@ -152,7 +157,6 @@ def _by_weight(x: Tensor, grad: Tensor, weight: Tensor, stride: int, padding: in
     """The gradient of a convolution from x to `grad` by its kernel."""
     if not (is_plain(x) and is_plain(grad)):
         return _sums(x, grad, weight, stride, padding)
-    x, grad = _channels_last(x), _channels_last(grad)
     if stride > 1 or len(weight) > _FEW:
         return _sums(x, grad, weight, stride, padding)
     # As the turned kernel's, from grad to x: the same sums, at which PyTorch is not slow.
@@ -172,10 +176,11 @@ def _unstrided(
     x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, make: Callable[..., Tensor]
 ) -> Tensor:
     """A convolution of stride 1 by the kernel `make(weight)`: to a few channels by blocks of pixels."""
-    x, outs, k = _channels_last(x), weight.shape[make is _turned], weight.shape[2]
+    outs, k = weight.shape[make is _turned], weight.shape[2]
     size = [n + 2 * padding - k + 1 for n in x.shape[2:]]
     if outs > _FEW or size[0] % _BLOCK or size[1] % _BLOCK or min(size) < _LARGE:
-        return F.conv2d(x, _laid_out(make, weight), bias, 1, padding)
+        kernel = weight if make is _as_it_is else _laid_out(make, weight)
+        return F.conv2d(x, kernel, bias, 1, padding)
     if bias is not None:
         bias = bias.repeat(_BLOCK**2)
     y = F.conv2d(x, _laid_out(_of_block, weight, make), bias, _BLOCK, padding)
@@ -202,7 +207,7 @@ def _by_windows(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad
     taps = -(-weight.shape[2] // stride)
     if bias is not None:
         bias = bias.repeat(stride**2)
-    y = F.conv2d(_channels_last(x), _laid_out(_of_windows, weight, stride, padding), bias, 1, taps - 1)
+    y = F.conv2d(x, _laid_out(_of_windows, weight, stride, padding), bias, 1, taps - 1)
     y = y.permute(0, 2, 3, 1)
     order, _, (height, width, outs) = orders(_from_windows, y.shape[1:], stride, padding, tuple(x.shape[2:]))
     out = torch.empty(
