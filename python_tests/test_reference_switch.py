@@ -24,6 +24,7 @@ CALLS = {
     "circular_conv_inverse": lambda: led_fast.circular_conv_inverse(
         torch.randn(2, 3, 4, 4), torch.randn(3, 3, 3, 3)
     ),
+    "fourier_features": lambda: led_fast.fourier_features(torch.randn(5, 2), torch.randn(2, 3)),
     "perpendicular_norm": lambda: led_fast.perpendicular_norm(torch.randn(5, 3), torch.randn(2, 3)),
 }
 
