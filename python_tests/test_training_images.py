@@ -225,7 +225,7 @@ def test_bounded_memory_changes_no_gradient(source):
         assert len(trainer.task.proposals(256, 0.0).y) == 256
         trainer.task.proposals = lambda n, at, _: drawn
         torch.manual_seed(1)
-        trainer._step_critic(trainer.objective, trainer.critic, 0.5, Readings())
+        trainer._step_critic(trainer.objective, trainer.critic, 0.5, Readings(), trainer._data(0.5))
         gradients.append([p.grad for p in trainer.critic.parameters()])
     for whole, parts in zip(*gradients, strict=True):
         torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)

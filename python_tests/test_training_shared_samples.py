@@ -37,6 +37,7 @@ def shared(of_critic, of_generator):
     [
         ("points", {}, 192),  # half of 384 proposals
         ("points", {"recipe.batches.generated": 128}, 0),  # fewer than that
+        ("points", {"recipe.batches.shared": False}, 0),
         ("points", {"recipe.objective": "gan"}, 256),
         ("points", {"recipe.objective": "gan", "recipe.batches.generated": 64}, 0),
         ("images", JOINT, 64),

@@ -32,6 +32,7 @@ class Batches:
         integrals: estimates a critic step, each from proposals of its own; the loss is their mean.
         generated: samples of a generator step.
         generator_steps: generator steps a critic step.
+        shared: whether the critic's step takes samples of the generator step that follows, where it wants no more.
         micro_batch: samples that the critic has in memory at a time; None: a whole step's.
     """
 
@@ -40,6 +41,7 @@ class Batches:
     integrals: Count = 1
     generated: Count = 256
     generator_steps: Count = 2
+    shared: bool = True
     micro_batch: Count | None = None
 
 

@@ -224,8 +224,9 @@ class Trainer:
         readings = Readings()
         broken = drawn = None
         if at >= self.recipe.warm_up_in_use:
-            drawn = self.objective.draw(at)
-            broken = self._step_critic(self.objective, self._function, at, readings, drawn)
+            x = self._data(at)
+            drawn = self.objective.draw(at) if self.recipe.batches.shared else None
+            broken = self._step_critic(self.objective, self._function, at, readings, x, drawn)
         for _ in range(self.recipe.batches.generator_steps):
             broken = self._step_generator(at, readings, broken, drawn)
             drawn = None  # what comes of the step draws anew
@@ -233,8 +234,11 @@ class Trainer:
 
     def _calibrate(self, at: float) -> PackedReadings:
         readings = Readings()
-        self._step_critic(self.calibration, self.task.discriminate, at, readings)
+        self._step_critic(self.calibration, self.task.discriminate, at, readings, self._data(at))
         return readings.pack()
+
+    def _data(self, at: float) -> Tensor:
+        return self.task.data(self.world.share(self.recipe.batches.data, "batches.data"), at)
 
     def _step_critic(
         self,
@@ -242,9 +246,10 @@ class Trainer:
         function: Critic,
         at: float,
         readings: Readings,
+        x: Tensor,
         drawn: ScoredSample | None = None,
     ) -> Tensor:
-        losses = self._critic_losses(objective, function, at, drawn)
+        losses = self._critic_losses(objective, function, at, x, drawn)
         return self._descend(self.critic_optimizer, losses, "critic", readings, None)
 
     def _critic_losses(
@@ -252,10 +257,10 @@ class Trainer:
         objective: Objective | CalibrationObjective,
         function: Critic,
         at: float,
+        x: Tensor,
         drawn: ScoredSample | None,
     ) -> Iterator[Loss]:
         recipe = self.recipe
-        x = self.task.data(self.world.share(recipe.batches.data, "batches.data"), at)
         yield objective.critic_loss(self._in_parts(function), x, at, drawn)
         if self._takes_penalty():
             with as_written(self._compiled):
