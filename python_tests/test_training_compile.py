@@ -1,5 +1,7 @@
 """Training with compiled networks: the same steps up to rounding, the same files, and a choice that says why."""
 
+from itertools import chain
+
 import pytest
 import torch
 from image_sources import noise_source
@@ -11,9 +13,15 @@ from led_fast.training import Pace, TrainConfig, Trainer, read_model
 from led_fast.training.run import RunDirectory
 
 
-def metrics_of(source, preset, compile, changes, at):
+def metrics_of(source, preset, compile, changes, at, nudge=None):
+    """Three steps, and with a seed as `nudge` those of weights that are off by a rounding."""
     config = TrainConfig.of(source, preset, steps=1000, changes=changes | {"compile": compile})
     trainer = Trainer(config, source)
+    if nudge is not None:
+        generator = torch.Generator().manual_seed(nudge)
+        with torch.no_grad():
+            for p in chain(trainer.critic.parameters(), trainer.generator.parameters()):
+                p.mul_(1 + torch.finfo(p.dtype).eps * torch.randn(p.shape, generator=generator))
     trainer.steps_done = round(at * config.steps)
     return trainer, [trainer.step() for _ in range(3)]
 
@@ -35,8 +43,11 @@ def test_a_compiled_step_is_the_same_up_to_rounding(source, preset, changes, at)
     trainer, got = metrics_of(source, preset, "on", changes, at)
     assert got[0]["critic_loss"] == pytest.approx(wanted[0]["critic_loss"], rel=1e-5, abs=1e-5)
     # Adam's first steps have the size of the learning rate however small a gradient, so that rounding grows.
-    for before, after in zip(wanted, got, strict=True):
-        assert after == pytest.approx(before, rel=1e-2, abs=1e-3)
+    rounded = [metrics_of(source, preset, "off", changes, at, nudge)[1] for nudge in range(4)]
+    for before, after, *others in zip(wanted, got, *rounded, strict=True):
+        for name, value in before.items():
+            spread = max(abs(other[name] - value) for other in others)
+            assert after[name] == pytest.approx(value, rel=1e-3, abs=1e-4 + 3 * spread), name
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     compiled = [m for m in trainer.critic.modules() if m._compiled_call_impl is not None]
     assert compiled and all(isinstance(m, MixedSequential) for m in compiled)

@@ -114,8 +114,8 @@ template <class Real> LED_EVERYWHERE SineCosine<Real> sine_cosine_beyond_reach(R
   constexpr Bits one = Bits(1) << C::mantissa_bits;
   const Bits u = as<Bits>(phase), mantissa = (u & (one - 1)) | one;
   const int exponent = int((u >> C::mantissa_bits) & (2 * C::bias + 1));
-  const int from =
-      exponent - C::bias - C::mantissa_bits + 62;  // the bit of 2/π whose product with m is a multiple of 2
+  // From the bit of 2/π that is worth 2 beside 2^e on.
+  const int from = exponent - C::bias - C::mantissa_bits + 62;
   const uint64_t* const word = two_over_pi + from / 64;
   const int shift = from % 64;
   const auto bits_from = [&](int i) { return shift ? word[i] << shift | word[i + 1] >> (64 - shift) : word[i]; };
