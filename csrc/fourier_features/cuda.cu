@@ -23,6 +23,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const T* x, const T* 
   if (share.row >= rows) return;
   const T* const from = x + share.row * dimension;
   T* const to = features + share.row * (dimension + 2 * directions);
+#pragma unroll 1  // a few coordinates: to count them for unrolling would take a division
   for (int64_t d = share.thread; d < dimension; d += share.threads) to[d] = from[d];
   for (int64_t k = share.thread; k < directions; k += share.threads) {
     Real phase = 0;
