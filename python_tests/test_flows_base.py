@@ -7,6 +7,7 @@ import torch
 from torch import distributions as D
 
 from led_fast.flows import DiagonalNormal, MixtureBase, StandardNormal
+from led_fast.flows.base import rsample_log_prob_and_score
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +44,15 @@ def test_density_and_score(build):
     (expected,) = torch.autograd.grad(truth.log_prob(z).sum(), z)
     torch.testing.assert_close(base.score(z), expected)
     assert not base.score(z).requires_grad
+
+
+@pytest.mark.parametrize("build", [mixture, normal, standard])
+def test_sample_density_and_score_in_one_call(build):
+    base, truth = build()
+    z, log_prob, score = rsample_log_prob_and_score(base, 20)
+    torch.testing.assert_close(log_prob, truth.log_prob(z))
+    torch.testing.assert_close(score, base.score(z))
+    assert not score.requires_grad and log_prob.requires_grad == (build is mixture)
 
 
 @pytest.mark.parametrize("build", [mixture, normal, standard])

@@ -13,7 +13,10 @@ from led_fast.ops import mixture_log_prob, mixture_log_prob_and_score
 
 
 class Base(Protocol):
-    """What a one-way flow needs of its base distribution."""
+    """What a one-way flow needs of its base distribution.
+
+    One whose density and score cost less together may have `rsample_log_prob_and_score(n)` besides, as `MixtureBase`.
+    """
 
     def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         """Draws n samples: (z of shape (n, ...), their log density of shape (n,))."""
