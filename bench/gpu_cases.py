@@ -165,6 +165,34 @@ def _mixture(components: int, dimension: int) -> tuple[Tensor, ...]:
     return 2 * means, 0.3 * scales - 0.5, torch.zeros(components, device=DEVICE).log_softmax(0)
 
 
+def fourier_features_cases() -> list[GpuCase]:
+    """The critic of training in the plane, and many points of three coordinates."""
+
+    def at_points(wrap: Callable[[Call], Call], function: Call) -> Call:
+        return lambda x, projection: wrap(lambda x: function(x, projection))(x)
+
+    return [
+        GpuCase(
+            f"fourier_features {name}",
+            f"{samples}x{dimension} to {directions}",
+            torch.float32,
+            inputs=lambda samples=samples, dimension=dimension, directions=directions: (
+                torch.randn(samples, dimension, device=DEVICE),
+                10 * torch.randn(dimension, directions, device=DEVICE),
+            ),
+            ours=at_points(wrap, led_fast.fourier_features),
+            baselines=_baselines(lambda f, wrap=wrap: at_points(wrap, f), reference.fourier_features),
+            # Forward: x and the features. Backward: the features, their cotangents, the gradient.
+            least_bytes=4 * samples * (points * dimension + passes * (dimension + 2 * directions)),
+        )
+        for samples, dimension, directions in [(640, 2, 128), (65536, 2, 128), (1048576, 3, 10)]
+        for name, wrap, points, passes in [
+            ("forward", _same, 1, 1),
+            ("forward+backward", _forward_and_backward, 2, 3),
+        ]
+    ]
+
+
 def circulant_logdet_cases() -> list[GpuCase]:
     """Eight 3x3 convolutions on 32x32 images, and one of more channels than a block's shared memory holds."""
     grid = (32, 32)
@@ -272,6 +300,7 @@ def all_cases() -> list[GpuCase]:
         *soft_relu_cases(),
         *staircase_cases(),
         *mixture_cases(),
+        *fourier_features_cases(),
         *circulant_logdet_cases(),
         *circular_conv_inverse_cases(),
         *perpendicular_norm_cases(),

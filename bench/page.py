@@ -62,6 +62,17 @@ SECTIONS = [
         "of matrices, and has its score by autograd.",
     ),
     Section(
+        "fourier_features",
+        "fourier_features",
+        "Points, coordinates and directions; `eager` is a product, a sine, a cosine and a concatenation, `penalty` the "
+        "gradient of a squared gradient.",
+    ),
+    Section(
+        "flows.Linear",
+        "linear",
+        "`separate` factorises the weight for each of log-determinant, score and gradient, as commit c092c34 did.",
+    ),
+    Section(
         "circulant_logdet",
         "circulant_logdet",
         "The contenders factorise half of the symbols or all, in plain PyTorch; `sgemm` is a matrix product of as "
@@ -124,6 +135,13 @@ SUMMARY: list[tuple[str, str, str, str, Callable[[Case], bool]]] = [
         lambda c: c["pass"] != "with score",
     ),
     (
+        "`fourier_features`, 1…65536 points, 64 and 128 directions",
+        "fourier_features",
+        "eager",
+        PLAIN,
+        lambda c: True,
+    ),
+    (
         "`circulant_logdet`, C = 8…64, grids 16×16…32×32",
         "circulant_logdet",
         "half spectrum",
@@ -153,12 +171,13 @@ def read(file: str) -> dict:
 
 
 def pass_of(case: Case) -> str:
-    return str(case.get("pass", case.get("what", "")))
+    return str(case.get("pass", case.get("what", case.get("call", ""))))
 
 
 def label_of(case: Case) -> str:
-    hidden = ("pass", "what", "threads", "dtype")
+    hidden = ("pass", "what", "call", "threads", "dtype")
     named = {
+        "features": "D = {}",
         "C": "C = {}",
         "steps": "{} steps",
         "components": "{} components",
