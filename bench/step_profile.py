@@ -1,7 +1,8 @@
 """Where a training step's time goes: seconds, tensor operations, bytes and matrix products of each part.
 
 Seconds are those of a step as it is. The rest is counted in another one by a dispatch mode, below autograd, so that
-backward counts, too. A part's figures are its own: without those of parts within it.
+backward counts, too; under it, our convolutions give way to PyTorch's. A part's figures are its own: without those of
+parts within it.
 """
 
 from __future__ import annotations

@@ -142,7 +142,10 @@ def mixture_log_prob_and_score(
 ) -> tuple[Tensor, Tensor]:
     """`log Σ_k w_k N(x; μ_k, diag σ_k²)` of every sample and its gradient with respect to x, (B, D)."""
     x = x.to(means.dtype)
-    standard = (x[:, None] - means) * (-log_scales).exp()
+    # Finite, because infinity times a share of 0 is NaN; but so far that its square is infinite.
+    most = torch.finfo(means.dtype).max
+    farthest = 2 * most**0.5
+    standard = ((x[:, None] - means).clamp(-most, most) * (-log_scales).exp()).clamp(-farthest, farthest)
     logs = (
         log_weights
         - log_scales.sum(1)

@@ -56,3 +56,44 @@ def test_under_transforms(inputs):
     torch.testing.assert_close(found, torch.func.jvp(plain, tuple(inputs), tangents)[1])
     stacked = [torch.stack([v, 2 * v]) for v in inputs]
     torch.testing.assert_close(torch.vmap(ours)(*stacked), torch.vmap(plain)(*stacked))
+
+
+def test_a_layer_that_is_used_twice_has_the_gradients_of_plain_pytorch():
+    """With a graph and without: what its inputs owe to its own parameters counts once."""
+    t = torch.randn(40, 3, dtype=torch.float64)
+    log_gamma, beta = (torch.randn(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+
+    def value(norm):
+        once = norm(t, log_gamma, beta)
+        return norm(once.tanh(), log_gamma, beta).sin().sum()
+
+    def plain(t, log_gamma, beta):
+        var, mean = torch.var_mean(t, 0, correction=0)
+        return (t - mean) * (log_gamma.exp() / (var + 1e-5).sqrt()) + beta
+
+    wanted = torch.autograd.grad(value(plain), (log_gamma, beta), create_graph=True)
+    twice = torch.autograd.grad(wanted[0].square().sum(), (log_gamma, beta))
+    for graph in (False, True):
+        found = torch.autograd.grad(
+            value(lambda *v: batch_norm(*v, 1e-5)[0]), (log_gamma, beta), create_graph=graph
+        )
+        torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(torch.autograd.grad(found[0].square().sum(), (log_gamma, beta)), twice)
+
+
+@pytest.mark.parametrize("frozen", [0, 1, 2])
+def test_a_graph_of_gradients_where_an_input_is_fixed(frozen):
+    values = [torch.randn(20, 3), torch.randn(3), torch.randn(3)]
+    leaves = [v.double().requires_grad_(i != frozen) for i, v in enumerate(values)]
+    free = [v for v in leaves if v.requires_grad]
+    out = batch_norm(*leaves, 1e-5)[0]
+    first = torch.autograd.grad(out.sin().sum(), free, create_graph=True)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(sum(g.square().sum() for g in first), free))
+
+
+def test_an_outlier_that_comes_first_costs_no_digits():
+    t = torch.randn(4096, 2)
+    t[0] = 3e4
+    var, mean = moments(t)
+    exact = torch.var_mean(t.double(), 0, correction=0)
+    torch.testing.assert_close((var.double(), mean.double()), exact, rtol=1e-6, atol=1e-6)

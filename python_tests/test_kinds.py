@@ -86,6 +86,9 @@ class AnglesTask(Task):
     def data(self, n, at):
         return self.source.sample(n)
 
+    def most_generated(self, n):
+        return 0
+
     def proposals(self, n, at, drawn=None):
         y = 2 * torch.randn(n, 1)
         return ProposalDraw(y, Normal(0.0, 2.0).log_prob(y).squeeze(1), None)

@@ -154,11 +154,13 @@ class TestHazards:
             assert wrong.nonzero().tolist() == [[50]]
 
     @pytest.mark.parametrize("dtype", DTYPES[:2])
-    def test_points_without_density_move_no_component(self, dtype) -> None:
+    @pytest.mark.parametrize("far", [lambda most: most**0.75, lambda most: 0.3 * most, lambda _: torch.inf])
+    @pytest.mark.parametrize("graph", [False, True])
+    def test_points_without_density_move_no_component(self, dtype, far, graph) -> None:
         x, *mixture = inputs_of((3, 2, 9), dtype)
-        x[1] = torch.finfo(dtype).max ** 0.75
+        x[1] = far(torch.finfo(dtype).max)
         leaves = [p.requires_grad_() for p in mixture]
-        ours = torch.autograd.grad(mixture_log_prob(x, *leaves).sum(), leaves)
+        ours = torch.autograd.grad(mixture_log_prob(x, *leaves).sum(), leaves, create_graph=graph)
         near = torch.autograd.grad(mixture_log_prob(x[[0, 2]], *leaves).sum(), leaves)
         for a, b in zip(ours, near, strict=True):
             torch.testing.assert_close(a, b)
@@ -171,6 +173,18 @@ class TestHazards:
         exact = exact_of(*(v.double() for v in (x, means, scales, weights)))
         log_prob = mixture_log_prob(x, means, scales, weights)
         torch.testing.assert_close(log_prob.double(), exact, rtol=2 * torch.finfo(dtype).eps, atol=0)
+
+    @pytest.mark.parametrize("dtype", DTYPES[:2])
+    @pytest.mark.parametrize("scale, distance", [(-46.0, 1e-20), (-60.0, 1e-28), (60.0, 1e28)])
+    def test_scores_at_scales_of_any_size(self, dtype, scale, distance) -> None:
+        """Squares of their reciprocals overflow, or are 0; beside them there is a component of its own."""
+        x = torch.tensor([[distance], [0.5]], dtype=dtype)
+        means = torch.zeros(2, 1, dtype=dtype)
+        scales = torch.tensor([[scale], [0.0]], dtype=dtype)
+        weights = torch.zeros(2, dtype=dtype)
+        _, score = mixture_log_prob_and_score(x, means, scales, weights)
+        _, exact = reference.mixture_log_prob_and_score(*(v.double() for v in (x, means, scales, weights)))
+        torch.testing.assert_close(score.double(), exact, rtol=1e-4, atol=0)
 
     @pytest.mark.parametrize(
         "view",

@@ -8,8 +8,10 @@ from image_sources import noise_source
 
 from led_fast.cli import main, train
 from led_fast.data import open_source
+from led_fast.errors import InputError
 from led_fast.nn import MixedSequential
 from led_fast.training import Pace, TrainConfig, Trainer, read_model
+from led_fast.training.compiled import compile_networks
 from led_fast.training.run import RunDirectory
 
 
@@ -69,31 +71,61 @@ def command(tmp_path, monkeypatch, capsys):
     return command
 
 
-@pytest.mark.parametrize("seconds, chosen", [(0.001, "on"), (0.02, "off")], ids=["it pays", "it does not"])
-def test_auto_compiles_where_that_pays(command, monkeypatch, seconds, chosen):
-    paces = {"off": Pace(0.010, 0, 0), "on": Pace(0.005, 0, seconds)}
-    monkeypatch.setattr(train, "measure_pace", lambda config, *_: paces[config.compile])
-    monkeypatch.setattr(train, "why_not_compile", lambda _: "")
+@pytest.fixture
+def paces(monkeypatch):
+    """Seconds of a step, as they are and compiled, in place of what trials find."""
+
+    def paces(before, after):
+        found = {"off": Pace(before, 0), "on": Pace(after, 0)}
+        monkeypatch.setattr(train, "measure_pace", lambda config, *_: found[config.compile])
+        monkeypatch.setattr(train, "why_not_compile", lambda _: "")
+
+    return paces
+
+
+@pytest.mark.parametrize("after, chosen", [(40.0, "on"), (60.0, "off")], ids=["it pays", "it does not"])
+def test_auto_compiles_where_that_pays(command, paces, after, chosen):
+    paces(50.0, after)
     printed, config = command("--steps", "3", "--compile", "auto")
-    assert f"compile: {chosen}: 3 steps of 10 ms, or of 5 ms and 0 s to compile" in printed
+    assert f"compile: {chosen}: 3 steps of 5e+04 ms as it is, of {after * 1000:.3g} ms compiled" in printed
     assert config.compile == chosen
 
 
-def test_minutes_become_steps_by_the_pace_that_was_chosen(command, monkeypatch):
-    paces = {"off": Pace(0.5, 0, 0), "on": Pace(0.25, 0, 1)}
-    monkeypatch.setattr(train, "measure_pace", lambda config, *_: paces[config.compile])
-    monkeypatch.setattr(train, "why_not_compile", lambda _: "")
-    printed, config = command("--minutes", "0.1", "--compile", "auto")
-    assert config.steps == (6 - 1) / 0.25 and "0.1 minutes are 20 steps" in printed
+def test_auto_tries_nothing_where_a_run_is_soon_done(command, paces):
+    paces(0.05, 0.01)
+    printed, config = command("--steps", "3", "--compile", "auto")
+    assert "compile: off, because the run takes no more than 0 seconds as it is" in printed
+    assert config.compile == "off"
 
 
-def test_without_a_compiler_auto_goes_on_and_on_does_not(command, monkeypatch, tmp_path):
+def test_auto_says_what_a_compiler_has_found(command, paces, monkeypatch):
+    paces(50.0, 40.0)
+    measured = train.measure_pace
+
+    def failing(config, *rest):
+        if config.compile == "on":
+            raise RuntimeError("no such instruction\nmore")
+        return measured(config, *rest)
+
+    monkeypatch.setattr(train, "measure_pace", failing)
+    printed, config = command("--steps", "3", "--compile", "auto")
+    assert "compile: off, because no such instruction\n" in printed and config.compile == "off"
+
+
+def test_minutes_become_steps_by_the_pace_that_was_chosen(command, paces):
+    paces(50.0, 20.0)
+    printed, config = command("--minutes", "4", "--compile", "auto")
+    assert config.steps == 12 and "4 minutes are 12 steps" in printed
+
+
+def test_without_a_compiler_auto_goes_on_and_on_does_not(command, paces, monkeypatch, tmp_path):
+    paces(100.0, 50.0)
     monkeypatch.setattr(train, "why_not_compile", lambda _: "no compiler")
     printed, config = command("--steps", "2", "--compile", "auto")
     assert "compile: off, because torch.compile does not work: no compiler" in printed
     assert config.compile == "off"
     errors, _ = command("--steps", "2", "--compile", "on", out=tmp_path / "other")
-    assert errors == "led-fast: --compile: on wants torch.compile to work, got: no compiler\n"
+    assert errors == "led-fast: --compile on: torch.compile does not work: no compiler\n"
     assert not (tmp_path / "other").exists()
 
 
@@ -112,3 +144,15 @@ def test_a_run_goes_on_in_its_own_mode(command):
     errors, _ = command("--resume", "--compile", "on")
     assert "was started with compile off, not on" in errors
     assert command("--resume", "--compile", "auto")[1].compile == "off"
+
+
+def test_a_finished_run_wants_no_compiler(command, monkeypatch):
+    command("--steps", "2", "--compile", "on")
+    monkeypatch.setattr(train, "why_not_compile", lambda _: "no compiler")
+    printed, _ = command("--resume")
+    assert "is finished" in printed
+
+
+def test_networks_that_cannot_be_compiled_are_refused():
+    with pytest.raises(InputError, match=r"on wants networks made of .*MixedSequential, got none"):
+        compile_networks(torch.nn.Sequential(torch.nn.Linear(2, 2)), None)

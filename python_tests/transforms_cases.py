@@ -17,7 +17,7 @@ from led_fast.nn import (
     Conv2d,
     ConvTranspose2d,
     FourierFeatures,
-    LeakyReLU,
+    InplaceLeakyReLU,
     PerpendicularConv2d,
     PerpendicularLinear,
     PerpendicularSequential,
@@ -220,7 +220,7 @@ LAYERS: dict[str, Callable[[], Case]] = {
     "Conv2d, few channels": lambda: layer(lambda: Conv2d(5, 2, 3, padding=1), images(5)),
     "ConvTranspose2d": lambda: layer(lambda: ConvTranspose2d(5, 6, 4, 2, 1), images(5)),
     "LeakyReLU": lambda: layer(
-        lambda: nn.Sequential(nn.Linear(5, 3), LeakyReLU(0.2)),
+        lambda: nn.Sequential(nn.Linear(5, 3), InplaceLeakyReLU(0.2)),
         lambda b, s: randn(b, 5),
         cannot={"in-place changes of outputs": "modified by an inplace operation"},
     ),

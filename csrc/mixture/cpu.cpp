@@ -142,13 +142,13 @@ template <class Real>
 LED_INLINE void add_pulls(const Real* x, Real* pulls, int n, const Components<Real>& c, int64_t group,
                           const Grid<Real>& powers, const Real* scale) {
   for (int64_t d = 0; d < c.dimension; ++d, x += c.tile, pulls += c.tile) {
-    Coordinate<Real> at(c, group, d);
-    for (Real& rate : at.rate) rate *= rate;
+    const Coordinate<Real> at(c, group, d);
     LED_SIMD
     for (int i = 0; i < n; ++i) {
       Real pull = pulls[i] * scale[i];
 #pragma GCC unroll 4
-      for (int j = 0; j < kGroup; ++j) pull += powers[j][i] * at.rate[j] * (at.mean[j] - x[i]);
+      for (int j = 0; j < kGroup; ++j)  // no square of the rate, which may overflow
+        pull += powers[j][i] * at.rate[j] * ((at.mean[j] - x[i]) * at.rate[j]);
       pulls[i] = pull;
     }
   }
@@ -250,7 +250,8 @@ LED_INLINE void backward_group(const Batch<Real>& batch, const Components<Real>&
         const Real mean = c.means[at], rate = c.rates[at], *const column = x + d * c.tile;
         Real of_mean = 0, of_scale = 0;
         _Pragma("omp simd reduction(+:of_mean, of_scale)") for (int i = 0; i < n; ++i) {
-          const Real u = (column[i] - mean) * rate, ru = r[i] * u;
+          // Where u has overflowed there is no density.
+          const Real u = r[i] == 0 ? Real(0) : (column[i] - mean) * rate, ru = r[i] * u;
           of_mean += ru;
           of_scale += ru * u;
         }

@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(kThreads, 3)
 #pragma unroll
         for (int j = 0; j < kPerLane; ++j) {
           const Real rho = __ldg(rate + 32 * j);
-          pull += power[j] * rho * rho * (__ldg(mean + 32 * j) - value);
+          pull += power[j] * rho * ((__ldg(mean + 32 * j) - value) * rho);  // no square of rho, which may overflow
         }
         pull = warp_sum(pull);
         if (d % 32 == lane) pulls[d] = first == 0 ? pull : pulls[d] * scale + pull;
@@ -172,7 +172,8 @@ __global__ void __launch_bounds__(kThreads, 3)
       Real of_mean = 0, of_scale = 0;
 #pragma unroll
       for (int j = 0; j < kPerLane; ++j) {
-        const Real u = (static_cast<Real>(at[offset[j] + d]) - mu) * rho;
+        // Where u has overflowed there is no density.
+        const Real u = r[j] == 0 ? Real(0) : (static_cast<Real>(at[offset[j] + d]) - mu) * rho;
         of_mean += r[j] * u;
         of_scale += r[j] * u * u;
       }

@@ -33,6 +33,7 @@ from led_fast.training import (
     World,
     automatic_precision,
     check_precision,
+    first_line,
     join_world,
     load_model,
     measure_pace,
@@ -60,6 +61,9 @@ CompileChoice = Annotated[
 Columns = Annotated[tuple[str, ...], arg(metavar="COLUMN", help_behavior_hint="")]
 Operators = Annotated[Ops | None, arg(metavar="fast|reference", help_behavior_hint="(default: fast)")]
 Graphs = Annotated[CudaGraph | None, arg(metavar="auto|off", help_behavior_hint="(default: auto)")]
+
+
+_WORTH_A_TRIAL = 120.0  # seconds of a run; compiling takes some tens
 
 
 def train_command(
@@ -117,7 +121,7 @@ def train_command(
         preset: networks and recipe. For points, default: what works best here; inflated: a generator that is
             wider inside than the data; perpendicular: a critic with the penalty of Sec. 2.2, by direction or
             exact; paper_printed: 256 soft-ReLU features in 8 blocks, trained as printed; paper: the same, but with
-            linear layers of low rank around the identity, in half of the time. For images, mnist32: gray 32x32
+            linear layers of low rank around the identity, in less time. For images, mnist32: gray 32x32
             ones; color32 and color64: RGB; paper_…: draw twice the size and slice it down, as the paper does; tiny:
             8x8, for tests. A table has one, whose size goes by the number of rows.
         objective: led: the density; gan: the same networks as a plain GAN, to compare samples with. On images it has
@@ -135,8 +139,8 @@ def train_command(
             losses, and the model that comes of it, stay in float32. auto: bf16 for images on a GPU that has it
             (compute capability 8.0) where the critic has no penalty, else float32; a resumed run keeps its own.
         compile: whether torch.compile compiles the networks that are trained, but not our operators. auto: where a
-            trial of both says that the run is done earlier, the time to compile included, and off where no compiler
-            is there. It changes results by rounding, so a resumed run keeps its own.
+            trial of both says that a step takes less, unless the run is done in two minutes or no compiler is there;
+            on CPUs it seldom does. It changes results by rounding, so a resumed run keeps its own.
         ignore: columns of a table that are not to be modelled, such as labels.
         drop_missing: pass over rows of a table in which a value is missing, instead of refusing them.
         strict: stop at a picture that cannot be used, instead of skipping it.
@@ -185,13 +189,14 @@ def train_command(
         if not resume:
             config = _in_precision(config, kind, precision, world, console)
         check_precision(config.precision, kind.device(), kind.float32_only(config.model))
-        if (config.compile if resume else compile) == "on" and (why := why_not_compile(kind.device())):
-            raise InputError(f"--compile: on wants torch.compile to work, got: {why}")
-        if not resume:
-            config = _begin(out, config, compile or "off", source, world, console)
-        elif run.model.is_file():
+        if resume and run.model.is_file():
             console.print(f"{out} is finished: {config.steps} steps. led-fast evaluate {out} reports on it.")
             return 0
+        if (config.compile if resume else compile) == "on" and (why := _why_not_compile(kind, world)):
+            began = f"{out} was started with it; " if resume else ""
+            raise InputError(f"--compile on: {began}torch.compile does not work: {why}")
+        if not resume:
+            config = _begin(out, config, compile or "off", source, world, console)
         train(run, config, source, console, world=world)
     if world.rank == 0:
         trained = load_model(run)
@@ -283,23 +288,36 @@ def _begin(
 
 def _compiled_if_it_pays(
     config: TrainConfig, source: Source, world: World, console: Console
-) -> tuple[TrainConfig, Pace | None]:
+) -> tuple[TrainConfig, Pace]:
     """The config with networks compiled or not, and the pace that was measured of it."""
-    why = why_not_compile(find_kind(config.kind).device())
-    if world.any(bool(why)):
-        console.print(
-            f"compile: off, because torch.compile does not work: {why}", markup=False, soft_wrap=True
-        )
-        return config, None
-    compiled = replace(config, compile="on")
-    before, after = (measure_pace(c, source, world) for c in (config, compiled))
+    before = measure_pace(config, source, world)
     steps = config.steps if config.minutes is None else before.steps_in(config.minutes)
-    pays = steps * (before.step - after.step) > after.first
+
+    def without(why: str) -> tuple[TrainConfig, Pace]:
+        console.print(f"compile: off, because {why}", markup=False, soft_wrap=True)
+        return config, before
+
+    if steps * before.step < _WORTH_A_TRIAL:
+        return without(f"the run takes no more than {steps * before.step:.0f} seconds as it is")
+    if why := _why_not_compile(find_kind(config.kind), world):
+        return without(f"torch.compile does not work: {why}")
+    compiled = replace(config, compile="on")
+    try:
+        after = measure_pace(compiled, source, world)
+    except Exception as error:  # whatever a compiler finds
+        return without(first_line(error))
+    pays = after.step < before.step
     console.print(
-        f"compile: {'on' if pays else 'off'}: {steps} steps of {1000 * before.step:.3g} ms, or of "
-        f"{1000 * after.step:.3g} ms and {after.first:.0f} s to compile"
+        f"compile: {'on' if pays else 'off'}: {steps} steps of {1000 * before.step:.3g} ms as it is, of "
+        f"{1000 * after.step:.3g} ms compiled"
     )
     return (compiled, after) if pays else (config, before)
+
+
+def _why_not_compile(kind: Kind, world: World) -> str:
+    """Why some process cannot compile; empty where all can."""
+    why = why_not_compile(kind.device())
+    return (why or "another process cannot") if world.any(bool(why)) else ""
 
 
 def _reopen(out: Path, asked: Sequence[tuple[str, Any]]) -> TrainConfig:

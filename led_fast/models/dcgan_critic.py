@@ -6,7 +6,13 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from led_fast.nn import Conv2d, LeakyReLU, MixedSequential, PerpendicularConv2d, PerpendicularSequential
+from led_fast.nn import (
+    Conv2d,
+    InplaceLeakyReLU,
+    MixedSequential,
+    PerpendicularConv2d,
+    PerpendicularSequential,
+)
 
 Penalty = Literal["off", "direction", "exact"]
 
@@ -57,7 +63,7 @@ class DCGANCritic(nn.Module):
         self.image_shape, self.penalized = (channels, image_size, image_size), penalty != "off"
         layers: list[nn.Module] = []
         while image_size > 4:
-            layers += [_convolution(penalty, channels, width, stride=2, padding=1), LeakyReLU(0.2)]
+            layers += [_convolution(penalty, channels, width, stride=2, padding=1), InplaceLeakyReLU(0.2)]
             channels, width, image_size = width, 2 * width, image_size // 2
         layers.append(_convolution(penalty, channels, 1))
         self.net = (

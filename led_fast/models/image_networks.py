@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.flows.contract import sum_event
-from led_fast.nn import Conv2d, ConvTranspose2d, LeakyReLU, MixedSequential
+from led_fast.nn import Conv2d, ConvTranspose2d, InplaceLeakyReLU, MixedSequential
 from led_fast.ops.rearrange import rearranged
 
 Shape = tuple[int, int, int]
@@ -48,11 +48,11 @@ class Decoder(nn.Module):
         for inner, outer in pairwise(widths):
             layers += [
                 _norm(inner),
-                LeakyReLU(0.2),
+                InplaceLeakyReLU(0.2),
                 ConvTranspose2d(inner, outer, 4, stride=2, padding=1),
             ]
         self.net = MixedSequential(
-            *layers, LeakyReLU(0.2), _small(Conv2d(widths[-1], 2 * channels, 3, padding=1))
+            *layers, InplaceLeakyReLU(0.2), _small(Conv2d(widths[-1], 2 * channels, 3, padding=1))
         )
         self.bias = nn.Parameter(torch.zeros(2 * channels, size, size))
 
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
         layers: list[nn.Module] = []
         for outer, inner in pairwise(widths):
             norm = [_norm(inner)] if layers else []
-            layers += [Conv2d(outer, inner, 4, stride=2, padding=1), *norm, LeakyReLU(0.2)]
+            layers += [Conv2d(outer, inner, 4, stride=2, padding=1), *norm, InplaceLeakyReLU(0.2)]
         self.net = MixedSequential(
             *layers,
             nn.Flatten(),
@@ -115,7 +115,7 @@ class Inpainter(nn.Module):
         self.holes, self.bend = Holes(factor, latents), Bend(shape)
         self.net = MixedSequential(
             Conv2d(2 * channels, 2 * width, 2 * factor, stride=factor, padding=factor // 2),
-            LeakyReLU(0.2),
+            InplaceLeakyReLU(0.2),
             _small(Conv2d(2 * width, 2 * latents, 3, padding=1)),
         )
         self.bias = nn.Parameter(torch.zeros(2 * latents, grid, grid))
@@ -133,9 +133,9 @@ def local_network(channels: int, width: int) -> MixedSequential:
     """
     return MixedSequential(
         Conv2d(channels, width, 3, padding=1),
-        LeakyReLU(0.2),
+        InplaceLeakyReLU(0.2),
         Conv2d(width, width, 3, padding=1),
-        LeakyReLU(0.2),
+        InplaceLeakyReLU(0.2),
         _small(Conv2d(width, 2 * channels, 3, padding=1)),
     )
 
@@ -176,7 +176,7 @@ class NeighborConditional(nn.Module):
         super().__init__()
         self.net = MixedSequential(
             Conv2d(channels, width, 3, padding=1),
-            LeakyReLU(0.2),
+            InplaceLeakyReLU(0.2),
             _small(Conv2d(width, 2 * channels, 3, padding=1)),
         )
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from led_fast.density import DensityModel
 from led_fast.flows import Coupling, Linear, Marginal, MixtureBase, OneWayFlow
 from led_fast.flows.contract import Layer
+from led_fast.nn import MixedSequential
 from led_fast.ranges import Count, Natural, Positive, ShareBelowOne
 
 _FARTHEST = (
@@ -248,7 +249,7 @@ def table_density(
     return DensityModel(TiltedTable(tilt, coordinates, in_data_units(), mean, scale), in_data_units())
 
 
-def _perceptron(ins: int, outs: int, width: int, depth: int, dropout: float = 0.0) -> nn.Sequential:
+def _perceptron(ins: int, outs: int, width: int, depth: int, dropout: float = 0.0) -> MixedSequential:
     """With a last layer of zeros, so that it says nothing at first."""
     layers: list[nn.Module] = []
     for _ in range(depth):
@@ -258,4 +259,4 @@ def _perceptron(ins: int, outs: int, width: int, depth: int, dropout: float = 0.
     last = nn.Linear(ins, outs)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
-    return nn.Sequential(*layers, last)
+    return MixedSequential(*layers, last)

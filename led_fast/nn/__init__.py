@@ -4,7 +4,7 @@ from led_fast.nn.circular_conv import CircularConv2d as CircularConv2d
 from led_fast.nn.convolution import Conv2d as Conv2d
 from led_fast.nn.convolution import ConvTranspose2d as ConvTranspose2d
 from led_fast.nn.fourier_features import FourierFeatures as FourierFeatures
-from led_fast.nn.leaky_relu import LeakyReLU as LeakyReLU
+from led_fast.nn.leaky_relu import InplaceLeakyReLU as InplaceLeakyReLU
 from led_fast.nn.mixed_precision import MixedSequential as MixedSequential
 from led_fast.nn.mixed_precision import set_inner_dtype as set_inner_dtype
 from led_fast.nn.perpendicular import PerpendicularConv2d as PerpendicularConv2d
@@ -17,7 +17,7 @@ __all__ = [
     "Conv2d",
     "ConvTranspose2d",
     "FourierFeatures",
-    "LeakyReLU",
+    "InplaceLeakyReLU",
     "MixedSequential",
     "PerpendicularConv2d",
     "PerpendicularLinear",

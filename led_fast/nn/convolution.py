@@ -12,6 +12,9 @@ from led_fast.ops.convolution import convolution, transposed_convolution, whole_
 class Conv2d(nn.Conv2d):
     """:class:`torch.nn.Conv2d`, up to rounding, in less time on a CPU; see `led_fast.ops.convolution`.
 
+    The output may have channels last where the input has not. A pixel that is not finite may spoil some that PyTorch's
+    kernel would not let it reach.
+
     Args:
         *args: As in torch, also by name.
 
@@ -39,6 +42,9 @@ class Conv2d(nn.Conv2d):
 
 class ConvTranspose2d(nn.ConvTranspose2d):
     """:class:`torch.nn.ConvTranspose2d`, up to rounding, in less time on a CPU; see `led_fast.ops.convolution`.
+
+    The output may have channels last where the input has not. A pixel that is not finite may spoil some that PyTorch's
+    kernel would not let it reach.
 
     Args:
         *args: As in torch, also by name.
@@ -69,5 +75,5 @@ def _geometry(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> tuple[int, in
     # Images of 1 / stride the size, or of stride 1.
     fits = k - 2 * padding[0] == stride or (stride == 1 and padding[0] < k)
     simple = fits and (layer.groups, layer.dilation, layer.padding_mode) == (1, (1, 1), "zeros")
-    on_cpu = x.device.type == "cpu" and x.dim() == 4 and not autocast_is_on(x)
+    on_cpu = x.device.type == "cpu" and x.dim() == 4 and x.is_floating_point() and not autocast_is_on(x)
     return (stride, padding[0]) if simple and on_cpu and not reference_in_use() else None

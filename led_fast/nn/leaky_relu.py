@@ -12,26 +12,27 @@ from led_fast.ops._autograd import is_plain
 from led_fast.ops.backend import reference_in_use
 
 
-class LeakyReLU(nn.LeakyReLU):
-    """:class:`torch.nn.LeakyReLU`, in place, whose second derivative costs nothing.
+class InplaceLeakyReLU(nn.LeakyReLU):
+    """:class:`torch.nn.LeakyReLU` that changes its input, and whose second derivative costs nothing.
 
-    It is 0. PyTorch makes a tensor of zeros of it, and from there goes back through all layers before.
+    That is 0. PyTorch makes a tensor of zeros of it, and from there goes back through all layers before; here there is
+    no gradient, None, where there would be those zeros alone. For a network that wants its input no more.
 
     Args:
-        slope: below 0, positive.
+        negative_slope: below 0, positive.
 
     Shape:
         Any.
 
     Example:
         >>> import torch
-        >>> from led_fast.nn import LeakyReLU
-        >>> LeakyReLU(0.2)(torch.tensor([-1.0, 1.0]))
+        >>> from led_fast.nn import InplaceLeakyReLU
+        >>> InplaceLeakyReLU(0.2)(torch.tensor([-1.0, 1.0]))
         tensor([-0.2000,  1.0000])
     """
 
-    def __init__(self, slope: float) -> None:
-        super().__init__(slope, inplace=True)
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        super().__init__(negative_slope, inplace=True)
 
     def forward(self, input: Tensor) -> Tensor:
         """Returns the input, changed."""

@@ -50,12 +50,10 @@ def _over(t: Tensor) -> list[int]:
 def _centred(t: Tensor) -> tuple[Tensor, Tensor]:
     """t less its mean, and that.
 
-    Counted from the first value on, so that the variance of a constant is 0, and that of small differences keeps its
-    digits.
+    Counted from a first mean on, so that the second one keeps the digits of small differences.
     """
-    over, first = _over(t), t.detach()
-    for d in over:
-        first = first.narrow(d, 0, 1)
+    over = _over(t)
+    first = t.detach().mean(over, keepdim=True)
     moved = t - first
     mean = moved.mean(over, keepdim=True)
     return moved - mean, (first + mean).flatten()
@@ -89,9 +87,13 @@ class _BatchNorm(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         t, log_gamma, beta, centred, log_scale, var = ctx.saved_tensors
         if torch.is_grad_enabled():  # it is to be differentiated again
-            inputs = t, log_gamma, beta
-            outputs = _plain(*inputs, ctx.eps, *moments(t))
-            return *torch.autograd.grad(outputs, inputs, (grad, of_log_scale), create_graph=True), None
+
+            def plain(t: Tensor, log_gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+                return _plain(t, log_gamma, beta, ctx.eps, *moments(t))
+
+            # Of these inputs alone: what they depend on themselves is not gone through.
+            pull = torch.func.vjp(plain, t, log_gamma, beta)[1]
+            return *pull((grad, of_log_scale)), None
         over, scale, count = _over(t), log_scale.exp(), math.prod(t.shape[d] for d in _over(t))
         of_beta = grad.sum(over)
         of_log_gamma = torch.addcmul(of_log_scale, (grad * centred).sum(over), scale)

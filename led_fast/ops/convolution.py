@@ -7,7 +7,7 @@ there the pixels of a block are made channels of one convolution, whose kernel h
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from led_fast.ops._autograd import is_plain
 from led_fast.ops.autocast import without_autocast
-from led_fast.ops.rearrange import orders, rearranged
+from led_fast.ops.rearrange import order_of, rearranged
 
 _FEW = 4  # channels; a CPU's vector holds 8 or 16
 _BLOCK = 2  # pixels, in either direction
@@ -209,7 +209,7 @@ def _by_windows(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad
         bias = bias.repeat(stride**2)
     y = F.conv2d(x, _laid_out(_of_windows, weight, stride, padding), bias, 1, taps - 1)
     y = y.permute(0, 2, 3, 1)
-    order, _, (height, width, outs) = orders(_from_windows, y.shape[1:], stride, padding, tuple(x.shape[2:]))
+    order, (height, width, outs) = order_of(_from_windows, y.shape[1:], stride, padding, tuple(x.shape[2:]))
     out = torch.empty(
         (len(x), outs, height, width), dtype=x.dtype, device="cpu", memory_format=torch.channels_last
     )
@@ -251,7 +251,7 @@ def _laid_out(make: Callable[..., Tensor], weight: Tensor, *arguments: Any) -> T
     return F.pad(weight.flatten(), (1, 0)).index_select(0, order).view(shape).permute(0, 3, 1, 2)
 
 
-@cache
+@lru_cache(64)
 def _order(make: Callable[..., Tensor], shape: torch.Size, *arguments: Any) -> tuple[Tensor, torch.Size]:
     """Where the values of `make(weight)` are in a weight of this shape, from 1 on; 0 for zeros."""
     with torch.inference_mode(False):  # because it is kept

@@ -97,13 +97,16 @@ def _fake_backward(grad: Tensor, features: Tensor, projection: Tensor) -> Tensor
 
 def _setup(ctx: Any, inputs: Any, output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
-    # Not by save_for_backward, by which a result that is changed in place would have no gradient any more.
-    ctx.features, ctx.version = (None, 0) if in_transform() else (output.detach(), output._version)
+    # Not by save_for_backward, by which a result that is changed in place would have no gradient any more. Hooks, such
+    # as of checkpoints, would not learn of it.
+    hooked = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+    kept = not (in_transform() or hooked)
+    ctx.features, ctx.version = (output.detach(), output._version) if kept else (None, 0)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
     x, projection = ctx.saved_tensors
-    features = ctx.features
+    features, ctx.features = ctx.features, None  # as saved tensors are freed
     if features is None or features._version != ctx.version or graph_wanted():
         features = _apply(x, projection)
     grad_x = grad_projection = None

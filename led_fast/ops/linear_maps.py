@@ -57,7 +57,7 @@ class Triangles(NamedTuple):
         """`t Wᵀ + bias`."""
         through = torch.addmm(t * self._scale(self.factors), t, self.factors.triu(1).mT)
         through = torch.addmm(through, through, self.factors.tril(-1).mT)
-        return through.index_select(1, self.order) + bias
+        return through.index_select(1, self.order) + bias.to(through.dtype)
 
     def log_abs_det(self) -> Tensor:
         """`log|det W|`, 0-d."""

@@ -21,7 +21,7 @@ _backward_op = torch.ops.led_fast.mixture_log_prob_backward.default
 def mixture_log_prob(x: Tensor, means: Tensor, log_scales: Tensor, log_weights: Tensor) -> Tensor:
     """`log Σ_k w_k N(x; μ_k, diag σ_k²)` of every sample, by a streaming log-sum-exp over the components.
 
-    Memory is O(B + K D): no (B, K) matrix. Differences x - μ are squared as they are, so that components that are
+    Memory is O(B D + K D): no (B, K) matrix. Differences x - μ are squared as they are, so that components that are
     narrow beside their means keep all their digits. Where a gradient is wanted, the score is computed on the way and
     kept; the gradients to the parameters take one more pass.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from led_fast.ops._autograd import is_plain
 from led_fast.ops.backend import reference_in_use
+
+_KEPT = 64  # shapes of values and moves of them, whose orders are kept
 
 
 def rearranged(move: Callable[..., Tensor], t: Tensor, *arguments: Any) -> Tensor:
@@ -24,11 +26,12 @@ def rearranged(move: Callable[..., Tensor], t: Tensor, *arguments: Any) -> Tenso
         *arguments: hashable.
 
     Returns:
-        A tensor of its own, contiguous.
+        A contiguous tensor; where nothing moves, it may be t.
     """
     if t.device.type != "cpu" or reference_in_use() or not is_plain(t):
         return move(t, *arguments).contiguous()
-    return _Gather.apply(t, *orders(move, t.shape[1:], *arguments))
+    order, shape = order_of(move, t.shape[1:], *arguments)
+    return _Gather.apply(t, order, _inverse_of(move, t.shape[1:], *arguments), shape)
 
 
 class _Gather(torch.autograd.Function):
@@ -51,12 +54,16 @@ class _Gather(torch.autograd.Function):
         return rows.reshape(len(grad), *ctx.shape), None, None, None
 
 
-@cache
-def orders(
-    move: Callable[..., Tensor], shape: torch.Size, *arguments: Any
-) -> tuple[Tensor, Tensor, torch.Size]:
-    """Where each value comes from, where each goes, and the shape that they take."""
+@lru_cache(_KEPT)
+def order_of(move: Callable[..., Tensor], shape: torch.Size, *arguments: Any) -> tuple[Tensor, torch.Size]:
+    """Where each value comes from, and the shape that they take."""
     with torch.inference_mode(False):  # because it is kept
         moved = move(torch.arange(shape.numel(), device="cpu").view(1, *shape), *arguments)
-        order = moved.flatten()
-        return order, order.argsort(), moved.shape[1:]
+        return moved.flatten(), moved.shape[1:]
+
+
+@lru_cache(_KEPT)
+def _inverse_of(move: Callable[..., Tensor], shape: torch.Size, *arguments: Any) -> Tensor:
+    """Where each value goes."""
+    with torch.inference_mode(False):
+        return order_of(move, shape, *arguments)[0].argsort()

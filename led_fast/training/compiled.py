@@ -1,29 +1,34 @@
 """torch.compile of the plain networks within critic and generator; our operators and the density's bookkeeping stay."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any, Literal
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from led_fast.errors import InputError
 from led_fast.nn import MixedSequential
 
 Compile = Literal["off", "on"]
 
-_SHAPES = 64  # of batches, times who wants gradients, for which networks of one class are compiled
+_VERSIONS = 64  # of networks' code: one for each network, shape of its batches, and who wants gradients
 
 
 def why_not_compile(device: torch.device) -> str:
     """Why torch.compile does not work on a device, e.g. because no compiler is there; empty where it does."""
     try:
         torch.compile(_probe)(torch.ones(2, device=device))
-    except (
-        Exception
-    ) as error:  # of Dynamo, of Inductor, of the compiler that it calls, of the operating system
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        return lines[0] if lines else type(error).__name__
+    # Of Dynamo, of Inductor, of the compiler that it calls, of the operating system.
+    except Exception as error:
+        return first_line(error)
     return ""
+
+
+def first_line(error: Exception) -> str:
+    """What an error says in short."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 def _probe(x: Tensor) -> Tensor:
@@ -33,11 +38,17 @@ def _probe(x: Tensor) -> Tensor:
 def compile_networks(*modules: nn.Module | None) -> None:
     """Has every outermost `MixedSequential` compiled, once for each shape of its batches.
 
-    Under `compiling()`. State dicts, and copies that were made before, stay as they are.
+    Under `compiling()`. State dicts, and copies that were made before, stay as they are. Random numbers, such as of
+    dropout, are the same as without.
+
+    Raises:
+        InputError: there is no such network.
     """
-    for module in filter(None, modules):
-        for network in _networks(module):
-            network.compile(dynamic=False)
+    networks = [network for module in filter(None, modules) for network in _networks(module)]
+    if not networks:
+        raise InputError("compile: on wants networks made of led_fast.nn.MixedSequential, got none")
+    for network in networks:
+        network.compile(dynamic=False, options={"fallback_random": True})
 
 
 def _networks(module: nn.Module) -> list[nn.Module]:
@@ -55,15 +66,11 @@ def compiling(on: bool) -> Iterator[None]:
     from torch._dynamo import config as dynamo  # a second to import
     from torch._functorch import config as functorch
 
-    with (
-        dynamo.patch(recompile_limit=_SHAPES),
-        functorch.patch(
-            donated_buffer=False
-        ),  # because the score of a coupling goes back through its graph, too
-    ):
+    # No donated buffers, because the score of a coupling goes back through its graph, too.
+    with dynamo.patch(recompile_limit=_VERSIONS), functorch.patch(donated_buffer=False):
         yield
 
 
-def as_written(on: bool) -> Any:
+def as_written(on: bool) -> AbstractContextManager:
     """Where compiled networks run uncompiled: their gradient cannot be differentiated again otherwise."""
     return torch.compiler.set_stance("force_eager") if on else nullcontext()

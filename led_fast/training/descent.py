@@ -81,7 +81,8 @@ def descend(
         total = share if total is None else total + share
     assert total is not None
     world.sum_gradients(parameters)
-    norm = _shorten([parameter.grad for parameter in clipped if parameter.grad is not None], limit)
+    gradients = [parameter.grad for parameter in clipped if parameter.grad is not None]
+    norm = _shorten(gradients, limit) if gradients else torch.zeros_like(total)
     both = total + norm
     found = (both - both).float().nan_to_num(nan=1.0)  # NaN where `both` is infinite or NaN, else 0
     broken = found if broken is None else torch.maximum(broken, found)

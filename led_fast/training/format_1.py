@@ -62,7 +62,12 @@ def from_format_1(content: dict[str, Any], where: str) -> dict[str, Any]:
         _move(flat, _POINTS, model)
     recipe: dict[str, Any] = {}
     _move(flat, _RECIPE, recipe)
-    recipe.setdefault("batches", {})["shared"] = len(shape) > 1 and flat.get("objective", "led") == "led"
+    # Its critic and generator steps shared samples of images, where they wanted as many.
+    batches = recipe.setdefault("batches", {})
+    integrals, samples, generated = (batches.get(n) for n in ("integrals", "integral_samples", "generated"))
+    counts = all(isinstance(number, int) for number in (integrals, samples, generated))
+    as_many = counts and integrals * samples == generated
+    batches["shared"] = len(shape) > 1 and flat.get("objective") != "gan" and as_many
     # 0.1.0 recorded no step, and trained in float32.
     older = {"format": 2, "kind": "images" if len(shape) > 1 else "points", "cuda_graph": "off"}
     unmoved = {key: value for key, value in flat.items() if key not in _RECIPE and key not in _POINTS}

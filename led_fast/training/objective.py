@@ -55,8 +55,8 @@ class Objective(Protocol):
     def draw(self, at: float) -> ScoredSample | None:
         """Samples for the critic's step and the generator's that follows, where both can take the same.
 
-        The critic's step leaves the generator alone, so that they are fresh for either. `at` is the share of the run
-        that is done.
+        The critic's step leaves the generator alone, so that their density stays what it is; but the critic has then
+        learned from them. `at` is the share of the run that is done.
         """
         ...
 
@@ -79,9 +79,6 @@ class LikelihoodObjective:
         self.log_normalizer: float | None = None  # for the floor under the generator's target
         self._before = torch.zeros((), dtype=torch.float64, device=task.device)
         self._now = self._before  # what the step under way makes of it
-        batches = recipe.batches
-        self._proposed = world.share(batches.integrals * batches.integral_samples, "integral samples")
-        self._generated = world.share(batches.generated, "batches.generated")
 
     def view(self, critic: nn.Module) -> Critic:
         """The log density."""
@@ -99,19 +96,26 @@ class LikelihoodObjective:
             before = new if self.log_normalizer is None else self.log_normalizer
             self.log_normalizer = _moved(before, new)
 
+    @property
+    def _proposed(self) -> int:
+        batches = self.recipe.batches
+        return self.world.share(batches.integrals * batches.integral_samples, "integral samples")
+
+    @property
+    def _generated(self) -> int:
+        return self.world.share(self.recipe.batches.generated, "batches.generated")
+
     def draw(self, at: float) -> ScoredSample | None:
         """Where the generator's step draws at least as many as there may be among the proposals."""
-        if (
-            self.recipe.likelihood_weight_at(at) == 1
-            or self.task.most_generated(self._proposed) > self._generated
-        ):
+        wanted = self.task.most_generated(self._proposed)
+        if self.recipe.likelihood_weight_at(at) == 1 or not 0 < wanted <= self._generated:
             return None
         return self.task.generated(self._generated)
 
     def critic_loss(self, critic: Critic, x: Tensor, at: float, drawn: ScoredSample | None = None) -> Loss:
         """Negative log-likelihood in nats, and the balance's loss."""
         world, batches, n = self.world, self.recipe.batches, self._proposed
-        proposals = self.task.proposals(n, at, drawn)
+        proposals = self.task.proposals(n, at) if drawn is None else self.task.proposals(n, at, drawn)
         f_data, f_proposal = critic(torch.cat([x, proposals.y])).split([len(x), n])
         f_data, f_proposal, log_q = map(world.gather, (f_data, f_proposal, proposals.log_q))
         loss = critic_loss(f_data, f_proposal, log_q, batches.integral_samples)
@@ -176,9 +180,6 @@ class CalibrationObjective:
         """Moves the average, which all processes agree upon, since it decides for all."""
         self.ess_fraction = _moved(self.ess_fraction, self.world.agree(metrics["ess_fraction"]))
 
-    def draw(self, at: float) -> None:
-        """None: the generator is not trained."""
-
     def critic_loss(self, net: Critic, x: Tensor, at: float, drawn: ScoredSample | None = None) -> Loss:
         """Negative log-likelihood in nats, relative to the generator's, and what the weights' lack of ESS costs.
 
@@ -216,16 +217,19 @@ class GANObjective:
     def commit(self, metrics: dict[str, float]) -> None:
         """Nothing."""
 
-    def draw(self, at: float) -> ScoredSample:
-        """A generator step's samples."""
+    def draw(self, at: float) -> ScoredSample | None:
+        """Where the generator's step draws at least as many as there are data."""
+        batches = self.recipe.batches
+        return self._generated() if batches.generated >= batches.data else None
+
+    def _generated(self) -> ScoredSample:
         n = self.world.share(self.recipe.batches.generated, "batches.generated")
         y, log_q = self.task.generator.rsample_and_log_prob(n)
         return ScoredSample(y, log_q, log_q, log_q)
 
     def critic_loss(self, critic: Critic, x: Tensor, at: float, drawn: ScoredSample | None = None) -> Loss:
         """Cross-entropy of telling data from as many generated samples."""
-        enough = drawn is not None and len(drawn.y) >= len(x)
-        y = drawn.y[: len(x)].detach() if drawn and enough else self.task.generator.sample(len(x))
+        y = self.task.generator.sample(len(x)) if drawn is None else drawn.y[: len(x)].detach()
         f_data, f_generated = map(self.world.gather, critic(torch.cat([x, y])).chunk(2))
         loss = F.softplus(-f_data).mean() + F.softplus(f_generated).mean()
         return Loss(loss, {"critic_loss": loss})
@@ -234,7 +238,7 @@ class GANObjective:
         self, critic: Critic, at: float, drawn: ScoredSample | None = None
     ) -> Iterator[Loss]:
         """Cross-entropy of passing for data."""
-        y = (self.draw(at) if drawn is None else drawn).y
+        y = (self._generated() if drawn is None else drawn).y
         loss = F.softplus(-self.world.gather(critic(y))).mean()
         yield Loss(loss, {"generator_loss": loss})
 

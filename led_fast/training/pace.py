@@ -28,12 +28,10 @@ class Pace(NamedTuple):
     Attributes:
         step: of a step, on the average of all stages.
         once: of what is done once a run.
-        first: by which the first steps take longer, because networks are compiled.
     """
 
     step: float
     once: float
-    first: float
 
     def steps_in(self, minutes: float) -> int:
         """How many steps fit in some minutes.
@@ -41,13 +39,15 @@ class Pace(NamedTuple):
         When a stage comes to rest cannot be foreseen: where it does, a run is done somewhat earlier.
         """
         # What is done once depends on the steps too: a short run does less of it than the throw-away one.
-        return max(1, round(max(60 * minutes - self.once - self.first, 30 * minutes) / self.step))
+        return max(1, round(max(60 * minutes - self.once, 30 * minutes) / self.step))
 
 
 def measure_pace(
     config: TrainConfig, source: Source, world: World | None = None, clock: Clock = time.perf_counter
 ) -> Pace:
     """Takes a few steps of each stage.
+
+    What they have compiled is there for a run of the same process.
 
     Args:
         config: of the run.
@@ -57,7 +57,7 @@ def measure_pace(
     """
     with isolated(find_kind(config.kind).device()), use_reference(config.ops == "reference"):
         trainer = Trainer(replace(config, steps=_TRIAL_STEPS), source, world)
-        agree, stages, step, once, first = trainer.world.agree, config.recipe.stages, 0.0, 0.0, 0.0
+        agree, stages, step, once = trainer.world.agree, config.recipe.stages, 0.0, 0.0
         for stage in stages:
             begin = partial(trainer.begin_stage, stage, _TRIAL_SHARE)
             once += agree(_seconds(begin, clock)) / _TRIAL_SHARE
@@ -66,11 +66,9 @@ def measure_pace(
             look = partial(trainer.selection.begin, stage.name)
             once += config.recipe.selection.checks * agree(_seconds(look, clock))
             untimed = _UNTIMED_STEPS if trainer.graphs is None else trainer.graphs.steps_before
-            before = agree(_seconds(partial(_take, trainer.step, untimed), clock))
-            each = seconds_a_step(trainer.step, _TIMED_SECONDS / len(stages), agree, 0, clock)
+            each = seconds_a_step(trainer.step, _TIMED_SECONDS / len(stages), agree, untimed, clock)
             step += (stage.end - stage.begin) * each
-            first += max(before - untimed * each, 0) if config.compile == "on" else 0
-    return Pace(step, once, first)
+    return Pace(step, once)
 
 
 def steps_in(
@@ -100,18 +98,14 @@ def seconds_a_step(
         untimed: steps before those.
         clock: in seconds.
     """
-    _take(step, untimed)
+    for _ in range(untimed):
+        step()
     began, elapsed, timed = clock(), 0.0, 0
     while timed < _TIMED_STEPS and elapsed < limit:
         step()
         timed += 1
         elapsed = agree(clock() - began)
     return elapsed / timed
-
-
-def _take(step: Callable[[], object], count: int) -> None:
-    for _ in range(count):
-        step()
 
 
 def _seconds(work: Callable[[], object], clock: Clock) -> float:

@@ -32,7 +32,8 @@ class Batches:
         integrals: estimates a critic step, each from proposals of its own; the loss is their mean.
         generated: samples of a generator step.
         generator_steps: generator steps a critic step.
-        shared: whether the critic's step takes samples of the generator step that follows, where it wants no more.
+        shared: whether the critic's step takes samples of the generator step that follows, where it wants no more;
+            their graph is kept meanwhile.
         micro_batch: samples that the critic has in memory at a time; None: a whole step's.
     """
 

@@ -58,7 +58,7 @@ class Task(ABC):
         """A finished density, with its normaliser, in the data's own coordinates."""
 
     def most_generated(self, n: int) -> int:
-        """How many of n proposals are samples of the generator, at most."""
+        """How many of n proposals are samples of the generator, at most; `proposals` takes that many where drawn."""
         return n
 
     def proposals(self, n: int, at: float, drawn: ScoredSample | None = None) -> ProposalDraw:

@@ -99,7 +99,8 @@ def _preset(name: str) -> Preset:
     if not name.startswith("paper"):
         return Preset(model, Recipe())
     coverage = Coverage(share=0.1, broad_share=1.0, balanced=False)
-    return Preset(replace(model, coverage=coverage, noise=Noise(start=0.0), floor=Floor(start=0.0)), _PAPER)
+    recipe = _PAPER if name == "paper" else replace(_PAPER, batches=replace(_PAPER.batches, shared=False))
+    return Preset(replace(model, coverage=coverage, noise=Noise(start=0.0), floor=Floor(start=0.0)), recipe)
 
 
 PRESETS: dict[str, Preset] = {name: _preset(name) for name in models.PRESETS}
