@@ -126,7 +126,7 @@ suite.wrong("beyond the samples", "if (sample >= p.samples) return;", "if (sampl
 suite.wrong("stale sum", "sum *= scale;", "")
 suite.wrong("stale pull", "pulls[d] * scale + pull", "pulls[d] + pull")
 suite.wrong("last turn alone", "first == 0 ? pull :", "true ? pull :")
-suite.wrong("pull by one rate", "power[j] * rho * rho *", "power[j] * rho *")
+suite.wrong("pull by one rate", "- value) * rho)", "- value))")
 suite.wrong("one lane's top", "largest = warp_largest(largest);", "")
 suite.wrong("wrong lane", "if (d % 32 == lane) pulls[d]", "if (d == lane) pulls[d]")
 suite.wrong("pull without density", "pulls[d] = share == 0 ? Real(0) :", "pulls[d] =")
