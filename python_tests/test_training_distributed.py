@@ -102,7 +102,7 @@ class JointBatches:
     def most_generated(self, n):
         return 0
 
-    def proposals(self, n, at, drawn):
+    def proposals(self, n, at, drawn=None):
         y = self.part(self.points, n)
         return ProposalDraw(y, -y.square().sum(1), self.balance(y).square().mean())
 

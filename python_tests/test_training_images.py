@@ -223,7 +223,7 @@ def test_bounded_memory_changes_no_gradient(source):
         changes = {f"recipe.batches.{name}": value for name, value in batches.items()}
         trainer = trainer_of(source, {"recipe.warm_up": 0.0, **changes})
         assert len(trainer.task.proposals(256, 0.0).y) == 256
-        trainer.task.proposals = lambda n, at, _: drawn
+        trainer.task.proposals = lambda n, at: drawn
         torch.manual_seed(1)
         trainer._step_critic(trainer.objective, trainer.critic, 0.5, Readings(), trainer._data(0.5))
         gradients.append([p.grad for p in trainer.critic.parameters()])
