@@ -1,5 +1,6 @@
 // Sine and cosine of a phase, both from one reduction: phase = n π/2 + r with |r| <= π/4, up to rounding, polynomials
-// of r² for sin(r) and cos(r), and their exchange and signs by n modulo 4. Off by less than eps, beside zeros too; NaN of NaN and of infinities.
+// of r² for sin(r) and cos(r), and their exchange and signs by n modulo 4. Off by less than eps, beside zeros too; NaN
+// of NaN and of infinities.
 //
 // With g the cotangent of [x, sin(x P), cos(x P)] and q = g_sin cos - g_cos sin, that of x is g_x + q Pᵀ.
 #pragma once
