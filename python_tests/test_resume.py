@@ -96,7 +96,9 @@ def test_a_killed_run_resumes_bit_for_bit(target, tmp_path, uninterrupted, numbe
     errors = interrupt_after_first_checkpoint(process, run, number)
     assert process.returncode == code and not run.model.exists()
     if number == signal.SIGINT:
-        assert errors.startswith("led-fast: stopped after step ") and errors.count("\n") == 1
+        *of_torch, last = errors.splitlines()
+        assert last.startswith("led-fast: stopped after step ")
+        assert not of_torch or "--compile" in target  # a compiler may have remarks of its own
     done = load_state(run.checkpoint, "checkpoint")["trainer"]["steps_done"]
     assert 0 < done < STEPS
     finish(command(target, run.path, "--resume"))
