@@ -31,8 +31,12 @@ def referenced(trainer: Trainer) -> None:
         cycle(trainer)
 
 
-@pytest.mark.parametrize("threads", [1, 2], indirect=True)
-@pytest.mark.parametrize("data, preset, stage", CASES)
+@pytest.mark.parametrize(
+    "data, preset, stage, threads",
+    # Of two threads, PyTorch's LU within a reference's backward fails: "Parameter 6 was incorrect on entry to CLASWP".
+    [(*case, 1) for case in CASES] + [(*case, 2) for case in CASES if case[1] != "paper_mnist32"],
+    indirect=["threads"],
+)
 def test_step(compare, measuring, request, threads, data, preset, stage):
     fast, slow = (trainer_of(data, preset, stage) for _ in range(2))
     contenders = {"led_fast": lambda: cycle(fast), "reference": lambda: referenced(slow)}
