@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+from training_step import cycle, steps_of
 
 from led_fast.training import Trainer
 from led_fast.training.readings import PackedReadings, Readings
@@ -135,31 +136,25 @@ def _watched(trainer: Trainer, parts: _Parts) -> Iterator[None]:
 
 
 def profile(trainer: Trainer, rounds: int = _ROUNDS) -> dict[str, Part]:
-    """Figures of every part of a step, on the average of a cycle of the penalty; seconds, the median of rounds."""
-    interval = trainer.recipe.penalty.interval if trainer.recipe.penalty.weight else 1
-
-    def cycle() -> None:
-        for _ in range(interval):
-            trainer.step()
-
-    cycle()
+    """Figures of every part of a step, on the average of a cycle; seconds, the median of rounds."""
+    cycle(trainer)
     taken = []
     for _ in range(rounds):
         parts = _Parts()
         with _watched(trainer, parts):
-            cycle()
+            cycle(trainer)
             with parts.part("outside"):
                 pass
         taken.append(parts.seconds)
     parts = _Parts()
     with _watched(trainer, parts), _Counts(parts) as counts:
-        cycle()
+        cycle(trainer)
     found = counts.parts
     for name, part in found.items():
         times = sorted(seconds[name] for seconds in taken)
         part.seconds = times[len(times) // 2]
         for figure in ("seconds", "operations", "bytes", "flops"):
-            setattr(part, figure, getattr(part, figure) / interval)
+            setattr(part, figure, getattr(part, figure) / steps_of(trainer))
     return dict(found)
 
 

@@ -15,7 +15,7 @@ from led_fast.cli.data import open_target, remark, reopen
 from led_fast.cli.doubt import warn
 from led_fast.cli.options import check_seed
 from led_fast.cli.report import write_report
-from led_fast.errors import InputError
+from led_fast.errors import InputError, first_line
 from led_fast.files import read_json, write_json
 from led_fast.kinds import all_kinds, find_kind
 from led_fast.kinds.kind import EvaluateOptions, Kind
@@ -33,7 +33,6 @@ from led_fast.training import (
     World,
     automatic_precision,
     check_precision,
-    first_line,
     join_world,
     load_model,
     measure_pace,

@@ -96,15 +96,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
-        if grad is None:
-            return (None,) * 5
-        (x, weight), (of_x, of_weight, of_bias) = ctx.saved_tensors, _wanted(ctx)
-        grad = _channels_last(grad) if is_plain(grad) else grad
-        with without_autocast(grad):
-            by_x = transposed_convolution(grad, weight, None, ctx.stride, ctx.padding) if of_x else None
-            by_weight = _by_weight(x, grad, weight, ctx.stride, ctx.padding) if of_weight else None
-            by_bias = grad.sum((0, 2, 3)) if of_bias else None
-        return by_x, by_weight, by_bias, None, None
+        return _gradients(ctx, grad, transposed_convolution)
 
 
 class _Transposed(torch.autograd.Function):
@@ -122,15 +114,21 @@ class _Transposed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
-        if grad is None:
-            return (None,) * 5
-        (x, weight), (of_x, of_weight, of_bias) = ctx.saved_tensors, _wanted(ctx)
-        grad = _channels_last(grad) if is_plain(grad) else grad
-        with without_autocast(grad):
-            by_x = convolution(grad, weight, None, ctx.stride, ctx.padding) if of_x else None
-            by_weight = _by_weight(grad, x, weight, ctx.stride, ctx.padding) if of_weight else None
-            by_bias = grad.sum((0, 2, 3)) if of_bias else None
-        return by_x, by_weight, by_bias, None, None
+        return _gradients(ctx, grad, convolution)
+
+
+def _gradients(ctx: Any, grad: Tensor | None, other: Callable[..., Tensor]) -> tuple[Tensor | None, ...]:
+    """To x, weight and bias, of either; `other` is the function that takes its outputs back."""
+    if grad is None:
+        return (None,) * 5
+    (x, weight), (of_x, of_weight, of_bias) = ctx.saved_tensors, _wanted(ctx)
+    grad = _channels_last(grad) if is_plain(grad) else grad
+    large, small = (grad, x) if other is convolution else (x, grad)
+    with without_autocast(grad):
+        by_x = other(grad, weight, None, ctx.stride, ctx.padding) if of_x else None
+        by_weight = _by_weight(large, small, weight, ctx.stride, ctx.padding) if of_weight else None
+        by_bias = grad.sum((0, 2, 3)) if of_bias else None
+    return by_x, by_weight, by_bias, None, None
 
 
 def _keep(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> None:

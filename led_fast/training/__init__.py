@@ -1,6 +1,6 @@
 """Training runs: from a config to a model on disk, interruptible at any moment. It knows no kind of data."""
 
-from led_fast.training.compiled import Compile, first_line, why_not_compile
+from led_fast.training.compiled import Compile, why_not_compile
 from led_fast.training.config import CudaGraph, Ops, Reading, TrainConfig
 from led_fast.training.descent import DivergenceError
 from led_fast.training.model import TrainedModel, load, load_model, read_model, write_model
@@ -34,7 +34,6 @@ __all__ = [
     "World",
     "automatic_precision",
     "check_precision",
-    "first_line",
     "fit",
     "join_world",
     "load",

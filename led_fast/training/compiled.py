@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from led_fast.errors import InputError
+from led_fast.errors import InputError, first_line
 from led_fast.nn import MixedSequential
 
 Compile = Literal["off", "on"]
@@ -23,12 +23,6 @@ def why_not_compile(device: torch.device) -> str:
     except Exception as error:
         return first_line(error)
     return ""
-
-
-def first_line(error: Exception) -> str:
-    """What an error says in short."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 def _probe(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from led_fast.errors import first_line
 from led_fast.training.feed import Feed
 
 _WARM_UP = 3  # steps of a kind before it is recorded: libraries set themselves up, Adam makes its moments
@@ -106,14 +107,10 @@ class StepGraphs:
             self._failed = True
             self.begin()
             self._say(
-                f"the training step could not be recorded as a CUDA graph ({_first_line(error)}); it goes on "
+                f"the training step could not be recorded as a CUDA graph ({first_line(error)}); it goes on "
                 "without, with the same results, but more slowly"
             )
             return None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 @contextmanager
