@@ -166,6 +166,15 @@ def test_a_preset_of_version_0_1_0_is_the_one_of_today(config):
     assert found == config.changed(changes)
 
 
+@pytest.mark.parametrize("integrals, samples, shared", [(64, 1, True), (16, 4, True), (21, 3, False)])
+def test_images_of_version_0_1_0_shared_samples_where_both_steps_took_as_many(integrals, samples, shared):
+    content = format_1(TrainConfig.of(source_of("tiny"), "tiny"))
+    content["recipe"] |= {"integrals": integrals, "integral_samples": samples, "generator_batch": 64}
+    assert TrainConfig.from_json(content, "c.json").recipe.batches.shared == shared
+    content["recipe"]["objective"] = "gan"
+    assert not TrainConfig.from_json(content, "c.json").recipe.batches.shared
+
+
 def test_every_flat_setting_goes_to_a_place_of_its_own(ring):
     before = TrainConfig.from_json(format_1(ring), "c.json")
     places = set()

@@ -312,3 +312,15 @@ class TestTorchIntegration:
         assert torch.func.vmap(fourier_features, in_dims=(0, None))(x[:0], projection).shape == (0, 12)
         none = projection.expand(0, 2, 5)
         assert torch.func.vmap(fourier_features, in_dims=(None, 0))(x, none).shape == (0, 4, 12)
+
+
+def test_what_is_kept_for_the_gradient_goes_with_it() -> None:
+    """As saved tensors are freed by backward, and are not kept where hooks, such as a checkpoint's, want to know."""
+    x, projection = torch.randn(5, 2, requires_grad=True), torch.randn(2, 3)
+    out = fourier_features(x, projection)
+    assert out.grad_fn.features is not None
+    (found,) = torch.autograd.grad(out.sum(), x, retain_graph=True)
+    assert out.grad_fn.features is None
+    torch.testing.assert_close(torch.autograd.grad(out.sum(), x)[0], found)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):
+        assert fourier_features(x, projection).grad_fn.features is None
