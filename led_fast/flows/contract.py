@@ -18,6 +18,8 @@ zuko's (`led_fast.flows.adapters`).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -105,8 +107,8 @@ def inverse(layer: nn.Module, t: Tensor) -> tuple[Tensor, Tensor]:
     return own(t)
 
 
-def forward_with_score(layer: nn.Module, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """`layer.forward_with_score(t, score)`; of a module without that rule, by its Jacobian."""
+def forward_with_score(layer: Callable[..., Any], t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`layer.forward_with_score(t, score)`; of one without that rule, by its Jacobian."""
     own = getattr(layer, "forward_with_score", None)
     return _by_jacobian(layer, t, score) if own is None else own(t, score)
 
@@ -115,7 +117,7 @@ def _not_invertible(layer: nn.Module) -> NotInvertibleError:
     return NotInvertibleError(f"inverse: {type(layer).__name__} cannot be inverted")
 
 
-def _by_jacobian(layer: nn.Module, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _by_jacobian(layer: Callable[..., Any], t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The score rule of any layer that keeps the dimension: its full Jacobian, one output coordinate at a time."""
     with_graph = torch.is_grad_enabled()
     with torch.enable_grad():

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from itertools import chain
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from led_fast.flows.base import Base, rsample_log_prob_and_score
+from led_fast.flows.blocks import in_runs
 from led_fast.flows.contract import (
     Layer,
     forward_with_score,
@@ -20,23 +20,8 @@ from led_fast.flows.contract import (
 )
 from led_fast.flows.dimension import Slice
 from led_fast.flows.image import Rearrangement
+from led_fast.flows.scored_sample import ScoredSample
 from led_fast.ops.autocast import in_full_precision, without_autocast
-
-
-class ScoredSample(NamedTuple):
-    """Samples and their log density under three kinds of gradient; the three have equal values.
-
-    The gradient of `log_q` is the sum of two parts, which different losses need apart. `log_q_path` follows
-    the sample alone, at fixed density parameters: the pathwise gradient of a reverse KL, without the noise of
-    a term whose mean is zero. `log_q_fixed` follows the density's parameters alone, at a fixed sample: what a
-    forward KL needs. Behind a slice, "the sample" is the joint of kept and dropped values, and r(t2 | t1)
-    counts as part of the target: it learns through `log_q_path`.
-    """
-
-    y: Tensor
-    log_q: Tensor
-    log_q_path: Tensor
-    log_q_fixed: Tensor
 
 
 class OneWayFlow(Layer):
@@ -82,7 +67,7 @@ class OneWayFlow(Layer):
         """Pushes latent values through all layers: (y, ladj), as a layer does."""
         with in_full_precision(t, self) as t:
             steps = []
-            for layer in self.layers:
+            for layer in in_runs(self.layers, t):
                 t, step = layer(t)
                 steps.append(step)
             return t, _total(steps, t)
@@ -101,7 +86,7 @@ class OneWayFlow(Layer):
         """See `Layer`: by the rule of every layer in turn."""
         with in_full_precision(t, self) as t:
             ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
-            for layer in self.layers:
+            for layer in in_runs(self.layers, t):
                 t, step, score = forward_with_score(layer, t, score)
                 ladj = ladj + step
             return t, ladj, score
@@ -161,28 +146,22 @@ class OneWayFlow(Layer):
         """Draws n samples and carries the score ∇ log q along, for pathwise gradients."""
         with self._without_autocast():
             z, log_joint, score = rsample_log_prob_and_score(self.base, n)
-        path = log_r = torch.zeros_like(log_joint)
+        scores, values, log_r = [], [], []  # of what is dropped
         with in_full_precision(z, self) as t:
             score = score.to(t.dtype)
-            for layer in self.layers:
+            for layer in in_runs(self.layers, t):
                 if isinstance(layer, Slice):
                     kept, dropped = layer.split(t)
                     score, dropped_score = layer.split(score)
-                    path = path + _dot(dropped_score, dropped)
-                    log_r = log_r + layer.conditional(dropped, kept)
+                    scores.append(dropped_score)
+                    values.append(dropped)
+                    log_r.append(layer.conditional(dropped, kept))
                     t = kept
                 else:
                     t, ladj, score = forward_with_score(layer, t, score)
                     log_joint = log_joint - ladj
-        path = path + _dot(score, t)
-        log_q = log_joint - log_r
-        value = log_q.detach()
-        path_only, fixed_only = path - log_r, log_joint - path
-        return ScoredSample(
-            y=t,
-            log_q=log_q,
-            log_q_path=value + (path_only - path_only.detach()),
-            log_q_fixed=value + (fixed_only - fixed_only.detach()),
+        return ScoredSample.of(
+            t, log_joint, _total(log_r, t) if log_r else None, [*values, t], [*scores, score]
         )
 
 
@@ -191,7 +170,3 @@ def _total(steps: list[Tensor], t: Tensor) -> Tensor:
     if not steps:
         return t.new_zeros(t.shape[0], dtype=log_dtype(t))
     return torch.stack(steps).sum(0)
-
-
-def _dot(score: Tensor, t: Tensor) -> Tensor:
-    return (score * t).flatten(1).sum(dim=1)

@@ -55,8 +55,18 @@ class Staircase(Layer):
 
     def steps_in_use(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Centers, heights and steepnesses (F, K), slopes (F,)."""
-        log_steepness, most = self.log_steepness, self.MAX_LOG_STEEPNESS
-        # Not clamp, because versions of torch differ in its gradient at the bound itself: here it is 1.
-        end = next_number(most, torch.inf, log_steepness.dtype)
-        steepness = F.hardtanh(log_steepness, -torch.inf, end).exp()
-        return self.centers, self.log_heights.exp(), steepness, self.log_slope.exp()
+        return steps_of(*self.learned())
+
+    def learned(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `steps_of` takes."""
+        return self.centers, self.log_heights, self.log_steepness, self.log_slope
+
+
+def steps_of(
+    centers: Tensor, log_heights: Tensor, log_steepness: Tensor, log_slope: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Centers, heights, steepnesses and slopes, as the operator takes them."""
+    # Not clamp, because versions of torch differ in its gradient at the bound itself: here it is 1.
+    end = next_number(Staircase.MAX_LOG_STEEPNESS, torch.inf, log_steepness.dtype)
+    steepness = F.hardtanh(log_steepness, -torch.inf, end).exp()
+    return centers, log_heights.exp(), steepness, log_slope.exp()

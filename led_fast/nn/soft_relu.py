@@ -113,17 +113,27 @@ class SoftReLU(nn.Module):
         check_floating("SoftReLU", "x", x)
         if x.dim() < 2 or x.shape[1] != self.features:
             raise ValueError(f"SoftReLU: x must have shape (B, {self.features}, ...), got {tuple(x.shape)}")
-        real = log_dtype(x)  # t0 is a small difference of what may be large
-        ratio = _within(_RATE * self.log_ratio.to(real), *_LOG_RATIOS).exp()
-        sharpness = _within(_RATE * self.log_sharpness.to(real), *_LOG_SHARPNESSES).exp()
-        t0 = (1 - ratio) * math.log(2) / sharpness
-        return ratio, sharpness, self.position, t0
+        real = log_dtype(x)  # the shift is a small difference of what may be large
+        return bends_of(self.log_ratio.to(real), self.log_sharpness.to(real), self.position)
+
+    def learned(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What `bends_of` takes."""
+        return self.log_ratio, self.log_sharpness, self.position
 
     def extra_repr(self) -> str:
         """Parameters for `print(module)`."""
         if self.features is not None:
             return f"features={self.features}, learned=True"
         return f"alpha={self.alpha}, beta={self.beta}, u0={self.u0}, t0={self.t0:.6g}"
+
+
+def bends_of(
+    log_ratio: Tensor, log_sharpness: Tensor, position: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Slope ratio, sharpness, position and shift, as the operator takes them."""
+    ratio = _within(_RATE * log_ratio, *_LOG_RATIOS).exp()
+    sharpness = _within(_RATE * log_sharpness, *_LOG_SHARPNESSES).exp()
+    return ratio, sharpness, position, (1 - ratio) * math.log(2) / sharpness
 
 
 def _within(x: Tensor, low: float, high: float) -> Tensor:

@@ -22,6 +22,7 @@ from led_fast.ops._sample_sums import (
 )
 from led_fast.ops._vmap import one_by_one
 from led_fast.ops.backend import reference_in_use
+from led_fast.ops.blocks import Elementwise
 
 _op = torch.ops.led_fast.soft_relu_per_feature.default
 _backward_op = torch.ops.led_fast.soft_relu_per_feature_backward.default
@@ -257,3 +258,24 @@ def _fake_backward(x: Tensor, grad_y: Any, grad_log: Any, ratio: Tensor, *rest: 
 # Sums over a feature are those of each mapped call.
 torch.library.register_vmap(_op.name(), partial(one_by_one, _op))
 torch.library.register_vmap(_backward_op.name(), partial(one_by_one, _backward_op))
+
+
+# ---- as a map among linear ones (`led_fast.ops.blocks`) --------------------------------------------------
+
+
+def _bend(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+    return _apply(x, *parameters, False)
+
+
+def _bend_kernel(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+    return _op(x, *parameters, False)
+
+
+def _bend_gradient_kernel(
+    x: Tensor, grad_y: Tensor | None, grad_log: Tensor | None, *parameters: Tensor
+) -> tuple[Tensor, ...]:
+    grad_x, grads = _backward_op(x, grad_y, grad_log, *parameters, False)
+    return grad_x, *grads.unbind()
+
+
+BENDS = Elementwise(_bend, _bend_kernel, _bend_gradient_kernel)

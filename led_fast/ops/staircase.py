@@ -18,6 +18,7 @@ from led_fast.ops._sample_sums import (
 )
 from led_fast.ops._vmap import one_by_one
 from led_fast.ops.backend import reference_in_use
+from led_fast.ops.blocks import Elementwise
 
 _forward_op = torch.ops.led_fast.staircase.default
 _backward_op = torch.ops.led_fast.staircase_backward.default
@@ -315,3 +316,15 @@ _register_vmap(_forward_op, over_samples=True)
 _register_vmap(_inverse_op, over_samples=True)
 _register_vmap(_backward_op, over_samples=False)
 _register_vmap(_inverse_backward_op, over_samples=False)
+
+
+# ---- as a map among linear ones (`led_fast.ops.blocks`) --------------------------------------------------
+
+
+def _gradient_kernel(
+    x: Tensor, grad_y: Tensor | None, grad_log: Tensor | None, *parameters: Tensor
+) -> tuple[Tensor, ...]:
+    return _backward_op(x, *parameters, grad_y, grad_log)
+
+
+STAIRCASE = Elementwise(_forward, _forward_op, _gradient_kernel)

@@ -1,0 +1,124 @@
+"""Runs of a flow's layers that go as one function: linear and elementwise layers in turn, on CPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
+
+from led_fast.flows.contract import forward_with_score, log_dtype
+from led_fast.flows.linear import Linear
+from led_fast.flows.staircase import Staircase, steps_of
+from led_fast.nn import SoftReLU
+from led_fast.nn.soft_relu import bends_of
+from led_fast.ops._autograd import is_plain
+from led_fast.ops.backend import reference_in_use
+from led_fast.ops.blocks import Order, blocks
+from led_fast.ops.soft_relu_per_feature import BENDS
+from led_fast.ops.staircase import STAIRCASE
+
+_Layer = Linear | Staircase | SoftReLU
+_Key = tuple[type, int, int]
+
+
+def in_runs(layers: Iterable[nn.Module], t: Tensor) -> list[nn.Module | Run]:
+    """The layers that t is to go through, runs of them in one piece where that can be done.
+
+    Not under compilers and transforms, which follow every layer; and not on a GPU, where training records its steps.
+    """
+    if not (t.is_cpu and is_plain(t)) or reference_in_use() or _has_any_global_hook():
+        return list(layers)
+    pieces: list[nn.Module | Run] = []
+    run: list[_Layer] = []
+    keys: list[_Key] = []
+    for layer in layers:
+        key = _key(layer) if isinstance(layer, _Layer) else None
+        if run and not (key and _goes_on(keys, key)):
+            pieces += _closed(run)
+            run, keys = [], []
+        if key:
+            run.append(cast(_Layer, layer))
+            keys.append(key)
+        else:
+            pieces.append(layer)
+    return pieces + _closed(run)
+
+
+def _closed(run: list[_Layer]) -> list[nn.Module | Run]:
+    return [Run(run)] if len(run) > 1 else list(run)
+
+
+def _key(layer: _Layer) -> _Key | None:
+    """What layers of a kind must agree in; None for one that must stand alone."""
+    kind = type(layer)
+    if kind not in (Linear, Staircase, SoftReLU) or _is_hooked(layer):
+        return None
+    if isinstance(layer, Staircase):
+        return kind, layer.features, layer.centers.shape[1]
+    if isinstance(layer, Linear):
+        return (kind, layer.features, 0) if layer.parametrization == "dense" else None
+    return None if layer.features is None else (kind, layer.features, 0)
+
+
+def _is_hooked(layer: nn.Module) -> bool:
+    """Whether somebody wants to see the layer's own calls, or has put another function in their place."""
+    hooks = (
+        layer._forward_pre_hooks or layer._forward_hooks or layer._backward_pre_hooks or layer._backward_hooks
+    )
+    return bool(hooks or layer._compiled_call_impl or vars(layer).keys() & {"forward", "forward_with_score"})
+
+
+def _goes_on(keys: Sequence[_Key], key: _Key) -> bool:
+    if len(keys) > 1:
+        return key == keys[-2]
+    before = keys[0]
+    return before[1] == key[1] and (before[0] is Linear) != (key[0] is Linear)
+
+
+class Run:
+    """Two or more layers in turn, called as a layer is."""
+
+    def __init__(self, layers: Sequence[_Layer]) -> None:
+        self.layers = layers
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Layer.forward`."""
+        return self._map(t, None)[:2]
+
+    def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Layer.forward_with_score`."""
+        out, ladj, carried = self._map(t, score)
+        assert carried is not None
+        return out, ladj, carried
+
+    def _map(self, t: Tensor, score: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        weights, biases = _stacked((v.weight, v.bias) for v in self.layers if isinstance(v, Linear))
+        learned = _stacked(v.learned() for v in self.layers if not isinstance(v, Linear))
+        all_learned = (weights, biases, *learned)
+        if t.shape[1:] != biases.shape[1:] or not all(
+            is_plain(p) and p.dtype == t.dtype for p in all_learned
+        ):
+            return self._one_by_one(t, score)
+        linear_first = isinstance(self.layers[0], Linear)
+        if any(isinstance(v, Staircase) for v in self.layers[:2]):
+            elementwise, parameters = STAIRCASE, steps_of(*learned)
+        else:
+            elementwise, parameters = BENDS, bends_of(*learned)
+        return blocks(Order(elementwise, linear_first), t, score, weights, biases, *parameters)
+
+    def _one_by_one(self, t: Tensor, score: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        total = t.new_zeros(len(t), dtype=log_dtype(t))
+        for layer in self.layers:
+            if score is None:
+                t, ladj = layer(t)
+            else:
+                t, ladj, score = forward_with_score(layer, t, score)
+            total = total + ladj
+        return t, total, score
+
+
+def _stacked(of_layers: Iterable[tuple[Tensor, ...]]) -> list[Tensor]:
+    return [torch.stack(values) for values in zip(*of_layers, strict=True)]
