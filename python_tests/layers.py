@@ -17,6 +17,7 @@ from led_fast.flows import (
     ChannelShuffle,
     CircularConv2d,
     Coupling,
+    DarkMap,
     GaussianConditional,
     Inflate,
     Linear,
@@ -37,11 +38,14 @@ IMAGE = (4, 4, 6)
 
 @dataclass(frozen=True)
 class Case:
-    """How to build a layer, the shape of one sample, and how far its parameters may be moved off their start."""
+    """How to build a layer, the shape of one sample, how far its parameters may be moved off their start, and around
+    what and how widely its inputs lie."""
 
     build: Callable[[], nn.Module]
     shape: tuple[int, ...] = IMAGE
     moved: float = 0.2
+    around: float = 0.0
+    spread: float = 1.5
 
 
 class Network(nn.Module):
@@ -88,6 +92,9 @@ LAYERS: dict[str, Case] = {
     "Coupling": Case(lambda: Coupling(Network(1, 6), 4, 1)),
     "Coupling, last": Case(lambda: Coupling(Network(3, 2), 4, 3, given_first=False)),
     "Coupling, whitens": Case(lambda: Coupling(Network(3, 2), 4, 3, given_first=False, whiten=True)),
+    "DarkMap": Case(
+        DarkMap, around=4.5, spread=0.5
+    ),  # black pixels, whose slopes are tiny, are in test_flows_dark.py
     "Inflate": Case(lambda: Inflate(2)),
     "Linear": Case(lambda: Linear(5), (5,)),
     "Linear, lu": Case(lambda: Linear(5, "lu"), (5,)),
@@ -126,6 +133,6 @@ def trained_like(name: str, dtype: torch.dtype = torch.float64, samples: int = 3
     """A layer away from its start, with statistics of a batch, in eval mode; and an input of it."""
     case = LAYERS[name]
     layer = case.build().to(dtype)
-    t = 1.5 * torch.randn(max(samples, 3), *case.shape, dtype=dtype)
+    t = case.around + case.spread * torch.randn(max(samples, 3), *case.shape, dtype=dtype)
     layer(t)
     return randomize(layer, case.moved).eval(), t[:samples].clone()

@@ -37,6 +37,8 @@ def _likelihood(report: dict[str, Any]) -> list[_Row]:
     rows: list[_Row] = [("bits per dimension, test", bits, "{:.3f}", "; ".join(comparisons))]
     if (by_generator := report["bits_per_dim_generator"]) is not None:
         rows.append(("  under the generator", by_generator, "{:.3f}", "exact: its density needs no log α"))
+    if (last_map := report.get("last_map")) is not None:
+        rows.append(("  last map", last_map, "{}", "as the training data have it"))
     return [
         *rows,
         ("bits per dimension, training", bits_train, "{:.3f}", "the same, unless overfitted"),

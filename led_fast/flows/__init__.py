@@ -5,6 +5,7 @@ from led_fast.flows.base import DiagonalNormal, MixtureBase, StandardNormal
 from led_fast.flows.conditional import GaussianConditional, LearnedConditional
 from led_fast.flows.contract import Layer, NotInvertibleError
 from led_fast.flows.coupling import Coupling
+from led_fast.flows.dark import DarkMap
 from led_fast.flows.dimension import Inflate, Slice
 from led_fast.flows.elementwise import Affine, Sigmoid
 from led_fast.flows.flow import OneWayFlow, ScoredSample
@@ -22,6 +23,7 @@ __all__ = [
     "ChannelShuffle",
     "CircularConv2d",
     "Coupling",
+    "DarkMap",
     "DiagonalNormal",
     "GaussianConditional",
     "Inflate",

@@ -178,6 +178,11 @@ def standard_normal_log_prob(x: Tensor) -> Tensor:
     return sum_event(-0.5 * x.to(log_dtype(x)).square() - 0.5 * _LOG_2PI)
 
 
+def normal_cdf(x: Tensor) -> Tensor:
+    """Φ(x), exact to rounding where it is small; `torch.special.ndtr` is not."""
+    return 0.5 * torch.special.erfc(-math.sqrt(0.5) * x)
+
+
 def next_number(value: float, towards: float, dtype: torch.dtype) -> float:
     """The number of a dtype that comes after a value, on the side of another one."""
     # Not by torch.nextafter, because compilers and tracers would take that for a part of their graph.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from led_fast.flows.contract import Layer, check_event, log_dtype, next_number, of_its_own, sum_event
 
-_LEAST = 1e-20  # logits end here, far below what dequantised data and generators come to
+LEAST = 1e-20  # of a pixel: far below what dequantised data and generators come to
 
 
 class Affine(Layer):
@@ -61,6 +61,8 @@ class Sigmoid(Layer):
         t: (B, ...). Output: the same and ladj (B,).
     """
 
+    centre = 0.0  # in t, of the box
+
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (1 / (1 + e^{-t}), Σ log of its derivative)."""
         return of_its_own(t.sigmoid()), -sum_event(_steepness_lost(t))
@@ -70,12 +72,9 @@ class Sigmoid(Layer):
 
         A sample outside the box has no density: its ladj is -inf, and its value that of the box's nearest edge.
         """
-        log_t, log_rest = log_parts(t)
-        out = log_t - log_rest
-        # The slope of the logistic function is t (1 - t).
-        ladj = -sum_event(log_t.to(log_dtype(t)) + log_rest)
-        outside = ((t < 0) | (t > 1)).unsqueeze(-1).flatten(1).any(dim=1)
-        return out, ladj.masked_fill(outside, -torch.inf)
+        out, log_slope = self.by_elements(t)
+        ladj = -sum_event(log_slope)
+        return out, ladj.masked_fill(outside_of_box(t), -torch.inf)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the Jacobian is diagonal."""
@@ -83,6 +82,20 @@ class Sigmoid(Layer):
         with torch.no_grad():
             # d/dt of log y (1 - y) is 1 - 2y; two sigmoids give y (1 - y) without cancellation in either tail.
             return out, ladj, (score - (1 - 2 * out)) / (out * torch.sigmoid(-t))
+
+    def by_elements(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The logit t, and log dx/dt there, of every element of x in the box; (B, ...) each."""
+        log_x, log_rest = log_parts(x)
+        return log_x - log_rest, log_x.to(log_dtype(x)) + log_rest
+
+    def slope(self, x: Tensor) -> Tensor:
+        """dx/dt of every element of x."""
+        return x * (1 - x)
+
+
+def outside_of_box(x: Tensor) -> Tensor:
+    """Whether a sample has an element outside of [0, 1]: (B, ...) -> (B,)."""
+    return ((x < 0) | (x > 1)).unsqueeze(-1).flatten(1).any(dim=1)
 
 
 def _steepness_lost(t: Tensor) -> Tensor:
@@ -105,9 +118,10 @@ def logit(x: Tensor) -> Tensor:
 def log_parts(x: Tensor) -> tuple[Tensor, Tensor]:
     """Logs of x and of 1 - x, at least as large as those of the last numbers at which `logit` tells a difference."""
     precision = torch.finfo(x.dtype)
-    return _at_least(x, max(_LEAST, precision.tiny)).log(), _at_least(1 - x, 0.5 * precision.eps).log()
+    return at_least(x, max(LEAST, precision.tiny)).log(), at_least(1 - x, 0.5 * precision.eps).log()
 
 
-def _at_least(x: Tensor, bound: float) -> Tensor:
+def at_least(x: Tensor, bound: float) -> Tensor:
+    """x, or a bound where it is below; of the slope of x at the bound and above."""
     # Not clamp, because versions of torch differ in its gradient at the bound itself: here it is 1.
     return F.threshold(x, next_number(bound, -torch.inf, x.dtype), bound)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from led_fast.flows.contract import Layer, check_features, check_positive, log_dtype, sum_event
+from led_fast.flows.contract import Layer, check_features, check_positive, log_dtype, normal_cdf, sum_event
 
 _MAX_LEVELS = 256  # more values than that are no histogram of their own
 _MAX_QUANTILES = 64
@@ -146,7 +146,7 @@ class Marginal(Layer):
         value = _by_feature(t)
         piece = self._pieces(value, self.knots)
         within = piece.within(value)
-        place = torch.where(piece.beyond, value, _normal_cdf(piece.side * within))
+        place = torch.where(piece.beyond, value, normal_cdf(piece.side * within))
         return torch.addcmul(piece.edge, place - piece.start, piece.rate), piece.log_slope(within), within
 
     def _pieces(self, value: Tensor, bounds: Tensor) -> _Piece:
@@ -207,7 +207,7 @@ def _tables(edges: Tensor, knots: Tensor, slopes: Tensor) -> tuple[Tensor, ...]:
     lower, upper = knots[:, :-1], knots[:, 1:]
     from_above = lower + upper > 0
     side = torch.where(from_above, -1.0, 1.0).to(knots)
-    mass = (_normal_cdf(side * upper) - _normal_cdf(side * lower)).abs()
+    mass = (normal_cdf(side * upper) - normal_cdf(side * lower)).abs()
     slope = (edges[:, 1:] - edges[:, :-1]) / mass
 
     def with_tails(cells: Tensor, ends: Tensor) -> Tensor:
@@ -215,16 +215,11 @@ def _tables(edges: Tensor, knots: Tensor, slopes: Tensor) -> tuple[Tensor, ...]:
 
     return (
         with_tails(torch.where(from_above, edges[:, 1:], edges[:, :-1]), edges),
-        with_tails(_normal_cdf(side * torch.where(from_above, upper, lower)), knots),
+        with_tails(normal_cdf(side * torch.where(from_above, upper, lower)), knots),
         with_tails(side * slope, slopes),
         with_tails(slope.log() - 0.5 * _LOG_2PI, slopes.log()),
         with_tails(side, torch.ones_like(slopes)),
     )
-
-
-def _normal_cdf(t: Tensor) -> Tensor:
-    """Φ(t), exact to rounding where it is small; `torch.special.ndtr` is not."""
-    return 0.5 * torch.special.erfc(-math.sqrt(0.5) * t)
 
 
 def _by_feature(t: Tensor) -> Tensor:

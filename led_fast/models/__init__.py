@@ -4,7 +4,14 @@ from typing import Any as _Any
 from warnings import warn as _warn
 
 from led_fast.models.dcgan_critic import DCGANCritic
-from led_fast.models.image import IMAGE_PRESETS, ImagePreset, image_critic, image_generator, standardize
+from led_fast.models.image import (
+    IMAGE_PRESETS,
+    ImagePreset,
+    best_last_map,
+    image_critic,
+    image_generator,
+    standardize,
+)
 from led_fast.models.image_critic import ImageCritic, ImageCriticConfig
 from led_fast.models.image_generator import ImageGeneratorConfig
 from led_fast.models.perceptron import GaussianTailCritic, Perceptron
@@ -33,6 +40,7 @@ __all__ = [
     "PointsGeneratorConfig",
     "PointsPreset",
     "StandardizedCritic",
+    "best_last_map",
     "image_critic",
     "image_generator",
     "in_data_coordinates",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from led_fast.flows import Affine, OneWayFlow
 from led_fast.models.image_critic import ImageCritic, ImageCriticConfig
-from led_fast.models.image_generator import ImageGeneratorConfig, build_generator
+from led_fast.models.image_generator import ImageGeneratorConfig, LastMap, build_generator, build_last_map
 from led_fast.models.image_networks import Bend, Shape
 
 
@@ -59,12 +60,14 @@ def image_critic(preset: str | ImagePreset = "mnist32") -> ImageCritic:
     """Builds the critic of a preset (a key of `IMAGE_PRESETS`, or one's own): f(x), (B, C, H, W) -> (B,)."""
     chosen = _preset(preset)
     base = build_generator(chosen.generator, chosen.shape) if chosen.critic.base == "generator" else None
-    return ImageCritic(chosen.critic, chosen.shape, base)
+    return ImageCritic(
+        chosen.critic, chosen.shape, base, build_last_map(chosen.generator.last_map, learned=False)
+    )
 
 
 @torch.no_grad()
 def standardize(generator: OneWayFlow, critic: ImageCritic, images: Tensor) -> None:
-    """Starts both networks from the data's independent pixels: mean and deviation of each pixel's logit.
+    """Starts both networks from the data's independent pixels: mean and deviation of each, before the last map.
 
     Args:
         generator: from `image_generator`, not trained yet.
@@ -74,8 +77,7 @@ def standardize(generator: OneWayFlow, critic: ImageCritic, images: Tensor) -> N
     affine = next((layer for layer in reversed(generator.layers) if isinstance(layer, Affine)), None)
     if affine is None:
         raise TypeError("standardize: wanted a generator from image_generator, which ends in an Affine")
-    logits = critic.logits(images)
-    location, scale = logits.mean(dim=0), logits.std(dim=0).clamp(min=1.0)
+    location, scale = _moments(critic.coordinates(images)[0])
     affine.shift.copy_(location)
     affine.scale.copy_(scale)
     critic.location.copy_(location)
@@ -83,9 +85,31 @@ def standardize(generator: OneWayFlow, critic: ImageCritic, images: Tensor) -> N
     for module in generator.modules():
         if isinstance(module, Bend):
             module.steepness.copy_(0.5 * scale)
-            module.shift.copy_(0.5 * location)
+            module.shift.copy_(0.5 * (location - critic.last_map.centre))
     if critic.config.base == "generator":
         critic.adopt(generator)
+
+
+@torch.no_grad()
+def best_last_map(images: Tensor) -> LastMap:
+    """The last map behind which independent normal pixels have the higher likelihood.
+
+    Args:
+        images: dequantised data, (n, C, H, W) in [0, 1]; a few thousand.
+    """
+
+    def log_likelihood(name: LastMap) -> float:
+        coordinates, log_slope = build_last_map(name).by_elements(images)
+        location, scale = _moments(coordinates)
+        standardised = (coordinates - location) / scale
+        return -(0.5 * standardised.square() + scale.log() + log_slope).mean().item()
+
+    return max(get_args(LastMap), key=log_likelihood)
+
+
+def _moments(coordinates: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each pixel; the latter no less than that of dequantisation alone."""
+    return coordinates.mean(dim=0), coordinates.std(dim=0).clamp(min=1.0)
 
 
 def _preset(preset: str | ImagePreset) -> ImagePreset:

@@ -8,9 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from led_fast.flows import OneWayFlow, Sigmoid
+from led_fast.flows import DarkMap, OneWayFlow, Sigmoid
 from led_fast.flows.contract import standard_normal_log_prob, sum_event
-from led_fast.flows.elementwise import log_parts, logit
 from led_fast.models.dcgan_critic import DCGANCritic, Penalty
 from led_fast.models.image_networks import Shape
 from led_fast.ops.autocast import widened
@@ -19,7 +18,7 @@ from led_fast.ranges import Count
 
 @dataclass(frozen=True)
 class ImageCriticConfig:
-    """A DCGAN critic of the image and its logits.
+    """A DCGAN critic of the image in two kinds of coordinates.
 
     Attributes:
         width: channels of the first layer.
@@ -37,7 +36,7 @@ class ImageCriticConfig:
 
 
 class ImageCritic(nn.Module):
-    """`f(x) = net(x, t) + log b(x)` inside the box, -inf outside, with t the standardised logits of x.
+    """`f(x) = net(x, t) + log b(x)` inside the box, -inf outside, where t is x before a last map, standardised.
 
     The base b is a normalised density. Independent pixels, normal in t with a learned mean and precision each,
     give f the tail that makes its integral finite and the scale of each pixel's noise, which for dequantised
@@ -49,6 +48,7 @@ class ImageCritic(nn.Module):
         config: of the net.
         shape: of an image, (C, H, W).
         base: the generator to be frozen; None: independent pixels.
+        last_map: whose coordinates t are of, fixed; default: logits.
 
     Shape:
         x: (B, C, H, W). Output: (B,), in nats.
@@ -57,8 +57,15 @@ class ImageCritic(nn.Module):
     location: Tensor
     scale: Tensor
 
-    def __init__(self, config: ImageCriticConfig, shape: Shape, base: OneWayFlow | None = None) -> None:
+    def __init__(
+        self,
+        config: ImageCriticConfig,
+        shape: Shape,
+        base: OneWayFlow | None = None,
+        last_map: Sigmoid | DarkMap | None = None,
+    ) -> None:
         super().__init__()
+        self.last_map = Sigmoid() if last_map is None else last_map
         self.config, self.shape = config, shape
         self.net = DCGANCritic(shape[1], 2 * shape[0], config.width, config.penalty, config.squared)
         self.base = IndependentPixels(shape) if base is None else FrozenFlow(base)
@@ -69,15 +76,15 @@ class ImageCritic(nn.Module):
         """Returns f(x) = log N(x), in float32 of half-precision x too."""
         x = widened(x, self)
         self._check(x)
-        log_x, log_rest = log_parts(x)
-        logits = log_x - log_rest
-        t = (logits - self.location) / self.scale
-        # -log x (1 - x) and -log scale turn a density of t into one of x.
-        stretch = log_x + log_rest
-        if isinstance(self.base, FrozenFlow):
-            log_base = self.base.from_logits(x, logits, stretch)
+        coordinates, log_slope = self.last_map.by_elements(x)
+        t = (coordinates - self.location) / self.scale
+        # -log dx/dt turns a density of t into one of x.
+        if isinstance(self.base, IndependentPixels):
+            log_base = self.base(t) - sum_event(log_slope + self.scale.log())
+        elif isinstance(self.last_map, Sigmoid):
+            log_base = self.base.from_logits(x, coordinates, log_slope)
         else:
-            log_base = self.base(t) - sum_event(stretch + self.scale.log())
+            log_base = self.base(x)
         inside = (x == x.clamp(0, 1)).flatten(1).all(dim=1)
         return torch.where(inside, self._net(x, t) + log_base, -torch.inf)
 
@@ -102,15 +109,19 @@ class ImageCritic(nn.Module):
     def discriminate(self, x: Tensor) -> Tensor:
         """The net's value alone, (B,): the logit of a plain GAN's discriminator."""
         x = widened(x, self)
-        return self._net(x, (self.logits(x) - self.location) / self.scale)
+        return self._net(x, (self.coordinates(x)[0] - self.location) / self.scale)
 
     def _net(self, x: Tensor, t: Tensor) -> Tensor:
         return self.net(torch.cat([2 * x - 1, 0.3 * t], dim=1))
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Logits of the pixels, finite at the box's edges too."""
+    def coordinates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The pixels before the last map, finite at the box's edges too, and log dx/dt; (B, C, H, W) each."""
         self._check(x)
-        return logit(x)
+        return self.last_map.by_elements(x)
+
+    def unit(self, x: Tensor) -> Tensor:
+        """By how much the pixels of x change where t does by 1, (B, C, H, W)."""
+        return self.last_map.slope(x) * self.scale
 
     def _check(self, x: Tensor) -> None:
         if tuple(x.shape[1:]) != self.shape:
@@ -147,8 +158,6 @@ class FrozenFlow(nn.Module):
         """Returns the flow's log density at x."""
         return self.flow.log_prob(x)
 
-    def from_logits(self, x: Tensor, logits: Tensor, stretch: Tensor) -> Tensor:
+    def from_logits(self, x: Tensor, logits: Tensor, log_slope: Tensor) -> Tensor:
         """As `forward`, at x in the box whose logits are known, and the log of `x (1 - x)`, by pixels."""
-        if not isinstance(self.flow.layers[-1], Sigmoid):
-            return self(x)
-        return self.flow.log_prob_before_last(logits) - sum_event(stretch)
+        return self.flow.log_prob_before_last(logits) - sum_event(log_slope)

@@ -15,6 +15,7 @@ from led_fast.flows import (
     BatchNorm,
     ChannelShuffle,
     Coupling,
+    DarkMap,
     GaussianConditional,
     Inflate,
     Linear,
@@ -38,6 +39,8 @@ from led_fast.models.image_networks import (
 )
 from led_fast.nn import CircularConv2d
 from led_fast.ranges import Count, Natural
+
+LastMap = Literal["sigmoid", "dark"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class ImageGeneratorConfig:
             nothing is dropped and log q is exact.
         conditional: r of the dropped pixels: "learned", or the paper's "gaussian" around the left (upper)
             neighbour, σ = 1.
+        last_map: into the box: "sigmoid", the logistic function, as the paper's tanh; or "dark" for images that are
+            mostly black, see :class:`led_fast.flows.DarkMap`.
     """
 
     latent: Count = 16
@@ -78,10 +83,11 @@ class ImageGeneratorConfig:
     norm: Literal["none", "act", "batch", "running"] = "none"
     oversize: bool = False
     conditional: Literal["learned", "gaussian"] = "learned"
+    last_map: LastMap = "sigmoid"
 
 
 def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
-    """Builds the flow of a config onto images (C, H, W); in logit units until its last two layers.
+    """Builds the flow of a config onto images (C, H, W); its last two layers are an `Affine` and the last map.
 
     Raises:
         ValueError: H is not W or not 8, 16, 32, 64, or the latent values do not fit.
@@ -107,8 +113,13 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
     if config.oversize:
         for along in ("columns", "rows"):
             layers += [PairNeighbors(along), Slice(2 * channels, channels, _conditional(config, channels))]
-    layers += [Affine(torch.ones(shape), torch.zeros(shape)), Sigmoid()]
+    layers += [Affine(torch.ones(shape), torch.zeros(shape)), build_last_map(config.last_map)]
     return OneWayFlow(StandardNormal(config.latent), layers)
+
+
+def build_last_map(name: LastMap, learned: bool = True) -> Sigmoid | DarkMap:
+    """The last map of that name; `learned` as for `DarkMap`."""
+    return DarkMap(learned) if name == "dark" else Sigmoid()
 
 
 def _start(config: ImageGeneratorConfig, drawn: Shape) -> tuple[list[nn.Module], int]:

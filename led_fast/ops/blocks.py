@@ -134,7 +134,8 @@ class _Blocks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, of_ladj: Tensor | None, of_score: None) -> Any:
-        kept, (inverses, *rest) = ctx.saved_tensors[: ctx.maps], ctx.saved_tensors[ctx.maps :]
+        saved = ctx.saved_tensors  # once, because checkpoints take it so
+        kept, (inverses, *rest) = saved[: ctx.maps], saved[ctx.maps :]
         grad = torch.zeros_like(kept[0]) if grad is None else grad
         of_ladj = kept[0].new_zeros(len(kept[0])) if of_ladj is None else of_ladj
         if torch.is_grad_enabled() or not (is_plain(grad) and is_plain(of_ladj)):

@@ -1,6 +1,7 @@
 """Images as a kind of data."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from led_fast.evaluation import (
 from led_fast.figures import grid_figure, sorted_figure
 from led_fast.gpu import gpu_or_cpu
 from led_fast.kinds.images.settings import GAN, PRESETS, ImagesModel
-from led_fast.kinds.images.task import ImagesTask, image_networks
+from led_fast.kinds.images.task import STANDARDIZED_BY, ImagesTask, image_networks
 from led_fast.kinds.kind import EvaluateOptions, Preset, Report, Rows
 from led_fast.kinds.write import write_array
+from led_fast.models import best_last_map
 from led_fast.random_state import seeded
 from led_fast.training.config import Reading, TrainConfig
 from led_fast.training.model import TrainedModel
@@ -67,7 +69,10 @@ class ImagesKind:
         return _skipped(source.problems)
 
     def configure(self, source: ImageSource, preset: str | None) -> tuple[str, Preset]:
-        """A preset by name; without one, the first whose networks take the data's shape."""
+        """A preset by name; without one, the first whose networks take the data's shape.
+
+        Its last map is the one that suits the data.
+        """
         if preset is None:
             fitting = _fitting(source)
             if not fitting:
@@ -77,7 +82,9 @@ class ImagesKind:
             preset = fitting[0]
         chosen = _preset(preset)
         _check_shape(source, preset)
-        return preset, chosen
+        last_map = best_last_map(source.sample(STANDARDIZED_BY))
+        generator = replace(chosen.model.generator, last_map=last_map)
+        return preset, chosen._replace(model=replace(chosen.model, generator=generator))
 
     def device(self) -> torch.device:
         """The GPU where there is one."""
@@ -115,6 +122,7 @@ class ImagesKind:
         else:
             with console.status("samples, scores, and log α by annealing: some minutes on a CPU"):
                 evaluation = evaluate_images(model, source, config.seed, features, outliers, samples)
+        evaluation.report["last_map"] = config.model.generator.last_map
         pictures = {"density.png": _drawn(evaluation)}
         return Report(evaluation.report, [image_report_table(evaluation.report)], pictures)
 

@@ -18,7 +18,7 @@ from led_fast.training.config import TrainConfig
 from led_fast.training.feed import Feed
 from led_fast.training.task import Task
 
-_STANDARDIZED_BY = 5000  # images
+STANDARDIZED_BY = 5000  # images
 _NORMALIZER_SAMPLES = 5000
 _PREVIEW_SAMPLES = 64
 
@@ -44,7 +44,7 @@ class ImagesTask(Task):
         self.feed: Feed | None = self._batches
         with torch.device("cpu"):  # where all devices draw the same weights
             critic, generator = image_networks(config.model)
-        standardize(generator, critic, source.sample(_STANDARDIZED_BY))
+        standardize(generator, critic, source.sample(STANDARDIZED_BY))
         self._critic = critic.to(self.device)
         self.critic: nn.Module = self._critic
         self.generator = generator.to(self.device)
@@ -55,8 +55,8 @@ class ImagesTask(Task):
         return self._critic.discriminate(x)
 
     def squared_gradient(self, x: Tensor) -> Tensor:
-        """By the standardised logits of the pixels, the coordinates in which all of them have unit variance."""
-        return squared_gradient(self._critic.discriminate, x, x * (1 - x) * self._critic.scale)
+        """By the critic's coordinates of the pixels, in which all of them have unit variance."""
+        return squared_gradient(self._critic.discriminate, x, self._critic.unit(x))
 
     def data(self, n: int, at: float) -> Tensor:
         """Draws n training images, dequantised afresh."""

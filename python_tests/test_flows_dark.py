@@ -1,0 +1,141 @@
+"""The last map of images that are mostly black."""
+
+import math
+
+import pytest
+import torch
+from flow_oracles import brute_force_ladj
+from scipy import integrate, optimize, stats
+from torch import Tensor
+
+from led_fast.flows import DarkMap, OneWayFlow, StandardNormal
+from led_fast.models import best_last_map
+
+LEVEL, KNEE = 1 / 256, 2.3
+VALUES = [-9.0, -2.0, 0.0, 1.0, 2.29, 2.3, 2.31, 3.0, 5.0, 7.0, 9.0, 14.0]
+
+
+def changed(gain: float = 2.0, tail: float = 0.7) -> DarkMap:
+    layer = DarkMap().double()
+    with torch.no_grad():
+        layer.log_gain.fill_(math.log(gain))
+        layer.log_tail.fill_(math.log(tail))
+    return layer
+
+
+def by_root_finding(t: float, gain: float, tail: float) -> float:
+    if t < KNEE:
+        return LEVEL * stats.norm.cdf(t) / stats.norm.cdf(KNEE)
+    log_rest = optimize.brentq(lambda v: gain * -math.expm1(v) - tail * v + KNEE - t, -100, 1e-9, xtol=1e-14)
+    return 1 - (1 - LEVEL) * math.exp(log_rest)
+
+
+def row(values: list[float], dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.tensor([values], dtype=dtype)
+
+
+class TestMap:
+    @pytest.mark.parametrize(
+        ("gain", "tail"), [(3.0, 0.5), (2.0, 0.7), (0.01, 1.0), (20.0, 0.01), (1.0, 5.0)]
+    )
+    def test_is_that_of_its_definition(self, gain, tail):
+        wanted = [by_root_finding(t, gain, tail) for t in VALUES]
+        torch.testing.assert_close(changed(gain, tail)(row(VALUES))[0], row(wanted), rtol=1e-11, atol=1e-15)
+
+    def test_log_determinant_is_that_of_its_jacobian(self):
+        t = row([-3.0, 0.5, 2.2, 2.4, 4.0, 8.0]).T
+        layer = changed()
+        torch.testing.assert_close(layer(t)[1], brute_force_ladj(layer, t))
+
+    @pytest.mark.parametrize(("dtype", "most"), [(torch.float64, 9.0), (torch.float32, 5.5)])
+    def test_inverse_undoes_it(self, dtype, most):
+        layer = changed().to(dtype)
+        t = row([v for v in VALUES if -8 < v <= most], dtype)
+        x, ladj = layer(t)
+        back, ladj_back = layer.inverse(x)
+        exact = dtype == torch.float64
+        torch.testing.assert_close(back, t, rtol=0, atol=1e-9 if exact else 2e-4)
+        torch.testing.assert_close(
+            ladj + ladj_back, torch.zeros(1, dtype=dtype), atol=1e-8 if exact else 2e-3, rtol=0
+        )
+
+    @pytest.mark.parametrize("way", ["forward", "inverse"])
+    def test_derivatives_of_any_order_in_values_and_parameters(self, way):
+        layer = changed()
+        given = row([-1.0, 2.0, 2.5, 4.0])
+        given = (given if way == "forward" else layer(given)[0].detach()).requires_grad_()
+        inputs = (given, layer.log_gain, layer.log_tail)
+
+        def call(v: Tensor, gain: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+            parameters = {"log_gain": gain, "log_tail": tail}
+            module = layer if way == "forward" else _Inverse(layer)
+            names = parameters if way == "forward" else {f"layer.{k}": p for k, p in parameters.items()}
+            return torch.func.functional_call(module, names, (v,))
+
+        small = 1e-7 if way == "forward" else 1e-9  # beside the smallest x
+        torch.autograd.gradcheck(call, inputs, eps=small, atol=1e-3, rtol=1e-3)
+        torch.autograd.gradgradcheck(call, inputs, eps=small, atol=1e-2, rtol=1e-2)
+
+    def test_score_is_that_of_the_density(self):
+        layer = changed()
+        flow = OneWayFlow(StandardNormal(1), [layer]).double()
+        t = row([-2.0, 0.3, 2.4, 6.0]).T
+        x, _, score = layer.forward_with_score(t, -t)
+        x = x.detach().requires_grad_()
+        (wanted,) = torch.autograd.grad(flow.log_prob(x).sum(), x)
+        torch.testing.assert_close(score, wanted)
+
+    def test_it_learns_only_where_asked(self):
+        assert {name for name, _ in DarkMap().named_parameters()} == {"log_gain", "log_tail"}
+        fixed = DarkMap(learned=False)
+        assert not list(fixed.parameters()) and set(fixed.state_dict()) == {"log_gain", "log_tail"}
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+    def test_is_finite_at_the_edges_and_nothing_outside(self, dtype):
+        layer = DarkMap()
+        x = torch.tensor([[0.0], [1.0], [-1e-3], [1.01], [math.nan]], dtype=dtype)
+        t, ladj = layer.inverse(x)
+        assert t.dtype == dtype and t[:4].isfinite().all() and ladj[:2].isfinite().all()
+        assert ladj[2:4].tolist() == [-torch.inf] * 2 and t[4].isnan() and ladj[4].isnan()
+        far, ladj = layer(torch.tensor([[-50.0], [60.0]], dtype=dtype))
+        assert far.tolist() == [[0.0], [1.0]] and ladj.isfinite().all()
+
+
+class _Inverse(torch.nn.Module):
+    def __init__(self, layer: DarkMap) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.layer.inverse(x)
+
+
+class TestDensity:
+    def test_integrates_to_one(self):
+        flow = OneWayFlow(StandardNormal(1), [changed()]).double()
+
+        def density(x: float) -> float:
+            with torch.no_grad():
+                return float(flow.log_prob(row([x])).exp())
+
+        parts = [(0, LEVEL), (LEVEL, 0.5), (0.5, 1)]
+        total = sum(integrate.quad(density, low, high, limit=200)[0] for low, high in parts)
+        assert total == pytest.approx(1, abs=1e-6)
+
+    def test_black_costs_a_hundredth_of_a_nat(self):
+        # As many numbers as there are between black and the next level, of a uniform distribution.
+        x = (torch.arange(100_000).double()[:, None] + 0.5) / 100_000 * LEVEL
+        flow = OneWayFlow(StandardNormal(1), [DarkMap()]).double()
+        lost = -math.log(LEVEL) - flow.log_prob(x).mean().item()
+        assert 0.009 < lost < 0.012
+
+
+class TestBestLastMap:
+    def test_is_dark_where_most_pixels_are_black(self):
+        torch.manual_seed(0)
+        ink = torch.randint(0, 256, (200, 1, 8, 8)) * (torch.rand(200, 1, 8, 8) < 0.2)
+        assert best_last_map((ink + torch.rand(200, 1, 8, 8)) / 256) == "dark"
+
+    def test_is_the_logistic_function_of_other_images(self):
+        torch.manual_seed(0)
+        assert best_last_map(torch.randn(200, 3, 8, 8).mul(1.5).sigmoid()) == "sigmoid"
