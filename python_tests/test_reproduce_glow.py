@@ -9,10 +9,10 @@ from led_fast.reproduce.glow import Glow, GlowConfig
 pytest.importorskip("normflows")
 
 
-def small(shape, levels, spread):
+def small(shape, levels, spread, last_map="sigmoid"):
     """A Glow in float64 whose weights are all away from their first values, where couplings do nothing."""
     torch.manual_seed(0)
-    model = Glow(GlowConfig("", "", 0, 1, None, shape, levels, depth=2, width=4)).double()
+    model = Glow(GlowConfig("", "", 0, 1, None, shape, levels, depth=2, width=4, last_map=last_map)).double()
     with torch.no_grad():
         model.log_prob(torch.rand(64, *shape, dtype=torch.float64))
         for parameter in model.parameters():
@@ -20,15 +20,16 @@ def small(shape, levels, spread):
     return model
 
 
+@pytest.mark.parametrize("last_map", ["sigmoid", "dark"])
 @pytest.mark.parametrize("shape", [(1, 4, 4), (3, 4, 4)])
-def test_log_density_is_that_of_the_latents_over_the_jacobian_of_the_draw(shape):
-    model = small(shape, levels=2, spread=0.1)
+def test_log_density_is_that_of_the_latents_over_the_jacobian_of_the_draw(shape, last_map):
+    model = small(shape, 2, 0.1, last_map)
     bases = list(model.flow.q0)
     sizes = [base.loc.numel() for base in bases]
 
     def draw(latents):
         parts = [part.view_as(base.loc) for part, base in zip(latents.split(sizes), bases, strict=True)]
-        return model.flow.forward_and_log_det(parts)[0].sigmoid()
+        return model.to_box(model.flow.forward_and_log_det(parts)[0])[0]
 
     normal = Normal(
         torch.cat([base.loc.flatten() for base in bases]),

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from led_fast.flows import Sigmoid
+from led_fast.models.image_generator import LastMap, build_last_map
 
 _LARGEST_LOG_SCALE = 2.0
 
@@ -37,6 +37,7 @@ class GlowConfig:
         decay_to: what is left of it there.
         gradient_clip: largest norm of the gradient.
         ema: decay of the running average of the weights, which makes the model.
+        last_map: into the box, as our generators have it.
     """
 
     data: str
@@ -54,6 +55,7 @@ class GlowConfig:
     decay_to: float = 0.02
     gradient_clip: float = 100.0
     ema: float = 0.995
+    last_map: LastMap = "sigmoid"
 
     def to_json(self) -> dict[str, Any]:
         """The config as JSON values."""
@@ -63,8 +65,8 @@ class GlowConfig:
 class Glow(nn.Module):
     """A density of images in the box [0, 1], which all of its samples lie in.
 
-    Glow itself is on the logits of pixels, without the squash towards ½ that some put before them: dequantised
-    images have no pixel at 0 or 1, and black ones, which their logits spread out, would be squashed into a spike.
+    Glow itself is on logits of pixels, or on what `DarkMap` makes of them, without the squash towards ½ that some put
+    before logits: dequantised images have no pixel at 0 or 1, and black ones would be squashed into a spike.
     Two things differ from the paper. A coupling's scale is exp of a bounded value, where the paper has a sigmoid,
     by which one divides to draw: some samples would overflow. What is split off is normal with a mean and a
     deviation for each of its coordinates, as normflows has it; in the paper these depend on what is not split off.
@@ -88,12 +90,12 @@ class Glow(nn.Module):
             bases.append(DiagGaussian((latent, height >> level, width >> level)))
         merges = [Merge() for _ in bases[1:]]
         self.flow = MultiscaleFlow(bases, levels, merges, class_cond=False)
-        self.to_box = Sigmoid()
+        self.to_box = build_last_map(config.last_map)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density of images, (B, C, H, W) -> (B,), in nats; the first batch starts the activation norms."""
-        logits, ladj = self.to_box.inverse(x)
-        return self.flow.log_prob(logits, None) + ladj
+        t, ladj = self.to_box.inverse(x)
+        return self.flow.log_prob(t, None) + ladj
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:

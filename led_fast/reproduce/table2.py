@@ -140,6 +140,7 @@ def _cell(method: str, config: TrainConfig, sizes: dict[str, int]) -> Cell:
             config.steps,
             config.minutes,
             config.model.shape,
+            last_map=config.model.generator.last_map,
         )
         return Cell(name, train_glow, {"config": flow.to_json(), "samples": sizes["samples"]})
     varied = config.changed(_CHANGES[method])
