@@ -30,6 +30,9 @@ STABLE_TORCH_LIBRARY(led_fast, m) {
       "soft_relu_per_feature(Tensor x, Tensor ratio, Tensor sharpness, Tensor u0, Tensor t0, bool inverse) -> (Tensor, "
       "Tensor)");
   m.def(
+      "soft_relu_per_feature_score(Tensor x, Tensor score, Tensor ratio, Tensor sharpness, Tensor u0, Tensor t0) -> "
+      "Tensor");
+  m.def(
       "soft_relu_per_feature_backward(Tensor x, Tensor? grad_y, Tensor? grad_log_abs_det, Tensor ratio, Tensor "
       "sharpness, Tensor u0, Tensor t0, bool inverse) -> (Tensor, Tensor)");
   m.def(

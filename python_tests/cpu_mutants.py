@@ -81,6 +81,10 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("(q == 0 ? Real(0) : far) + s * h", "far + s * h"),
             ("t * gy + Real(0.5)", "t * gy - Real(0.5)"),
         ],
+        "staircase/cpu.cpp": [
+            ("curvature[i] / derivative[i]) / derivative[i]", "curvature[i]) / derivative[i]"),
+            ("curvature[i] += step.twice_steepness", "curvature[i] = step.twice_steepness"),
+        ],
         "staircase/backward.h": [
             ("(g == 0 ? Real(0) : xg) + h[i]", "(g == 0 ? Real(0) : xg)"),
             ("Real(-a * b * of[2])", "Real(a * b * of[2])"),
@@ -128,7 +132,13 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("-to.gradient, -gl);", "-to.gradient, gl);"),
             ("sum * (1 - r) / (k * k)", "sum / (k * k)"),
         ],
+        "soft_relu/math.h": [
+            ("(score - e * p.curvature * reciprocal)", "(score + e * p.curvature * reciprocal)"),
+            ("(both * both * reciprocal);", "(both * reciprocal);"),
+        ],
         "soft_relu/per_feature_cpu.cpp": [
+            ("score_loop(tail.elements, tail_score.elements", "score_loop(tail.elements, tail.elements"),
+            ("start, rows * n, f);\n    });", "0, rows * n, f);\n    });"),
             ("place / run % features", "place % features"),
             ("if (++passes % kFlush == 0) flush();\n    }\n  }\n  for", "passes = 0;\n    }\n  }\n  for"),
             ("row * n + i;\n        backward_run", "row * n;\n        backward_run"),

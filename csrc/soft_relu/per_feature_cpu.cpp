@@ -171,6 +171,45 @@ LED_INLINE void backward_samples(const T* x, const T* gy, const RealOf<T>* gl, T
   flush();
 }
 
+template <class T, class Source>
+LED_INLINE void score_element(const T* x, const T* score, T* out, int64_t l, const Source& from) {
+  store(out + l, score_behind(load(x[l]), load(score[l]), from.at(l)));
+}
+
+// The score behind n elements, n a multiple of kRegister.
+template <class T, class Source>
+LED_INLINE void score_loop(const T* x, const T* score, T* out, int64_t n, const Source& source) {
+  const Source from = source;
+  LED_SIMD
+  for (int64_t l = 0; l < n; ++l) score_element(x, score, out, l, from);
+}
+
+// The same for any n.
+template <class T, class Source>
+LED_INLINE void score_segment(const T* x, const T* score, T* out, int64_t n, const Source& from) {
+  const int64_t whole = n / kRegister * kRegister, rest = n - whole;
+  score_loop(x, score, out, whole, from);
+  if (rest) {
+    Tail<T> tail(x + whole, rest), tail_score(score + whole, rest);
+    score_loop(tail.elements, tail_score.elements, tail.elements, kRegister, from.from(whole));
+    std::memcpy(out + whole, tail.elements, rest * sizeof(T));
+  }
+}
+
+// Elements of whole samples, or from `start` on of one.
+template <class T>
+LED_INLINE void score_elements(const T* x, const T* score, T* out, int64_t start, int64_t n,
+                               const Features<Parameters<RealOf<T>>>& f) {
+  const int64_t period = f.long_runs ? f.run : f.table_size;
+  for (int64_t i = 0; i < n;) {
+    const int64_t at = start + i, size = std::min(n - i, period - at % period);
+    if (f.long_runs)
+      score_segment(x + i, score + i, out + i, size, Constant<Parameters<RealOf<T>>>{f.parameters[f.feature_at(at)]});
+    else score_segment(x + i, score + i, out + i, size, f.table(at % period));
+    i += size;
+  }
+}
+
 #define LED_KERNELS(T, P)                                                                                      \
   LED_MULTIVERSION void forward(const T* x, T* y, int64_t start, int64_t rows, int64_t n, double* sums,        \
                                 const Features<P>& f) {                                                        \
@@ -188,6 +227,17 @@ LED_KERNELS(double, InverseParameters<double>)
 LED_KERNELS(float, InverseParameters<float>)
 LED_KERNELS(Half, InverseParameters<float>)
 LED_KERNELS(BFloat16, InverseParameters<float>)
+#undef LED_KERNELS
+
+#define LED_KERNELS(T)                                                                      \
+  LED_MULTIVERSION void score(const T* x, const T* score, T* out, int64_t start, int64_t n, \
+                              const Features<Parameters<RealOf<T>>>& f) {                   \
+    score_elements(x, score, out, start, n, f);                                             \
+  }
+LED_KERNELS(double)
+LED_KERNELS(float)
+LED_KERNELS(Half)
+LED_KERNELS(BFloat16)
 #undef LED_KERNELS
 
 template <class T, class P>
@@ -273,9 +323,34 @@ std::tuple<Tensor, Tensor> per_feature_backward_cpu(const Tensor& x, std::option
                                  });
 }
 
+Tensor per_feature_score_cpu(const Tensor& x, const Tensor& score_of_x, const Tensor& ratio, const Tensor& sharpness,
+                             const Tensor& u0, const Tensor& t0) {
+  const MemoryFormat format = sample_dense_format(x);
+  const FeatureShape shape = feature_shape_of(x, format);
+  const Numbers numbers = numbers_of(x, {ratio, sharpness, u0, t0});
+  STD_TORCH_CHECK(score_of_x.scalar_type() == x.scalar_type() && same_sizes(score_of_x, x),
+                  "soft_relu_per_feature_score: the score must have x's shape and dtype");
+  const Tensor dense = in_format(x, format), dense_score = in_format(score_of_x, format);
+  Tensor out = empty_with_strides_of(dense);
+  if (x.numel() == 0) return out;
+  dispatch("soft_relu_per_feature_score", x.scalar_type(), [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    const Features<Parameters<RealOf<T>>> f(shape, numbers);
+    const auto* const values = static_cast<const T*>(dense.const_data_ptr());
+    const auto* const scores = static_cast<const T*>(dense_score.const_data_ptr());
+    auto* const to = static_cast<T*>(out.mutable_data_ptr());
+    for_each_piece(shape, [&](int64_t row, int64_t start, int64_t rows, int64_t n) {
+      const int64_t offset = row * shape.row_size + start;
+      score(values + offset, scores + offset, to + offset, start, rows * n, f);
+    });
+  });
+  return out;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(led_fast, CPU, m) {
+  m.impl("soft_relu_per_feature_score", TORCH_BOX(&per_feature_score_cpu));
   m.impl("soft_relu_per_feature", TORCH_BOX(&per_feature_cpu));
   m.impl("soft_relu_per_feature_backward", TORCH_BOX(&per_feature_backward_cpu));
 }

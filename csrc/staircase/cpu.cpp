@@ -62,6 +62,38 @@ struct ForwardSeeds {
   }
 };
 
+// One chunk: out = (score - (log dy/dx)') / (dy/dx).
+template <class T>
+LED_INLINE void score_chunk(const T* x, const T* score, T* out, const Layout& l, const Chunk& c,
+                            const Staircases<RealOf<T>>& staircases) {
+  using Real = RealOf<T>;
+  std::vector<Step<Real>> steps(l.steps);
+  for (int64_t feature = 0; feature < l.features; ++feature) {
+    staircases.read_steps(feature, steps.data());
+    const Real m = staircases.slope[feature];
+    for_each_tile(l, c, feature, [&](const Tile& tile) __attribute__((always_inline)) {
+      Real in[kTile], carried[kTile], derivative[kTile], curvature[kTile];
+      const int n = tile.padded();
+      read(x, tile, in);
+      read(score, tile, carried);
+      for (int i = 0; i < n; ++i) derivative[i] = m, curvature[i] = 0;
+      for (int64_t k = 0; k < l.steps; ++k) {
+        const Step<Real> step = steps[k];
+        LED_SIMD
+        for (int i = 0; i < n; ++i) {
+          const auto t = terms_of(in[i], step);
+          const Real slope = step.weight * t.slope;
+          derivative[i] += slope;
+          curvature[i] += step.twice_steepness * t.value * slope;  // -d²y/dx²
+        }
+      }
+      LED_SIMD
+      for (int i = 0; i < n; ++i) carried[i] = (carried[i] + curvature[i] / derivative[i]) / derivative[i];
+      write(carried, tile, out);
+    });
+  }
+}
+
 // One plain function a dtype, since target_clones does not apply to templates.
 #define LED_KERNELS(T)                                                                                               \
   LED_MULTIVERSION void forward(const T* x, T* y, double* logs, int64_t stride, const Layout& l, const Chunk& c,     \
@@ -71,6 +103,10 @@ struct ForwardSeeds {
   LED_MULTIVERSION void backward(const T* x, const T* gy, const RealOf<T>* gl, T* gx, double* sums, const Layout& l, \
                                  const Chunk& c, const Staircases<RealOf<T>>& staircases) {                          \
     backward_chunk<ForwardSeeds>(x, gy, gl, gx, sums, l, c, staircases);                                             \
+  }                                                                                                                  \
+  LED_MULTIVERSION void score(const T* x, const T* score, T* out, const Layout& l, const Chunk& c,                   \
+                              const Staircases<RealOf<T>>& staircases) {                                             \
+    score_chunk(x, score, out, l, c, staircases);                                                                    \
   }
 LED_KERNELS(double)
 LED_KERNELS(float)
@@ -112,6 +148,29 @@ Gradients backward_cpu(const Tensor& x, const Tensor& centers, const Tensor& hei
                      });
 }
 
+Tensor score_cpu(const Tensor& x, const Tensor& score_of_x, const Tensor& centers, const Tensor& heights,
+                 const Tensor& steepness, const Tensor& slope) {
+  const Parameters p = check_parameters(x, centers, heights, steepness, slope);
+  STD_TORCH_CHECK(score_of_x.scalar_type() == x.scalar_type() && same_sizes(score_of_x, x),
+                  "staircase_score: the score must have x's shape and dtype");
+  const MemoryFormat format = sample_dense_format(x);
+  const Tensor dense = in_format(x, format), dense_score = in_format(score_of_x, format);
+  Tensor out = empty_with_strides_of(dense);
+  if (x.numel() == 0) return out;
+  dispatch("staircase_score", x.scalar_type(), [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    const Layout l = layout_of(dense, p);
+    const Staircases<RealOf<T>> staircases(p, l.steps);
+    const Chunks chunks(l, 4096, 64);
+    torch::stable::parallel_for(0, chunks.count(), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        score(static_cast<const T*>(dense.const_data_ptr()), static_cast<const T*>(dense_score.const_data_ptr()),
+              static_cast<T*>(out.mutable_data_ptr()), l, chunks[i], staircases);
+    });
+  });
+  return out;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(led_fast, m) {
@@ -119,11 +178,15 @@ STABLE_TORCH_LIBRARY_FRAGMENT(led_fast, m) {
   m.def(
       "staircase_backward(Tensor x, Tensor centers, Tensor heights, Tensor steepness, Tensor slope, Tensor? grad_y, "
       "Tensor? grad_log_abs_det) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "staircase_score(Tensor x, Tensor score, Tensor centers, Tensor heights, Tensor steepness, Tensor slope) -> "
+      "Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(led_fast, CPU, m) {
   m.impl("staircase", TORCH_BOX(&forward_cpu));
   m.impl("staircase_backward", TORCH_BOX(&backward_cpu));
+  m.impl("staircase_score", TORCH_BOX(&score_cpu));
 }
 
 }  // namespace led::staircase

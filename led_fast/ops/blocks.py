@@ -24,11 +24,14 @@ class Elementwise(NamedTuple):
         kernel: the same, below autograd.
         gradient: `(t, grad_value, grad_log, *parameters) -> (grad_t, *grads of the parameters)`, below autograd; either
             gradient may be None.
+        carry: `(t, score, *parameters) -> (score - ∇ log_abs_det) / slope`, the score of a density behind the map,
+            below autograd and on CPUs alone.
     """
 
     apply: Callable[..., tuple[Tensor, Tensor]]
     kernel: Callable[..., tuple[Tensor, Tensor]]
     gradient: Callable[..., tuple[Tensor, ...]]
+    carry: Callable[..., Tensor]
 
 
 class Order(NamedTuple):
@@ -99,9 +102,7 @@ def _forward(
                 score = None if score is None else score @ inverse
                 continue
             if score is not None:
-                slope, *_ = order.elementwise.gradient(t, torch.ones_like(t), None, *others[i])
-                of_log, *_ = order.elementwise.gradient(t, None, torch.ones_like(ladj), *others[i])
-                score = (score - of_log) / slope
+                score = order.elementwise.carry(t, score, *others[i])
             t, step = order.elementwise.kernel(t, *others[i])
             ladj = ladj + step
     return (t, ladj, score), kept, inverses

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from led_fast import reference
-from led_fast.ops._autograd import differentiable
+from led_fast.ops._autograd import differentiable, not_differentiable
 from led_fast.ops._checks import as_number, check_floating
 from led_fast.ops._sample_sums import (
     along_samples,
@@ -278,4 +278,6 @@ def _bend_gradient_kernel(
     return grad_x, *grads.unbind()
 
 
-BENDS = Elementwise(_bend, _bend_kernel, _bend_gradient_kernel)
+_score_op = torch.ops.led_fast.soft_relu_per_feature_score.default
+not_differentiable(_score_op)
+BENDS = Elementwise(_bend, _bend_kernel, _bend_gradient_kernel, _score_op)

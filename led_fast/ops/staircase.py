@@ -8,7 +8,7 @@ from torch import Tensor
 
 from led_fast import reference
 from led_fast.ops import _staircase_tangents as tangents
-from led_fast.ops._autograd import derivative_wanted, differentiable, forward_mode
+from led_fast.ops._autograd import derivative_wanted, differentiable, forward_mode, not_differentiable
 from led_fast.ops._checks import check_floating
 from led_fast.ops._sample_sums import (
     derivatives_by_autograd,
@@ -327,4 +327,6 @@ def _gradient_kernel(
     return _backward_op(x, *parameters, grad_y, grad_log)
 
 
-STAIRCASE = Elementwise(_forward, _forward_op, _gradient_kernel)
+_score_op = torch.ops.led_fast.staircase_score.default
+not_differentiable(_score_op)
+STAIRCASE = Elementwise(_forward, _forward_op, _gradient_kernel, _score_op)
