@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from typing import Annotated, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -159,11 +159,20 @@ def test_a_preset_comes_back_as_it_was_written(config):
 
 
 def test_a_preset_of_version_0_1_0_is_the_one_of_today(config):
+    if (config.kind, config.preset) == ("points", "paper"):
+        pytest.skip("was another")
     found = TrainConfig.from_json(format_1(config), "c.json")
     changes = {"cuda_graph": "off"}  # it recorded no steps
     if config.kind == "points":
         changes["recipe.batches.shared"] = False  # its two steps had samples of their own
     assert found == config.changed(changes)
+
+
+def test_the_paper_preset_of_version_0_1_0_is_what_is_printed():
+    printed = TrainConfig.of(open_source("ring"), "paper_printed", seed=7)
+    assert not printed.recipe.batches.shared
+    found = TrainConfig.from_json(format_1(printed) | {"preset": "paper"}, "c.json")
+    assert found == replace(printed, preset="paper", cuda_graph="off")
 
 
 @pytest.mark.parametrize("integrals, samples, shared", [(64, 1, True), (16, 4, True), (21, 3, False)])

@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -65,8 +66,9 @@ def test_generator_of_one_coordinate_is_a_density():
 
 def test_a_config_is_taken_as_it_is_and_a_preset_keeps_its_noise():
     assert PRESETS["paper"].in_dimension(2) == PRESETS["paper"]
-    widths = [layer.keep for layer in points_generator("paper", dim=5).layers if isinstance(layer, Slice)]
-    assert widths == [130, 65, 33, 17, 9, 5]
+    for preset, expected in (("paper_printed", [130, 65, 33, 17, 9, 5]), ("paper", [6, 5])):
+        layers = points_generator(preset, dim=5).layers
+        assert [layer.keep for layer in layers if isinstance(layer, Slice)] == expected
     inflated = points_generator(PointsGeneratorConfig(features=7), dim=3)
     assert [layer.keep for layer in inflated.layers if isinstance(layer, Slice)] == [3]
 
@@ -106,8 +108,17 @@ def test_inflated_preset():
     assert kinds == ["Inflate", "Linear", "Staircase", "Linear", "Staircase", "Linear", "Slice"]
 
 
-def test_paper_preset_is_the_papers():
-    generator = points_generator("paper")
+def test_paper_preset_is_of_the_papers_family():
+    layers = points_generator("paper").layers
+    kinds = [type(layer).__name__ for layer in layers]
+    assert kinds == ["Inflate", *(["Linear", "SoftReLU"] * 32), "Linear", "Slice", "Slice"]
+    assert layers[0].features == 6
+    assert [(layer.features, layer.keep) for layer in layers[-2:]] == [(8, 4), (4, 2)]
+    assert all(layer.conditional.sigma == 1 for layer in layers[-2:])
+
+
+def test_paper_printed_preset_is_the_papers():
+    generator = points_generator("paper_printed")
     kinds = [type(layer).__name__ for layer in generator.layers]
     assert kinds.count("SoftReLU") == kinds.count("BatchNorm") == 8
     widths = [layer.keep for layer in generator.layers if isinstance(layer, Slice)]
@@ -129,6 +140,7 @@ def test_paper_preset_is_the_papers():
             features=5, blocks=2, activation="soft_relu", norm="batch", conditional="gaussian"
         ),
         PointsGeneratorConfig(features=3, blocks=1, norm="act", conditional="gaussian"),
+        replace(PRESETS["paper"].generator, blocks=3),
     ],
 )
 def test_generators_track_their_joint_density(config, monkeypatch):
@@ -193,6 +205,12 @@ def test_modules_pickle():
         (lambda: points_critic("nope"), "unknown preset"),
         (lambda: points_generator(PointsGeneratorConfig(features=1)), "features must be at least 2, got 1"),
         (lambda: points_generator(PointsGeneratorConfig(), dim=3), "features must be at least 3, got 2"),
+        (
+            lambda: points_generator(PointsGeneratorConfig(start="identity")),
+            "got .'staircase', 'dense', 'none'",
+        ),
+        (lambda: points_generator(replace(PRESETS["paper"].generator, linear="lu")), "'lu', 'none'"),
+        (lambda: points_generator(replace(PRESETS["paper"].generator, norm="act")), "'dense', 'act'"),
         (lambda: points_critic(PointsCriticConfig(tail_scale=0.0)), "scale must be positive"),
     ],
 )

@@ -119,8 +119,9 @@ def train_command(
         data: where the data of a resumed run are now.
         preset: networks and recipe. For points, default: what works best here; inflated: a generator that is
             wider inside than the data; perpendicular: a critic with the penalty of Sec. 2.2, by direction or
-            exact; paper_printed: 256 soft-ReLU features in 8 blocks, trained as printed; paper: the same, but with
-            linear layers of low rank around the identity, in less time. For images, mnist32: gray 32x32
+            exact; paper: the paper's generator (normal latents, noise, {linear, soft-ReLU} blocks, Eq. 8) with
+            learned bends, from a start where log q is nearly right; paper_printed: 256 soft-ReLU features in 8 blocks,
+            trained as printed. For images, mnist32: gray 32x32
             ones; color32 and color64: RGB; paper_…: draw twice the size and slice it down, as the paper does; tiny:
             8x8, for tests. A table has one, whose size goes by the number of rows.
         objective: led: the density; gan: the same networks as a plain GAN, to compare samples with. On images it has

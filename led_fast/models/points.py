@@ -24,6 +24,7 @@ from led_fast.flows import (
 )
 from led_fast.models.dcgan_critic import Penalty
 from led_fast.models.perceptron import GaussianTailCritic, Perceptron
+from led_fast.models.start import start_near_identity
 from led_fast.ranges import Count, Natural, Positive
 
 _PLANE = 2
@@ -38,21 +39,24 @@ class PointsGeneratorConfig:
         features: width inside, at least D; noise doubles it until it is reached.
         blocks: number of {linear, norm, activation} blocks.
         linear: what each linear layer of the full width learns, see :class:`led_fast.flows.Linear`.
-        activation: "staircase" or the paper's "soft_relu".
+        activation: "staircase", the paper's "soft_relu", or "learned_soft_relu", which learns the bends.
         steps: steps of each staircase.
         norm: "none", "act", "batch" (the paper's batch statistics) or "running".
         conditional: r of the dropped coordinates: "learned", in one slice, or the paper's "gaussian", σ = 1,
             halving at each slice.
+        start: "random": layers as they are drawn. "identity": all noise comes at once, and blocks of "dense" layers and
+            learned soft-ReLUs, without a norm, start where Eq. 8 is nearly true, see `led_fast.models.start`.
     """
 
     components: Count = 64
     features: Count = 2
     blocks: Natural = 2
     linear: Parametrization = "dense"
-    activation: Literal["staircase", "soft_relu"] = "staircase"
+    activation: Literal["staircase", "soft_relu", "learned_soft_relu"] = "staircase"
     steps: Count = 8
     norm: Literal["none", "act", "batch", "running"] = "none"
     conditional: Literal["learned", "gaussian"] = "learned"
+    start: Literal["random", "identity"] = "random"
 
 
 @dataclass(frozen=True)
@@ -98,13 +102,21 @@ class PointsPreset:
 _PRINTED = PointsGeneratorConfig(
     components=1, features=256, blocks=8, activation="soft_relu", norm="batch", conditional="gaussian"
 )
+_PAPER = PointsGeneratorConfig(
+    components=1,
+    features=8,
+    blocks=32,
+    activation="learned_soft_relu",
+    conditional="gaussian",
+    start="identity",
+)
 _PAPER_CRITIC = PointsCriticConfig(width=256, directions=0, activation="leaky_relu")
 PRESETS: dict[str, PointsPreset] = {
     "default": PointsPreset(),
     "inflated": PointsPreset(generator=PointsGeneratorConfig(features=4)),
     "perpendicular": PointsPreset(critic=PointsCriticConfig(penalty="direction")),
     "perpendicular_exact": PointsPreset(critic=PointsCriticConfig(penalty="exact")),
-    "paper": PointsPreset(replace(_PRINTED, linear="woodbury"), _PAPER_CRITIC),
+    "paper": PointsPreset(_PAPER),
     "paper_printed": PointsPreset(_PRINTED, _PAPER_CRITIC),
 }
 
@@ -117,22 +129,24 @@ def points_generator(preset: str | PointsGeneratorConfig = "default", dim: int =
         dim: D, number of coordinates of a point; samples are (n, D).
 
     Raises:
-        ValueError: an unknown name, or a config of fewer than `dim` features.
+        ValueError: an unknown name, a config of fewer than `dim` features, or a start that does not suit its layers.
     """
     config = _preset(preset).in_dimension(dim).generator if isinstance(preset, str) else preset
     if config.features < dim:
         raise ValueError(f"points_generator: features must be at least {dim}, got {config.features}")
-    layers: list[nn.Module] = []
-    width = dim
-    while width < config.features:
-        grown = min(2 * width, config.features)
-        layers += [Inflate(grown - width), Linear(grown)]
-        width = grown
-    if layers:
-        layers.pop()  # the first block starts with a linear layer of its own
-    for _ in range(config.blocks):
-        layers += [_block_linear(config, dim), *_norm(config), _activation(config)]
-    layers.append(_block_linear(config, dim))
+    layers_of = (config.activation, config.linear, config.norm)
+    if config.start == "identity" and layers_of != ("learned_soft_relu", "dense", "none"):
+        raise ValueError(
+            'points_generator: start "identity" wants activation, linear and norm to be "learned_soft_relu", "dense" '
+            f'and "none", got {layers_of}'
+        )
+    layers = _inflation(config, dim)
+    if config.start == "identity":
+        layers += _blocks_near_identity(config, dim)
+    else:
+        for _ in range(config.blocks):
+            layers += [_block_linear(config, dim), *_norm(config), _activation(config)]
+        layers.append(_block_linear(config, dim))
     base = (
         MixtureBase(dim, config.components, spread=0.8, scale=0.15)
         if config.components > 1
@@ -168,6 +182,27 @@ def _preset(name: str) -> PointsPreset:
     return PRESETS[name]
 
 
+def _inflation(config: PointsGeneratorConfig, dim: int) -> list[nn.Module]:
+    """From `dim` to all features; noise that comes in steps is turned among the rest before more of it comes."""
+    if config.start == "identity":
+        return [Inflate(config.features - dim)] if config.features > dim else []
+    layers: list[nn.Module] = []
+    width = dim
+    while width < config.features:
+        grown = min(2 * width, config.features)
+        layers += [Inflate(grown - width), Linear(grown)]
+        width = grown
+    return layers[:-1]  # the first block starts with a linear layer of its own
+
+
+def _blocks_near_identity(config: PointsGeneratorConfig, dim: int) -> list[nn.Module]:
+    features = config.features
+    blocks = [(Linear(features), SoftReLU(features=features, learned=True)) for _ in range(config.blocks)]
+    last = Linear(features)
+    start_near_identity(blocks, last, dim, _halvings(config, dim) if config.conditional == "gaussian" else ())
+    return [*(layer for block in blocks for layer in block), last]
+
+
 def _block_linear(config: PointsGeneratorConfig, dim: int) -> Linear:
     linear = Linear(config.features, config.linear)
     if config.features > dim and config.activation == "staircase":
@@ -196,18 +231,24 @@ def _norm(config: PointsGeneratorConfig) -> list[nn.Module]:
 
 
 def _activation(config: PointsGeneratorConfig) -> nn.Module:
-    return Staircase(config.features, config.steps) if config.activation == "staircase" else SoftReLU()
+    if config.activation == "staircase":
+        return Staircase(config.features, config.steps)
+    if config.activation == "learned_soft_relu":
+        return SoftReLU(features=config.features, learned=True)
+    return SoftReLU()
 
 
 def _slices(config: PointsGeneratorConfig, dim: int) -> list[nn.Module]:
-    width = config.features
-    if width == dim:
-        return []
-    if config.conditional == "learned":
-        return [Slice(width, keep=dim)]
-    slices: list[nn.Module] = []
+    if config.conditional == "gaussian":
+        return [Slice(width, keep, GaussianConditional()) for width, keep in _halvings(config, dim)]
+    return [Slice(config.features, keep=dim)] if config.features > dim else []
+
+
+def _halvings(config: PointsGeneratorConfig, dim: int) -> list[tuple[int, int]]:
+    """(width, how many are kept) of slices from all features down to `dim`."""
+    found, width = [], config.features
     while width > dim:
         keep = max(dim, (width + 1) // 2)
-        slices.append(Slice(width, keep, GaussianConditional()))
+        found.append((width, keep))
         width = keep
-    return slices
+    return found

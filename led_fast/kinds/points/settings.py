@@ -85,9 +85,10 @@ class PointsModel:
     floor: Floor = Floor()
 
 
-_PAPER = Recipe(
+_PAPER = Recipe(batches=Batches(generated=1024, generator_steps=1))
+_PRINTED = Recipe(
     ema=0.0,
-    batches=Batches(integral_samples=256, generator_steps=1),
+    batches=Batches(integral_samples=256, generator_steps=1, shared=False),
     optimizer=Optimizer(generator_learning_rate=1e-3),
     generator_loss=GeneratorLoss(forward_weight=0.0),
 )
@@ -96,11 +97,10 @@ _PAPER = Recipe(
 def _preset(name: str) -> Preset:
     networks = models.PRESETS[name]
     model = PointsModel(generator=networks.generator, critic=networks.critic)
-    if not name.startswith("paper"):
-        return Preset(model, Recipe())
+    if name != "paper_printed":
+        return Preset(model, _PAPER if name == "paper" else Recipe())
     coverage = Coverage(share=0.1, broad_share=1.0, balanced=False)
-    recipe = _PAPER if name == "paper" else replace(_PAPER, batches=replace(_PAPER.batches, shared=False))
-    return Preset(replace(model, coverage=coverage, noise=Noise(start=0.0), floor=Floor(start=0.0)), recipe)
+    return Preset(replace(model, coverage=coverage, noise=Noise(start=0.0), floor=Floor(start=0.0)), _PRINTED)
 
 
 PRESETS: dict[str, Preset] = {name: _preset(name) for name in models.PRESETS}
