@@ -45,6 +45,15 @@ def test_proposals_cover_the_plane_and_integrate_to_one(broad_share, balanced):
     assert abs(log_mean_exp(critic.log_prob(draw.y) - draw.log_q).item()) < 0.1  # its integral is 1
 
 
+def test_the_weight_of_the_forward_kl_falls_where_it_is_told_to():
+    assert task_of({}).forward_weight(0.8, 1.0) == 0.8
+    task = task_of(
+        {"model.sharpening.end": 0.2, "model.sharpening.begin": 0.4, "model.sharpening.until": 0.9}
+    )
+    weights = [task.forward_weight(0.8, at) for at in (0.0, 0.4, 0.65, 0.9, 1.0)]
+    assert weights == pytest.approx([0.8, 0.8, 0.5, 0.2, 0.2])
+
+
 def test_the_floor_under_the_target_falls_late():
     settings = {"start": 0.01, "end": 0.002, "begin": 0.75, "until": 0.9}
     task = task_of({f"model.floor.{name}": value for name, value in settings.items()})

@@ -22,13 +22,14 @@ from led_fast.training import (
     Trainer,
     load,
     load_model,
+    objective,
     steps_in,
     train,
 )
 from led_fast.training.checkpoint import load_state
 from led_fast.training.interrupt import StopSignal
 from led_fast.training.run import MetricsLog, read_metrics
-from led_fast.training.schedule import cosine_decay, geometric
+from led_fast.training.schedule import cosine_decay, geometric, linear
 
 QUIET = Console(quiet=True)
 
@@ -60,6 +61,8 @@ def test_schedules():
     assert [cosine_decay(at, 0.5, 0.1) for at in (0, 0.5, 0.75, 1)] == pytest.approx([1, 1, 0.55, 0.1])
     values = [geometric(at, 8, 2, 0.25, 0.75) for at in (0, 0.25, 0.5, 0.75, 1)]
     assert values == pytest.approx([8, 8, 4, 2, 2])
+    values = [linear(at, 8, 2, 0.25, 0.75) for at in (0, 0.25, 0.5, 0.75, 1)]
+    assert values == pytest.approx([8, 8, 5, 2, 2])
 
 
 def test_typical_spacing():
@@ -68,6 +71,17 @@ def test_typical_spacing():
     again = points[torch.arange(5).repeat_interleave(torch.tensor([4, 1, 2, 3, 2]))]
     assert typical_spacing(again) == 2.0  # rows of a small table come more than once
     assert typical_spacing(points[:1].expand(9, -1)) == 0.0
+
+
+def test_the_generators_loss_takes_the_tasks_weight_of_the_forward_kl(monkeypatch):
+    trainer = Trainer(config_of(4, "paper"), open_source("ring"))
+    seen = []
+    mixed = objective.mixed_kl_loss
+    monkeypatch.setattr(objective, "mixed_kl_loss", lambda *args: seen.append(args[2]) or mixed(*args))
+    for _ in range(4):
+        trainer.step()
+    assert seen == [trainer.task.forward_weight(0.85, step / 4) for step in range(4)]
+    assert seen[0] == 0.85 and seen[3] < 0.6
 
 
 @pytest.mark.parametrize("preset", PRESETS)

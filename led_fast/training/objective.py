@@ -152,8 +152,9 @@ class LikelihoodObjective:
         f = critic(sample.y)
         target = self.task.target(f, sample, self._now, at)
         joint = ScoredSample(sample.y, *map(world.gather, sample[1:]))
+        forward_weight = self.task.forward_weight(loss_of.forward_weight, at)
         loss = mixed_kl_loss(
-            world.gather(target), joint, loss_of.forward_weight, loss_of.entropy_weight, loss_of.max_weight
+            world.gather(target), joint, forward_weight, loss_of.entropy_weight, loss_of.max_weight
         )
         kl = (joint.log_q - world.gather(f)).mean() + self._now
         return Loss(loss, {"generator_loss": loss, "kl_generator_model": kl})

@@ -20,3 +20,9 @@ def geometric(at: float, start: float, end: float, begin: float, finish: float) 
         return 0.0
     share = min(max((at - begin) / (finish - begin), 0.0), 1.0)
     return start * (end / start) ** share
+
+
+def linear(at: float, start: float, end: float, begin: float, finish: float) -> float:
+    """`start` until `begin`, `end` from `finish` on, along a straight line in between."""
+    share = min(max((at - begin) / (finish - begin), 0.0), 1.0)
+    return start + (end - start) * share

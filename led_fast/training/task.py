@@ -82,6 +82,10 @@ class Task(ABC):
         """What the generator aims at, from the critic's values f at a sample, (n,): the critic itself."""
         return f
 
+    def forward_weight(self, weight: float, at: float) -> float:
+        """The weight of the forward KL in the generator's loss, from that of the recipe: the same all along."""
+        return weight
+
     def discriminate(self, x: Tensor) -> Tensor:
         """The critic's network as a classifier, without tail, support or what it tilts: (B, ...) -> (B,)."""
         return self.critic(x)

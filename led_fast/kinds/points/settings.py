@@ -63,6 +63,21 @@ class Floor:
 
 
 @dataclass(frozen=True)
+class Sharpening:
+    """A weight of the forward KL that falls linearly: the generator finds all modes first, and is sharp at last.
+
+    Attributes:
+        end: its last value; None: it stays as the recipe's `generator_loss.forward_weight` is.
+        begin: share of the run at which it starts to fall.
+        until: share of the run at which it has fallen.
+    """
+
+    end: Share | None = None
+    begin: Share = 0.4
+    until: Share = 0.95
+
+
+@dataclass(frozen=True)
 class PointsModel:
     """Networks for points, and settings of their training that no other kind has, in standardised coordinates.
 
@@ -74,6 +89,7 @@ class PointsModel:
         coverage: of the proposals.
         noise: on the data.
         floor: under the generator's target.
+        sharpening: of the generator.
     """
 
     dim: Count = 2
@@ -83,9 +99,14 @@ class PointsModel:
     coverage: Coverage = Coverage()
     noise: Noise = Noise()
     floor: Floor = Floor()
+    sharpening: Sharpening = Sharpening()
 
 
-_PAPER = Recipe(batches=Batches(generated=1024, generator_steps=1))
+_PAPER = Recipe(
+    steps=5000,
+    batches=Batches(generated=1024, generator_steps=1),
+    generator_loss=GeneratorLoss(forward_weight=0.85),
+)
 _PRINTED = Recipe(
     ema=0.0,
     batches=Batches(integral_samples=256, generator_steps=1, shared=False),
@@ -97,10 +118,13 @@ _PRINTED = Recipe(
 def _preset(name: str) -> Preset:
     networks = models.PRESETS[name]
     model = PointsModel(generator=networks.generator, critic=networks.critic)
-    if name != "paper_printed":
-        return Preset(model, _PAPER if name == "paper" else Recipe())
-    coverage = Coverage(share=0.1, broad_share=1.0, balanced=False)
-    return Preset(replace(model, coverage=coverage, noise=Noise(start=0.0), floor=Floor(start=0.0)), _PRINTED)
+    if name == "paper":
+        return Preset(replace(model, sharpening=Sharpening(end=0.3)), _PAPER)
+    if name == "paper_printed":
+        coverage = Coverage(share=0.1, broad_share=1.0, balanced=False)
+        model = replace(model, coverage=coverage, noise=Noise(start=0.0), floor=Floor(start=0.0))
+        return Preset(model, _PRINTED)
+    return Preset(model, Recipe())
 
 
 PRESETS: dict[str, Preset] = {name: _preset(name) for name in models.PRESETS}

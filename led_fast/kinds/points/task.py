@@ -26,7 +26,7 @@ from led_fast.models import (
     points_generator,
 )
 from led_fast.training.config import TrainConfig
-from led_fast.training.schedule import geometric
+from led_fast.training.schedule import geometric, linear
 from led_fast.training.task import Task
 
 _SMALLEST_SPACING = 1e-3  # standard deviations; a single point, drawn again and again, has none
@@ -94,6 +94,13 @@ class PointsTask(Task):
         floor = self.settings.floor
         height = geometric(at, floor.start, floor.end, floor.begin, floor.until)
         return floored_target(f, log_normalizer, self.broad.log_prob(sample.y), height)
+
+    def forward_weight(self, weight: float, at: float) -> float:
+        """It falls, where it is told to."""
+        sharpening = self.settings.sharpening
+        if sharpening.end is None:
+            return weight
+        return linear(at, weight, sharpening.end, sharpening.begin, sharpening.until)
 
     def monitor(self, generator: OneWayFlow) -> dict[str, int]:
         """Modes that the generator reaches, where the truth is known."""
