@@ -18,10 +18,11 @@ from torch import nn
 import led_fast.cli.train
 import led_fast.training.session
 from led_fast.cli import main
+from led_fast.data import open_source
 from led_fast.density import ProposalDraw
 from led_fast.flows import ScoredSample, StandardNormal
 from led_fast.models import points_critic
-from led_fast.training import PeerLostError, World, join_world
+from led_fast.training import PeerLostError, TrainConfig, Trainer, World, join_world
 from led_fast.training.checkpoint import load_state
 from led_fast.training.objective import OBJECTIVES, CalibrationObjective
 from led_fast.training.run import RunDirectory, read_metrics
@@ -113,6 +114,9 @@ class JointBatches:
     def target(self, f, sample, log_normalizer, at):
         return torch.logaddexp(f, sample.log_q + log_normalizer)
 
+    def forward_weight(self, weight, at):
+        return weight
+
 
 def losses_and_gradients(world, recipe):
     """What a step would descend on, in one process or several."""
@@ -144,6 +148,8 @@ def work(rank, port, folder):
     torch.set_num_threads(1)
     with join_world() as world:
         found = {name: losses_and_gradients(world, recipe) for name, recipe in RECIPES.items()}
+        source = open_source("ring")
+        found["start"] = Trainer(TrainConfig.of(source, "paper"), source, world).generator.state_dict()
     torch.save(found, folder / f"{rank}.pt")
 
 
@@ -169,6 +175,14 @@ def test_two_processes_have_the_gradient_of_the_joint_batch(by_two, name, part):
         assert found[name][part][1] == pytest.approx(metrics, rel=1e-5)
         for got, wanted in zip(found[name][part][2], gradients, strict=True):
             torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_all_processes_start_from_the_same_generator(by_two):
+    assert same_state(*(found["start"] for found in by_two))
+    source = open_source("ring")
+    assert same_state(
+        by_two[0]["start"], Trainer(TrainConfig.of(source, "paper"), source).generator.state_dict()
+    )
 
 
 def run_command(rank, size, port, arguments, errors):

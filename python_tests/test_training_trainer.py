@@ -213,9 +213,11 @@ def start(path, config, monkeypatch=None, at=None, act=None, after_step=None):
     return run
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_after_the_step_and_resume_is_exact(tmp_path, monkeypatch, number):
-    config = config_of(6)
+@pytest.mark.parametrize(
+    ("number", "preset"), [(signal.SIGINT, "default"), (signal.SIGTERM, "default"), (signal.SIGINT, "paper")]
+)
+def test_a_signal_stops_after_the_step_and_resume_is_exact(tmp_path, monkeypatch, number, preset):
+    config = config_of(6, preset)
     whole = start(tmp_path / "whole", config)
     with pytest.raises(Interrupted) as stop:
         start(tmp_path / "cut", config, monkeypatch, at=2, act=lambda _: os.kill(os.getpid(), number))
