@@ -215,8 +215,8 @@ class Malicious:
             r"want .*3072.*, got uint8 \(2, 5\)",
         ),
         (pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}), "2 images but 1 labels"),
-        (b"garbage", "not a batch of CIFAR-10"),
-        (b"", "not a batch of CIFAR-10"),
+        (b"garbage", "not a batch of CIFAR"),
+        (b"", "not a batch of CIFAR"),
     ],
     ids=["code", "keys", "shape", "labels", "garbage", "empty"],
 )
@@ -248,7 +248,7 @@ def test_bad_cifar_png(tmp_path):
     with pytest.raises(InputError, match=r"train_lables\.json: not a list of labels"):
         read_images(folder)
     (folder / "train_lables.json").write_text("[[1, 2], [3, 4]]")
-    with pytest.raises(InputError, match=r"want one label an image, got shape \(2, 2\)"):
+    with pytest.raises(InputError, match=r"train_lables\.json: not a list of labels"):
         read_images(folder)
     (folder / "train_lables.json").write_text("[1, 2]")
     with pytest.raises(InputError, match="125 training images but 2 labels"):
@@ -329,7 +329,7 @@ def test_truncated_arrays(tmp_path, suffix, keep):
     path = tmp_path / f"bad{suffix}"
     (np.save if suffix == ".npy" else np.savez)(path, random_images(20, 8, 8))
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(InputError, match=r"bad\.np[yz]: not a readable array file"):
+    with pytest.raises(InputError, match=r"bad\.np[yz]: not a readable (array file|\.npy array)"):
         read_images(path)
 
 

@@ -69,7 +69,13 @@ class Verdict:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Verdict:
-        """Reads what `to_json` made, or `log_normalizer` of a report of version 0.1.0, of points or images."""
+        """Reads what `to_json` made, or `log_normalizer` of a report of version 0.1.0, of points or images.
+
+        Raises:
+            LookupError, TypeError, ValueError: it is none of these.
+        """
+        if not isinstance(values["reliable"], bool) or not isinstance(values["reason"], str):
+            raise TypeError("want reliable as true or false, and reason as text")
         if "evidence" in values:
             interval, evidence = values["interval"], dict(values["evidence"])
         elif "used" in values:
@@ -79,8 +85,8 @@ class Verdict:
             evidence, interval = _plane_evidence_of_0_1(values), values["ci95"]
         low, high = interval
         return cls(
-            value=math.nan if values["value"] is None else values["value"],
-            interval=(-math.inf if low is None else low, math.inf if high is None else high),
+            value=math.nan if values["value"] is None else float(values["value"]),
+            interval=(-math.inf if low is None else float(low), math.inf if high is None else float(high)),
             reliable=values["reliable"],
             reason=values["reason"],
             evidence=evidence,

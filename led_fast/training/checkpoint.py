@@ -45,16 +45,21 @@ def load_state(path: Path, kind: str) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: truncated or not a safetensors file ({error})") from None
     if _HEADER not in metadata:
         raise InputError(f"{path}: a safetensors file, but not one that led_fast wrote")
-    header = json.loads(metadata[_HEADER])
-    if (header["format"], header["kind"]) != (_FORMAT, kind):
-        raise InputError(
-            f"{path}: want a {kind} of format {_FORMAT}, got a {header['kind']} of format {header['format']}"
-        )
-    return _put_tensors(header["skeleton"], tensors)
+    try:
+        header = json.loads(metadata[_HEADER])
+        found = header["format"], header["kind"]
+        state = _put_tensors(header["skeleton"], tensors)
+    except (ValueError, RecursionError, LookupError, TypeError):
+        raise InputError(f"{path}: its header is damaged") from None
+    if found != (_FORMAT, kind):
+        raise InputError(f"{path}: want a {kind} of format {_FORMAT}, got a {found[1]} of format {found[0]}")
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: its header is damaged")
+    return state
 
 
 def _take_tensors(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:

@@ -143,6 +143,8 @@ class TrainConfig:
         Raises:
             InputError: naming `where`, if it is of a newer format, or something in it is unknown or of a wrong type.
         """
+        if not isinstance(content, dict):
+            raise InputError(f"{where}: want a JSON object, got {type(content).__name__}")
         content = from_format_1(content, where) if "format" not in content else dict(content)
         if (form := content.pop("format")) != FORMAT:
             raise InputError(f"{where}: is of format {form!r}, which this version of led_fast cannot read")

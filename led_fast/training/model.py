@@ -1,10 +1,13 @@
 """The trained model, and its file."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from led_fast.density import DensityModel, Verdict
 from led_fast.errors import InputError
@@ -16,6 +19,17 @@ from led_fast.training.config import TrainConfig
 from led_fast.training.run import RunDirectory
 
 _KIND = "model"
+_SLACK = 1 << 22  # parameters that networks may have beyond those of the file while they are built
+# What building them from numbers that make no sense together can raise, and loading what is not theirs.
+_ERRORS_OF_NETWORKS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,  # RecursionError is one
+    TypeError,
+    ValueError,
+)
 
 
 class TrainedModel(NamedTuple):
@@ -36,16 +50,40 @@ def write_model(path: Path, trained: TrainedModel) -> None:
 def read_model(path: Path) -> TrainedModel:
     """Reads what `write_model` wrote; InputError where the file is truncated or foreign."""
     state = load_state(path, _KIND)
-    config = TrainConfig.from_json(state["config"], str(path))
-    with isolated(torch.get_default_device()):  # from the draws of weights that are not kept
-        model = find_kind(config.kind).untrained(config)
     try:
-        model.load_state_dict(state["model"])
-    except (RuntimeError, ValueError):
+        content, weights, seconds = state["config"], dict(state["model"]), float(state["seconds"])
+        stored = sum(weight.numel() for weight in weights.values())
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise InputError(f"{path}: its header is damaged") from None
+    config = TrainConfig.from_json(content, str(path))
+    try:
+        # Apart from the draws of weights that are not kept.
+        with isolated(torch.get_default_device()), _at_most(_SLACK + 4 * stored):
+            model = find_kind(config.kind).untrained(config)
+        model.load_state_dict(weights)
+    except _ERRORS_OF_NETWORKS:
         raise InputError(
             f"{path}: does not fit the networks that this version of led_fast builds from its config"
         ) from None
-    return TrainedModel(model.eval(), config, state["seconds"])
+    return TrainedModel(model.eval(), config, seconds)
+
+
+@contextlib.contextmanager
+def _at_most(numbers: int) -> Iterator[None]:
+    """Raises MemoryError where modules get more parameters: a damaged config may ask for more than there is memory."""
+    left = numbers
+
+    def count(_: nn.Module, __: str, parameter: nn.Parameter | None) -> None:
+        nonlocal left
+        left -= 0 if parameter is None else parameter.numel()
+        if left < 0:
+            raise MemoryError
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def load_model(run: RunDirectory) -> TrainedModel:

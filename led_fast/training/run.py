@@ -107,7 +107,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
         try:
-            rows += [json.loads(line)] if line.endswith(b"\n") else []
-        except ValueError as error:
+            row = json.loads(line) if line.endswith(b"\n") else None
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: line {number} is not valid JSON ({error})") from None
+        if line.endswith(b"\n"):
+            if not (isinstance(row, dict) and isinstance(row.get("step"), int)):
+                raise InputError(f"{path}: line {number}: want a JSON object with a step")
+            rows.append(row)
     return rows

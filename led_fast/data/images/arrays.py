@@ -1,7 +1,5 @@
 """Images from NumPy's .npy and .npz files."""
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +8,8 @@ import torch
 from torch import Tensor
 
 from led_fast.data.images.collection import ImageCollection, ImageSet
-from led_fast.errors import InputError
+from led_fast.data.mapped import map_array
+from led_fast.errors import InputError, first_line
 
 # What Keras, MedMNIST and np.savez call them.
 _TRAIN = ("x_train", "train_images", "images", "arr_0")
@@ -31,18 +30,15 @@ def read_arrays(path: Path) -> ImageCollection:
     Raises:
         InputError: a file that cannot be read, or whose arrays are of another type or shape.
     """
+    if path.suffix.lower() == ".npy":
+        return ImageCollection(ImageSet(_as_images(map_array(path), str(path))))
     try:
-        if path.suffix == ".npy":
-            with path.open("rb") as file:
-                return ImageCollection(ImageSet(_as_images(np.lib.format.read_array(file), str(path))))
         with np.load(path, allow_pickle=False) as arrays:
             return _read_npz(arrays, path)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: not a readable array file ({error})") from None
-    except ValueError as error:  # NumPy's; ours are passed on
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not a readable array file ({error})") from None
+    except InputError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise whatever a damaged file leads them to
+        raise InputError(f"{path}: not a readable array file ({first_line(error)})") from None
 
 
 def _read_npz(arrays: Mapping[str, np.ndarray], path: Path) -> ImageCollection:
@@ -61,8 +57,9 @@ def _read_npz(arrays: Mapping[str, np.ndarray], path: Path) -> ImageCollection:
 
 
 def _as_images(array: np.ndarray, where: str) -> Tensor:
-    if array.dtype != np.uint8:
-        raise InputError(f"{where}: want uint8 images, levels 0 to 255, got {array.dtype}")
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
+        got = getattr(array, "dtype", "no array")
+        raise InputError(f"{where}: want uint8 images, levels 0 to 255, got {got}")
     if array.ndim == 3:
         array = array[:, None]
     elif array.ndim == 4 and array.shape[-1] in (1, 3):
@@ -72,12 +69,13 @@ def _as_images(array: np.ndarray, where: str) -> Tensor:
         raise InputError(f"{where}: want shape {wanted}, got {array.shape}")
     if array.size == 0:
         raise InputError(f"{where}: holds no pixels, its shape is {array.shape}")
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(np.array(array, order="C"))  # a copy, because a mapped file may change
 
 
 def _as_labels(array: np.ndarray, where: str) -> Tensor:
-    if not np.issubdtype(array.dtype, np.integer):
-        raise InputError(f"{where}: want integer labels, got {array.dtype}")
+    if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.integer):
+        got = getattr(array, "dtype", "no array")
+        raise InputError(f"{where}: want integer labels, got {got}")
     if array.ndim == 0 or array.size != len(array):
         raise InputError(f"{where}: want one label an image, got shape {array.shape}")
     return torch.from_numpy(array.astype(np.int64).reshape(-1))

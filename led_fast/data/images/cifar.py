@@ -1,9 +1,12 @@
-"""CIFAR-10, as pickled batches (its own form) or as batches in PNG files."""
+"""CIFAR-10 and CIFAR-100, as pickled batches, binary batches, or batches in PNG files."""
 
+import io
 import json
 import pickle
+import pickletools
+from collections import deque
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -11,22 +14,69 @@ from PIL import Image
 from torch import Tensor
 
 from led_fast.data.images.collection import ImageCollection, ImageSet
-from led_fast.errors import InputError
+from led_fast.data.images.listing import Listing, counted
+from led_fast.errors import InputError, first_line
 
-_BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 _SIZE = 32
+_PIXELS = 3 * _SIZE**2
 
 
-def find_cifar(folder: Path) -> Path | None:
-    """The folder that holds the first batch: this one, or torchvision's `cifar-10-batches-py` in it."""
-    for place in (folder, folder / "cifar-10-batches-py"):
-        if any((place / f"{_BATCHES[0]}{suffix}").is_file() for suffix in ("", ".png")):
-            return place
+class _Form(NamedTuple):
+    """How a data set lies in its folder: its files by part, less the suffix, and what else tells it from others."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    suffix: str
+    labels: str  # their key in a pickle
+    label_bytes: int  # in front of an image in a binary batch, the last of which is the class
+    sign: str = ""  # a further file that must be there
+
+    @property
+    def needed(self) -> set[str]:
+        return {f"{self.train[0]}{self.suffix}", *({self.sign} if self.sign else ())}
+
+
+_TEN = tuple(f"data_batch_{i}" for i in range(1, 6)), ("test_batch",)
+_HUNDRED = ("train",), ("test",)
+_FORMS = (
+    _Form(*_TEN, "", "labels", 1),
+    _Form(*_TEN, ".bin", "labels", 1),
+    _Form(*_TEN, ".png", "labels", 1),
+    _Form(*_HUNDRED, "", "fine_labels", 2, "meta"),
+    _Form(*_HUNDRED, ".bin", "fine_labels", 2, "fine_label_names.txt"),
+)
+
+
+class CifarFiles(NamedTuple):
+    """Where batches lie, and in which form; notes on what else lies there."""
+
+    place: Path
+    form: _Form
+    notes: tuple[str, ...]
+
+
+def find_cifar(listing: Listing) -> CifarFiles | None:
+    """Finds batches by their names, wherever they lie; None where there are none.
+
+    Raises:
+        InputError: several data sets.
+    """
+    there: dict[Path, set[str]] = {}
+    for path in listing.files:
+        there.setdefault(path.parent, set()).add(path.name)
+    found = [(place, form) for place, names in there.items() for form in _FORMS if form.needed <= names]
+    if len({place for place, _ in found}) > 1:
+        names = ", ".join(str(place.relative_to(listing.folder)) for place, _ in found)
+        raise InputError(f"{listing.folder}: holds several data sets ({names}): name one of these folders")
+    for place, form in found:
+        own = {place / f"{name}{form.suffix}" for name in (*form.train, *form.test)}
+        others = [path for path in listing.files if path not in own]
+        return CifarFiles(place, form, tuple(counted(others, "other file", "other files")))
     return None
 
 
-def read_cifar(folder: Path) -> ImageCollection:
-    """Reads the five batches `data_batch_1` to `_5` and `test_batch`, with or without suffix `.png`.
+def read_cifar(found: CifarFiles) -> ImageCollection:
+    """Reads the batches that `find_cifar` found, and the test batch.
 
     A PNG holds one image a row: 1024 RGB pixels, the image's rows one after the other. Its labels are lists in
     `train_labels.json` and `test_labels.json` beside it (or `…_lables.json`, the spelling of a package that
@@ -35,60 +85,144 @@ def read_cifar(folder: Path) -> ImageCollection:
     Raises:
         InputError: a batch is missing or cannot be read.
     """
-    pickled = (folder / _BATCHES[0]).is_file()
-    parts = {"train": _BATCHES, "test": ("test_batch",)}
-    train, test = (_read_part(folder, part, names, pickled) for part, names in parts.items())
-    return ImageCollection(train, test)
+    place, form, notes = found
+    train, test = (_read_part(place, form, part) for part in ("train", "test"))
+    return ImageCollection(train, test, notes=notes)
 
 
-def _read_part(folder: Path, part: str, names: tuple[str, ...], pickled: bool) -> ImageSet:
-    paths = [folder / (name if pickled else f"{name}.png") for name in names]
+def _read_part(place: Path, form: _Form, part: str) -> ImageSet:
+    names = form.train if part == "train" else form.test
+    paths = [place / f"{name}{form.suffix}" for name in names]
     for path in paths:
         if not path.is_file():
-            raise InputError(f"{path}: no such file; CIFAR-10 wants five training batches and test_batch")
-    if pickled:
-        images, labels = zip(*map(_read_pickle, paths), strict=True)
-        return ImageSet(torch.cat(images), torch.cat(labels))
-    return ImageSet(torch.cat([_read_png(path) for path in paths]), _read_labels(folder, part))
+            wanted = ", ".join(f"{name}{form.suffix}" for name in (*form.train, *form.test))
+            raise InputError(f"{path}: no such file; want {wanted}")
+    if form.suffix == ".png":
+        return ImageSet(torch.cat([_read_png(path) for path in paths]), _read_labels(place, part))
+    read = _read_pickle if form.suffix == "" else _read_binary
+    images, labels = zip(*(read(path, form) for path in paths), strict=True)
+    return ImageSet(torch.cat(images), torch.cat(labels))
 
 
-def _read_pickle(path: Path) -> tuple[Tensor, Tensor]:
+def _as_images(rows: np.ndarray) -> Tensor:
+    return torch.from_numpy(rows.copy()).reshape(-1, 3, _SIZE, _SIZE)
+
+
+# ---- pickles
+
+
+def _read_pickle(path: Path, form: _Form) -> tuple[Tensor, Tensor]:
     try:
-        with path.open("rb") as file:
-            batch = _ArraysOnly(file, encoding="bytes").load()
-        rows = np.asarray(batch[b"data"])
-        labels = torch.tensor(batch[b"labels"], dtype=torch.int64, device="cpu")
+        content = path.read_bytes()
+        deque(pickletools.genops(content), maxlen=0)  # nothing is longer than what there is of it
+        batch = _Batch(io.BytesIO(content), encoding="bytes").load()
+        rows, labels = batch[b"data"], batch[form.labels.encode()]
+        rows = rows.array() if isinstance(rows, _Array) else rows
     except Exception as error:  # unpickling a foreign file can raise anything
-        raise InputError(f"{path}: not a batch of CIFAR-10 ({error})") from None
-    if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3 * _SIZE**2:
-        raise InputError(f"{path}: want uint8 data (images, 3072), got {rows.dtype} {rows.shape}")
-    if labels.shape != rows.shape[:1]:
-        raise InputError(f"{path}: {len(rows)} images but {labels.numel()} labels")
-    return torch.from_numpy(rows.copy()).reshape(-1, 3, _SIZE, _SIZE), labels
+        raise InputError(f"{path}: not a batch of CIFAR ({first_line(error)})") from None
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != _PIXELS:
+        got = f"uint8 {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
+        raise InputError(f"{path}: want uint8 data (images, {_PIXELS}), got {got}")
+    if not isinstance(labels, list) or any(type(n) is not int or not 0 <= n < 2**31 for n in labels):
+        raise InputError(f"{path}: want a list of classes as {form.labels}")
+    if len(labels) != len(rows):
+        raise InputError(f"{path}: {len(rows)} images but {len(labels)} labels")
+    if not labels:
+        raise InputError(f"{path}: holds no images")
+    return _as_images(rows), torch.tensor(labels, dtype=torch.int64, device="cpu")
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Unpickles containers, numbers, strings and NumPy arrays; a pickle that calls anything else is refused."""
+class _Array:
+    """A pickled array of bytes, which NumPy's own code, that trusts a pickle, never touches."""
+
+    def __init__(self, *_: object) -> None:
+        self._state: tuple[Any, ...] = ()
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._state = state
+
+    def array(self) -> np.ndarray:
+        _, shape, dtype, fortran, content = self._state
+        if not isinstance(dtype, _Bytes):
+            raise ValueError("want an array of bytes")
+        return np.frombuffer(content, dtype=np.uint8).reshape(shape, order="F" if fortran else "C")
+
+
+class _Bytes:
+    """The pickled dtype of bytes; other ones are refused."""
+
+    def __init__(self, name: object, *_: object) -> None:
+        if name not in ("u1", b"u1"):
+            raise pickle.UnpicklingError(f"want uint8 data, got {name!r}")
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+def _array(content: Any, dtype: object, shape: Any, order: str, *_: object) -> _Array:
+    """What `numpy._core.numeric._frombuffer` makes of pickles of protocol 5."""
+    made = _Array()
+    made.__setstate__((1, shape, dtype, order == "F", content))
+    return made
+
+
+class _Batch(pickle._Unpickler):
+    """Unpickles containers, numbers, strings and arrays of bytes; a pickle that calls anything else is refused.
+
+    In Python, because the C version's memory grows with the numbers that a damaged file holds.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
-        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            return np.empty(0).__reduce__()[0]
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
+        core = module.replace("numpy._core", "numpy.core")
+        known = {
+            ("numpy.core.multiarray", "_reconstruct"): _Array,
+            ("numpy.core.numeric", "_frombuffer"): _array,
+            ("numpy", "ndarray"): _Array,
+            ("numpy", "dtype"): _Bytes,
+            ("_codecs", "encode"): _encoded,
+        }
+        if (core, name) in known:
+            return known[core, name]
         self._refuse(module, name)
 
     def _refuse(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"it would call {module}.{name}")
 
 
+def _encoded(text: str, encoding: str) -> bytes:
+    """Bytes as Python 3 pickles them by protocols of Python 2."""
+    if encoding not in ("latin1", b"latin1"):
+        raise pickle.UnpicklingError(f"it would encode by {encoding!r}")
+    return text.encode("latin-1")
+
+
+# ---- other forms
+
+
+def _read_binary(path: Path, form: _Form) -> tuple[Tensor, Tensor]:
+    row = form.label_bytes + _PIXELS
+    try:
+        content = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    if len(content) == 0 or len(content) % row:
+        raise InputError(f"{path}: want rows of {row} bytes, got {len(content)} bytes")
+    rows = content.reshape(-1, row)
+    return _as_images(rows[:, form.label_bytes :]), torch.from_numpy(rows[:, form.label_bytes - 1].astype(np.int64))
+
+
 def _read_png(path: Path) -> Tensor:
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=["PNG"]) as picture:
+            if picture.width != _SIZE**2:
+                raise InputError(
+                    f"{path}: want one image of {_SIZE**2} pixels a row, got rows of {picture.width}"
+                )
             rows = np.array(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: not a readable picture ({error})") from None
-    if rows.shape[1] != _SIZE**2:
-        raise InputError(f"{path}: want one image of {_SIZE**2} pixels a row, got rows of {rows.shape[1]}")
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise whatever a broken file leads them to
+        raise InputError(f"{path}: not a readable picture ({first_line(error)})") from None
     return torch.from_numpy(rows).reshape(-1, _SIZE, _SIZE, 3).permute(0, 3, 1, 2).contiguous()
 
 
@@ -96,10 +230,10 @@ def _read_labels(folder: Path, part: str) -> Tensor | None:
     for path in (folder / f"{part}_labels.json", folder / f"{part}_lables.json"):
         if path.is_file():
             try:
-                labels = torch.tensor(json.loads(path.read_text()), dtype=torch.int64, device="cpu")
-            except (ValueError, TypeError) as error:
-                raise InputError(f"{path}: not a list of labels ({error})") from None
-            if labels.dim() != 1:
-                raise InputError(f"{path}: want one label an image, got shape {tuple(labels.shape)}")
-            return labels
+                labels = json.loads(path.read_bytes())
+            except (ValueError, RecursionError, OSError) as error:
+                raise InputError(f"{path}: not a list of labels ({first_line(error)})") from None
+            if not isinstance(labels, list) or any(type(n) is not int or not 0 <= n < 2**31 for n in labels):
+                raise InputError(f"{path}: not a list of labels, one number an image")
+            return torch.tensor(labels, dtype=torch.int64, device="cpu")
     return None

@@ -28,8 +28,10 @@ class ImageCollection:
         train: all images, less those of `test`.
         test: the data's own test images, None where it has none.
         skipped: one message a picture that could not be used; each names its file.
+        notes: what else was passed over, and what was done to the pictures, one sentence each.
     """
 
     train: ImageSet
     test: ImageSet | None = None
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -1,7 +1,13 @@
 """Any folder of pictures."""
 
+import os
+import threading
+import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,59 +17,99 @@ from rich.progress import track
 from torch import Tensor
 
 from led_fast.data.images.collection import ImageCollection, ImageSet
-from led_fast.errors import InputError
+from led_fast.data.images.listing import Listing, counted
+from led_fast.errors import InputError, first_line
 
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_SUFFIXES = {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # whatever a name says: of others some run programs
 _GRAY = {"1", "L", "LA", "La"}
 _COLOR = {"P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV"}
 _SHOW_PROGRESS_FROM = 2000  # pictures: some seconds
 _NAMED = 3  # pictures in a message
+_WORKERS = 8
+_MOST_PIXELS = 1 << 27  # half a GiB in memory
+_LARGE = 1 << 24  # pixels; such pictures are decoded one at a time
+_one_large = threading.Lock()
 
 
-def read_folder(folder: Path, size: int, strict: bool = False) -> ImageCollection:
+class _Picture(NamedTuple):
+    """A picture as (size, size) or (size, size, 3) uint8, and what is lost of it."""
+
+    pixels: np.ndarray
+    animated: bool
+    transparent: bool
+
+
+def read_folder(listing: Listing, size: int, strict: bool = False) -> ImageCollection:
     """Reads every picture in a folder and the folders in it.
 
-    Each picture is turned upright, cropped to its central square and resized to size x size (Lanczos). Where
-    any picture has colour, all become RGB. Where the folder has sub-folders `train` and `test`, the test
-    images are those in `test`, and pictures elsewhere are ignored. Folders one level further down are
-    classes, numbered in alphabetical order, unless some picture lies in none.
+    Each picture is turned upright, composed on white where it is transparent, cropped to its central square and
+    resized to size x size (Lanczos); of an animated one the first frame is taken. Where any picture has colour, all
+    become RGB. Where the folder has sub-folders `train` and `test`, the test images are those in `test`, and pictures
+    elsewhere are ignored. Folders one level further down are classes, numbered in alphabetical order, unless some
+    picture lies in none.
 
     A file that cannot be decoded, or whose shorter side is below `size` (enlarging it would invent pixels),
-    is skipped, and named in the result.
+    is skipped, and named in the result, as is all that is passed over.
 
     Raises:
         InputError: no picture can be used, or with `strict` any picture cannot.
     """
+    folder, files = listing.folder, [path for path in listing.files if path.suffix.lower() in _SUFFIXES]
     roots = [folder / "train", folder / "test"]
     if not all(root.is_dir() for root in roots):
         roots = [folder]
-    paths = [sorted(p for p in root.rglob("*") if _is_picture(p)) for root in roots]
+    paths = [[path for path in files if path.is_relative_to(root)] for root in roots]
     for root, found in zip(roots, paths, strict=True):
         if not found:
-            raise InputError(f"{root}: holds no images: want idx files, CIFAR-10's batches, or pictures")
+            wanted = "want idx files, CIFAR's batches, or pictures"
+            raise InputError(f"{root}: holds no images: {wanted}; {_instead(listing, root)}")
     decoded = [_decode_all(found, size, root) for root, found in zip(roots, paths, strict=True)]
     skipped = tuple(problem for part in decoded for problem in part.values() if isinstance(problem, str))
-    pictures = [{p: image for p, image in part.items() if isinstance(image, np.ndarray)} for part in decoded]
+    pictures = [{p: image for p, image in part.items() if isinstance(image, _Picture)} for part in decoded]
     if skipped and (strict or not all(pictures)):
         more = f" (and {len(skipped) - _NAMED} more)" if len(skipped) > _NAMED else ""
         raise InputError(
             f"{len(skipped)} of {sum(map(len, paths))} pictures are of no use: "
             f"{'; '.join(skipped[:_NAMED])}{more}"
         )
-    color = any(image.ndim == 3 for part in pictures for image in part.values())
+    color = any(image.pixels.ndim == 3 for part in pictures for image in part.values())
     sets = [
-        ImageSet(_stack(list(part.values()), color), labels, [str(path) for path in part])
+        ImageSet(_stack([image.pixels for image in part.values()], color), labels, [str(path) for path in part])
         for part, labels in zip(pictures, _labels(roots, [list(part) for part in pictures]), strict=True)
     ]
-    return ImageCollection(sets[0], sets[1] if len(sets) > 1 else None, skipped)
+    notes = _notes(listing, files, {path for part in paths for path in part}, pictures)
+    return ImageCollection(sets[0], sets[1] if len(sets) > 1 else None, skipped, notes)
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in _SUFFIXES and path.is_file()
+def _instead(listing: Listing, root: Path) -> str:
+    """What lies where pictures were wanted."""
+    names = [str(path.relative_to(root)) for path in listing.files if path.is_relative_to(root)]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    packed = any(name.lower().endswith((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")) for name in names)
+    return f"got {', '.join(names[:_NAMED]) or 'no files'}{more}" + ("; unpack it first" if packed else "")
 
 
-def _decode_all(paths: list[Path], size: int, folder: Path) -> dict[Path, np.ndarray | str]:
-    with ThreadPoolExecutor() as pool:  # decoders release the interpreter's lock
+def _notes(
+    listing: Listing, files: Sequence[Path], used: set[Path], pictures: Sequence[dict[Path, _Picture]]
+) -> tuple[str, ...]:
+    taken = [image for part in pictures for image in part.values()]
+    animated, transparent = (sum(image[what] for image in taken) for what in (1, 2))
+    others = sorted(set(listing.files) - set(files))
+    notes = counted(others, "file that is no picture", "files that are no pictures")
+    outside = [path for path in files if path not in used]
+    notes += counted(outside, "picture outside of train and test", "pictures outside of train and test")
+    if animated:
+        notes.append(f"{animated} of {len(taken)} pictures have several frames: the first was taken")
+    if transparent:
+        notes.append(f"{transparent} of {len(taken)} pictures are transparent: they were composed on white")
+    return tuple(notes)
+
+
+def _decode_all(paths: list[Path], size: int, folder: Path) -> dict[Path, _Picture | str]:
+    workers = min(_WORKERS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool, warnings.catch_warnings():  # decoders release the interpreter's lock
+        warnings.simplefilter("ignore")  # Pillow's, which name no file
         results = track(
             pool.map(lambda path: _decode(path, size), paths),
             description=f"reading {folder.name}",
@@ -75,19 +121,36 @@ def _decode_all(paths: list[Path], size: int, folder: Path) -> dict[Path, np.nda
         return dict(zip(paths, results, strict=True))
 
 
-def _decode(path: Path, size: int) -> np.ndarray | str:
-    """The picture as (size, size) or (size, size, 3), or what is wrong with it."""
+def _decode(path: Path, size: int) -> _Picture | str:
+    """The picture, or what is wrong with it."""
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=_FORMATS) as picture:
             width, height = picture.size
             if min(width, height) < size:
                 return f"{path}: want at least {size}x{size} pixels, got {width}x{height}"
+            if width * height > _MOST_PIXELS:
+                return f"{path}: want at most {_MOST_PIXELS} pixels, got {width}x{height}"
             if picture.mode not in _GRAY | _COLOR:
                 return f"{path}: want 8 bits a channel, got a picture of mode {picture.mode}"
-            plain = ImageOps.exif_transpose(picture).convert("L" if picture.mode in _GRAY else "RGB")
-            return np.array(ImageOps.fit(plain, (size, size), Image.Resampling.LANCZOS))
+            animated = picture.format != "MPO" and getattr(picture, "is_animated", False)
+            with _one_large if width * height > _LARGE else nullcontext():
+                pixels, transparent = _square(picture, size)
+                return _Picture(pixels, animated, transparent)
     except Exception as error:  # decoders raise whatever a broken file leads them to
-        return f"{path}: not a readable picture ({error})"
+        return f"{path}: not a readable picture ({first_line(error)})"
+
+
+def _square(picture: Image.Image, size: int) -> tuple[np.ndarray, bool]:
+    """(the central square of a picture, whether anything was transparent)."""
+    mode = "L" if picture.mode in _GRAY else "RGB"
+    ImageOps.exif_transpose(picture, in_place=True)
+    plain, transparent = picture, False
+    if picture.has_transparency_data:
+        seen = picture.convert("RGBA")
+        transparent = seen.getextrema()[3][0] < 255
+        plain = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen) if transparent else picture
+    plain = plain if plain.mode == mode else plain.convert(mode)
+    return np.array(ImageOps.fit(plain, (size, size), Image.Resampling.LANCZOS)), transparent
 
 
 def _stack(images: list[np.ndarray], color: bool) -> Tensor:

@@ -1,4 +1,4 @@
-"""MNIST's file format, plain or gzipped."""
+"""The file format of MNIST and its relatives, plain or gzipped."""
 
 import gzip
 import math
@@ -6,61 +6,86 @@ import re
 import struct
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from led_fast.data.images.collection import ImageCollection, ImageSet
+from led_fast.data.images.listing import Listing, counted
 from led_fast.errors import InputError
 
-_FILE = re.compile(r"(train|t10k)-(images|labels)[-.]idx[13]-ubyte(\.gz)?")
+_FILE = re.compile(r"(?:([\w-]+?)-)?(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz)?", re.IGNORECASE)
 _UNSIGNED_BYTES = 0x08
+_GZIP = b"\x1f\x8b"
+_BLOCK = 1 << 20
 
 
-def find_idx(folder: Path) -> dict[str, Path] | None:
-    """Finds MNIST-like files by their names, e.g. `train-images` for `train-images-idx3-ubyte.gz`.
+class IdxFiles(NamedTuple):
+    """One data set's files by what they hold, e.g. `train-images`; whether its images lie on their side; notes."""
 
-    Looks into the folder itself, `raw/`, and torchvision's `<data set>/raw/`. None where there are none.
+    files: dict[str, Path]
+    on_their_side: bool
+    notes: tuple[str, ...]
+
+
+def find_idx(listing: Listing) -> IdxFiles | None:
+    """Finds MNIST-like files by their names, e.g. `train-images` for `train-images-idx3-ubyte.gz`; None without any.
+
+    They may lie anywhere, each also in a folder of its own name. What comes before `train` is the data set's name, as
+    in `emnist-letters-train-images-idx3-ubyte`; its `test` files are what others call `t10k`.
 
     Raises:
         InputError: several data sets, or no training images among the files.
     """
-    places = [folder, folder / "raw", *sorted(folder.glob("*/raw"))]
-    found = {place: files for place in places if (files := _idx_files(place))}
-    if len(found) > 1:
-        names = ", ".join(str(place.relative_to(folder)) for place in found)
-        raise InputError(f"{folder}: holds several data sets ({names}): name one of these folders")
-    for place, files in found.items():
-        if "train-images" not in files:
-            raise InputError(f"{place}: want train-images-idx3-ubyte (or .gz), got only {sorted(files)}")
-        return files
+    sets: dict[tuple[Path, str], dict[str, list[Path]]] = {}
+    for path in listing.files:
+        if match := _FILE.fullmatch(path.name):
+            name, part, what = (match[i].lower() if match[i] else "" for i in (1, 2, 3))
+            place = path.parent.parent if _in_a_folder_of_its_name(path) else path.parent
+            key = f"{'train' if part == 'train' else 't10k'}-{what}"
+            sets.setdefault((place, name), {}).setdefault(key, []).append(path)
+    if len(sets) > 1:
+        names = ", ".join(str(place.relative_to(listing.folder) / name) for place, name in sets)
+        raise InputError(
+            f"{listing.folder}: holds several data sets ({names}): name the folder of one, or make one for it"
+        )
+    for (place, name), found in sets.items():
+        if "train-images" not in found:
+            raise InputError(f"{place}: want train-images-idx3-ubyte (or .gz), got only {sorted(found)}")
+        # Files beside each other come before those in folders of their names, plain ones before gzipped ones.
+        files = {
+            key: min(paths, key=lambda path: (_in_a_folder_of_its_name(path), path.suffix == ".gz", path))
+            for key, paths in found.items()
+        }
+        others = [path for path in listing.files if path not in files.values()]
+        return IdxFiles(files, name.startswith("emnist"), tuple(counted(others, "other file", "other files")))
     return None
 
 
-def _idx_files(folder: Path) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if match := _FILE.fullmatch(path.name):
-            files.setdefault(f"{match[1]}-{match[2]}", path)  # the plain file comes before the gzipped one
-    return files
+def _in_a_folder_of_its_name(path: Path) -> bool:
+    return _FILE.fullmatch(path.parent.name) is not None
 
 
-def read_idx_folder(files: dict[str, Path]) -> ImageCollection:
-    """Reads what `find_idx` found; the `t10k` files are the test images."""
+def read_idx_folder(found: IdxFiles) -> ImageCollection:
+    """Reads what `find_idx` found; the `t10k` files are the test images. EMNIST's images are turned upright."""
 
     def image_set(part: str) -> ImageSet:
-        images = read_idx(files[f"{part}-images"], dims=3)
-        labels = files.get(f"{part}-labels")
+        images = read_idx(found.files[f"{part}-images"], dims=3)
+        if found.on_their_side:
+            images = images.transpose(1, 2).contiguous()
+        labels = found.files.get(f"{part}-labels")
         return ImageSet(images[:, None], None if labels is None else read_idx(labels, dims=1).long())
 
-    return ImageCollection(image_set("train"), image_set("t10k") if "t10k-images" in files else None)
+    test = image_set("t10k") if "t10k-images" in found.files else None
+    return ImageCollection(image_set("train"), test, notes=found.notes)
 
 
 def read_idx(path: Path, dims: int) -> Tensor:
     """Reads an idx file of unsigned bytes.
 
     Args:
-        path: the file, gzipped where its name ends in `.gz`.
+        path: the file, gzipped or not, whatever its name says.
         dims: number of dimensions wanted: 3 for images, 1 for labels.
 
     Returns:
@@ -69,20 +94,26 @@ def read_idx(path: Path, dims: int) -> Tensor:
     Raises:
         InputError: not such a file, truncated, longer than its shape, or empty.
     """
+    header = 4 * (1 + dims)
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with path.open("rb") as plain:
+            zipped = plain.read(2) == _GZIP
+        with gzip.open(path) if zipped else path.open("rb") as file:
+            start = file.read(header)
+            if len(start) < header:
+                raise InputError(f"{path}: want a header of {header} bytes, got a file of {len(start)}")
+            magic, *shape = struct.unpack(f">{1 + dims}I", start)
+            wanted = _UNSIGNED_BYTES << 8 | dims
+            if magic != wanted:
+                raise InputError(f"{path}: want magic number {wanted} (bytes, {dims} dimensions), got {magic}")
+            size, content = math.prod(shape), bytearray()
+            while len(content) <= size and (block := file.read(_BLOCK)):  # no more than the shape wants, and a block
+                content += block
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
-    header = 4 * (1 + dims)
-    if len(content) < header:
-        raise InputError(f"{path}: want a header of {header} bytes, got a file of {len(content)}")
-    magic, *shape = struct.unpack(f">{1 + dims}I", content[:header])
-    wanted = _UNSIGNED_BYTES << 8 | dims
-    if magic != wanted:
-        raise InputError(f"{path}: want magic number {wanted} (bytes, {dims} dimensions), got {magic}")
-    size = math.prod(shape)
-    if len(content) - header != size:
-        raise InputError(f"{path}: shape {shape} wants {size} bytes, got {len(content) - header}")
+    if len(content) != size:
+        more = " or more" if len(content) > size else ""
+        raise InputError(f"{path}: shape {shape} wants {size} bytes, got {len(content)}{more}")
     if size == 0:
         raise InputError(f"{path}: holds nothing, its shape is {shape}")
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header).reshape(shape)
+    return torch.frombuffer(content, dtype=torch.uint8).reshape(shape)

@@ -1,5 +1,6 @@
 """Images from any place that is recognised."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from torch.nn.functional import pad
@@ -9,6 +10,7 @@ from led_fast.data.images.cifar import find_cifar, read_cifar
 from led_fast.data.images.collection import ImageCollection, ImageSet
 from led_fast.data.images.folder import read_folder
 from led_fast.data.images.idx import find_idx, read_idx_folder
+from led_fast.data.images.listing import list_files
 from led_fast.errors import InputError
 
 DEFAULT_SIZE = 64
@@ -18,9 +20,9 @@ def read_images(path: str | Path, strict: bool = False, size: int = DEFAULT_SIZE
     """Reads images, whatever form they have.
 
     Args:
-        path: a folder with MNIST's or Fashion-MNIST's idx files (`.gz` or not; torchvision's `MNIST/raw` too),
-            with CIFAR-10's batches (pickles, torchvision's `cifar-10-batches-py` too, or PNG files), or with
-            pictures; or a `.npy` or `.npz` file. 28x28 images are padded with zeros to 32x32.
+        path: a folder with the idx files of one data set (MNIST, Fashion-MNIST, EMNIST's `letters`, …; `.gz` or not),
+            with CIFAR-10's or CIFAR-100's batches (pickles, binary or PNG files), both also in folders in it, or with
+            pictures; or a `.npy` or `.npz` file. 28x28 images are padded with zeros to 32x32. Hidden files are no data.
         strict: stop at the first picture that cannot be used, instead of skipping it.
         size: side of the pictures of a folder after cropping and resizing; other forms keep their size.
 
@@ -38,20 +40,23 @@ def read_images(path: str | Path, strict: bool = False, size: int = DEFAULT_SIZE
     if test is not None and test.images.shape[1:] != train.images.shape[1:]:
         shapes = f"{tuple(train.images.shape[1:])} and {tuple(test.images.shape[1:])}"
         raise InputError(f"{path}: training and test images differ in shape: {shapes}")
-    return ImageCollection(_padded(train), None if test is None else _padded(test), collection.skipped)
+    return replace(collection, train=_padded(train), test=None if test is None else _padded(test))
 
 
 def _read(path: Path, strict: bool, size: int) -> ImageCollection:
-    if path.suffix in (".npy", ".npz") and path.is_file():
+    if path.suffix.lower() in (".npy", ".npz") and path.is_file():
         return read_arrays(path)
     if not path.is_dir():
         got = "another kind of file" if path.exists() else "nothing"
         raise InputError(f"{path}: want a folder of images or a .npy or .npz file, got {got}")
-    if files := find_idx(path):
-        return read_idx_folder(files)
-    if folder := find_cifar(path):
-        return read_cifar(folder)
-    return read_folder(path, size, strict)
+    listing = list_files(path)
+    if idx := find_idx(listing):
+        collection = read_idx_folder(idx)
+    elif cifar := find_cifar(listing):
+        collection = read_cifar(cifar)
+    else:
+        collection = read_folder(listing, size, strict)
+    return replace(collection, notes=(*listing.passed_over, *collection.notes))
 
 
 def _padded(part: ImageSet) -> ImageSet:

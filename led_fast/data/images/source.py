@@ -40,6 +40,7 @@ class ImageSource:
         fingerprint: identifies the pixels; a run resumes on the same ones only.
         shape: (C, H, W).
         problems: one message for each picture that could not be used.
+        notes: what else was passed over, and what was done to the pictures, one sentence each.
 
     Raises:
         InputError: fewer than 100 training images.
@@ -52,7 +53,7 @@ class ImageSource:
         if count < _FEWEST_IMAGES:
             raise InputError(f"{name}: want at least {_FEWEST_IMAGES} images to learn from, got {count}")
         self.name = name
-        self.problems = collection.skipped
+        self.problems, self.notes = collection.skipped, collection.notes
         self.fingerprint = _fingerprint(collection)
         self._splits = _split(collection)
         channels, height, width = collection.train.images.shape[1:]

@@ -8,6 +8,7 @@ import codecs
 import gzip
 import re
 import shutil
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +155,8 @@ def _in_utf8(path: Path, folder: Path) -> tuple[Path, list[str]]:
             shutil.copyfileobj(codecs.getreader(found.encoding)(source), target, _BLOCK)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: looks like {found.encoding} text, but is not ({error.reason})") from None
+    except (EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
     return copy, [f"text is not UTF-8: read as {found.encoding.replace('_', '-')}"]
 
 
@@ -172,7 +175,7 @@ def _not_utf8(path: Path) -> bytes | None:
                 if b"\0" in block:  # UTF-16 without a mark, or not text at all
                     return start if block is start else block
                 block = file.read(_BLOCK)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
     return None if not decoder.getstate()[0] else start
 

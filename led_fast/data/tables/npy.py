@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from led_fast.data.mapped import map_array
 from led_fast.data.tables.schema import (
     MOST_CATEGORIES,
     all_missing,
@@ -63,13 +64,7 @@ def npy_names(path: Path) -> tuple[str, ...]:
 
 def _mapped(path: Path) -> tuple[np.ndarray, str]:
     """(the array with two dimensions, its type's name), mapped where it lies."""
-    try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{path}: not a readable .npy array ({error})") from None
-    if not isinstance(mapped, np.ndarray):
-        raise InputError(f"{path}: not a readable .npy array (an archive of arrays)")
-    return _checked(mapped, str(path))
+    return _checked(map_array(path), str(path))
 
 
 def _checked(values: np.ndarray, place: str) -> tuple[np.ndarray, str]:

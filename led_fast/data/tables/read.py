@@ -188,8 +188,11 @@ def _pandas_index(connection: duckdb.DuckDBPyConnection, link: Path) -> set[str]
     """The columns that are the index of the pandas frame that a file was written from."""
     query = f"SELECT decode(value) FROM parquet_kv_metadata('{link}') WHERE decode(key) = 'pandas'"
     found = connection.execute(query).fetchall()
-    index = json.loads(found[0][0]).get("index_columns", []) if found else []
-    return {name for name in index if isinstance(name, str)}  # a range has no column
+    try:
+        index = json.loads(found[0][0])["index_columns"] if found else []
+        return {name for name in index if isinstance(name, str)}  # a range has no column
+    except (ValueError, RecursionError, LookupError, TypeError):  # pandas' own notes, without which the table is whole
+        return set()
 
 
 def _parquet_dtype(kind: str) -> str:

@@ -54,7 +54,7 @@ class ImagesKind:
 
     def claims(self, place: str, reading: Reading) -> bool:
         """Folders and .npz files."""
-        return Path(place).is_dir() or Path(place).suffix == ".npz"
+        return Path(place).is_dir() or place.lower().endswith(".npz")
 
     def open(self, place: str, preset: str | None, reading: Reading) -> ImageSource:
         """Opens images of the shape that a preset's networks take."""
@@ -65,8 +65,8 @@ class ImagesKind:
         return source
 
     def remarks(self, source: ImageSource) -> list[str]:
-        """The pictures that could not be used, or the first few of them."""
-        return _skipped(source.problems)
+        """The pictures that could not be used, or the first few of them, and what else was noted."""
+        return _remarks(source.problems, source.notes)
 
     def configure(self, source: ImageSource, preset: str | None) -> tuple[str, Preset]:
         """A preset by name; without one, the first whose networks take the data's shape.
@@ -130,7 +130,7 @@ class ImagesKind:
         """Log density in nats, bits per dimension, and rank of every image: 1 is the densest."""
         shape, device = trained.config.model.shape, gpu_or_cpu()
         images = read_images(place, size=shape[-1])
-        for remark in _skipped(images.skipped):
+        for remark in _remarks(images.skipped, images.notes):
             console.print(remark, highlight=False, soft_wrap=True, markup=False)
         if (got := tuple(images.train.images.shape[1:])) != shape:
             raise InputError(f"{place}: want images of shape {shape}, got {got}")
@@ -180,9 +180,9 @@ def _check_shape(source: ImageSource, preset: str) -> None:
         raise InputError(f"{source.name}: {preset} wants images of shape {shape}, got {source.shape}{advice}")
 
 
-def _skipped(problems: tuple[str, ...]) -> list[str]:
+def _remarks(problems: tuple[str, ...], notes: tuple[str, ...]) -> list[str]:
     named = [f"skipped {problem}" for problem in problems[:_NAMED]]
-    return [*named, f"{len(problems)} pictures of no use were skipped"] if problems else []
+    return [*named, *([f"{len(problems)} pictures of no use were skipped"] if problems else []), *notes]
 
 
 def _drawn(evaluation: ImageEvaluation) -> Any:
