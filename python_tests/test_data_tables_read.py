@@ -296,13 +296,13 @@ def test_duplicate_names(read, tmp_path):
     ("a,b\n" + "1,2\n" * 30_000 + "7\n", "line 30002: want 2 fields, got 1"),
     ("a;b\n1,5;2,5\n3,5\n", "line 3: want 2 fields, got 1"),
     ("1,5\n2\n3,5\n", "line 2: want 2 fields, got 1"),  # not one column of decimal commas
-    ("My table\n\na,b\n1,2\n", "'a,b' is not a number; leave out with --ignore 'My table'"),
+    ("My table\n\na,b\n1,2\n", "'a,b' is not a number, and neither"),
     ("", "is empty"),
     ("a,b\n", "holds no rows"),
-    ("\n\n", "missing"),
+    ("\n\n", "is empty"),
     (bytes(range(256)) * 64, "is not text"),
     ("It was a dark, stormy night.\nThe end.\n", "line 2"),
-    ("1 2\n3 4\n", "'1 2' is not a number"),
+    ("1:2\n3:4\n", "'1:2' is not a number, and neither , ; | nor tabs or blanks split the lines alike"),
 ])  # fmt: skip
 def test_what_is_no_table(read, content, wanted):
     refused(read, content, wanted)
@@ -312,7 +312,7 @@ def test_what_is_no_table(read, content, wanted):
     ("t.parquet", b"PAR1 but not really", "not a readable .parquet file"),
     ("t.npy", b"\x93NUMPY\x01\x00", "not a readable .npy array"),
     ("t.npy", b"a,b\n1,2\n", "not a readable .npy array"),
-    ("t.csv.gz", b"a,b\n1,2\n", "cannot be read"),
+    ("t.csv.gz", b"\x1f\x8ba,b\n1,2\n", "cannot be read"),
     ("t.xlsx", b"PK", "save the sheet as .csv"),
     ("t.txt", b"1,2\n", "want a .csv, .csv.gz, .tsv, .tsv.gz, .parquet or .npy file, got suffix '.txt'"),
 ])  # fmt: skip

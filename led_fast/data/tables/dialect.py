@@ -1,14 +1,17 @@
 """How a text file writes its table: encoding, separator, quotes, header and decimal mark.
 
 charset-normalizer finds the encoding and duckdb the quotes. The separator is the one under which most fields are
-numbers, because duckdb's own guess takes the decimal commas of `1,5;2,5` for separators.
+numbers, because duckdb's own guess takes the decimal commas of `1,5;2,5` for separators. Fields that blanks separate,
+as numpy.savetxt writes them, are copied with tabs.
 """
 
 import codecs
 import gzip
+import io
 import re
 import shutil
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,7 @@ MISSING = ("", "na", "n/a", "#n/a", "nan", "-nan", "null", "none")
 _TRUTH = ("true", "false")
 _SEPARATORS = (",", ";", "\t", "|")
 _WESTERN = ["utf_8", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "cp1252", "latin_1"]
+_NOT_OF_THE_TABLE = re.compile(rb'(\xef\xbb\xbf)?([^\S\r\n]*[\r\n]|"?sep=[^\r\n]"?[^\S\r\n]*[\r\n])', re.IGNORECASE)
 _INTEGER = re.compile(r"[+-]?\d+")
 _BLOCK = 1 << 20
 _LOOK = 10_000  # rows by which header, decimal mark and types are told
@@ -87,6 +91,12 @@ def find_dialect(connection: duckdb.DuckDBPyConnection, path: Path, folder: Path
     rows = _rows(connection, path, _source(file, separator, quote, escape, columns, header=False), _LOOK)
     if not rows:
         raise InputError(f"{path}: is empty")
+    if columns == 1 and _has_blanks_between([row[0] for row in rows[:_FEW]]):
+        file = _with_tabs(file, folder)
+        separator, quote, escape, columns = "\t", "", "", len(_unmarked(rows[0][0] or "").split())
+        rows = _rows(connection, path, _source(file, separator, quote, escape, columns, header=False), _LOOK)
+        notes.append("blanks separate the columns")
+    rows[0] = (_unmarked(rows[0][0] or ""), *rows[0][1:])
     decimal = _decimal_mark(rows, separator)
     header = _has_header(rows, decimal)
     body = rows[1:] if header else rows
@@ -96,7 +106,12 @@ def find_dialect(connection: duckdb.DuckDBPyConnection, path: Path, folder: Path
     elif odd := [name for name in rows[0] if name and _is_number(name, decimal)]:
         notes.append(f"line 1 is taken for the header, though {odd[0]!r} looks like a number")
     if header and (blank := [i for i, name in enumerate(rows[0]) if not (name or "").strip()]):
-        notes.append(f"column {blank[0] + 1} has no name and is called {names[blank[0]]}")
+        called = ", ".join(names[i] for i in blank)
+        notes.append(
+            f"column {blank[0] + 1} has no name and is called {called}"
+            if len(blank) == 1
+            else f"{len(blank)} columns have no names and are called {called}"
+        )
     if decimal == ",":
         notes.append("numbers are written with a decimal comma")
     dtypes = tuple(_dtype([row[i] for row in body]) for i in range(columns))
@@ -132,52 +147,108 @@ def plain_error(path: Path, error: duckdb.Error) -> InputError:
 # ---- encoding
 
 
+def _is_zipped(path: Path) -> bool:
+    """Whether a file is gzipped, whatever its name says: what fetches files may unpack them, or pack them."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
 def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
+    return gzip.open(path, "rb") if _is_zipped(path) else path.open("rb")  # type: ignore[return-value]
 
 
 def _in_utf8(path: Path, folder: Path) -> tuple[Path, list[str]]:
-    """A link to the file where it is UTF-8, else a copy that is."""
-    sample = _not_utf8(path)
-    if sample is None:
-        # A name of our own, because duckdb takes *, ? and [ in a path for patterns.
-        link = folder / ("table.csv.gz" if path.suffix.lower() == ".gz" else "table.csv")
-        link.symlink_to(path.resolve())
-        return link, []
+    """A link to the file where duckdb reads it as it is, else a copy in UTF-8 of plain lines."""
+    try:
+        sample, plain = _scan(path)
+        if sample is None and plain:
+            # A name of our own, because duckdb takes *, ? and [ in a path for patterns.
+            link = folder / ("table.csv.gz" if _is_zipped(path) else "table.csv")
+            link.symlink_to(path.resolve())
+            return link, []
+        encoding = "utf_8" if sample is None else _encoding(path, sample)
+        copy = folder / "table.csv"
+        with _open(path) as source, copy.open("w", encoding="utf-8", newline="") as target:
+            _copy_lines(io.TextIOWrapper(source, encoding, newline=None), target)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: looks like {encoding} text, but is not ({error.reason})") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    if copy.stat().st_size == 0:
+        raise InputError(f"{path}: is empty")
+    return copy, [] if sample is None else [f"text is not UTF-8: read as {encoding.replace('_', '-')}"]
+
+
+def _scan(path: Path) -> tuple[bytes | None, bool]:
+    """(the first block that is not UTF-8, None where all are; whether lines end alike and the first is of the table)."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    odd, last = None, b""
+    ends = {b"\r\n": 0, b"\n": 0, b"\r": 0}
+    with _open(path) as file:
+        start = file.read(_BLOCK)
+        block = start
+        while block and odd is None:
+            try:
+                decoder.decode(block)
+            except UnicodeDecodeError:
+                odd = block
+            if b"\0" in block:  # UTF-16 without a mark, or not text at all
+                odd = block
+            both = block.count(b"\r\n") + (last == b"\r" and block.startswith(b"\n"))
+            ends[b"\r\n"] += both
+            ends[b"\n"] += block.count(b"\n") - both
+            ends[b"\r"] += block.count(b"\r") - both
+            last, block = block[-1:], file.read(_BLOCK)
+    if odd is None and decoder.getstate()[0]:
+        odd = start
+    return odd, sum(count > 0 for count in ends.values()) <= 1 and not _NOT_OF_THE_TABLE.match(start)
+
+
+def _encoding(path: Path, sample: bytes) -> str:
     # The Western ones first: of a few words of a header, a free choice makes letters of anywhere.
     found = charset_normalizer.from_bytes(sample, cp_isolation=_WESTERN, threshold=1.2).best()
     found = found or charset_normalizer.from_bytes(sample).best()
     if found is None:
         raise InputError(f"{path}: is not text, so it is no table")
-    copy = folder / "table.csv"
-    try:
-        with _open(path) as source, copy.open("w", encoding="utf-8", newline="") as target:
-            shutil.copyfileobj(codecs.getreader(found.encoding)(source), target, _BLOCK)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: looks like {found.encoding} text, but is not ({error.reason})") from None
-    except (EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    return copy, [f"text is not UTF-8: read as {found.encoding.replace('_', '-')}"]
+    return found.encoding
 
 
-def _not_utf8(path: Path) -> bytes | None:
-    """The first block that is not UTF-8; None where all are."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        with _open(path) as file:
-            start = file.read(_BLOCK)
-            block = start
-            while block:
-                try:
-                    decoder.decode(block)
-                except UnicodeDecodeError:
-                    return start if block is start else block
-                if b"\0" in block:  # UTF-16 without a mark, or not text at all
-                    return start if block is start else block
-                block = file.read(_BLOCK)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    return None if not decoder.getstate()[0] else start
+def _copy_lines(source: IO[str], target: IO[str]) -> None:
+    """Copies text but for blank lines in front, and `sep=;`, which tells spreadsheets of the separator."""
+    line = source.readline(_BLOCK).removeprefix("\ufeff")
+    while line and _NOT_OF_THE_TABLE.match(line.encode()):
+        line = source.readline(_BLOCK)
+    target.write(line)
+    shutil.copyfileobj(source, target, _BLOCK)
+
+
+# ---- blanks
+
+
+def _unmarked(line: str) -> str:
+    """A line without the mark of a comment, by which numpy.savetxt begins a header."""
+    return re.sub(r"^\s*#\s*(?=\S)", "", line)
+
+
+def _has_blanks_between(lines: Sequence[str | None]) -> bool:
+    """Whether blanks split most lines of one column into as many fields, two at least, most of them numbers."""
+    split = [_unmarked(line or "").split() for line in lines]
+    usual = max(map(len, split), key=[len(fields) for fields in split].count)
+    alike = [fields for fields in split if len(fields) == usual]
+    numbers = sum(_is_number(field, ".") for fields in alike for field in fields)
+    return usual >= 2 and 2 * len(alike) > len(split) and 2 * numbers >= usual * len(alike)
+
+
+def _with_tabs(file: Path, folder: Path) -> Path:
+    """A copy of a file with tabs for its blanks."""
+    copy = folder / "table.tsv"
+    with _open(file) as source, copy.open("wb") as target:
+        for number, line in enumerate(source):
+            fields = line.removeprefix(codecs.BOM_UTF8).split()
+            if number == 0:
+                fields = _unmarked(b" ".join(fields).decode()).encode().split()
+            target.write(b"\t".join(fields) + b"\n")
+    return copy
 
 
 # ---- separator
@@ -209,7 +280,8 @@ def _split(connection: duckdb.DuckDBPyConnection, path: Path, file: Path) -> tup
             uneven.append(separator)
             continue
         fields = [field for row in rows for field in row]
-        numbers = sum(any(_is_number(field, mark) for mark in ".,") for field in fields)
+        marks = "." if columns == 1 else ".,"
+        numbers = sum(any(_is_number(field, mark) for mark in marks) for field in fields)
         score = (numbers / max(1, len(fields)), columns)
         if score > best_score:
             best, best_score, first = (
@@ -289,14 +361,19 @@ def _has_header(rows: Sequence[tuple[str | None, ...]], decimal: str) -> bool:
 
 
 def _names(first: Sequence[str | None], path: Path) -> tuple[str, ...]:
-    names = tuple((name or "").strip() or f"x{i}" for i, name in enumerate(first, start=1))
-    refuse_duplicates(names, path)
-    return names
+    own = [(name or "").strip() for name in first]
+    refuse_duplicates(own, path)
+    return tuple(name or _free(f"x{i}", own) for i, name in enumerate(own, start=1))
+
+
+def _free(name: str, taken: Sequence[str]) -> str:
+    """The name, with underscores behind it until nothing else is called so."""
+    return name if name not in taken else _free(f"{name}_", taken)
 
 
 def refuse_duplicates(names: Sequence[str], path: Path) -> None:
     """Raises InputError where two columns have one name."""
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if name and count > 1)
     if twice:
         where = [str(i) for i, name in enumerate(names, start=1) if name == twice[0]]
         raise InputError(

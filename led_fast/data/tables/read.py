@@ -264,7 +264,8 @@ def _check_values(
     if any(text):
         bad = [k for k in range(len(names)) if text[k]]
         row, value = _first(connection, origin, choice, bad[0], f"isnan(v{bad[0]})")
-        raise no_number(path, [names[k] for k in bad], row, value)
+        alone = ", and neither , ; | nor tabs or blanks split the lines alike" if len(origin.names) == 1 else ""
+        raise no_number(path, [names[k] for k in bad], row, value, alone)
     empty = [name for name, count in zip(names, filled, strict=True) if count == 0]
     if empty:
         raise all_missing(path, empty)
