@@ -71,7 +71,7 @@ def _checked(values: np.ndarray, place: str) -> tuple[np.ndarray, str]:
     """(the array with two dimensions, its type's name)."""
     if values.dtype == np.bool_:
         dtype = "bool"
-    elif np.issubdtype(values.dtype, np.integer):
+    elif values.dtype.kind in "iu":
         dtype = "int"
     elif np.issubdtype(values.dtype, np.floating) and values.dtype.itemsize <= 8:
         dtype = "float"

@@ -171,14 +171,17 @@ def _open_parquet(connection: duckdb.DuckDBPyConnection, path: Path, folder: Pat
     index = _pandas_index(connection, link)
     columns = [(name, row) for name, row in zip(own, described, strict=True) if name not in index]
     left_out = [name for name in own if name in index]
-    quoted = tuple('"' + row[0].replace('"', '""') + '"' for _, row in columns)
+    quoted = ('"' + row[0].replace('"', '""') + '"' for _, row in columns)
+    source = f"(SELECT {', '.join(f'{name} AS c{i}' for i, name in enumerate(quoted))} FROM {source})"
+    numbers = (f"c{i}::DOUBLE" for i in range(len(columns)))
     return _Origin(
         path=path,
         names=tuple(name for name, _ in columns),
         header=True,
         source=source,
-        numbers=tuple(f"CASE WHEN isnan({c}::DOUBLE) THEN NULL ELSE {c}::DOUBLE END" for c in quoted),
-        texts=tuple(f"{c}::VARCHAR" for c in quoted),
+        # Not isnan, which duckdb takes for false where a file's statistics, that leave NaN out, have no NaN.
+        numbers=tuple(f"CASE WHEN isfinite({c}) OR isinf({c}) THEN {c} END" for c in numbers),
+        texts=tuple(f"c{i}::VARCHAR" for i in range(len(columns))),
         dtypes=tuple(_parquet_dtype(row[1]) for _, row in columns),
         notes=(f"left out the frame's index, {listed(left_out)}",) if left_out else (),
     )
@@ -248,7 +251,9 @@ def _refuse_types(connection: duckdb.DuckDBPyConnection, origin: _Origin, choice
         query = f"SELECT {text}, row FROM (SELECT *, row_number() OVER () AS row FROM {origin.source})"
         found = connection.execute(f"{query} WHERE {text} IS NOT NULL ORDER BY row LIMIT 1").fetchall()
         names = [origin.names[i] for i in bad]
-        value, row = found[0] if found else ("no value", 1)
+        if not found:
+            raise all_missing(origin.path, names[:1])
+        value, row = found[0]
         raise no_number(origin.path, names, row, value, f" but {origin.dtypes[bad[0]]}")
 
 
