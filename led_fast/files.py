@@ -2,28 +2,49 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from led_fast.errors import InputError
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, whose file takes the place of `path` once it is whole.
+
+    A crash, or a full disk, at any moment leaves the previous content in place.
+
+    Raises:
+        OSError: it cannot be written; names `path`.
+    """
+    temporary = path.with_name(f".tmp.{path.name}")
+    try:
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _flush(path.parent)
+    except OSError as error:  # that of a write names no file
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+
+
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that a crash, or a full disk, at any moment leaves the previous content in place."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    """Writes a file; see `replacing`."""
+    with replacing(path) as file:
+        file.write_bytes(content)
+
+
+def _flush(path: Path) -> None:
+    """Brings a file, or the names in a folder, to the disk."""
+    number = os.open(path, os.O_RDONLY)
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        os.fsync(number)
     finally:
-        temporary.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        os.close(number)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

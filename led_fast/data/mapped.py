@@ -14,6 +14,6 @@ def map_array(path: Path) -> np.ndarray:
         InputError: no such file, shorter than its shape wants, or an array of Python objects.
     """
     try:
-        return np.lib.format.open_memmap(path, mode="r")
+        return np.lib.format.open_memmap(path, mode="c")  # copy on write, as tensors want it
     except Exception as error:  # NumPy raises whatever a damaged header leads it to
         raise InputError(f"{path}: not a readable .npy array ({first_line(error)})") from None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -66,11 +67,11 @@ class Rows:
     """A table to write: names of columns, and their values.
 
     Attributes:
-        columns: values by name, numbers or text, all of one length.
+        columns: values by name, numbers or text, all of one length; arrays, where there may be many.
         formats: how numbers of a column are written as text, where it is not by all their digits.
     """
 
-    columns: Mapping[str, Sequence[Any]]
+    columns: Mapping[str, Sequence[Any] | np.ndarray]
     formats: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -1,15 +1,15 @@
 """Results as columns: CSV or .npy, whole or not at all."""
 
-import csv
-import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from led_fast.data.text import write_csv
 from led_fast.errors import InputError
-from led_fast.files import write_atomically
+from led_fast.files import replacing
 from led_fast.kinds.kind import Rows
 
 
@@ -19,39 +19,28 @@ def write_rows(rows: Rows, out: Path | None) -> None:
     Raises:
         InputError: text as .npy.
     """
-    if out is not None and out.suffix == ".npy":
+    forms = {name: _form(rows.formats.get(name, ".15g")) for name in rows.columns}
+    if out is None:
+        write_csv(sys.stdout, rows.columns, forms)
+    elif out.suffix == ".npy":
         write_array(out, _numbers(rows, out))
-        return
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(rows.columns)
-    forms = [rows.formats.get(name, ".15g") for name in rows.columns]
-    for row in zip(*rows.columns.values(), strict=True):
-        table.writerow([_written(value, form) for value, form in zip(row, forms, strict=True)])
-    write_text(text.getvalue(), out)
+    else:
+        with replacing(out) as path, path.open("w", newline="", encoding="utf-8") as file:
+            write_csv(file, rows.columns, forms)
 
 
 def write_array(out: Path, array: np.ndarray) -> None:
     """Writes an array as .npy."""
-    content = io.BytesIO()
-    np.save(content, array)
-    write_atomically(out, content.getvalue())
+    with replacing(out) as path, path.open("wb") as file:
+        np.save(file, array)
 
 
-def write_text(text: str, out: Path | None) -> None:
-    """Writes text to a file, or to standard output without one."""
-    if out is None:
-        sys.stdout.write(text)
-    else:
-        write_atomically(out, text.encode())
-
-
-def _written(value: Any, form: str) -> str:
-    return format(value, form) if isinstance(value, float) else str(value)
+def _form(of_floats: str) -> Callable[[Any], str]:
+    return lambda value: format(value, of_floats) if isinstance(value, float) else str(value)
 
 
 def _numbers(rows: Rows, out: Path) -> np.ndarray:
-    texts = [name for name, values in rows.columns.items() if values and isinstance(values[0], str)]
+    texts = [name for name, values in rows.columns.items() if len(values) and isinstance(values[0], str)]
     if texts:
         raise InputError(f"--out {out}: want a .csv file, because {', '.join(texts)} is text")
     return np.column_stack([np.asarray(values, dtype=np.float64) for values in rows.columns.values()])

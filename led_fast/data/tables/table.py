@@ -94,6 +94,16 @@ class Table:
             part = part[:, list(self.picked)]
         return np.array(part, dtype=np.float64, order="C")
 
+    def mapped(self) -> np.ndarray:
+        """All rows, (n, D) float64, in a mapped file, not to be written."""
+        values = self.values
+        if values.dtype == np.float64 and values.flags.c_contiguous and self.picked == tuple(range(values.shape[1])):
+            return values
+        store = RowStore(len(self.names))
+        for _, part in self.chunks():
+            store.append(part)
+        return store.close()
+
     def chunks(self, rows: int = _CHUNK) -> Iterator[tuple[slice, np.ndarray]]:
         """All rows in order, in parts: (which rows, their values (m, D) float64)."""
         for start in range(0, len(self), rows):
@@ -120,6 +130,6 @@ class RowStore:
         if math.prod(shape) == 0:
             return np.empty(shape)
         self._file.flush()
-        mapped = np.memmap(self._file, dtype=np.float64, mode="r", shape=shape)
+        mapped = np.memmap(self._file, dtype=np.float64, mode="c", shape=shape)  # as tensors want it
         self._file.close()
         return mapped

@@ -1,7 +1,6 @@
 """Rows with named columns to a .csv, .tsv, .parquet or .npy file, in the types of the table they are like."""
 
-import csv
-import io
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -12,8 +11,9 @@ import numpy as np
 
 from led_fast.data.tables.columns import Column, Constant, round_to_lattice
 from led_fast.data.tables.engine import connect
+from led_fast.data.text import write_csv
 from led_fast.errors import InputError
-from led_fast.files import write_atomically
+from led_fast.files import replacing
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _SQL = {"int": "BIGINT", "bool": "BOOLEAN", "float": "DOUBLE"}
@@ -53,7 +53,8 @@ def write_table(
         return
     if not path.parent.is_dir():
         raise InputError(f"{path}: no folder {path.parent} to write to")
-    write_atomically(path, _content(path.suffix.lower(), named))
+    with replacing(path) as file:
+        _write(file, path.suffix.lower(), named)
 
 
 def _in_place(
@@ -78,15 +79,18 @@ def _typed(dtype: str, values: np.ndarray) -> np.ndarray:
     return values + 0.0  # no -0
 
 
-def _content(suffix: str, named: list[tuple[str, str, np.ndarray]]) -> bytes:
+def _write(path: Path, suffix: str, named: list[tuple[str, str, np.ndarray]]) -> None:
     if suffix == ".npy":
-        array = io.BytesIO()
-        np.save(array, np.stack([values for _, _, values in named], axis=1))
-        return array.getvalue()
-    if suffix in _SEPARATORS:
-        text = io.StringIO()
-        _write_text(text, _SEPARATORS[suffix], named)
-        return text.getvalue().encode()
+        with path.open("wb") as array:
+            np.save(array, np.stack([values for _, _, values in named], axis=1))
+    elif suffix in _SEPARATORS:
+        with path.open("w", newline="", encoding="utf-8") as text:
+            _write_text(text, _SEPARATORS[suffix], named)
+    else:
+        _write_parquet(path, named)
+
+
+def _write_parquet(path: Path, named: list[tuple[str, str, np.ndarray]]) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="led_fast_") as folder,
         connect(Path(folder)) as connection,
@@ -99,14 +103,10 @@ def _content(suffix: str, named: list[tuple[str, str, np.ndarray]]) -> bytes:
         picked = ", ".join(f'c{i} AS "{name}"' for i, name in enumerate(names))
         source = f"read_csv('{rows}', auto_detect = false, header = true, delim = ',', columns = {{{kinds}}})"
         connection.execute(f"COPY (SELECT {picked} FROM {source}) TO '{target}' (FORMAT parquet)")
-        return target.read_bytes()
+        shutil.copyfile(target, path)  # which may lie on another file system, and have any name
 
 
 def _write_text(file: IO[str], separator: str, named: list[tuple[str, str, np.ndarray]]) -> None:
-    writer = csv.writer(file, delimiter=separator, lineterminator="\n")
-    writer.writerow([name for name, _, _ in named])
     words = {True: "true", False: "false"}
-    texts = [
-        map(words.get, v.tolist()) if dtype == "bool" else map(repr, v.tolist()) for _, dtype, v in named
-    ]
-    writer.writerows(zip(*texts, strict=True))
+    forms = {name: words.__getitem__ if dtype == "bool" else repr for name, dtype, _ in named}
+    write_csv(file, {name: values for name, _, values in named}, forms, separator)

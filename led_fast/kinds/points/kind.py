@@ -110,7 +110,7 @@ class PointsKind:
             console.print(note, highlight=False, soft_wrap=True, markup=False)
         if len(table.names) != model.dim:
             raise InputError(f"{place}: want {model.dim} columns, got {len(table.names)}")
-        rows = torch.from_numpy(table.take(slice(None)))
+        rows = torch.from_numpy(table.mapped())
         with torch.no_grad():
             scores = torch.cat([trained.model.log_prob(chunk) for chunk in rows.split(_SCORE_BATCH)])
         if scores.isnan().any():
@@ -118,7 +118,7 @@ class PointsKind:
             raise InputError(
                 f"{place}: row {row + 1} is too far from the data to score: {rows[row].tolist()}"
             )
-        return Rows({"log_density": scores.double().tolist()})
+        return Rows({"log_density": scores.double().numpy()})
 
     def write_samples(
         self, trained: TrainedModel, n: int, refine: bool, seed: int, out: Path | None, note: str
@@ -133,7 +133,7 @@ class PointsKind:
             sample_figure(out, drawn, trained.model.log_prob)
         else:
             names = trained.config.model.columns or [f"x{i + 1}" for i in range(drawn.shape[1])]
-            write_rows(Rows(dict(zip(names, drawn.T.tolist(), strict=True))), out)
+            write_rows(Rows(dict(zip(names, drawn.T.numpy(), strict=True))), out)
 
 
 def _title(name: str, high_quality_percent: float | None) -> str:

@@ -109,11 +109,11 @@ class TablesKind:
         table = read_new_rows(place, [column.name for column in model.columns])
         for note in table.notes:
             console.print(note, highlight=False, soft_wrap=True, markup=False)
-        scores = score_rows(trained.model, torch.from_numpy(table.take(slice(None))), model.columns)
+        scores = score_rows(trained.model, torch.from_numpy(table.mapped()), model.columns)
         return Rows(
             {
-                "log_density": scores.log_density.tolist(),
-                "rank": scores.rank.tolist(),
+                "log_density": scores.log_density.numpy(),
+                "rank": scores.rank.numpy(),
                 "odd_columns": _odd_columns(scores),
             },
             {"log_density": ".6g"},
