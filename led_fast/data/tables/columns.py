@@ -19,6 +19,7 @@ _REPEATS = 0.01
 _SPIKE = 0.05
 _LOOK = 200_000  # rows of the sample in which repeats, spikes and linear dependence are looked for
 _SEED = 0
+_FEWEST_COUNTED = 20  # rows from which on a column that counts them does so by no chance
 _MOST_CELLS = 65_536  # up to which the different values of a discrete column are counted
 _FINEST = 64  # spacings of float64 in a step, or noise within it has no room
 _FEWEST_VALUES = 65_536  # spacings of float64 in the range of a continuous column
@@ -90,7 +91,7 @@ def describe(table: Table) -> tuple[tuple[Column, ...], tuple[Constant, ...], tu
         InputError: all columns are constant; continuous columns that are equal or linear functions of each other, so
             that there is no density; or values so large that float64 does not resolve their steps.
     """
-    low, high, single, digests = _ranges(table)
+    low, high, single, counts, digests = _ranges(table)
     moving = [j for j in range(len(table.names)) if low[j] < high[j]]
     constants = tuple(
         Constant(table.names[j], j, table.dtypes[j], float(low[j]))
@@ -104,6 +105,11 @@ def describe(table: Table) -> tuple[tuple[Column, ...], tuple[Constant, ...], tu
         notes.append(
             "constant columns are not modelled: " + ", ".join(f"{c.name} = {c.value:g}" for c in constants)
         )
+    notes += [
+        f"column {name!r} counts the rows: --ignore {shlex.quote(name)} leaves it out"
+        for name, counting in zip(table.names, counts, strict=True)
+        if counting and len(table) >= _FEWEST_COUNTED
+    ]
     look = table.take(_sample(len(table)))
     repeats = {j: _repeats(look[:, j]) for j in moving}
     lattices = _lattices(table, [j for j in moving if repeats[j][0] > _REPEATS], low, high, single)
@@ -132,18 +138,20 @@ def is_planar(table: Table) -> bool:
     return not constants and not any(column.discrete for column in columns)
 
 
-def _ranges(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[bytes]]:
-    """(lowest, highest, whether all values are float32 numbers, a digest) of each column."""
+def _ranges(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[bytes]]:
+    """(lowest, highest, whether all values are float32 numbers, whether it counts the rows, a digest) of each column."""
     low, high = np.full(len(table.names), math.inf), np.full(len(table.names), -math.inf)
-    single = np.ones(len(table.names), dtype=bool)
+    single, counts = np.ones((2, len(table.names)), dtype=bool)
+    first = table.take(slice(0, 1))
     digests = [hashlib.blake2b(digest_size=16) for _ in table.names]
-    for _, part in table.chunks():
+    for where, part in table.chunks():
         low, high = np.minimum(low, part.min(0)), np.maximum(high, part.max(0))
         with np.errstate(over="ignore"):
             single &= (part == part.astype(np.float32)).all(0)
+        counts &= (part == first + np.arange(where.start, where.stop)[:, None]).all(0)
         for digest, column in zip(digests, part.T, strict=True):
             digest.update((column + 0.0).tobytes())  # -0 becomes 0
-    return low, high, single, [digest.digest() for digest in digests]
+    return low, high, single, counts, [digest.digest() for digest in digests]
 
 
 def _sample(rows: int) -> np.ndarray | slice:
