@@ -5,10 +5,37 @@ import re
 from hypothesis import strategies as st
 
 HUGE = [0, 1, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
-NUMBERS = "0 -1 1 3 7 64000 99999999 2147483648 9223372036854775808 1e999 -1e999 NaN Infinity 0.5 1e-400".split()
+NUMBERS = (
+    "0 -1 1 3 7 64000 99999999 2147483648 9223372036854775808 1e999 -1e999 NaN Infinity 0.5 1e-400".split()
+)
 NUMBERS += ["9" * 5000]
-WORDS = [b"", b"null", b"true", b"[]", b"{}", b'"x"', b"[[[[[[", b"[" * 100_000, b'{"a":' * 50_000, b'""', b"\\ud800"]
-WORDS += [b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n", b'"', b",", b";", b"\t", b"'", b"nan", b"\xed\xa0\x80"]
+WORDS = [
+    b"",
+    b"null",
+    b"true",
+    b"[]",
+    b"{}",
+    b'"x"',
+    b"[[[[[[",
+    b"[" * 100_000,
+    b'{"a":' * 50_000,
+    b'""',
+    b"\\ud800",
+]
+WORDS += [
+    b"\0",
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+    b"\r",
+    b"\n",
+    b'"',
+    b",",
+    b";",
+    b"\t",
+    b"'",
+    b"nan",
+    b"\xed\xa0\x80",
+]
 
 _edit = st.tuples(
     st.sampled_from(["bit", "byte", "cut", "drop", "repeat", "splice", "number", "digits", "word", "swap"]),
@@ -43,7 +70,11 @@ def damaged(content: bytes, edits_of: list) -> bytes:
             source = how * 2654435761 % size
             whole[at : at + length] = content[source : source + length]
         elif kind == "number":
-            value, width, order = HUGE[how % len(HUGE)], (2, 4, 8)[how // 13 % 3], ("big", "little")[how // 39 % 2]
+            value, width, order = (
+                HUGE[how % len(HUGE)],
+                (2, 4, 8)[how // 13 % 3],
+                ("big", "little")[how // 39 % 2],
+            )
             whole[at : at + width] = (value % 256**width).to_bytes(width, order)
         elif kind == "digits":
             runs = list(re.finditer(rb"-?\d[\d.e+-]*", whole))

@@ -179,7 +179,9 @@ def readers() -> dict[str, Reader]:
     rows = random_images(120, 1024, 3)[:2]
     strip = io.BytesIO()
     Image.fromarray(rows).save(strip, "PNG")
-    strips = {f"data_batch_{i}.png": strip.getvalue() for i in range(2, 6)} | {"test_batch.png": strip.getvalue()}
+    strips = {f"data_batch_{i}.png": strip.getvalue() for i in range(2, 6)} | {
+        "test_batch.png": strip.getvalue()
+    }
     numbers = np.random.default_rng(0).normal(size=(120, 3))
     stacked = [Image.fromarray(a) for a in random_images(3, 16, 16, 3)]
     animated = {"save_all": True, "append_images": stacked}
@@ -192,11 +194,16 @@ def readers() -> dict[str, Reader]:
     )
     runs = [RUNS / name / "model.safetensors" for name in ("points", "images")]
     headers = [_split(path) for path in runs]
-    checkpoints = [RUNS / "points_stopped" / "checkpoint.safetensors", RUNS / "images_stopped" / "checkpoint.safetensors"]
+    checkpoints = [
+        RUNS / "points_stopped" / "checkpoint.safetensors",
+        RUNS / "images_stopped" / "checkpoint.safetensors",
+    ]
     configs = [RUNS / name / "config.json" for name in ("points", "images", "ring_gan")]
     reports, table = RUNS / "points", _table_model()
     return {
-        "idx": Reader(lambda f: read_idx(f / "train-images-idx3-ubyte", 3), "train-images-idx3-ubyte", (idx,)),
+        "idx": Reader(
+            lambda f: read_idx(f / "train-images-idx3-ubyte", 3), "train-images-idx3-ubyte", (idx,)
+        ),
         "idx folder": Reader(
             read_images,
             "train-labels-idx1-ubyte",
@@ -242,10 +249,19 @@ def readers() -> dict[str, Reader]:
         "CSV": Reader(
             lambda f: _open_labelled(f / "t.csv"),
             "t.csv",
-            (_csv(), _csv(";", ","), _csv("\t", encoding="utf-16"), _csv(quote='"'), _csv(" ", encoding="cp1252")),
+            (
+                _csv(),
+                _csv(";", ","),
+                _csv("\t", encoding="utf-16"),
+                _csv(quote='"'),
+                _csv(" ", encoding="cp1252"),
+            ),
         ),
         "CSV.gz": Reader(
-            lambda f: _open_labelled(f / "t.csv.gz"), "t.csv.gz", (gzip.compress(_csv()), _csv()), {1: gzip.compress}
+            lambda f: _open_labelled(f / "t.csv.gz"),
+            "t.csv.gz",
+            (gzip.compress(_csv()), _csv()),
+            {1: gzip.compress},
         ),
         "parquet": Reader(
             lambda f: _open_labelled(f / "t.parquet"),

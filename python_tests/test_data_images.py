@@ -34,17 +34,43 @@ def write_idx(folder, train=None, labels=None):
     return train
 
 
-def write_cifar(folder, form):
+NAMES = [
+    f"{part}-{what}" for part in ("train", "t10k") for what in ("images-idx3-ubyte", "labels-idx1-ubyte")
+]
+
+
+def write_mnist(*paths):
+    """Four files at given paths; returns images and labels of training and test."""
+    arrays = random_images(120, 8, 8), np.arange(120, dtype=np.uint8) % 10
+    arrays = *arrays, random_images(30, 8, 8, seed=1), np.arange(30, dtype=np.uint8) % 7
+    for path, array in zip(paths, arrays, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = idx_bytes(array)
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return arrays
+
+
+def same_images(read, arrays, turned=False):
+    for part, images, labels in ((read.train, *arrays[:2]), (read.test, *arrays[2:])):
+        images = images.transpose(0, 2, 1) if turned else images
+        assert np.array_equal(part.images[:, 0], images) and part.labels.tolist() == labels.tolist()
+
+
+def write_cifar(folder, form, protocol=3):
     """Five batches of 25 images and a test batch; returns images by channel and labels."""
     folder.mkdir(parents=True)
     images, labels = random_images(150, 3, 32, 32), np.arange(150) % 10
     names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
     for name, batch, of_batch in zip(names, np.split(images, 6), np.split(labels, 6), strict=True):
         if form == "pickle":
-            content = pickle.dumps({b"data": batch.reshape(25, -1), b"labels": of_batch.tolist()}, protocol=3)
-            # CIFAR-10's own files were written by an old NumPy.
-            content = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+            batch = {b"data": batch.reshape(25, -1), b"labels": of_batch.tolist()}
+            content = pickle.dumps(batch, protocol=protocol)
+            if protocol < 4:  # CIFAR-10's own files were written by an old NumPy
+                content = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
             (folder / name).write_bytes(content)
+        elif form == "binary":
+            rows = np.column_stack([of_batch.astype(np.uint8), batch.reshape(25, -1)])
+            (folder / f"{name}.bin").write_bytes(rows.tobytes())
         else:
             rows = batch.transpose(0, 2, 3, 1).reshape(25, 1024, 3)
             Image.fromarray(rows).save(folder / f"{name}.png")
@@ -139,6 +165,54 @@ def test_idx_layouts(tmp_path, layout):
     assert read.train.labels.tolist() == labels.tolist() and read.test is None
 
 
+def test_folders_named_like_the_files_in_them(tmp_path):
+    """As some archives of MNIST unpack, with other copies beside or without."""
+    nested = [tmp_path / "a" / name / name for name in NAMES]
+    arrays = write_mnist(*nested)
+    same_images(read_images(tmp_path / "a"), arrays)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    arrays = write_mnist(*(tmp_path / "b" / name.replace("-idx", ".idx") for name in NAMES))
+    read = read_images(tmp_path / "b")
+    same_images(read, arrays)
+    assert len(read.notes) == 1 and read.notes[0].startswith("passed over 4 other files: ")
+
+
+@pytest.mark.parametrize("place", ["MNIST/MNIST/raw", "archive/data/fashion", "a/b/c/d"])
+def test_idx_files_lie_deep(tmp_path, place):
+    arrays = write_mnist(*(tmp_path / place / name for name in NAMES))
+    same_images(read_images(tmp_path), arrays)
+
+
+def test_emnist(tmp_path):
+    def names(split, suffix=""):
+        return [f"emnist-{split}-{name.replace('t10k', 'test')}{suffix}" for name in NAMES]
+
+    arrays = write_mnist(*(tmp_path / "letters" / name for name in names("letters", ".gz")))
+    (tmp_path / "letters" / "emnist-letters-mapping.txt").write_text("1 65 97")
+    read = read_images(tmp_path / "letters")
+    same_images(read, arrays, turned=True)  # its files hold images that lie on their side
+    assert read.notes == (f"passed over 1 other file: {tmp_path / 'letters' / 'emnist-letters-mapping.txt'}",)
+    for split in ("balanced", "byclass"):
+        write_mnist(*(tmp_path / "all" / name for name in names(split)))
+    with pytest.raises(InputError, match=r"several data sets \(emnist-balanced, emnist-byclass\)"):
+        read_images(tmp_path / "all")
+
+
+def test_gzipped_whatever_its_name_says(tmp_path):
+    paths = [tmp_path / name for name in NAMES]
+    arrays = write_mnist(*paths)
+    paths[0].write_bytes(gzip.compress(paths[0].read_bytes()))
+    paths[1].rename(tmp_path / f"{NAMES[1]}.gz")
+    same_images(read_images(tmp_path), arrays)
+
+
+def test_a_zip_bomb_is_read_no_further_than_its_shape_wants(tmp_path):
+    head = idx_bytes(np.zeros((1, 8, 8), np.uint8))
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(head + bytes(1 << 28)))
+    with pytest.raises(InputError, match=r"shape \[1, 8, 8\] wants 64 bytes, got 1048576 or more"):
+        read_images(tmp_path)
+
+
 def test_two_data_sets_in_one_folder(tmp_path):
     for name in ("MNIST", "FashionMNIST"):
         write_idx(tmp_path / name / "raw")
@@ -191,13 +265,52 @@ def test_idx_parts_that_do_not_fit(tmp_path):
 # --- CIFAR-10 -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form, layout", [("pickle", "."), ("pickle", "cifar-10-batches-py"), ("png", ".")])
-def test_cifar(tmp_path, form, layout):
-    images, labels = write_cifar(tmp_path / "data" / layout, form)
+@pytest.mark.parametrize(
+    "form, layout, protocol",
+    [
+        ("pickle", ".", 3),
+        ("pickle", "cifar-10-batches-py", 2),
+        ("pickle", "cifar-10-python/cifar-10-batches-py", 0),
+        ("pickle", ".", 4),
+        ("pickle", ".", 5),
+        ("png", ".", 3),
+        ("binary", "cifar-10-batches-bin", 3),
+    ],
+)
+def test_cifar(tmp_path, form, layout, protocol):
+    images, labels = write_cifar(tmp_path / "data" / layout, form, protocol)
     read = read_images(tmp_path / "data")
     assert torch.equal(read.train.images, torch.from_numpy(images[:125]))
     assert torch.equal(read.test.images, torch.from_numpy(images[125:]))
     assert read.train.labels.tolist() + read.test.labels.tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize("suffix", ["", ".bin"])
+def test_cifar_100(tmp_path, suffix):
+    parts = {"train": random_images(25, 3, 32, 32), "test": random_images(20, 3, 32, 32, seed=1)}
+    for name, images in parts.items():
+        fine, rows = list(range(len(images))), images.reshape(-1, 3072)
+        batch = {b"fine_labels": fine, b"coarse_labels": [0] * len(fine), b"data": rows}
+        packed = np.column_stack(
+            [np.zeros((len(fine), 1), np.uint8), np.array(fine, np.uint8)[:, None], rows]
+        )
+        content = packed.tobytes() if suffix else pickle.dumps(batch, protocol=2)
+        (tmp_path / f"{name}{suffix}").write_bytes(content)
+    (tmp_path / ("fine_label_names.txt" if suffix else "meta")).write_bytes(b"")
+    read = read_images(tmp_path)
+    for part, images in ((read.train, parts["train"]), (read.test, parts["test"])):
+        assert np.array_equal(part.images, images) and part.labels.tolist() == list(range(len(images)))
+    if suffix:
+        (tmp_path / "test.bin").write_bytes(b"x" * 3075)
+        with pytest.raises(InputError, match=r"test\.bin: want rows of 3074 bytes, got 3075 bytes"):
+            read_images(tmp_path)
+
+
+def test_two_cifars(tmp_path):
+    for name in ("a", "b"):
+        write_cifar(tmp_path / name, "pickle")
+    with pytest.raises(InputError, match=r"several data sets \(a, b\)"):
+        read_images(tmp_path)
 
 
 class Malicious:
@@ -210,6 +323,14 @@ class Malicious:
     [
         (pickle.dumps(Malicious()), r"it would call (os|posix)\.mkdir"),
         (pickle.dumps({b"labels": [1]}), "b'data'"),
+        (pickle.dumps({b"data": np.zeros((2, 3072)), b"labels": [1, 2]}), "want uint8 data, got 'f8'"),
+        (pickle.dumps({b"data": [[0] * 3072], b"labels": [1]}), "got list"),
+        (
+            pickle.dumps({b"data": np.zeros((1, 3072), np.uint8), b"labels": ["cat"]}),
+            "want a list of classes",
+        ),
+        (pickle.dumps({b"data": np.zeros((0, 3072), np.uint8), b"labels": []}), "holds no images"),
+        (b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b".", "expected 1099511627776 bytes"),
         (
             pickle.dumps({b"data": np.zeros((2, 5), np.uint8), b"labels": [1, 2]}),
             r"want .*3072.*, got uint8 \(2, 5\)",
@@ -218,7 +339,7 @@ class Malicious:
         (b"garbage", "not a batch of CIFAR"),
         (b"", "not a batch of CIFAR"),
     ],
-    ids=["code", "keys", "shape", "labels", "garbage", "empty"],
+    ids=["code", "keys", "floats", "lists", "words", "none", "bomb", "shape", "labels", "garbage", "empty"],
 )
 def test_bad_cifar_pickle(tmp_path, monkeypatch, content, message):
     monkeypatch.chdir(tmp_path)

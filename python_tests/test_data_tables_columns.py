@@ -203,3 +203,14 @@ def test_arrays_with_values_that_cannot_be_used():
 def test_a_lattice_ends_where_its_values_do():
     columns, _, _ = describe(table_of(np.repeat(np.arange(5.0), 30)[:, None]))
     assert round_to_lattice(columns[0], np.array([-3.0, 0.4, 2.6, 9.9])).tolist() == [0, 0, 3, 4]
+
+
+def test_a_column_that_counts_the_rows_is_named(tmp_path):
+    random = np.random.default_rng(0)
+    values = np.column_stack([np.arange(7, 107), random.normal(size=100), random.permutation(100)])
+    _, _, notes = describe(table_of(values, ["id", "x", "mixed"]))
+    assert [note for note in notes if "counts" in note] == [
+        "column 'id' counts the rows: --ignore id leaves it out"
+    ]
+    _, _, notes = describe(table_of(values[:10], ["id", "x", "mixed"]))
+    assert not any("counts" in note for note in notes)

@@ -368,3 +368,102 @@ def test_the_time_is_no_number(tmp_path):
     frame.to_parquet(tmp_path / "t.parquet")
     with pytest.raises(InputError, match="'2020-01-02 00:00:00' is not a number but TIMESTAMP"):
         read_table(tmp_path / "t.parquet")
+
+
+# ---- as people have them
+
+
+@pytest.mark.parametrize("content, names, note", [
+    ("1.5e+00 2.000000000000000000e+00\n3.5e+00 4.0e+00\n", ("x1", "x2"), "blanks separate"),  # numpy.savetxt
+    ("# a b\n1.5 2\n3.5 4\n", ("a", "b"), "blanks separate"),
+    ("  a      b\n  1.5    2\n  3.5  4 \n", ("a", "b"), "blanks separate"),
+    ("# a,b\n1.5,2\n3.5,4\n", ("a", "b"), None),
+    ("sep=;\r\na;b\r\n1,5;2\r\n3,5;4\r\n", ("a", "b"), "decimal comma"),  # Excel
+    ("\ufeffsep=|\na|b\n1.5|2\n3.5|4\n", ("a", "b"), None),
+    ("a,b\r\n1.5,2\n3.5,4\r\n", ("a", "b"), None),
+    ("a,b\n1.5,2\r3.5,4", ("a", "b"), None),
+    ("a,b\r1.5,2\r3.5,4\r", ("a", "b"), None),
+    ("\n \t\n\na,b\n1.5,2\n3.5,4\n", ("a", "b"), None),
+    ("x2,,\n1.5,2,0\n3.5,4,0\n", ("x2", "x2_", "x3"), "2 columns have no names and are called x2_, x3"),
+    ('"a";"b"\n"1.5";"2"\n"3.5";"4"\n', ("a", "b"), None),
+    ("\ufeff\"a\",\"b\"\n1.5,2\n3.5,4\n", ("a", "b"), None),
+    ("a,b\n1.5,2,\n3.5,4,\n", ("a", "b"), None),  # a separator too many at the ends of rows
+])  # fmt: skip
+def test_texts_as_programs_write_them(read, content, names, note):
+    table = read(content)
+    assert table.names == names
+    assert everything(table)[:, :2].tolist() == [[1.5, 2], [3.5, 4]]
+    assert note is None or any(note in said for said in table.notes)
+
+
+def test_blanks_do_not_hide_uneven_lines(read):
+    refused(read, "a b\n1 2\n3 4\n\n5 6 7\n", "line 5: want 2 fields, got 3")
+    assert read("a,k\n1,u v\n2,w z\n", ignore=["k"]).labels["k"].categories == ("u v", "w z")
+
+
+def test_a_sign_of_nothing_is_not_taken_for_a_number(read):
+    refused(read, "a,b\n1,2\n-,3\n", "column 'a', row 2: '-' is not a number")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
+def test_gzipped_whatever_its_name_says(read, name):
+    for content in (gzip.compress(b"a,b\n1,2\n") + gzip.compress(b"3,4\n"), b"a,b\n1,2\n3,4\n"):
+        table = read(content, name)
+        assert table.names == ("a", "b") and everything(table).tolist() == [[1, 2], [3, 4]]
+
+
+def test_nan_that_the_statistics_of_parquet_leave_out(tmp_path):
+    """pandas and pyarrow write such files; duckdb then answers isnan by the statistics, that there is none."""
+    import pandas
+
+    for dtype in ("float64", "float32"):
+        frame = pandas.DataFrame({"a": np.array([np.nan, 1, 2], dtype), "b": np.array([3, 4, np.inf], dtype)})
+        frame.to_parquet(tmp_path / "t.parquet")
+        with pytest.raises(InputError, match="column 'b', row 3: inf is not finite"):
+            read_table(tmp_path / "t.parquet")
+        frame["b"] = frame["a"][::-1].to_numpy()
+        frame.to_parquet(tmp_path / "t.parquet")
+        with pytest.raises(InputError, match="column 'a', row 1: the value is missing, as in 2 of 3 rows"):
+            read_table(tmp_path / "t.parquet")
+        assert everything(read_table(tmp_path / "t.parquet", drop_missing=True)).tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize("query, wanted", [
+    ("SELECT 1.5 AS b, 'x' AS row", "column 'row', row 1: 'x' is not a number but VARCHAR"),
+    (f"SELECT 1.5 AS b, {2**53 + 1} AS row", f"column 'row', row 1: {2**53 + 1} has more digits"),
+    ("SELECT 1.5 AS b, NULL::VARCHAR AS a", "all values of column a are missing; leave out with --ignore a"),
+    ("SELECT 1.5 AS b, 2.5 AS c1, 'x' AS c0", "column 'c0', row 1: 'x'"),
+])  # fmt: skip
+def test_names_of_parquet_are_no_sql(tmp_path, query, wanted):
+    with pytest.raises(InputError) as caught:
+        read_table(write_parquet(tmp_path / "t.parquet", query))
+    assert wanted in str(caught.value)
+
+
+def test_notes_of_pandas_that_are_damaged(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    for notes in (b"{", b"[]", b'{"index_columns": 3}', b"[" * 100_000):
+        table = pyarrow.table({"a": [1.5, 2.5]}).replace_schema_metadata({"pandas": notes})
+        parquet.write_table(table, tmp_path / "t.parquet")
+        assert read_table(tmp_path / "t.parquet").names == ("a",)
+
+
+@pytest.mark.parametrize("dtype", ["m8[s]", "M8[s]"])
+def test_times_are_no_numbers(tmp_path, dtype):
+    np.save(tmp_path / "t.npy", np.zeros((3, 2), dtype))
+    with pytest.raises(InputError, match="real numbers"):
+        read_table(tmp_path / "t.npy")
+
+
+def test_all_rows_in_a_mapped_file(read, tmp_path):
+    np.save(tmp_path / "t.npy", np.arange(12, dtype=np.int32).reshape(4, 3))
+    for table in (
+        read("a,b,k\n1,2,u\n3,4,v\n", ignore=["k"]),
+        read_table(tmp_path / "t.npy"),
+        read_table(tmp_path / "t.npy", ignore=["x2"]),
+    ):
+        mapped = table.mapped()
+        assert isinstance(mapped, np.memmap) and mapped.dtype == np.float64
+        np.testing.assert_array_equal(mapped, everything(table))

@@ -78,3 +78,19 @@ def test_valid_files_are_read(name):
     for which in range(len(reader.contents)):
         found = read(reader, reader.content(which, bytes))
         assert not isinstance(found, InputError), found
+
+
+# Inputs in the default suite, half a minute in all on one core; `slow` has 10,000 a reader.
+INPUTS = dict.fromkeys(readers(), 120) | dict.fromkeys(["CSV", "CSV.gz", "parquet"], 40)
+INPUTS |= dict.fromkeys(["table.safetensors", "checkpoint.safetensors"], 60)
+
+
+@pytest.mark.parametrize("name", readers())
+def test_damaged_files_are_read_or_refused(name):
+    fuzz(name, INPUTS[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", readers())
+def test_many_damaged_files_are_read_or_refused(name):
+    fuzz(name, 10_000)

@@ -12,7 +12,10 @@ Column = Sequence[Any] | np.ndarray
 
 
 def write_csv(
-    file: IO[str], columns: Mapping[str, Column], forms: Mapping[str, Callable[[Any], str]], separator: str = ","
+    file: IO[str],
+    columns: Mapping[str, Column],
+    forms: Mapping[str, Callable[[Any], str]],
+    separator: str = ",",
 ) -> None:
     """Writes columns of one length under their names.
 
@@ -26,7 +29,9 @@ def write_csv(
     writer.writerow(map(printable, columns))
     for start in range(0, max(map(len, columns.values()), default=0), _AT_A_TIME):
         parts = {name: column[start : start + _AT_A_TIME] for name, column in columns.items()}
-        lists = {name: part.tolist() if isinstance(part, np.ndarray) else part for name, part in parts.items()}
+        lists = {
+            name: part.tolist() if isinstance(part, np.ndarray) else part for name, part in parts.items()
+        }
         writer.writerows(
             zip(*(map(forms.get(name, str), values) for name, values in lists.items()), strict=True)
         )

@@ -208,7 +208,9 @@ def _read_binary(path: Path, form: _Form) -> tuple[Tensor, Tensor]:
     if len(content) == 0 or len(content) % row:
         raise InputError(f"{path}: want rows of {row} bytes, got {len(content)} bytes")
     rows = content.reshape(-1, row)
-    return _as_images(rows[:, form.label_bytes :]), torch.from_numpy(rows[:, form.label_bytes - 1].astype(np.int64))
+    return _as_images(rows[:, form.label_bytes :]), torch.from_numpy(
+        rows[:, form.label_bytes - 1].astype(np.int64)
+    )
 
 
 def _read_png(path: Path) -> Tensor:

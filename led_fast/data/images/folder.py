@@ -20,8 +20,29 @@ from led_fast.data.images.collection import ImageCollection, ImageSet
 from led_fast.data.images.listing import Listing, counted
 from led_fast.errors import InputError, first_line
 
-_SUFFIXES = {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # whatever a name says: of others some run programs
+_SUFFIXES = {
+    ".bmp",
+    ".gif",
+    ".jfif",
+    ".jpe",
+    ".jpeg",
+    ".jpg",
+    ".pgm",
+    ".png",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+}
+_FORMATS = (
+    "BMP",
+    "GIF",
+    "JPEG",
+    "PNG",
+    "PPM",
+    "TIFF",
+    "WEBP",
+)  # whatever a name says: of others some run programs
 _GRAY = {"1", "L", "LA", "La"}
 _COLOR = {"P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV"}
 _SHOW_PROGRESS_FROM = 2000  # pictures: some seconds
@@ -75,7 +96,9 @@ def read_folder(listing: Listing, size: int, strict: bool = False) -> ImageColle
         )
     color = any(image.pixels.ndim == 3 for part in pictures for image in part.values())
     sets = [
-        ImageSet(_stack([image.pixels for image in part.values()], color), labels, [str(path) for path in part])
+        ImageSet(
+            _stack([image.pixels for image in part.values()], color), labels, [str(path) for path in part]
+        )
         for part, labels in zip(pictures, _labels(roots, [list(part) for part in pictures]), strict=True)
     ]
     notes = _notes(listing, files, {path for part in paths for path in part}, pictures)
@@ -108,7 +131,10 @@ def _notes(
 
 def _decode_all(paths: list[Path], size: int, folder: Path) -> dict[Path, _Picture | str]:
     workers = min(_WORKERS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers) as pool, warnings.catch_warnings():  # decoders release the interpreter's lock
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        warnings.catch_warnings(),
+    ):  # decoders release the interpreter's lock
         warnings.simplefilter("ignore")  # Pillow's, which name no file
         results = track(
             pool.map(lambda path: _decode(path, size), paths),

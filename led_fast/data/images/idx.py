@@ -105,9 +105,13 @@ def read_idx(path: Path, dims: int) -> Tensor:
             magic, *shape = struct.unpack(f">{1 + dims}I", start)
             wanted = _UNSIGNED_BYTES << 8 | dims
             if magic != wanted:
-                raise InputError(f"{path}: want magic number {wanted} (bytes, {dims} dimensions), got {magic}")
+                raise InputError(
+                    f"{path}: want magic number {wanted} (bytes, {dims} dimensions), got {magic}"
+                )
             size, content = math.prod(shape), bytearray()
-            while len(content) <= size and (block := file.read(_BLOCK)):  # no more than the shape wants, and a block
+            while len(content) <= size and (
+                block := file.read(_BLOCK)
+            ):  # no more than the shape wants, and a block
                 content += block
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None

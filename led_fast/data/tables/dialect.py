@@ -27,7 +27,9 @@ MISSING = ("", "na", "n/a", "#n/a", "nan", "-nan", "null", "none")
 _TRUTH = ("true", "false")
 _SEPARATORS = (",", ";", "\t", "|")
 _WESTERN = ["utf_8", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "cp1252", "latin_1"]
-_NOT_OF_THE_TABLE = re.compile(rb'(\xef\xbb\xbf)?([^\S\r\n]*[\r\n]|"?sep=[^\r\n]"?[^\S\r\n]*[\r\n])', re.IGNORECASE)
+_NOT_OF_THE_TABLE = re.compile(
+    rb'(\xef\xbb\xbf)?([^\S\r\n]*[\r\n]|"?sep=[^\r\n]"?[^\S\r\n]*[\r\n])', re.IGNORECASE
+)
 _INTEGER = re.compile(r"[+-]?\d+")
 _BLOCK = 1 << 20
 _LOOK = 10_000  # rows by which header, decimal mark and types are told

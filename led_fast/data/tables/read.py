@@ -194,7 +194,12 @@ def _pandas_index(connection: duckdb.DuckDBPyConnection, link: Path) -> set[str]
     try:
         index = json.loads(found[0][0])["index_columns"] if found else []
         return {name for name in index if isinstance(name, str)}  # a range has no column
-    except (ValueError, RecursionError, LookupError, TypeError):  # pandas' own notes, without which the table is whole
+    except (
+        ValueError,
+        RecursionError,
+        LookupError,
+        TypeError,
+    ):  # pandas' own notes, without which the table is whole
         return set()
 
 
@@ -269,7 +274,9 @@ def _check_values(
     if any(text):
         bad = [k for k in range(len(names)) if text[k]]
         row, value = _first(connection, origin, choice, bad[0], f"isnan(v{bad[0]})")
-        alone = ", and neither , ; | nor tabs or blanks split the lines alike" if len(origin.names) == 1 else ""
+        alone = (
+            ", and neither , ; | nor tabs or blanks split the lines alike" if len(origin.names) == 1 else ""
+        )
         raise no_number(path, [names[k] for k in bad], row, value, alone)
     empty = [name for name, count in zip(names, filled, strict=True) if count == 0]
     if empty:

@@ -97,7 +97,11 @@ class Table:
     def mapped(self) -> np.ndarray:
         """All rows, (n, D) float64, in a mapped file, not to be written."""
         values = self.values
-        if values.dtype == np.float64 and values.flags.c_contiguous and self.picked == tuple(range(values.shape[1])):
+        if (
+            values.dtype == np.float64
+            and values.flags.c_contiguous
+            and self.picked == tuple(range(values.shape[1]))
+        ):
             return values
         store = RowStore(len(self.names))
         for _, part in self.chunks():
