@@ -3,7 +3,6 @@
 import re
 import signal
 import tempfile
-import warnings
 from contextlib import contextmanager
 from pathlib import Path
 

@@ -139,7 +139,7 @@ def is_planar(table: Table) -> bool:
 
 
 def _ranges(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[bytes]]:
-    """(lowest, highest, whether all values are float32 numbers, whether it counts the rows, a digest) of each column."""
+    """(lowest, highest, whether all values are float32, whether it counts the rows, a digest) of each column."""
     low, high = np.full(len(table.names), math.inf), np.full(len(table.names), -math.inf)
     single, counts = np.ones((2, len(table.names)), dtype=bool)
     first = table.take(slice(0, 1))

@@ -182,7 +182,7 @@ def _in_utf8(path: Path, folder: Path) -> tuple[Path, list[str]]:
 
 
 def _scan(path: Path) -> tuple[bytes | None, bool]:
-    """(the first block that is not UTF-8, None where all are; whether lines end alike and the first is of the table)."""
+    """(the first block that is not UTF-8, if any; whether lines end alike and the first is of the table)."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     odd, last = None, b""
     ends = {b"\r\n": 0, b"\n": 0, b"\r": 0}
