@@ -173,7 +173,7 @@ def _square(picture: Image.Image, size: int) -> tuple[np.ndarray, bool]:
     plain, transparent = picture, False
     if picture.has_transparency_data:
         seen = picture.convert("RGBA")
-        transparent = seen.getchannel("A").getextrema()[0] < 255
+        transparent = bool((np.asarray(seen)[..., 3] < 255).any())
         plain = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen) if transparent else picture
     plain = plain if plain.mode == mode else plain.convert(mode)
     return np.array(ImageOps.fit(plain, (size, size), Image.Resampling.LANCZOS)), transparent
