@@ -75,6 +75,20 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("return {x + p.u0,", "return {x - p.u0,"),
         ],
     },
+    "determinant": {
+        "determinant/cpu.cpp": [
+            ("std::abs(rows[r * width + c]) > std::abs(rows[pivot * width + c])", "r < c"),
+            ("log += std::log(std::abs(value));", "log += std::abs(value);"),
+            ("log += rows[i] - rows[i];", "log += 0;"),
+            ("to[(i * n + c) * n + r]", "to[(i * n + r) * n + c]"),
+            ("strides[d] = count, count *= matrix.size(d)", "strides[d] = 1, count *= matrix.size(d)"),
+            ("row[j] -= factor * own[j]", "row[j] -= factor * own[c]"),
+            (
+                "const Tensor dense = in_format(matrix, MemoryFormat::Contiguous);",
+                "const Tensor dense = matrix;",
+            ),
+        ],
+    },
     "staircase": {
         "staircase/math.h": [
             ("s * (gy - step.twice_steepness", "s * (gy + step.twice_steepness"),

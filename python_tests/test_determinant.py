@@ -16,7 +16,9 @@ def matrices(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     return torch.randn(shape, dtype=dtype).requires_grad_()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (7, 7), (40, 40), (3, 2, 5, 5)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (2, 2), (7, 7), (16, 16), (17, 17), (40, 40), (3, 2, 5, 5), (0, 3, 3)]
+)
 def test_values(shape):
     matrix = matrices(*shape)
     logs, transposed = log_abs_det_and_inverse(matrix)
@@ -80,3 +82,40 @@ def test_errors_are_those_of_lapack(condition):
     for ours, theirs, truth in pairs:
         error, of_lapack = ((found.double() - truth).norm() for found in (ours, theirs))
         assert error <= 2 * of_lapack + 4 * torch.finfo(torch.float32).eps * (truth.norm() + n**0.5)
+
+
+class TestSmall:
+    """The kernel for matrices of few rows."""
+
+    @pytest.mark.parametrize("n", [1, 2, 5, 16])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_is_as_good_as_lapack(self, n, dtype):
+        matrix = torch.randn(50, n, n, dtype=torch.float64).to(dtype)
+        logs, transposed = torch.ops.led_fast.small_inverse(matrix)
+        one = torch.eye(n, dtype=torch.float64)
+        own, lapack = (
+            (matrix.double() @ found.double() - one).abs().amax((1, 2))
+            for found in (transposed.mT, torch.linalg.inv(matrix))
+        )
+        rounding = torch.finfo(dtype).eps * torch.linalg.cond(matrix.double())
+        assert (own <= 2 * lapack + 4 * rounding).all()
+        torch.testing.assert_close(logs, torch.linalg.slogdet(matrix.double()).logabsdet.to(dtype))
+
+    def test_takes_the_largest_pivot(self):
+        matrix = torch.tensor([[1e-9, 1.0], [1.0, 1.0]])
+        logs, transposed = torch.ops.led_fast.small_inverse(torch.stack([matrix, matrix.flip(0)]))
+        torch.testing.assert_close(logs, torch.zeros(2))
+        torch.testing.assert_close(transposed[0], torch.tensor([[-1.0, 1.0], [1.0, 0.0]]))
+
+    def test_of_any_strides(self):
+        matrix = torch.randn(3, 4, 4).mT[::2]
+        torch.testing.assert_close(torch.ops.led_fast.small_inverse(matrix)[1], torch.linalg.inv(matrix).mT)
+
+    def test_what_is_not_finite_stays_so(self):
+        zeros, broken = torch.zeros(2, 2), torch.tensor([[0.0, torch.nan], [0.0, 1.0]])
+        logs, transposed = torch.ops.led_fast.small_inverse(torch.stack([zeros, broken, broken + 1]))
+        assert logs[0] == -torch.inf and logs[1:].isnan().all() and not transposed.isfinite().any()
+
+    def test_refuses_what_is_no_square(self):
+        with pytest.raises(RuntimeError, match=r"must have shape \(..., n, n\)"):
+            torch.ops.led_fast.small_inverse(torch.zeros(2, 3))

@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 from torch.linalg import solve_triangular
 
-from led_fast.ops._autograd import forward_mode, in_transform
+from led_fast.ops._autograd import forward_mode, in_transform, is_plain, not_differentiable
+
+_MOST_SMALL = 16  # rows: a batch of larger ones is LAPACK's
+_small_op = torch.ops.led_fast.small_inverse.default
+not_differentiable(_small_op)
 
 
 def log_abs_det(matrix: Tensor) -> Tensor:
@@ -18,7 +22,7 @@ def log_abs_det(matrix: Tensor) -> Tensor:
         return _of_factors(torch.linalg.lu_factor_ex(matrix).LU)
     if torch.is_grad_enabled() and matrix.requires_grad:
         return _Factorised.apply(matrix)[0]
-    return _of_factors(torch.linalg.lu_factor_ex(matrix).LU)
+    return factorised(matrix)[0] if _is_small(matrix) else _of_factors(torch.linalg.lu_factor_ex(matrix).LU)
 
 
 def log_abs_det_and_inverse(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,6 +40,8 @@ def log_abs_det_and_inverse(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 def factorised(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """As `log_abs_det_and_inverse`, without derivatives."""
+    if _is_small(matrix):
+        return _small_op(matrix)
     factors, pivots, _ = torch.linalg.lu_factor_ex(matrix)
     # W⁻ᵀ = P L⁻ᵀ U⁻ᵀ: solved from the right, in half the time of lu_solve.
     permutation, _, _ = torch.lu_unpack(factors, pivots, unpack_data=False)
@@ -67,6 +73,10 @@ class _Factorised(torch.autograd.Function):
             through = inverse @ of_inverse.mT @ inverse
             gradient = -through if gradient is None else gradient - through
         return gradient
+
+
+def _is_small(matrix: Tensor) -> bool:
+    return matrix.is_cpu and 0 < matrix.shape[-1] <= _MOST_SMALL and is_plain(matrix)
 
 
 def _of_factors(factors: Tensor) -> Tensor:
