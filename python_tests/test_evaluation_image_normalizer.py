@@ -28,7 +28,7 @@ from led_fast.flows import (
     StandardNormal,
     Unflatten,
 )
-from led_fast.models import image_critic, image_generator
+from led_fast.models import IMAGE_PRESETS, image_critic, image_generator, standardize
 
 
 def test_estimates_beyond_the_generators_reach():
@@ -51,6 +51,26 @@ def test_estimates_beyond_the_generators_reach():
     assert normalizer.best in (normalizer.pixels, normalizer.annealed)
     assert "generator differs by -2.079 nats" in normalizer.verdict(3.0).reason
     assert "pixels differs" in normalizer.verdict(normalizer.generator.value).reason
+
+
+@pytest.mark.parametrize("last_map", ["sigmoid", "dark"])
+def test_pixels_see_what_the_critic_sees(last_map):
+    # A critic of independent pixels is normalised. Where pixels were drawn by another map, it would seem not to be.
+    torch.manual_seed(0)
+    preset = IMAGE_PRESETS["tiny"]
+    preset = dataclasses.replace(
+        preset,
+        generator=dataclasses.replace(preset.generator, last_map=last_map),
+        critic=dataclasses.replace(preset.critic, base="pixels"),
+    )
+    generator, critic = image_generator(preset), image_critic(preset)
+    ink = torch.randint(0, 256, (500, *preset.shape)) * (torch.rand(500, *preset.shape) < 0.2)
+    source = ImageSource("ink", ImageCollection(ImageSet(ink.to(torch.uint8))))
+    standardize(generator, critic, source.sample(5000))
+    for parameter in critic.net.net[-1].parameters():
+        torch.nn.init.zeros_(parameter)
+    normalizer = estimate_image_normalizer(DensityModel(critic, generator), source, 2000, temperatures=0)
+    assert normalizer.pixels.reliable and normalizer.pixels.value == pytest.approx(0, abs=0.05)
 
 
 @pytest.mark.parametrize("leading", [[], [Unflatten(4, 2, 2)], [Unflatten(3, 2, 2), Inflate(1)]])

@@ -126,12 +126,60 @@ def test_an_output_may_be_changed_in_place():
     torch.testing.assert_close(torch.autograd.grad(out.mul_(1).sum() + ladj.add_(0).sum(), t), wanted)
 
 
-def test_a_singular_matrix_has_no_volume():
+def test_a_singular_matrix_has_no_volume_but_values_with_gradients():
     layers = layers_of("la", "staircase", 2)
     with torch.no_grad():
         layers[0].weight.zero_()
-    (run,) = in_runs(layers, torch.zeros(2, 2, dtype=torch.float64))
-    assert run(torch.zeros(2, 2, dtype=torch.float64))[1].tolist() == [-torch.inf] * 2
+    t = torch.zeros(2, 2, dtype=torch.float64)
+    (run,) = in_runs(layers, t)
+    out, ladj = run(t)
+    assert ladj.tolist() == [-torch.inf] * 2
+    for create_graph in (False, True):
+        (found,) = torch.autograd.grad(
+            out.sum(), layers[0].weight, retain_graph=True, create_graph=create_graph
+        )
+        assert found.isfinite().all()
+
+
+class TestPrecision:
+    def flow(self) -> flows.OneWayFlow:
+        torch.manual_seed(0)
+        return flows.OneWayFlow(
+            flows.StandardNormal(2), [flows.Linear(2), flows.Staircase(2), flows.Linear(2)]
+        )
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_a_flow_in_half_precision_is_layer_by_layer(self, dtype):
+        flow, t = self.flow(), torch.randn(5, 2)
+        wanted, _ = flow(t)
+        out, ladj, score = flow.to(dtype).forward_with_score(t.to(dtype), -t.to(dtype))
+        assert out.dtype == dtype and ladj.dtype == torch.float32 and score.isfinite().all()
+        torch.testing.assert_close(out.float(), wanted, atol=0.05, rtol=0.05)
+
+    @pytest.mark.parametrize("create_graph", [False, True])
+    def test_backward_within_autocast(self, create_graph):
+        flow, t = self.flow(), torch.randn(5, 2)
+        out, ladj = flow(t)
+        wanted = torch.autograd.grad((out.sum(1) + ladj).sum(), list(flow.parameters()))
+        with torch.autocast("cpu", torch.bfloat16):
+            out, ladj = flow(t)
+            loss = (out.sum(1) + ladj).sum()
+            found = torch.autograd.grad(loss, list(flow.parameters()), create_graph=create_graph)
+        torch.testing.assert_close([f.detach() for f in found], list(wanted))
+
+    def test_single_precision_is_that_of_layer_by_layer(self):
+        layers = layers_of("lalal", "staircase", 3).float()
+        t, score = torch.randn(500, 3), torch.randn(500, 3)
+        (run,) = in_runs(layers, t)
+        wide = [v.double() for v in one_by_one(layers.double(), t.double(), score.double())]
+        ours = run.forward_with_score(t, score) if layers.float() else None
+        for found, exact in zip(ours, wide, strict=True):
+            torch.testing.assert_close(found.double(), exact, atol=2e-4, rtol=2e-4)
+
+
+def test_many_features_stand_alone():
+    layers = [flows.Linear(33), flows.Staircase(33)]
+    assert in_runs(layers, torch.zeros(1, 33)) == layers
 
 
 class TestInRuns:

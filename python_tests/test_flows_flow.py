@@ -17,6 +17,7 @@ from led_fast.flows import (
     Linear,
     MixtureBase,
     OneWayFlow,
+    ScoredSample,
     Sigmoid,
     Slice,
     SoftReLU,
@@ -238,3 +239,12 @@ def test_autocast_leaves_densities_alone(dtype):
         assert flow.log_prob(expected[0].to(dtype)).dtype == torch.float32
     for a, b in zip(under_autocast, expected, strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_loss_of_log_q_alone_takes_no_score():
+    infinite = torch.full((3, 2), torch.inf)
+    y, log_joint, log_r = torch.randn(3, 2, requires_grad=True), *torch.randn(2, 3).requires_grad_().unbind()
+    sample = ScoredSample.of(y, log_joint, log_r, [y], [infinite])
+    found = torch.autograd.grad(sample.log_q.sum(), (y, log_joint, log_r), allow_unused=True)
+    assert found[0] is None
+    torch.testing.assert_close(found[1:], (torch.ones(3), -torch.ones(3)))

@@ -22,6 +22,7 @@ from led_fast.density import (
 )
 from led_fast.density.normalizer import MIN_BATCHES
 from led_fast.flows import (
+    DarkMap,
     DiagonalNormal,
     Inflate,
     OneWayFlow,
@@ -33,7 +34,7 @@ from led_fast.flows import (
 from led_fast.models import ImageCritic
 
 _FITTED = 5000  # images
-_LEAST_SCALE = 0.5  # of a pixel's logit
+_LEAST_SCALE = 0.5  # of a pixel before the last map
 _BLIND_TO = {
     "generator": "where the flow never draws",
     "base": "where the flow never draws",
@@ -116,7 +117,9 @@ def estimate_image_normalizer(
         temperatures: of the annealing; 0: none.
         chains: of the annealing; 50 at least, or it is not called reliable, nor is log α, for pixels seldom are.
     """
-    pixels = pixel_proposal(source.sample(_FITTED)).to(next(model.parameters()).device)
+    last_map = model.critic.last_map if isinstance(model.critic, ImageCritic) else Sigmoid()
+    device = next(model.parameters()).device
+    pixels = pixel_proposal(source.sample(_FITTED).to(device), last_map)
     batches = max(MIN_BATCHES, -(-samples // IMAGES_AT_A_TIME))
     tilted = model.critic.tilted if isinstance(model.critic, ImageCritic) else None
 
@@ -178,12 +181,14 @@ def latent_bijection(generator: OneWayFlow) -> OneWayFlow | None:
     return OneWayFlow(StandardNormal(*noise.shape[1:]).to(noise.device), rest)
 
 
-def pixel_proposal(images: Tensor) -> OneWayFlow:
-    """Independent pixels whose logits are normal, with the mean and the standard deviation of those of images.
+def pixel_proposal(images: Tensor, last_map: Sigmoid | DarkMap) -> OneWayFlow:
+    """Independent pixels, normal before a last map, with the mean and the standard deviation of those of images.
 
     Args:
         images: (n, C, H, W) in (0, 1).
+        last_map: into the box, the one that a critic looks through.
     """
-    logits = torch.logit(images.double())
-    scale = logits.std(0).clamp(min=_LEAST_SCALE)
-    return OneWayFlow(DiagonalNormal(logits.mean(0).float(), scale.float()), [Sigmoid()])
+    with torch.no_grad():
+        t, _ = last_map.by_elements(images.double())
+    scale = t.std(0).clamp(min=_LEAST_SCALE)
+    return OneWayFlow(DiagonalNormal(t.mean(0).float(), scale.float()), [last_map])

@@ -22,14 +22,17 @@ from led_fast.ops.staircase import STAIRCASE
 
 _Layer = Linear | Staircase | SoftReLU
 _Key = tuple[type, int, int]
+_MOST_FEATURES = 32  # of more, one call computes for longer than several take to be called
 
 
 def in_runs(layers: Iterable[nn.Module], t: Tensor) -> list[nn.Module | Run]:
     """The layers that t is to go through, runs of them in one piece where that can be done.
 
-    Not under compilers and transforms, which follow every layer; and not on a GPU, where training records its steps.
+    Not under compilers and transforms, which follow every layer; not in half precision, in which nothing is inverted;
+    and not on a GPU, where training records its steps.
     """
-    if not (t.is_cpu and is_plain(t)) or reference_in_use() or _has_any_global_hook():
+    fitting = t.is_cpu and is_plain(t) and t.dtype == log_dtype(t)
+    if not fitting or reference_in_use() or _has_any_global_hook():
         return list(layers)
     pieces: list[nn.Module | Run] = []
     run: list[_Layer] = []
@@ -54,7 +57,11 @@ def _closed(run: list[_Layer]) -> list[nn.Module | Run]:
 def _key(layer: _Layer) -> _Key | None:
     """What layers of a kind must agree in; None for one that must stand alone."""
     kind = type(layer)
-    if kind not in (Linear, Staircase, SoftReLU) or _is_hooked(layer):
+    if (
+        kind not in (Linear, Staircase, SoftReLU)
+        or (layer.features or 0) > _MOST_FEATURES
+        or _is_hooked(layer)
+    ):
         return None
     if isinstance(layer, Staircase):
         return kind, layer.features, layer.centers.shape[1]

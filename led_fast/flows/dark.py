@@ -7,29 +7,46 @@ import math
 import torch
 from torch import Tensor, nn
 
-from led_fast.flows.contract import Layer, log_dtype, normal_cdf, sum_event
-from led_fast.flows.elementwise import LEAST, at_least, outside_of_box
+from led_fast.flows.contract import Layer, log_dtype, next_number, normal_cdf, sum_event
+from led_fast.flows.elementwise import at_least, outside_of_box
 
 _LEVEL = 1 / 256  # of dequantised bytes: black ones are uniform below it
-_KNEE = 2.3
-_BELOW_KNEE = 0.5 * math.erfc(-_KNEE / math.sqrt(2))  # Φ(2.3)
 _SPAN = 1 - _LEVEL
+_KNEE, _TAIL = 2.3, -2.0  # in t
+_STEEPNESS = 4.0  # dt/dv at the knee, a + w
+_LEAST = 1e-30  # of a pixel; t is -27 there
+_LEAST_LOG_SLOPE = -80.0  # of what a score is divided by
 _STEPS = 8  # of Newton's method, from within a few percent of the solution
+
+
+def _below(t: float) -> float:
+    """Φ(t)."""
+    return 0.5 * math.erfc(-t / math.sqrt(2))
+
+
+_SCALE = _LEVEL / _below(_KNEE)  # x by Φ(t), on the darkest level
+_X_TAIL = _SCALE * _below(_TAIL)
+_RATE = math.exp(-0.5 * _TAIL**2) / math.sqrt(2 * math.pi) / _below(_TAIL)  # of log x in the tail
 
 
 class DarkMap(Layer):
     """Into the box (0, 1) of image data, with a normal distribution's bulk on the darkest of 256 grey levels.
 
     With `l = 1/256` and the knee `k = 2.3`, a value `t < k` becomes `x = l Φ(t) / Φ(k)`: there x is uniform, as black
-    pixels are once they are dequantised, where t is standard normal. From k on, `x = l + (1 - l) v` with
-    `t = k + a v - w log(1 - v)`. The logistic function instead spreads black out into logits of an exponential
-    distribution, which no normal fits: it loses 0.42 nats a black pixel, and this map 0.01.
+    pixels are once they are dequantised, where t is standard normal. (Below t = -2, log x is linear, so that float32
+    has a number for whatever a generator draws.) From k on, `x = l + (1 - l) v` with `t = k + a v - w log(1 - v)`. The
+    logistic function instead spreads black out into logits of an exponential distribution, which no normal fits: it
+    loses 0.42 nats a black pixel, and this map 0.01.
+
+    The slope dx/dt jumps at l, by as much as the density of such images does, and pathwise gradients do not see what
+    crosses a jump. In a KL divergence to another density behind this map the two jumps cancel, because `a + w = 4`
+    whatever is learned; in other expectations, the entropy alone among them, they do not.
 
     Args:
-        learned: whether a and w, which begin at 3 and ½, are learned.
+        learned: whether w / (a + w), which begins at 1/8, is learned.
 
     Attributes:
-        log_gain, log_tail: log a and log w, 0-d; parameters, or buffers where they are not learned.
+        share: logit of the above, 0-d; a parameter, or a buffer where it is not learned.
 
     Shape:
         t: (B, ...). Output: the same and ladj (B,).
@@ -44,18 +61,16 @@ class DarkMap(Layer):
         True
     """
 
-    log_gain: Tensor
-    log_tail: Tensor
+    share: Tensor
     centre = 3.0  # in t, between black and what is not
 
     def __init__(self, learned: bool = True) -> None:
         super().__init__()
-        for name, start in (("log_gain", 3.0), ("log_tail", 0.5)):
-            value = torch.tensor(start).log()
-            if learned:
-                self.register_parameter(name, nn.Parameter(value))
-            else:
-                self.register_buffer(name, value)
+        share = torch.tensor(1 / 8).logit()
+        if learned:
+            self.share = nn.Parameter(share)
+        else:
+            self.register_buffer("share", share)
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (x, Σ log dx/dt)."""
@@ -74,15 +89,18 @@ class DarkMap(Layer):
         """See `Layer`: the Jacobian is diagonal."""
         x, log_slope, of_log_slope = self._forward(t.to(log_dtype(t)))
         with torch.no_grad():
-            carried = (score - of_log_slope) / log_slope.exp()
+            carried = (score - of_log_slope) / log_slope.clamp(min=_LEAST_LOG_SLOPE).exp()
         return x.to(t.dtype), sum_event(log_slope), carried.to(score.dtype)
 
     def by_elements(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """t, and log dx/dt there, of every element of x in the box; (B, ...) each."""
         gain, tail = self._gain_and_tail()
         dark = x < _LEVEL
-        share = at_least(torch.where(dark, x, 0.5 * _LEVEL), LEAST) * (_BELOW_KNEE / _LEVEL)
-        below = torch.special.ndtri(share)
+        log_x = at_least(torch.where(dark, x, 0.5 * _LEVEL), _LEAST).log()
+        in_tail = log_x < math.log(_X_TAIL)
+        far = _TAIL + (log_x - math.log(_X_TAIL)) / _RATE
+        near = torch.special.ndtri(torch.where(in_tail | ~dark, 0.5 * _LEVEL, x) / _SCALE)
+        below = torch.where(in_tail, far, near)
         rest = at_least((1 - torch.where(dark, 0.5, x)) / _SPAN, 0.5 * torch.finfo(x.dtype).eps)
         above = _KNEE + gain * (1 - rest) - tail * rest.log()
         log_slope = torch.where(dark, _log_slope_below(below), _log_slope_above(rest.log(), gain, tail))
@@ -93,18 +111,28 @@ class DarkMap(Layer):
         return self.by_elements(x)[1].exp()
 
     def _gain_and_tail(self) -> tuple[Tensor, Tensor]:
-        return self.log_gain.exp(), self.log_tail.exp()
+        """a and w, neither of them 0."""
+        share = 0.01 + 0.98 * self.share.sigmoid()
+        return _STEEPNESS * (1 - share), _STEEPNESS * share
 
     def _forward(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x, log dx/dt and the derivative of that, like t each."""
         gain, tail = self._gain_and_tail()
-        dark = t < _KNEE
-        below = torch.where(dark, t, 0.0)
+        dark, in_tail = t < _KNEE, t < _TAIL
         log_rest = _log_rest(torch.where(dark, 1.0, t - _KNEE), gain, tail)
         rest = log_rest.exp()
-        x = torch.where(dark, normal_cdf(below) * (_LEVEL / _BELOW_KNEE), 1 - _SPAN * rest)
-        log_slope = torch.where(dark, _log_slope_below(below), _log_slope_above(log_rest, gain, tail))
-        return x, log_slope, torch.where(dark, -below, -tail / (gain * rest + tail).square())
+        far = _X_TAIL * (_RATE * (torch.where(in_tail, t, _TAIL) - _TAIL)).exp()
+        near = _SCALE * normal_cdf(torch.where(in_tail | ~dark, 0.0, t))
+        last = next_number(_LEVEL, 0.0, t.dtype)  # which rounding must not go beyond
+        x = torch.where(in_tail, far, torch.where(near < _LEVEL, near, last))
+        x = torch.where(dark, x, 1 - _SPAN * rest)
+        log_slope = torch.where(
+            dark, _log_slope_below(torch.where(dark, t, 0.0)), _log_slope_above(log_rest, gain, tail)
+        )
+        of_log_slope = torch.where(
+            dark, torch.where(in_tail, _RATE, -t), -tail / (gain * rest + tail).square()
+        )
+        return x, log_slope, of_log_slope
 
 
 def _log_rest(s: Tensor, gain: Tensor, tail: Tensor) -> Tensor:
@@ -124,7 +152,8 @@ def _newton(log_rest: Tensor, s: Tensor, gain: Tensor, tail: Tensor) -> Tensor:
 
 
 def _log_slope_below(t: Tensor) -> Tensor:
-    return -0.5 * t.square() + math.log(_LEVEL / _BELOW_KNEE / math.sqrt(2 * math.pi))
+    normal = -0.5 * t.square() + math.log(_SCALE / math.sqrt(2 * math.pi))
+    return torch.where(t < _TAIL, math.log(_RATE * _X_TAIL) + _RATE * (t - _TAIL), normal)
 
 
 def _log_slope_above(log_rest: Tensor, gain: Tensor, tail: Tensor) -> Tensor:

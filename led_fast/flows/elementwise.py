@@ -8,7 +8,7 @@ from torch import Tensor
 
 from led_fast.flows.contract import Layer, check_event, log_dtype, next_number, of_its_own, sum_event
 
-LEAST = 1e-20  # of a pixel: far below what dequantised data and generators come to
+_LEAST = 1e-20  # logits end here, far below what dequantised data and generators come to
 
 
 class Affine(Layer):
@@ -118,7 +118,7 @@ def logit(x: Tensor) -> Tensor:
 def log_parts(x: Tensor) -> tuple[Tensor, Tensor]:
     """Logs of x and of 1 - x, at least as large as those of the last numbers at which `logit` tells a difference."""
     precision = torch.finfo(x.dtype)
-    return at_least(x, max(LEAST, precision.tiny)).log(), at_least(1 - x, 0.5 * precision.eps).log()
+    return at_least(x, max(_LEAST, precision.tiny)).log(), at_least(1 - x, 0.5 * precision.eps).log()
 
 
 def at_least(x: Tensor, bound: float) -> Tensor:

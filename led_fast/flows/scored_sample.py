@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from led_fast.ops._autograd import in_transform
+from led_fast.ops._sample_sums import along_samples
 
 
 class ScoredSample(NamedTuple):
@@ -67,13 +68,26 @@ class _Parts(torch.autograd.Function):
     def forward(ctx: Any, log_joint: Tensor, log_r: Tensor | None, *rest: Tensor) -> tuple[Tensor, ...]:
         ctx.of_r = log_r is not None
         ctx.save_for_backward(*rest[len(rest) // 2 :])
+        ctx.set_materialize_grads(False)
         log_q = log_joint.clone() if log_r is None else log_joint - log_r
         return log_q, log_q.clone(), log_q.clone()
 
     @staticmethod
-    def backward(ctx: Any, by_both: Tensor, by_path: Tensor, by_fixed: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, by_both: Tensor | None, by_path: Tensor | None, by_fixed: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         scores = ctx.saved_tensors
-        of_path = by_path - by_fixed
-        of_values = [of_path.view(-1, *[1] * (s.dim() - 1)) * s for s in scores]
-        of_r = -(by_both + by_path) if ctx.of_r else None
-        return by_both + by_fixed, of_r, *of_values, *[None] * len(scores)
+        # Zeros are left out, not multiplied: a score may be infinite.
+        of_path = _sum(by_path, None if by_fixed is None else -by_fixed)
+        of_values = [None if of_path is None else along_samples(of_path, s) * s for s in scores]
+        of_kept = _sum(by_both, by_path) if ctx.of_r else None
+        return (
+            _sum(by_both, by_fixed),
+            None if of_kept is None else -of_kept,
+            *of_values,
+            *[None] * len(scores),
+        )
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a + b

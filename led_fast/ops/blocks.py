@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from led_fast.ops._autograd import is_plain
+from led_fast.ops.autocast import without_autocast
 from led_fast.ops.determinant import factorised, log_abs_det
 
 
@@ -65,7 +66,7 @@ def blocks(
         order: of the maps.
         t: Shape (B, D), plain (`is_plain`) and of the weights' dtype, as all that follows.
         score: The gradient of a log density at t, detached; None where it is not wanted.
-        weights: W of all linear maps, (L, D, D).
+        weights: W of all linear maps, (L, D, D), D small.
         biases: b, (L, D).
         parameters: of all elementwise maps, (M, ...) each, M = L or one off.
 
@@ -137,15 +138,28 @@ class _Blocks(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, of_ladj: Tensor | None, of_score: None) -> Any:
         saved = ctx.saved_tensors  # once, because checkpoints take it so
         kept, (inverses, *rest) = saved[: ctx.maps], saved[ctx.maps :]
+        if grad is None and of_ladj is None:
+            return (None,) * (3 + len(rest))
         grad = torch.zeros_like(kept[0]) if grad is None else grad
-        of_ladj = kept[0].new_zeros(len(kept[0])) if of_ladj is None else of_ladj
-        if torch.is_grad_enabled() or not (is_plain(grad) and is_plain(of_ladj)):
-            # Of these inputs alone: what they depend on themselves is not gone through.
-            pull = torch.func.vjp(lambda *inputs: _plain(ctx.order, *inputs), kept[0], *rest)[1]
-            of_t, *of_rest = pull((grad, of_ladj))
-        else:
-            of_t, of_rest = _backward(ctx.order, kept, inverses, grad, of_ladj, *rest)
+        with without_autocast(grad):
+            if torch.is_grad_enabled() or not all(is_plain(g) for g in (grad, of_ladj) if g is not None):
+                of_t, *of_rest = _pull(ctx.order, kept[0], rest, grad, of_ladj)
+            else:
+                of_t, of_rest = _backward(ctx.order, kept, inverses, grad, of_ladj, *rest)
         return None, of_t, None, *of_rest
+
+
+def _pull(
+    order: Order, t: Tensor, rest: list[Tensor], grad: Tensor, of_ladj: Tensor | None
+) -> tuple[Tensor, ...]:
+    """What backward returns, by functions that differentiate any number of times.
+
+    Of these inputs alone: what they depend on themselves is not gone through. A log-determinant that nobody asked for
+    is left out, because that of a singular matrix has no gradient.
+    """
+    if of_ladj is None:
+        return torch.func.vjp(lambda *inputs: _plain(order, *inputs)[0], t, *rest)[1](grad)
+    return torch.func.vjp(lambda *inputs: _plain(order, *inputs), t, *rest)[1]((grad, of_ladj))
 
 
 def _backward(
@@ -153,13 +167,14 @@ def _backward(
     kept: tuple[Tensor, ...],
     inverses: Tensor,
     grad: Tensor,
-    of_ladj: Tensor,
+    of_ladj: Tensor | None,
     weights: Tensor,
     biases: Tensor,
     *parameters: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
     with torch._C._AutoDispatchBelowAutograd():
-        of_weights, of_biases = of_ladj.sum() * inverses, torch.empty_like(biases)
+        of_weights = torch.zeros_like(weights) if of_ladj is None else of_ladj.sum() * inverses
+        of_biases = torch.empty_like(biases)
         of_parameters = [torch.empty_like(p) for p in parameters]
         others = list(zip(*(p.unbind() for p in parameters), strict=True))
         for (is_linear, i), t in zip(reversed(list(order.maps(len(kept)))), reversed(kept), strict=True):

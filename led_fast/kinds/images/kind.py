@@ -24,7 +24,7 @@ from led_fast.evaluation import (
 from led_fast.figures import grid_figure, sorted_figure
 from led_fast.gpu import gpu_or_cpu
 from led_fast.kinds.images.settings import GAN, PRESETS, ImagesModel
-from led_fast.kinds.images.task import STANDARDIZED_BY, ImagesTask, image_networks
+from led_fast.kinds.images.task import ImagesTask, image_networks
 from led_fast.kinds.kind import EvaluateOptions, Preset, Report, Rows
 from led_fast.kinds.write import write_array
 from led_fast.models import best_last_map
@@ -35,6 +35,7 @@ from led_fast.training.world import World
 
 _SAMPLES, _FIRST_SAMPLES, _FEWEST_SAMPLES = 10_000, 5000, 100
 _SHOWN = 100
+_JUDGED = 500  # images, by which the last map is chosen
 _NAMED = 5  # of the pictures that were skipped
 
 
@@ -71,7 +72,7 @@ class ImagesKind:
     def configure(self, source: ImageSource, preset: str | None) -> tuple[str, Preset]:
         """A preset by name; without one, the first whose networks take the data's shape.
 
-        Its last map is the one that suits the data.
+        Its last map is the one that suits the data, unless the preset is the paper's.
         """
         if preset is None:
             fitting = _fitting(source)
@@ -82,7 +83,10 @@ class ImagesKind:
             preset = fitting[0]
         chosen = _preset(preset)
         _check_shape(source, preset)
-        last_map = best_last_map(source.sample(STANDARDIZED_BY))
+        if preset.startswith("paper_"):  # as printed
+            return preset, chosen
+        with seeded(0):
+            last_map = best_last_map(source.sample(_JUDGED))
         generator = replace(chosen.model.generator, last_map=last_map)
         return preset, chosen._replace(model=replace(chosen.model, generator=generator))
 

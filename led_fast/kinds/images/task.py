@@ -18,7 +18,7 @@ from led_fast.training.config import TrainConfig
 from led_fast.training.feed import Feed
 from led_fast.training.task import Task
 
-STANDARDIZED_BY = 5000  # images
+_STANDARDIZED_BY = 5000  # images
 _NORMALIZER_SAMPLES = 5000
 _PREVIEW_SAMPLES = 64
 
@@ -44,7 +44,7 @@ class ImagesTask(Task):
         self.feed: Feed | None = self._batches
         with torch.device("cpu"):  # where all devices draw the same weights
             critic, generator = image_networks(config.model)
-        standardize(generator, critic, source.sample(STANDARDIZED_BY))
+        standardize(generator, critic, source.sample(_STANDARDIZED_BY))
         self._critic = critic.to(self.device)
         self.critic: nn.Module = self._critic
         self.generator = generator.to(self.device)
