@@ -57,7 +57,7 @@ def reproduce_command(
         out: a folder for the results; experiments in the same folder share trained models.
         seeds: how many random seeds, from 0 on.
         data: where the images are, for table2 and, to have it on 32x32 images too, for penalty; for tables, a folder
-            with letter.csv, shuttle.csv and satellite.csv, each with a column "class".
+            with letter.csv, shuttle.csv and satellite.csv, each with a column "class" (of R's package mlbench).
         budget: for table2, minutes of training, of all methods together.
         quick: a few steps, in a minute or two, to see that everything works.
         jobs: how many trainings at a time, on one thread each.

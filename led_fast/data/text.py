@@ -22,7 +22,7 @@ def write_csv(
     Args:
         file: open for text.
         columns: numbers or text, by name.
-        forms: what makes text of the values, by name; `str` where there is none.
+        forms: what makes text of the values, by name; `written` where there is none.
         separator: between fields.
     """
     writer = csv.writer(file, delimiter=separator, lineterminator="\n")
@@ -33,8 +33,13 @@ def write_csv(
             name: part.tolist() if isinstance(part, np.ndarray) else part for name, part in parts.items()
         }
         writer.writerows(
-            zip(*(map(forms.get(name, str), values) for name, values in lists.items()), strict=True)
+            zip(*(map(forms.get(name, written), values) for name, values in lists.items()), strict=True)
         )
+
+
+def written(value: object) -> str:
+    """A value as text."""
+    return printable(str(value))
 
 
 def printable(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from led_fast.data.text import write_csv
+from led_fast.data.text import write_csv, written
 from led_fast.errors import InputError
 from led_fast.files import replacing
 from led_fast.kinds.kind import Rows
@@ -36,7 +36,7 @@ def write_array(out: Path, array: np.ndarray) -> None:
 
 
 def _form(of_floats: str) -> Callable[[Any], str]:
-    return lambda value: format(value, of_floats) if isinstance(value, float) else str(value)
+    return lambda value: format(value, of_floats) if isinstance(value, float) else written(value)
 
 
 def _numbers(rows: Rows, out: Path) -> np.ndarray:

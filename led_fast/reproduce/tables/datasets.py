@@ -64,7 +64,8 @@ def open_dataset(name: str, directory: str | Path) -> LabelledTable:
 
     Args:
         name: one of `NAMES`.
-        directory: holds `letter.csv`, `shuttle.csv` and `satellite.csv`, each with a column `class`.
+        directory: holds `letter.csv`, `shuttle.csv` and `satellite.csv`, each with a column `class`: LetterRecognition,
+            Shuttle and Satellite of the R package mlbench.
 
     Raises:
         InputError: the file is missing, or is not what is wanted; the message names it.
@@ -89,7 +90,8 @@ def open_dataset(name: str, directory: str | Path) -> LabelledTable:
 def _read(path: Path) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
     """Values, their columns' names and the labels of a file."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file; --data DIR must hold {', '.join(f'{f}.csv' for f in FILES)}")
+        wanted = ", ".join(f"{name}.csv" for name in FILES)
+        raise InputError(f"{path}: no such file; --data DIR must hold {wanted}, of R's package mlbench: see README")
     if _LABEL not in (names := column_names(path)):
         raise InputError(f"{path}: want a column {_LABEL!r}, got {', '.join(names)}")
     try:
