@@ -141,7 +141,10 @@ FINDINGS = {
     "model without a config: KeyError": ("table.safetensors", lambda: with_config(without("config"))),
     "model without weights: KeyError": ("table.safetensors", lambda: with_config(without("model"))),
     "model that is a list": ("table.safetensors", lambda: with_config(deep)),
-    "model of networks beyond its weights: 4 GB each": ("table.safetensors", lambda: with_config(wide_network)),
+    "model of networks beyond its weights: 4 GB each": (
+        "table.safetensors",
+        lambda: with_config(wide_network),
+    ),
 }
 
 

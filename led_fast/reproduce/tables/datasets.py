@@ -91,7 +91,9 @@ def _read(path: Path) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
     """Values, their columns' names and the labels of a file."""
     if not path.is_file():
         wanted = ", ".join(f"{name}.csv" for name in FILES)
-        raise InputError(f"{path}: no such file; --data DIR must hold {wanted}, of R's package mlbench: see README")
+        raise InputError(
+            f"{path}: no such file; --data DIR must hold {wanted}, of R's package mlbench: see README"
+        )
     if _LABEL not in (names := column_names(path)):
         raise InputError(f"{path}: want a column {_LABEL!r}, got {', '.join(names)}")
     try:
