@@ -20,29 +20,10 @@ from led_fast.data.images.collection import ImageCollection, ImageSet
 from led_fast.data.images.listing import Listing, counted
 from led_fast.errors import InputError, first_line
 
-_SUFFIXES = {
-    ".bmp",
-    ".gif",
-    ".jfif",
-    ".jpe",
-    ".jpeg",
-    ".jpg",
-    ".pgm",
-    ".png",
-    ".ppm",
-    ".tif",
-    ".tiff",
-    ".webp",
-}
-_FORMATS = (
-    "BMP",
-    "GIF",
-    "JPEG",
-    "PNG",
-    "PPM",
-    "TIFF",
-    "WEBP",
-)  # whatever a name says: of others some run programs
+_SUFFIXES = {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg"}
+_SUFFIXES |= {".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+# The formats that are decoded, whatever a file's name says: for some others Pillow runs programs.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _GRAY = {"1", "L", "LA", "La"}
 _COLOR = {"P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV"}
 _SHOW_PROGRESS_FROM = 2000  # pictures: some seconds
