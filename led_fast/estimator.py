@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from led_fast.data.tables import Column, TableSource, round_to_lattice, table_of
 from led_fast.density import DensityModel
 from led_fast.errors import InputError
 from led_fast.evaluation.cells import Cells
 from led_fast.random_state import seeded
+from led_fast.terminal import console
 from led_fast.training import (
     RunDirectory,
     TrainConfig,
@@ -131,12 +131,11 @@ class LED:
             raise ValueError(f"LED.fit: want at least {_FEWEST_ROWS} rows, got n_samples={len(rows)}")
         source = TableSource("X", table_of(rows, names, "X"), fewest=_FEWEST_ROWS)
         seed = _seed(self.random_state)
-        console = Console(quiet=not self.verbose)
         with torch.inference_mode(False), torch.enable_grad():
             config = TrainConfig.of(source, seed=seed, steps=self.steps)
             if self.steps is None:
                 config = replace(config, minutes=self.minutes, steps=steps_in(self.minutes, config, source))
-            trained = fit(config, source, console)
+            trained = fit(config, source, console(quiet=not self.verbose))
         self._adopt(trained, rows.shape[1], names)
         self.notes_ = source.notes
         return self

@@ -258,7 +258,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(data, tmp_path, monkeypatch, caps
     assert "No space left on device" in capsys.readouterr().err
     state = load_state(out / "checkpoint.safetensors", "checkpoint")
     assert 0 < state["trainer"]["steps_done"] < 10
-    assert not [path for path in out.iterdir() if path.name.endswith(".tmp")]
+    assert not [path for path in out.iterdir() if path.name.startswith(".tmp.")]
     assert not (out / "model.safetensors").exists()
 
 

@@ -11,7 +11,18 @@ PACKAGE = Path(led_fast.__file__).parent
 FLOORS = [
     {"ops", "reference", "compatibility", "errors", "files", "gpu", "provenance", "random_state", "ranges"},
     {"nn", "flows", "density", "models"},
-    {"data", "estimator", "kinds", "training", "evaluation", "figures", "reproduce", "cli", "info"},
+    {
+        "data",
+        "estimator",
+        "kinds",
+        "training",
+        "evaluation",
+        "figures",
+        "reproduce",
+        "cli",
+        "info",
+        "terminal",
+    },
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ORDER = ["ops", "nn", "flows", "density"]  # within the lower two floors, each imports those before it alone

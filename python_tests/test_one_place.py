@@ -17,6 +17,8 @@ ONLY_IN = {
         "training/graph.py",
     },  # which are about CUDA itself
     r"init_process_group": {"training/world.py"},
+    r"Console\((?!quiet=True\))": {"terminal.py"},
+    r"\.savefig\(": {"figures/style.py"},
 }
 
 

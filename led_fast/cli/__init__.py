@@ -19,6 +19,7 @@ from led_fast.cli.train import train_command
 from led_fast.density import UnreliableNormalizerWarning
 from led_fast.errors import InputError
 from led_fast.reproduce import Stopped
+from led_fast.terminal import any_text
 from led_fast.training import DivergenceError, Interrupted, PeerLostError
 
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"led-fast {__version__}")
         return 0
     try:
-        with warnings.catch_warnings():  # commands say it in their own words, see doubt.py
+        with any_text(), warnings.catch_warnings():  # commands say it in their own words, see doubt.py
             warnings.simplefilter("ignore", UnreliableNormalizerWarning)
             return tyro.extras.subcommand_cli_from_dict(
                 COMMANDS,
@@ -57,8 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 0
-    except (InputError, OSError) as error:
+    except InputError as error:
         code, message = 2, str(error)
+    except OSError as error:
+        code, message = 2, f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except (DivergenceError, PeerLostError) as error:
         code, message = 1, str(error)
     except Interrupted as stop:
@@ -67,5 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code, message = 128 + stop.signal, f"{stop}; the same command goes on from there"
     except KeyboardInterrupt:
         code, message = 130, "interrupted"
-    print(f"led-fast: {message}", file=sys.stderr)
+    with any_text():
+        print(f"led-fast: {message}", file=sys.stderr)
     return code

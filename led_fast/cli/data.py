@@ -8,6 +8,7 @@ from led_fast.data.tables import SUFFIXES
 from led_fast.errors import InputError
 from led_fast.kinds import all_kinds, find_kind
 from led_fast.kinds.kind import Kind
+from led_fast.terminal import say
 from led_fast.training import Reading, Source, TrainConfig
 
 
@@ -89,4 +90,4 @@ def require(kind: Kind, *abilities: str) -> None:
 def remark(kind: Kind, source: Source, console: Console) -> None:
     """Prints what was noted when data were opened."""
     for line in kind.remarks(source):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(console, line)

@@ -1,8 +1,7 @@
 """A normaliser that is not reliable is said to be so wherever log densities come out."""
 
-from rich.console import Console
-
 from led_fast.density import Verdict
+from led_fast.terminal import console, say
 
 
 def doubt(verdict: Verdict | None) -> str:
@@ -17,4 +16,4 @@ def doubt(verdict: Verdict | None) -> str:
 def warn(text: str) -> None:
     """Prints a doubt, if there is one, on standard error."""
     if text:
-        Console(stderr=True).print(f"led-fast: {text}", highlight=False, soft_wrap=True, markup=False)
+        say(console(stderr=True), f"led-fast: {text}")

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from tyro.conf import arg
 
 from led_fast.cli.data import reopen, require
@@ -11,6 +10,7 @@ from led_fast.cli.options import Run, check_density
 from led_fast.cli.report import write_report
 from led_fast.kinds import find_kind
 from led_fast.kinds.kind import EvaluateOptions
+from led_fast.terminal import console
 from led_fast.training import RunDirectory, load_model
 
 Place = Annotated[str | None, arg(metavar="DIR|FILE", help_behavior_hint="(default: the run's)")]
@@ -58,6 +58,8 @@ def evaluate_command(
         check_density(run, config)
     source = reopen(config, place=data)
     options = EvaluateOptions(features, ood, samples, anomaly)
-    if not write_report(folder, trained, source, options, Console()):
+    with folder.locked():
+        reported = write_report(folder, trained, source, options, console())
+    if not reported:
         check_density(run, config)
     return 0

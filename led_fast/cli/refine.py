@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from tyro.conf import arg
 
 from led_fast.cli.options import Run, check_density, check_new, check_seed, load_run_for
@@ -12,6 +11,7 @@ from led_fast.errors import InputError
 from led_fast.figures import refinement_figure
 from led_fast.gpu import gpu_or_cpu
 from led_fast.random_state import seeded
+from led_fast.terminal import console, say
 
 
 def refine_command(
@@ -53,5 +53,5 @@ def refine_command(
         moved = ascend(model.generator, model.critic, latents, steps)
     refinement_figure(out, *moved)
     before, after = moved.score_before.mean(), moved.score_after.mean()
-    Console().print(f"mean critic's value {before:.1f} nats before, {after:.1f} after {steps} steps")
+    say(console(), f"mean critic's value {before:.1f} nats before, {after:.1f} after {steps} steps")
     return 0

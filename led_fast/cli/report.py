@@ -6,6 +6,7 @@ from led_fast.files import write_json
 from led_fast.kinds import find_kind
 from led_fast.kinds.kind import EvaluateOptions
 from led_fast.provenance import provenance
+from led_fast.terminal import say, show
 from led_fast.training import RunDirectory, Source, TrainedModel
 
 
@@ -30,7 +31,7 @@ def write_report(
         draw(run.path / name)
     write_json(run.report, {**head, **report.values, "config": config.to_json()})
     for table in report.tables:
-        console.print(table)
+        show(console, table)
     files = f"{', '.join(report.pictures)} and {run.report.name} in {run.path} hold the details"
-    console.print(f"trained in {trained.seconds:.0f} s; {files}", style="dim")
+    say(console, f"trained in {trained.seconds:.0f} s; {files}")
     return True

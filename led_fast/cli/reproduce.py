@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from rich.markdown import Markdown
 from tyro.conf import Positional, arg
 
+from led_fast import terminal
 from led_fast.errors import InputError
 from led_fast.files import write_atomically
 from led_fast.reproduce import EXPERIMENTS
@@ -62,7 +62,7 @@ def reproduce_command(
         quick: a few steps, in a minute or two, to see that everything works.
         jobs: how many trainings at a time, on one thread each.
     """
-    console = Console()
+    console = terminal.console()
     if experiment not in _NAMES:
         raise InputError(f"want one of {', '.join(_NAMES)}, got {experiment!r}")
     if experiment in _WANT_DATA and data is None:
@@ -94,7 +94,7 @@ def reproduce_command(
         chosen.draw(files["png"], results, note)
     console.print(Markdown(text))
     written = f"{files['json']}, .md and .png" if chosen.draw else f"{files['json']} and .md"
-    console.print(f"{written} hold the result", style="dim")
+    terminal.say(console, f"{written} hold the result")
     return 0
 
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from tyro.conf import Positional, arg
 
 from led_fast.cli.doubt import doubt, warn
@@ -11,6 +10,7 @@ from led_fast.cli.options import Output, Run, check_density, check_new
 from led_fast.errors import InputError
 from led_fast.kinds import find_kind
 from led_fast.kinds.write import write_rows
+from led_fast.terminal import console
 from led_fast.training import RunDirectory, load_model
 
 
@@ -41,6 +41,6 @@ def score_command(
     check_density(run, trained.config)
     if trained.model.log_normalizer.isnan():
         raise InputError(f"{run}: its log α could not be estimated, so that it has no densities to score by")
-    write_rows(find_kind(trained.config.kind).score(trained, data, Console(stderr=True)), out)
+    write_rows(find_kind(trained.config.kind).score(trained, data, console(stderr=True)), out)
     warn(doubt(trained.model.verdict))
     return 0

@@ -1,7 +1,8 @@
 """led-fast train: from data to a density in a folder."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from led_fast import __version__
+from led_fast import __version__, terminal
 from led_fast.cli.data import open_target, remark, reopen
 from led_fast.cli.doubt import warn
 from led_fast.cli.options import check_seed
@@ -19,6 +20,7 @@ from led_fast.errors import InputError, first_line
 from led_fast.files import read_json, write_json
 from led_fast.kinds import all_kinds, find_kind
 from led_fast.kinds.kind import EvaluateOptions, Kind
+from led_fast.terminal import say
 from led_fast.training import (
     Compile,
     CudaGraph,
@@ -37,6 +39,7 @@ from led_fast.training import (
     load_model,
     measure_pace,
     name_device,
+    read_model,
     train,
     why_not_compile,
 )
@@ -57,6 +60,7 @@ PrecisionChoice = Annotated[
 CompileChoice = Annotated[
     Compile | Literal["auto"] | None, arg(metavar="auto|on|off", help_behavior_hint="(default: off)")
 ]
+Wait = Annotated[float, arg(metavar="MINUTES")]
 Columns = Annotated[tuple[str, ...], arg(metavar="COLUMN", help_behavior_hint="")]
 Operators = Annotated[Ops | None, arg(metavar="fast|reference", help_behavior_hint="(default: fast)")]
 Graphs = Annotated[CudaGraph | None, arg(metavar="auto|off", help_behavior_hint="(default: auto)")]
@@ -82,6 +86,7 @@ def train_command(
     ignore: Columns = (),
     drop_missing: bool = False,
     strict: bool = False,
+    wait: Wait = 10.0,
     resume: bool = False,
 ) -> int:
     """Train a density, and a sampler of it, on points in the plane, a table, or images.
@@ -144,11 +149,18 @@ def train_command(
         ignore: columns of a table that are not to be modelled, such as labels.
         drop_missing: pass over rows of a table in which a value is missing, instead of refusing them.
         strict: stop at a picture that cannot be used, instead of skipping it.
-        resume: go on with the run in --out. An option that is given must be that of the run, but --cuda-graph.
+        wait: minutes to wait for the other processes of a run that torchrun, or WORLD_SIZE, shares out.
+        resume: go on with the run in --out. An option that is given must be that of the run, but --cuda-graph, and
+            --steps, which may be more, also where the run is finished.
     """
     if steps is not None and minutes is not None:
         raise InputError("--steps and --minutes: give one of the two")
-    numbers = {"--steps": steps, "--minutes": minutes, "--integral-samples": integral_samples}
+    numbers = {
+        "--steps": steps,
+        "--minutes": minutes,
+        "--integral-samples": integral_samples,
+        "--wait": wait,
+    }
     for option, value in numbers.items():
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"{option}: want a positive number, got {value}")
@@ -158,7 +170,6 @@ def train_command(
         asked = [
             ("preset", preset),
             ("seed", seed),
-            ("steps", steps),
             ("minutes", minutes),
             ("ops", ops),
             ("precision", None if precision == "auto" else precision),
@@ -170,6 +181,10 @@ def train_command(
         ]
         config = _reopen(out, asked)
         config = replace(config, cuda_graph=cuda_graph or config.cuda_graph)  # which changes no result
+        if steps is not None and steps != config.steps:
+            if steps < config.steps:
+                raise InputError(f"--steps: {out} has {config.steps}, which may become more, not {steps}")
+            config = replace(config, steps=steps, minutes=None)
         source = reopen(config, strict, place)
     else:
         reading = Reading(strict, tuple(sorted(set(ignore))), drop_missing)
@@ -178,31 +193,48 @@ def train_command(
         config = replace(config, ops=ops or "fast", cuda_graph=cuda_graph or "auto")
         config = _changed(config, objective, integral_samples)
     kind = find_kind(config.kind)
-    with join_world(kind.device()) as world:
-        console = Console(quiet=world.rank > 0)
+    with join_world(kind.device(), wait) as world:
+        console = terminal.console(quiet=world.rank > 0)
         if world.size > 1 and not kind.parallel:
             raise InputError(
                 f"{kind.about} are trained by one process, got {world.size}: start led-fast without torchrun"
             )
         remark(kind, source, console)
-        run = RunDirectory(out)
         if not resume:
             config = _in_precision(config, kind, precision, world, console)
         check_precision(config.precision, kind.device(), kind.float32_only(config.model))
-        if resume and run.model.is_file():
-            console.print(f"{out} is finished: {config.steps} steps. led-fast evaluate {out} reports on it.")
+        run = RunDirectory(out)
+        if resume and run.model.is_file() and read_model(run.model).config.steps == config.steps:
+            done = f"{out} is finished: {config.steps} steps. led-fast evaluate {out} reports on it"
+            say(console, f"{done}; a larger --steps goes on.")
             return 0
         if (config.compile if resume else compile) == "on" and (why := _why_not_compile(kind, world)):
             began = f"{out} was started with it; " if resume else ""
             raise InputError(f"--compile on: {began}torch.compile does not work: {why}")
-        if not resume:
-            config = _begin(out, config, compile or "off", source, world, console)
-        train(run, config, source, console, world=world)
+        with _working_in(run, resume) if world.rank == 0 else nullcontext():
+            if not resume:
+                config = _begun(config, compile or "off", source, world, console)
+            if world.rank == 0 and (not resume or steps is not None):
+                write_json(run.config, {"version": __version__, **config.to_json()})
+            train(run, config, source, console, world=world)
     if world.rank == 0:
-        trained = load_model(run)
-        if not write_report(run, trained, source, EvaluateOptions(first=True), console):
-            console.print(f"a plain GAN has no density to report on; led-fast sample {out} draws from it")
+        with run.locked():
+            trained = load_model(run)
+            if not write_report(run, trained, source, EvaluateOptions(first=True), console):
+                say(console, f"a plain GAN has no density to report on; led-fast sample {out} draws from it")
     return 0
+
+
+@contextmanager
+def _working_in(run: RunDirectory, resume: bool) -> Iterator[None]:
+    """Keeps other processes out of a run's folder; makes it for a new one, which an early error undoes."""
+    if resume:
+        with run.locked():
+            yield
+        return
+    RunDirectory.create(run.path)
+    with run.locked(), run.undone_at_an_error():
+        yield
 
 
 def _present_form(
@@ -258,21 +290,18 @@ def _in_precision(
         device = kind.device()
         automatic = automatic_precision(device, kind.float32_only(config.model))
         asked = "float32" if world.any(automatic == "float32") else "bf16"
-        console.print(f"precision: {asked}, on {name_device(device)}")
+        say(console, f"precision: {asked}, on {name_device(device)}")
     return replace(config, precision=asked or "float32")
 
 
-def _begin(
-    out: Path,
+def _begun(
     config: TrainConfig,
     compile: Compile | Literal["auto"],
     source: Source,
     world: World,
     console: Console,
 ) -> TrainConfig:
-    """Makes the folder of a new run, decides whether to compile, and turns minutes into steps."""
-    first = world.rank == 0
-    run = RunDirectory.create(out) if first else RunDirectory(out)
+    """The config of a new run with what a few steps tell: whether to compile, and what minutes are in steps."""
     if compile == "auto":
         config, pace = _compiled_if_it_pays(config, source, world, console)
     else:
@@ -280,9 +309,7 @@ def _begin(
     if config.minutes is not None:
         pace = pace or measure_pace(config, source, world)
         config = replace(config, steps=pace.steps_in(config.minutes))
-        console.print(f"{config.minutes:g} minutes are {config.steps} steps on this machine")
-    if first:
-        write_json(run.config, {"version": __version__, **config.to_json()})
+        say(console, f"{config.minutes:g} minutes are {config.steps} steps on this machine")
     return config
 
 
@@ -294,7 +321,7 @@ def _compiled_if_it_pays(
     steps = config.steps if config.minutes is None else before.steps_in(config.minutes)
 
     def without(why: str) -> tuple[TrainConfig, Pace]:
-        console.print(f"compile: off, because {why}", markup=False, soft_wrap=True)
+        say(console, f"compile: off, because {why}")
         return config, before
 
     if steps * before.step < _WORTH_A_TRIAL:
@@ -307,10 +334,8 @@ def _compiled_if_it_pays(
     except Exception as error:  # whatever a compiler finds
         return without(first_line(error))
     pays = after.step < before.step
-    console.print(
-        f"compile: {'on' if pays else 'off'}: {steps} steps of {1000 * before.step:.3g} ms as it is, of "
-        f"{1000 * after.step:.3g} ms compiled"
-    )
+    paces = f"{1000 * before.step:.3g} ms as it is, of {1000 * after.step:.3g} ms compiled"
+    say(console, f"compile: {'on' if pays else 'off'}: {steps} steps of {paces}")
     return (compiled, after) if pays else (config, before)
 
 

@@ -6,7 +6,7 @@ import matplotlib
 import torch
 from matplotlib.figure import Figure
 
-from led_fast.figures.style import BLUE, STYLE, VERMILION
+from led_fast.figures.style import BLUE, STYLE, VERMILION, write_figure
 from led_fast.ops import soft_relu
 
 
@@ -24,4 +24,4 @@ def activation_figure(path: Path, alpha: float, beta: float) -> None:
         axes.set(xlabel="$u$", xlim=(-3, 3), title=rf"$\alpha = {alpha:g}$, $\beta = {beta:g}$")
         axes.annotate(f"slope β/α = {beta / alpha:.3f}", (-2.9, beta / alpha + 0.08), fontsize=8)
         axes.legend(loc="upper left")
-        figure.savefig(path)
+        write_figure(figure, path)

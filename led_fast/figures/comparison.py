@@ -11,7 +11,7 @@ from torch import Tensor
 
 from led_fast.data import GaussianMixture
 from led_fast.figures.density import DEPTH, LogDensity, heat_map, on_pixels
-from led_fast.figures.style import STYLE, add_note, scatter, window_around
+from led_fast.figures.style import STYLE, add_note, scatter, window_around, write_figure
 
 _PIXELS = 240  # along a side of each density
 
@@ -53,4 +53,4 @@ def comparison_figure(path: Path, rows: Sequence[DensityRow], note: str = "") ->
             bar = figure.colorbar(image, ax=axes_row, extend="min", ticks=MultipleLocator(5), pad=0.01)
             bar.set_label(f"top {DEPTH:.0f} nats")
         add_note(figure, note)
-        figure.savefig(path)
+        write_figure(figure, path)

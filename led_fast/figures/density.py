@@ -12,7 +12,7 @@ from matplotlib.ticker import MultipleLocator
 from torch import Tensor
 
 from led_fast.data import GaussianMixture
-from led_fast.figures.style import BLUE, COLORMAP, STYLE, Window, scatter, window_around
+from led_fast.figures.style import BLUE, COLORMAP, STYLE, Window, scatter, window_around, write_figure
 
 DEPTH = 20.0  # nats below the highest density that the colours reach
 _PIXELS = 400
@@ -59,7 +59,7 @@ def density_figure(
         scatter(data_axes, data, window, "data")
         for axes, (title, drawn) in zip(sample_axes, samples.items(), strict=True):
             scatter(axes, drawn, window, title)
-        figure.savefig(path)
+        write_figure(figure, path)
 
 
 def sample_figure(path: Path, points: Tensor, log_density: LogDensity) -> None:
@@ -83,7 +83,7 @@ def sample_figure(path: Path, points: Tensor, log_density: LogDensity) -> None:
         window = window_around(points)
         axes.set(title=f"{len(points)} samples", xlim=window[:2], ylim=window[2:], box_aspect=1)
         figure.colorbar(dots, label=r"$\log p_\theta(x)$ / nats", extend="min", shrink=0.8)
-        figure.savefig(path)
+        write_figure(figure, path)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import matplotlib
 from matplotlib.figure import Figure
 
-from led_fast.figures.style import BLUE, GREY, STYLE, VERMILION, add_note
+from led_fast.figures.style import BLUE, GREY, STYLE, VERMILION, add_note, write_figure
 
 
 class DotColumn(NamedTuple):
@@ -50,4 +50,4 @@ def dots_figure(path: Path, variants: Sequence[str], columns: Sequence[DotColumn
             axes.set(title=column.title, xscale=column.scale)
         axes_row[0].set(yticks=range(len(variants)), yticklabels=variants, ylim=(len(variants) - 0.5, -0.5))
         add_note(figure, note)
-        figure.savefig(path)
+        write_figure(figure, path)

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from led_fast.data.images import quantize
+from led_fast.files import replacing
 
 _TILE = 64  # pixels, at least, of a magnified image without a caption
 _CAPTIONED_TILE = 96
@@ -25,7 +26,7 @@ def grid_figure(path: Path, images: Tensor, columns: int = 10) -> None:
         images: (n, C, H, W), n ≥ 1, C is 1 or 3, floating point in [0, 1] or uint8.
         columns: images a row.
     """
-    _mosaic(images.split(columns)).save(path)
+    _write(_mosaic(images.split(columns)), path)
 
 
 def sorted_figure(path: Path, images: Tensor, log_prob: Tensor, columns: int = 10, note: str = "") -> None:
@@ -40,7 +41,7 @@ def sorted_figure(path: Path, images: Tensor, log_prob: Tensor, columns: int = 1
     """
     order = log_prob.argsort(descending=True, stable=True)
     captions = [[f"{value:.0f}" for value in row.tolist()] for row in log_prob[order].split(columns)]
-    _mosaic(images[order.to(images.device)].split(columns), captions, note).save(path)
+    _write(_mosaic(images[order.to(images.device)].split(columns), captions, note), path)
 
 
 def interpolation_figure(path: Path, strips: Tensor) -> None:
@@ -50,7 +51,7 @@ def interpolation_figure(path: Path, strips: Tensor) -> None:
         path: the file to write.
         strips: (rows, steps, C, H, W), values as for `grid_figure`.
     """
-    _mosaic(list(strips)).save(path)
+    _write(_mosaic(list(strips)), path)
 
 
 def refinement_figure(
@@ -72,7 +73,12 @@ def refinement_figure(
         for title, images, scores in parts:
             rows.append(images[start : start + columns])
             captions.append([f"{title} {score:.0f}" for score in scores[start : start + columns].tolist()])
-    _mosaic(rows, captions).save(path)
+    _write(_mosaic(rows, captions), path)
+
+
+def _write(picture: Image.Image, path: Path) -> None:
+    with replacing(path) as file:
+        picture.save(file)
 
 
 def _mosaic(

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from led_fast.data.tables import Column
-from led_fast.figures.style import BLUE, GREY, STYLE, VERMILION, add_note
+from led_fast.figures.style import BLUE, GREY, STYLE, VERMILION, add_note, write_figure
 
 _TAIL = 0.005  # of the data on either side, that the axes may cut off
 _ROOM = 0.3  # of the width between, that the axes reach beyond it
@@ -70,7 +70,7 @@ def marginals_figure(
         )
         legend.get_title().set(color=GREY, fontsize=8)
         add_note(figure, note)
-        figure.savefig(path)
+        write_figure(figure, path)
 
 
 def window_of(data: Tensor, column: Column) -> Window:

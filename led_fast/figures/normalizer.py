@@ -7,7 +7,7 @@ from typing import NamedTuple
 import matplotlib
 from matplotlib.figure import Figure
 
-from led_fast.figures.style import BLUE, STYLE, VERMILION, add_note
+from led_fast.figures.style import BLUE, STYLE, VERMILION, add_note, write_figure
 
 
 class NormalizerPanel(NamedTuple):
@@ -48,4 +48,4 @@ def normalizer_figure(path: Path, rows: Sequence[Sequence[NormalizerPanel]], not
             axes.set_ylabel(r"$\hat\alpha / \alpha$")
         grid[0, 0].legend(loc="upper right")
         add_note(figure, note)
-        figure.savefig(path)
+        write_figure(figure, path)

@@ -19,7 +19,7 @@ from led_fast.figures.marginals import (
     short_names,
     window_of,
 )
-from led_fast.figures.style import BLUE, GREY, STYLE, VERMILION, add_note
+from led_fast.figures.style import BLUE, GREY, STYLE, VERMILION, add_note, write_figure
 
 MOST_COLUMNS = 6
 _DOTS = 2000
@@ -68,7 +68,7 @@ def pairs_figure(
         remark = f"the {len(shown)} of {len(columns)} columns that depend most on each other" if fewer else ""
         add_note(figure, note)
         figure.supxlabel("; ".join(filter(None, (remark, cut_note(cut)))), color=GREY, fontsize=8)
-        figure.savefig(path)
+        write_figure(figure, path)
 
 
 def dependent_columns(data: Tensor, most: int = MOST_COLUMNS) -> list[int]:

@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from led_fast.figures.style import STYLE, VERMILION, add_note, scatter, window_around
+from led_fast.figures.style import STYLE, VERMILION, add_note, scatter, window_around, write_figure
 
 
 class Panel(NamedTuple):
@@ -50,4 +50,4 @@ def points_figure(
         for axes, label in zip(grid[:, 0], row_labels, strict=False):
             axes.set_ylabel(label)
         add_note(figure, note)
-        figure.savefig(path)
+        write_figure(figure, path)

@@ -1,11 +1,14 @@
 """What all pictures share: colours that colour-blind readers can tell apart, fonts, axes of the plane."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+
+from led_fast.files import replacing
 
 COLORMAP = "magma"  # of densities; perceptually uniform
 BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"  # Okabe and Ito's
@@ -26,6 +29,12 @@ def scatter(axes: Axes, points: Tensor, window: Window, title: str) -> None:
     """Points (n, 2) as dots; those outside the window are cut off."""
     axes.plot(*points.numpy().T, ".", color=BLUE, markersize=3, alpha=0.6, markeredgewidth=0)
     axes.set(title=title, xlim=window[:2], ylim=window[2:], box_aspect=1)
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Writes a picture, whole or not at all, in the format that its name ends in."""
+    with replacing(path) as file:
+        figure.savefig(file)
 
 
 def add_note(figure: Figure, note: str) -> None:

@@ -17,6 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from led_fast.terminal import is_live, say
 from led_fast.training.settings import Recipe, Stage
 
 _PLAIN_LINES = 20  # over a whole run
@@ -62,7 +63,7 @@ class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
 
     def __enter__(self) -> "ProgressDisplay":
         """Starts the live display, where there is a terminal."""
-        if self._console.is_terminal:
+        if is_live(self._console):
             self._live.start()
         return self
 
@@ -70,7 +71,7 @@ class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leaves the last state of the display on the screen."""
-        if self._console.is_terminal:
+        if is_live(self._console):
             self._live.stop()
 
     def update(self, step: int, metrics: dict[str, float]) -> None:
@@ -81,10 +82,10 @@ class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
         line = "  ".join(text for text, metric in _SHOWN.items() if metric in metrics).format(**metrics)
         self._bar.update(self._task, completed=step)
         self._show(line)
-        if not self._console.is_terminal and (step >= self._next_line or step == self._total):
+        if not is_live(self._console) and (step >= self._next_line or step == self._total):
             self._next_line = step + self._total // _PLAIN_LINES
             text = f"step {step}/{self._total}  {line}  {self._time_left(step)}"
-            self._console.print(text, highlight=False, soft_wrap=True)
+            say(self._console, text)
 
     def _enter(self, stage: Stage, step: int) -> None:
         self._stage, self._end = stage, math.ceil(stage.end * self._total)

@@ -1,9 +1,14 @@
 """The folder of one run: which file holds what, and the rule that nothing is overwritten."""
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from led_fast.errors import InputError
 from led_fast.files import write_atomically
@@ -15,7 +20,8 @@ class RunDirectory:
 
     `config.json` what was asked for; `checkpoint.safetensors` the whole state of training; `metrics.jsonl`
     one line every few steps; `samples-….png` previews of images; `model.safetensors` the result; `report.json`
-    and `density.png` its evaluation (of tables, `columns.png` too).
+    and `density.png` its evaluation (of tables, `columns.png` too). Hidden files are locks, and what was being written
+    when a process was killed.
     """
 
     path: Path
@@ -56,10 +62,13 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path) -> "RunDirectory":
-        """Makes an empty folder for a new run; InputError where it cannot be made or is not empty."""
+        """Makes an empty folder for a new run; InputError where it cannot be made or is not empty.
+
+        Hidden files do not count, because a process that is killed may leave them before a run has begun.
+        """
         try:
             path.mkdir(parents=True, exist_ok=True)
-            occupied = any(path.iterdir())
+            occupied = any(not file.name.startswith(".") for file in path.iterdir())
         except OSError as error:
             raise InputError(f"--out {path}: cannot be used as a folder ({error.strerror})") from None
         if occupied:
@@ -73,6 +82,40 @@ class RunDirectory:
         if not run.config.is_file():
             raise InputError(f"{path}: is not a run of led-fast (it has no {run.config.name})")
         return run
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from writing into the folder; the same thread may lock it again.
+
+        The operating system lifts the lock when this process ends, however it does. Where a file system has no locks,
+        there is none.
+
+        Raises:
+            InputError: another process, or another thread, has locked it.
+        """
+        lock = FileLock(self.path / ".lock", is_singleton=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(f"{self.path}: another process is at work on the run in it") from None
+        except NotImplementedError:
+            pass
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def undone_at_an_error(self) -> Iterator[None]:
+        """Empties the folder of a new run where an error comes so early that nothing is lost: before a tenth step."""
+        try:
+            yield
+        except BaseException:
+            if not self.checkpoint.exists() and not (self.metrics.exists() and read_metrics(self.metrics)):
+                for file in self.path.iterdir():
+                    shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+                self.path.rmdir()
+            raise
 
 
 class MetricsLog:

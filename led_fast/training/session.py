@@ -13,7 +13,9 @@ from led_fast.errors import InputError
 from led_fast.kinds import find_kind
 from led_fast.ops import use_reference
 from led_fast.random_state import isolated
+from led_fast.terminal import say
 from led_fast.training.checkpoint import load_state, save_state
+from led_fast.training.circumstances import circumstances, differences
 from led_fast.training.config import TrainConfig
 from led_fast.training.descent import DivergenceError
 from led_fast.training.interrupt import StopSignal
@@ -52,10 +54,10 @@ def train(
 ) -> None:
     """Trains from the run's checkpoint, or from the start where it has none, and writes its model.
 
-    Torch's global random state is left as it was found.
+    Torch's global random state is left as it was found. Signals are caught in the main thread alone.
 
     Args:
-        run: its folder.
+        run: its folder, which no other process may write to meanwhile.
         config: of the run.
         source: its data.
         console: where to show progress.
@@ -64,17 +66,23 @@ def train(
         world: the processes that train together, all of which call this; the first of them writes.
 
     Raises:
-        InputError: the checkpoint is damaged or foreign.
+        InputError: the checkpoint is damaged or foreign, or another process is at work in the folder.
         Interrupted: SIGINT or SIGTERM came; the step under way was finished and saved.
         DivergenceError: the last good checkpoint is kept.
         PeerLostError: another process of the world has died.
     """
-    with isolated(find_kind(config.kind).device()), use_reference(config.ops == "reference"):
-        trainer, seconds = Trainer(config, source, world, partial(console.print, markup=False)), 0.0
+    tell = partial(say, console)
+    writes = world is None or world.rank == 0
+    with (
+        run.locked() if writes else nullcontext(),
+        isolated(find_kind(config.kind).device()),
+        use_reference(config.ops == "reference"),
+    ):
+        trainer, seconds = Trainer(config, source, world, tell), 0.0
         if run.checkpoint.exists():
-            seconds = _resume(trainer, run)
+            seconds = _resume(trainer, run, tell)
         seconds = _take_steps(trainer, seconds, run, console, after_step)
-        if trainer.world.rank == 0:
+        if writes:
             model = trainer.task.model(*trainer.finished_networks())
             write_model(run.model, TrainedModel(model, config, seconds))
 
@@ -97,21 +105,34 @@ def fit(config: TrainConfig, source: Source, console: Console) -> TrainedModel:
     return TrainedModel(model.eval(), config, time.monotonic() - began)
 
 
-def _resume(trainer: Trainer, run: RunDirectory) -> float:
-    """Loads the run's checkpoint; returns the seconds that it took so far."""
+def _resume(trainer: Trainer, run: RunDirectory, tell: Callable[[str], None]) -> float:
+    """Loads the run's checkpoint; returns the seconds that it took so far.
+
+    The run may have become longer, and other circumstances are said: either changes what comes of it.
+    """
     path, state = run.checkpoint, load_state(run.checkpoint, _KIND)
     saved = TrainConfig.from_json(state["config"], str(path))
-    if replace(saved, cuda_graph=trainer.config.cuda_graph) != trainer.config:
+    config, longer = trainer.config, trainer.config.steps > saved.steps
+    if longer:
+        saved = replace(saved, steps=config.steps, minutes=config.minutes)
+    if replace(saved, cuda_graph=config.cuda_graph) != config:
         raise InputError(f"{path}: is of a run with another config than {run.config.name}")
     began, now = _placement(state["trainer"]["random"]), _placement(trainer.state_dict()["random"])
     if began != now:
         raise InputError(f"{path}: was begun by {began}; by {now} it cannot go on bit for bit")
+    made_with = trainer.world.gather_objects(circumstances())
+    if changes := differences(state.get("made_with"), made_with):
+        tell(
+            f"{path}: {changes}; the run goes on, but to weights that differ by rounding, and what comes of it"
+        )
     try:
-        trainer.load_state_dict(state["trainer"])
-    except RuntimeError:
+        trainer.load_state_dict(state["trainer"], state["config"]["steps"])
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError):
         raise InputError(
             f"{path}: does not fit the networks that this version of led_fast builds from its config"
         ) from None
+    if longer:
+        tell(f"{trainer.steps_done} steps are done; the schedules go on as in a run of {config.steps}")
     return state["seconds"]
 
 
@@ -130,6 +151,7 @@ def _take_steps(
     """Takes the steps that are left; returns the seconds of the whole run, `seconds` so far included."""
     config, world = trainer.config, trainer.world
     began = time.monotonic() - seconds
+    made_with = world.gather_objects(circumstances())
     writes = world.rank == 0
     with (
         RunRecorder(run, trainer, console) if writes else nullcontext() as recorder,
@@ -148,7 +170,7 @@ def _take_steps(
                 recorder.record(metrics, last)
             if last or trainer.steps_done % CHECKPOINT_EVERY == 0:
                 state = {"config": config.to_json(), "seconds": time.monotonic() - began}
-                state["trainer"] = trainer.state_dict()
+                state |= {"made_with": made_with, "trainer": trainer.state_dict()}
                 if recorder is not None:
                     save_state(run.checkpoint, _KIND, state)
             if received:

@@ -129,10 +129,7 @@ class Trainer:
         """
         stage = self._stage(self.steps_done)
         if self.steps_done and stage != self._stage(self.steps_done - 1):
-            self.selection.restore()
-            self._adopt()
-            self.begin_stage(stage)
-            self.selection.begin(stage.name)
+            self._change_stage(stage)
         objective = self._objective_in_use()
         with compiling(self._compiled):
             metrics = self._take(objective) if objective is not None else {}
@@ -152,6 +149,12 @@ class Trainer:
         self.task.begin(stage.name, share)
         if self.graphs is not None:
             self.graphs.begin()  # what was recorded moves the moments that were there before
+
+    def _change_stage(self, stage: Stage) -> None:
+        self.selection.restore()
+        self._adopt()
+        self.begin_stage(stage)
+        self.selection.begin(stage.name)
 
     def _position(self, stage: Stage) -> tuple[int, int]:
         """Steps of a stage that are done, and how many it has."""
@@ -320,8 +323,14 @@ class Trainer:
             **{name: part.state_dict() for name, part in self._parts()},
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from where `state_dict` was taken, bit for bit, on the same number of processes."""
+    def load_state_dict(self, state: dict[str, Any], steps: int | None = None) -> None:
+        """Goes on from where `state_dict` was taken, bit for bit, on the same number of processes.
+
+        Args:
+            state: what it returned.
+            steps: of the whole run that it was taken of; None: as many as of this one. A longer run goes on where its
+                own schedules have that step, which may be in an earlier stage.
+        """
         self.steps_done, self.objective.log_normalizer = state["steps_done"], state["log_normalizer"]
         self.calibration.ess_fraction = state["calibration_ess"]
         for name, part in self._parts():
@@ -329,7 +338,13 @@ class Trainer:
         if "selection" in state:  # which version 0.1.0 had not
             self.selection.load_state_dict(state["selection"])
         if self.steps_done:
-            self.begin_stage(self._stage(self.steps_done - 1))
+            last, of = self.steps_done - 1, steps or self.config.steps
+            stage = self._stage(last)
+            if stage == self.recipe.stage(last / of):
+                self.begin_stage(stage)
+            else:
+                self.calibration.ess_fraction = 1.0
+                self._change_stage(stage)
         set_random_state(state["random"][self.world.rank], self.task.device)
 
     def _parts(self) -> list[tuple[str, Any]]:

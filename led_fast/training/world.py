@@ -7,7 +7,6 @@ normalised weights, plain means) is the joint batch's. The gradients of all proc
 joint gradient.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,11 +15,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from led_fast.errors import InputError
+from led_fast.errors import InputError, first_line
+from led_fast.training.rendezvous import PeerLostError, meet, place
 
-
-class PeerLostError(RuntimeError):
-    """Another process of the run has died or cannot be reached; this one cannot go on without it."""
+__all__ = ["PeerLostError", "World", "join_world"]
 
 
 class World:
@@ -103,34 +101,44 @@ class World:
 
 
 @contextmanager
-def join_world(device: torch.device | str = "cpu") -> Iterator[World]:
+def join_world(device: torch.device | str = "cpu", minutes: float = 10.0) -> Iterator[World]:
     """Joins the processes that `torchrun` has started, for as long as it is open.
+
+    A program that has a process group of its own lends it, and keeps it.
 
     They talk by the backend of the device that their networks are on: gloo on the CPU; on a GPU, one for each process,
     nccl, which takes no tensors of the CPU.
 
     Args:
         device: the kind of device; each process takes the one of its number on this machine.
+        minutes: how long to wait for the others to come.
 
     Raises:
-        InputError: there are more processes than GPUs.
-        PeerLostError: a process cannot be reached, or goes while another one waits for it.
+        InputError: there are more processes than GPUs, or the environment, which says how many, makes no sense.
+        PeerLostError: a process does not come, or goes while another one waits for it.
     """
-    size, device = int(os.environ.get("WORLD_SIZE", 1)), torch.device(device)
-    if size == 1:
+    device = torch.device(device)
+    if dist.is_available() and dist.is_initialized():
+        yield World(dist.get_rank(), dist.get_world_size(), device)
+        return
+    here = place()
+    if here is None:
         yield World(device=device)
         return
     if device.type != "cpu":
-        _take_own(device)
+        _take_own(device, here.local_rank)
     with _peers_must_live():
-        dist.init_process_group(dist.get_default_backend_for_device(device))
-    yield World(dist.get_rank(), size, device)
+        backend = dist.get_default_backend_for_device(device)
+        dist.init_process_group(backend, store=meet(here, minutes), rank=here.rank, world_size=here.size)
+    yield World(here.rank, here.size, device)
     dist.destroy_process_group()  # not after an error, because nccl waits for the others there
 
 
-def _take_own(device: torch.device) -> None:
+def _take_own(device: torch.device, number: int | None) -> None:
     """Makes the GPU of this process's number the current one."""
-    module, number = torch.get_device_module(device), int(os.environ["LOCAL_RANK"])
+    module = torch.get_device_module(device)
+    if number is None:
+        raise InputError("LOCAL_RANK: want the number of this process on its machine, which is its GPU's")
     if number >= module.device_count():
         raise InputError(
             f"torchrun started more than {number} processes on this machine, which has {module.device_count()} GPUs: "
@@ -147,7 +155,7 @@ def _peers_must_live() -> Iterator[None]:
     except RuntimeError as error:
         if not _is_of_connection(error):
             raise
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise PeerLostError(f"another process of this run has died or cannot be reached ({reason})") from None
 
 

@@ -12,13 +12,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
 from led_fast.data.images.collection import ImageCollection, ImageSet
 from led_fast.data.images.listing import Listing, counted
 from led_fast.errors import InputError, first_line
+from led_fast.terminal import console
 
 _SUFFIXES = {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg"}
 _SUFFIXES |= {".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -121,7 +121,7 @@ def _decode_all(paths: list[Path], size: int, folder: Path) -> dict[Path, _Pictu
             pool.map(lambda path: _decode(path, size), paths),
             description=f"reading {folder.name}",
             total=len(paths),
-            console=Console(stderr=True),
+            console=console(stderr=True),
             transient=True,
             disable=len(paths) < _SHOW_PROGRESS_FROM,
         )

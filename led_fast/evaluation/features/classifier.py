@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.progress import track
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -18,6 +17,7 @@ from led_fast.data.images import ImageSource
 from led_fast.errors import InputError
 from led_fast.evaluation.features.network import FeatureNetwork
 from led_fast.random_state import seeded
+from led_fast.terminal import console
 
 _WIDTH = 128  # features
 _WIDTHS, _STRIDES = (32, 64, _WIDTH, _WIDTH), (2, 2, 1, 2)
@@ -67,14 +67,13 @@ def train_classifier(
     classes = int(labels.max()) + 1
     if classes < 2 or int(labels.min()) < 0:
         raise InputError(f"{source.name}: want labels 0, 1, ..., got {labels.unique().tolist()}")
-    path = (cache or _user_cache()) / f"classifier-{_key(source, labels, steps)}.safetensors"
+    folder = cache or _user_cache()
+    path = None if folder is None else folder / f"classifier-{_key(source, labels, steps)}.safetensors"
     with seeded(_SEED, device):
         network = _Classifier(source.shape[0], classes).to(device)
-        try:
-            network.load_state_dict(load_file(path))
-        except (OSError, SafetensorError):  # not there yet, or broken
+        if path is None or not _load(network, path):
             _train(network, source.split("train"), labels, steps)
-            with contextlib.suppress(OSError):  # a cache that cannot be written costs a minute the next time
+            if path is not None:
                 _save(network, path)
     network.eval()
     accuracy = _accuracy(network, source)
@@ -90,8 +89,8 @@ def _train(network: _Classifier, images: Tensor, labels: Tensor, steps: int) -> 
     device = network.head.weight.device
     optimizer = torch.optim.Adam(network.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
-    console = Console(stderr=True)
-    for _ in track(range(steps), "training a classifier for features", console=console, transient=True):
+    about = "training a classifier for features"
+    for _ in track(range(steps), about, console=console(stderr=True), transient=True):
         index = torch.randint(len(images), (_BATCH,), device="cpu")
         loss = F.cross_entropy(network(images[index].to(device)), labels[index].to(device))
         optimizer.zero_grad()
@@ -100,11 +99,25 @@ def _train(network: _Classifier, images: Tensor, labels: Tensor, steps: int) -> 
         schedule.step()
 
 
+def _load(network: _Classifier, path: Path) -> bool:
+    """Whether it was there, and whole."""
+    try:
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError):
+        return False
+    return True
+
+
 def _save(network: _Classifier, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Where it cannot be written it costs a minute the next time."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}")  # another run may be writing the same network
-    save_file(network.state_dict(), temporary)
-    temporary.replace(path)
+    with contextlib.suppress(OSError, SafetensorError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            save_file(network.state_dict(), temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @torch.no_grad()
@@ -125,6 +138,9 @@ def _key(source: ImageSource, labels: Tensor, steps: int) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _user_cache() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "led_fast"
+def _user_cache() -> Path | None:
+    """None where there is no home."""
+    if root := os.environ.get("XDG_CACHE_HOME"):
+        return Path(root) / "led_fast"
+    home = os.path.expanduser("~")
+    return None if home == "~" else Path(home) / ".cache" / "led_fast"

@@ -29,6 +29,7 @@ from led_fast.kinds.kind import EvaluateOptions, Preset, Report, Rows
 from led_fast.kinds.write import write_array
 from led_fast.models import best_last_map
 from led_fast.random_state import seeded
+from led_fast.terminal import say
 from led_fast.training.config import Reading, TrainConfig
 from led_fast.training.model import TrainedModel
 from led_fast.training.world import World
@@ -118,7 +119,7 @@ class ImagesKind:
         outliers = {str(path): self.open(str(path), config.preset, Reading()) for path in options.ood}
         for other in outliers.values():
             for remark in self.remarks(other):
-                console.print(remark, highlight=False, soft_wrap=True, markup=False)
+                say(console, remark)
         name = options.features
         features = None if name is None else open_features(name, source, gpu_or_cpu())
         if not config.recipe.has_density:
@@ -135,7 +136,7 @@ class ImagesKind:
         shape, device = trained.config.model.shape, gpu_or_cpu()
         images = read_images(place, size=shape[-1])
         for remark in _remarks(images.skipped, images.notes):
-            console.print(remark, highlight=False, soft_wrap=True, markup=False)
+            say(console, remark)
         if (got := tuple(images.train.images.shape[1:])) != shape:
             raise InputError(f"{place}: want images of shape {shape}, got {got}")
         scores = score_images(trained.model.to(device).log_prob, images, shape, device=device)

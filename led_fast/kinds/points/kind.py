@@ -21,6 +21,7 @@ from led_fast.kinds.points.task import DEVICE, PointsTask, points_networks
 from led_fast.kinds.write import write_rows
 from led_fast.models import in_data_coordinates
 from led_fast.random_state import seeded
+from led_fast.terminal import say
 from led_fast.training.config import Reading, TrainConfig
 from led_fast.training.model import TrainedModel
 from led_fast.training.world import World
@@ -107,7 +108,7 @@ class PointsKind:
         model = trained.config.model
         table = read_new_rows(place, model.columns or None)
         for note in table.notes if model.columns else ():
-            console.print(note, highlight=False, soft_wrap=True, markup=False)
+            say(console, note)
         if len(table.names) != model.dim:
             raise InputError(f"{place}: want {model.dim} columns, got {len(table.names)}")
         rows = torch.from_numpy(table.mapped())

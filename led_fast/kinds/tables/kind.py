@@ -21,6 +21,7 @@ from led_fast.kinds.tables.settings import TablesModel, preset_of
 from led_fast.kinds.tables.task import DEVICE, TablesTask, coordinates_of
 from led_fast.models.tables import CappedTilt, TiltedTable, table_density, table_generator
 from led_fast.random_state import seeded
+from led_fast.terminal import say
 from led_fast.training.config import Reading, TrainConfig
 from led_fast.training.model import TrainedModel
 from led_fast.training.world import World
@@ -108,7 +109,7 @@ class TablesKind:
         model: TablesModel = trained.config.model
         table = read_new_rows(place, [column.name for column in model.columns])
         for note in table.notes:
-            console.print(note, highlight=False, soft_wrap=True, markup=False)
+            say(console, note)
         scores = score_rows(trained.model, torch.from_numpy(table.mapped()), model.columns)
         return Rows(
             {
