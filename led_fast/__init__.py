@@ -1,5 +1,8 @@
 """Fast layers for normalising flows, and LED: a GAN whose critic is a normalised density."""
 
+import filecmp as _filecmp
+import sys as _sys
+import warnings as _warnings
 from importlib import import_module as _import_module
 from importlib.metadata import version as _version
 from pathlib import Path as _Path
@@ -10,11 +13,37 @@ import torch as _torch  # first: our modules need its libraries in the process
 
 _FOLDER = _Path(__file__).parent
 
-if not any(_FOLDER.glob("_C.*.so")):
-    raise ImportError(
-        f"led_fast in {_FOLDER} is the source folder without its compiled module: "
-        "run `pip install .` there and start Python from another folder"
-    )
+
+def _is_built(folder: _Path) -> bool:
+    return any(folder.glob("_C.*.so"))
+
+
+def _installed() -> _Path:
+    """Where the package is that was built of these sources.
+
+    Python started in the root of a checkout finds the sources first, which have no compiled module.
+    """
+    found = (_Path(entry, "led_fast").absolute() for entry in _sys.path)
+    folder = next((folder for folder in found if _is_built(folder)), None)
+    if folder is None:
+        raise ImportError(
+            f"led_fast in {_FOLDER} is the source folder without its compiled module, and no other one is installed: "
+            "run `pip install .` there"
+        )
+    names = [str(path.relative_to(_FOLDER)) for path in _FOLDER.rglob("*.py")]
+    if _filecmp.cmpfiles(_FOLDER, folder, names, shallow=False)[0] != names:
+        _warnings.warn(
+            f"led_fast is imported from {folder}, where it is built; the sources in {_FOLDER} differ from it: run "
+            "`pip install .` there to use them",
+            stacklevel=3,
+        )
+    return folder
+
+
+if not _is_built(_FOLDER):
+    _FOLDER = _installed()
+    __path__ = [str(_FOLDER)]
+    __file__ = str(_FOLDER / "__init__.py")
 import led_fast._C as _C  # noqa: E402, F401
 
 cuda_error: str | None = None

@@ -16,6 +16,7 @@ from led_fast.density import DensityModel
 from led_fast.errors import InputError
 from led_fast.evaluation.cells import Cells
 from led_fast.random_state import seeded
+from led_fast.surroundings import usual
 from led_fast.terminal import console
 from led_fast.training import (
     RunDirectory,
@@ -111,6 +112,7 @@ class LED:
 
     # ---- the density
 
+    @usual()
     def fit(self, X: Any, y: Any = None) -> LED:
         """Learns the density of rows.
 
@@ -131,15 +133,15 @@ class LED:
             raise ValueError(f"LED.fit: want at least {_FEWEST_ROWS} rows, got n_samples={len(rows)}")
         source = TableSource("X", table_of(rows, names, "X"), fewest=_FEWEST_ROWS)
         seed = _seed(self.random_state)
-        with torch.inference_mode(False), torch.enable_grad():
-            config = TrainConfig.of(source, seed=seed, steps=self.steps)
-            if self.steps is None:
-                config = replace(config, minutes=self.minutes, steps=steps_in(self.minutes, config, source))
-            trained = fit(config, source, console(quiet=not self.verbose))
+        config = TrainConfig.of(source, seed=seed, steps=self.steps)
+        if self.steps is None:
+            config = replace(config, minutes=self.minutes, steps=steps_in(self.minutes, config, source))
+        trained = fit(config, source, console(quiet=not self.verbose))
         self._adopt(trained, rows.shape[1], names)
         self.notes_ = source.notes
         return self
 
+    @usual()
     def score_samples(self, X: Any) -> np.ndarray:
         """Log density of rows.
 
@@ -162,6 +164,7 @@ class LED:
         """Mean log density of rows, in nats: higher is better."""
         return float(self.score_samples(X).mean())
 
+    @usual()
     def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> Any:
         """Draws rows from the flow, the discrete values on their lattices.
 
@@ -197,6 +200,7 @@ class LED:
         write_model(Path(path), self._trained)
 
     @classmethod
+    @usual()
     def load(cls, path: str | Path) -> LED:
         """Reads what `save` wrote, or the finished run on a table that `led-fast train` left in a folder.
 

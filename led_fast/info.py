@@ -1,5 +1,6 @@
 """`python -m led_fast.info`: what is installed, what was built, and whether every operator computes what it should."""
 
+import contextlib
 import platform
 import sys
 from collections.abc import Callable
@@ -172,5 +173,6 @@ def _cuda_state() -> str:
 
 if __name__ == "__main__":
     printed, all_passed = report()
-    print("\n".join(printed))
+    with contextlib.suppress(BrokenPipeError):  # the reader has left, as `head` does
+        print("\n".join(printed), flush=True)
     sys.exit(0 if all_passed else 1)

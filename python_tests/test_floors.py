@@ -9,7 +9,18 @@ import led_fast
 
 PACKAGE = Path(led_fast.__file__).parent
 FLOORS = [
-    {"ops", "reference", "compatibility", "errors", "files", "gpu", "provenance", "random_state", "ranges"},
+    {
+        "ops",
+        "reference",
+        "compatibility",
+        "errors",
+        "files",
+        "gpu",
+        "provenance",
+        "random_state",
+        "ranges",
+        "surroundings",
+    },
     {"nn", "flows", "density", "models"},
     {
         "data",

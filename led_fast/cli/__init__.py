@@ -19,6 +19,7 @@ from led_fast.cli.train import train_command
 from led_fast.density import UnreliableNormalizerWarning
 from led_fast.errors import InputError
 from led_fast.reproduce import Stopped
+from led_fast.surroundings import usual
 from led_fast.terminal import any_text
 from led_fast.training import DivergenceError, Interrupted, PeerLostError
 
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
 }
 
 
+@usual()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 

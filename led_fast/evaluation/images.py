@@ -26,6 +26,7 @@ from led_fast.evaluation.quality import sample_quality
 from led_fast.evaluation.schema import SCHEMA
 from led_fast.flows import Slice
 from led_fast.random_state import seeded
+from led_fast.surroundings import usual
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class _Draws:
     log_n: Tensor  # the critic's, (n,)
 
 
+@usual()
 @torch.no_grad()
 def evaluate_images(
     model: DensityModel,
@@ -159,6 +161,7 @@ def evaluate_images(
     return ImageEvaluation(finite(report), draws.images, sample_log_prob)
 
 
+@usual()
 @torch.no_grad()
 def evaluate_image_samples(
     model: ImageSampler,

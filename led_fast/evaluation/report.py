@@ -19,6 +19,7 @@ from led_fast.evaluation.normalizer import (
 )
 from led_fast.evaluation.schema import SCHEMA
 from led_fast.random_state import seeded
+from led_fast.surroundings import usual
 
 QUALITY_SAMPLES = 2500  # as in the literature
 _BATCHES, _BATCH = 20, 1000  # importance weights
@@ -42,6 +43,7 @@ class Evaluation:
     refined: Tensor
 
 
+@usual()
 @torch.no_grad()
 def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
     """Evaluates a model against its data, and against the truth where that is known.

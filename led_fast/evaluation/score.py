@@ -12,6 +12,7 @@ from led_fast.density import bits_per_dim
 from led_fast.errors import InputError
 from led_fast.evaluation.image_normalizer import IMAGES_AT_A_TIME
 from led_fast.random_state import seeded
+from led_fast.surroundings import usual
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class ImageScore:
     rank: int
 
 
+@usual()
 @torch.no_grad()
 def score_images(
     log_prob: Callable[[Tensor], Tensor],

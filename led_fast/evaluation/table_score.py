@@ -12,6 +12,7 @@ from led_fast.data.tables import Column
 from led_fast.density import DensityModel, eval_mode
 from led_fast.evaluation.cells import POINTS_AT_A_TIME, Cells, chunks, log_mean_density
 from led_fast.random_state import seeded
+from led_fast.surroundings import usual
 
 _SEED = 0
 _NOTABLE = 1.0  # nats: a smaller rise says nothing
@@ -55,6 +56,7 @@ class TableScores:
     odd: list[OddRow]
 
 
+@usual()
 @torch.no_grad()
 def score_rows(
     model: DensityModel,

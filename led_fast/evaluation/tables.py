@@ -28,6 +28,7 @@ from led_fast.evaluation.divergence import standard_error
 from led_fast.evaluation.schema import SCHEMA
 from led_fast.evaluation.table_quality import correlation_difference, kolmogorov_smirnov
 from led_fast.random_state import seeded
+from led_fast.surroundings import usual
 
 _TEST_ROWS, _TRAIN_ROWS = 100_000, 20_000  # at most
 _NOISE_DRAWS = 4  # a discrete row
@@ -83,6 +84,7 @@ class TableEvaluation:
     refined: Tensor
 
 
+@usual()
 @torch.no_grad()
 def evaluate_table(
     model: DensityModel,

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from led_fast.flows.contract import Layer, check_features, check_positive, log_dtype
 from led_fast.ops.batch_norm import along_features, batch_norm, moments
@@ -196,8 +197,7 @@ class ActNorm(_Normalization):
 
     (Kingma and Dhariwal 2018, "Glow".) That batch may pass in either direction. Statistics never enter again, so
     the density is exact at any batch size; one sample alone does not start it. A feature that is constant in it keeps
-    its scale. Under `DistributedDataParallel` let one batch pass before wrapping the flow: each process would start by
-    its own.
+    its scale. Let one batch pass before `DistributedDataParallel` wraps the flow, and hands that start to all.
 
     Args:
         features: number F of features (channels).
@@ -207,6 +207,8 @@ class ActNorm(_Normalization):
 
     Raises:
         ValueError: the batch that is to start it is not finite.
+        RuntimeError: `DistributedDataParallel` wraps a layer that has not started, so each process would start by its
+            own batch.
     """
 
     mean: Tensor
@@ -239,6 +241,12 @@ class ActNorm(_Normalization):
 
     @torch.no_grad()
     def _start(self, t: Tensor, power: float, location: Tensor) -> None:
+        wrapper = getattr(DistributedDataParallel, "_active_ddp_module", None)
+        if wrapper is not None and wrapper.process_group.size() > 1:
+            raise RuntimeError(
+                "ActNorm: its first batch starts it, and each process has another one: let a batch pass through the "
+                "flow in training mode before DistributedDataParallel wraps it, which hands that start to all"
+            )
         var, mean = moments(t.to(self.mean.dtype))
         if not bool(var.isfinite().all()):
             raise ValueError(

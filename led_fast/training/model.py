@@ -14,6 +14,7 @@ from led_fast.errors import InputError
 from led_fast.files import read_json
 from led_fast.kinds import find_kind
 from led_fast.random_state import isolated
+from led_fast.surroundings import usual
 from led_fast.training.checkpoint import load_state, save_state
 from led_fast.training.config import TrainConfig
 from led_fast.training.run import RunDirectory
@@ -47,6 +48,7 @@ def write_model(path: Path, trained: TrainedModel) -> None:
     save_state(path, _KIND, state)
 
 
+@usual()
 def read_model(path: Path) -> TrainedModel:
     """Reads what `write_model` wrote; InputError where the file is truncated or foreign."""
     state = load_state(path, _KIND)

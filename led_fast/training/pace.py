@@ -9,6 +9,7 @@ from typing import NamedTuple
 from led_fast.kinds import find_kind
 from led_fast.ops import use_reference
 from led_fast.random_state import isolated
+from led_fast.surroundings import usual
 from led_fast.training.config import TrainConfig
 from led_fast.training.task import Source
 from led_fast.training.trainer import Trainer
@@ -42,6 +43,7 @@ class Pace(NamedTuple):
         return max(1, round(max(60 * minutes - self.once, 30 * minutes) / self.step))
 
 
+@usual()
 def measure_pace(
     config: TrainConfig, source: Source, world: World | None = None, clock: Clock = time.perf_counter
 ) -> Pace:

@@ -162,4 +162,4 @@ def _number(name: str, least: int, most: int, missing: int | None = None) -> int
 
 def _wrong(name: str, wanted: str, got: str | None) -> str:
     found = "and it is not set" if got is None else f"got {got!r}"
-    return f"{name}: want {wanted} in the environment, {found}; torchrun sets it, and without WORLD_SIZE one process trains"
+    return f"{name}: want {wanted} in the environment, {found}; torchrun sets it, and without WORLD_SIZE one trains"

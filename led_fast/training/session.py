@@ -13,6 +13,7 @@ from led_fast.errors import InputError
 from led_fast.kinds import find_kind
 from led_fast.ops import use_reference
 from led_fast.random_state import isolated
+from led_fast.surroundings import usual
 from led_fast.terminal import say
 from led_fast.training.checkpoint import load_state, save_state
 from led_fast.training.circumstances import circumstances, differences
@@ -44,6 +45,7 @@ class Interrupted(Exception):
         self.signal, self.steps_done = signal, steps_done
 
 
+@usual()
 def train(
     run: RunDirectory,
     config: TrainConfig,
@@ -87,6 +89,7 @@ def train(
             write_model(run.model, TrainedModel(model, config, seconds))
 
 
+@usual()
 def fit(config: TrainConfig, source: Source, console: Console) -> TrainedModel:
     """Trains without leaving anything on disk; returns the model.
 
