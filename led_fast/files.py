@@ -28,8 +28,19 @@ def replacing(path: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
         _flush(path.parent)
-    except OSError as error:  # that of a write names no file
+    except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Names a path in an error of the system that names none, as those of writes do."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error = OSError(error.errno, error.strerror or str(error), str(path))
+        raise error from None
 
 
 def write_atomically(path: Path, content: bytes) -> None:

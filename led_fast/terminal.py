@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-_WIDEST = 10_000  # columns
+_BETWEEN = 3  # columns of characters, at most, beside a column of a table
 
 
 def console(stderr: bool = False, quiet: bool = False) -> Console:
@@ -30,11 +31,12 @@ def say(console: Console, text: str) -> None:
 
 def show(console: Console, table: Table) -> None:
     """Prints a table, however narrow the terminal, without cutting words, because a number that is cut is wrong."""
-    least = console.measure(table, options=console.options.update_width(_WIDEST)).minimum
+    for column in table.columns:
+        words = " ".join(str(cell) for cell in (column.header, *column.cells)).split()
+        column.min_width = max(map(cell_len, words), default=0)
+    least = sum(column.min_width or 0 for column in table.columns) + _BETWEEN * (len(table.columns) + 1)
     if least > console.width:
         table.width = least
-    for column in table.columns:
-        column.overflow = "fold"
     console.print(table, crop=False)
 
 

@@ -130,11 +130,11 @@ class MetricsLog:
         """
         kept = [row for row in read_metrics(path) if row["step"] <= last_step] if path.exists() else []
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
-        self._file = path.open("a", buffering=1)
+        self._file = path.open("ab", buffering=0)
 
     def append(self, row: dict[str, Any]) -> None:
         """Writes one row, which names its `step`."""
-        self._file.write(json.dumps(row) + "\n")
+        self._file.write((json.dumps(row) + "\n").encode())
 
     def __enter__(self) -> "MetricsLog":
         """Returns itself."""

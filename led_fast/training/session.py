@@ -10,6 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from led_fast.errors import InputError
+from led_fast.files import naming
 from led_fast.kinds import find_kind
 from led_fast.ops import use_reference
 from led_fast.random_state import isolated
@@ -157,6 +158,7 @@ def _take_steps(
     made_with = world.gather_objects(circumstances())
     writes = world.rank == 0
     with (
+        naming(run.path),
         RunRecorder(run, trainer, console) if writes else nullcontext() as recorder,
         StopSignal() as stop,
     ):
