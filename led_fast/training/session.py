@@ -1,10 +1,11 @@
 """A whole run: from an empty folder, or from its last checkpoint, to a trained model."""
 
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 from torch import Tensor
@@ -121,23 +122,30 @@ def _resume(trainer: Trainer, run: RunDirectory, tell: Callable[[str], None]) ->
         saved = replace(saved, steps=config.steps, minutes=config.minutes)
     if replace(saved, cuda_graph=config.cuda_graph) != config:
         raise InputError(f"{path}: is of a run with another config than {run.config.name}")
-    began, now = _placement(state["trainer"]["random"]), _placement(trainer.state_dict()["random"])
+    with _fitting(path):
+        began = _placement(state["trainer"]["random"])
+    now = _placement(trainer.state_dict()["random"])
     if began != now:
         raise InputError(f"{path}: was begun by {began}; by {now} it cannot go on bit for bit")
     made_with = trainer.world.gather_objects(circumstances())
-    if changes := differences(state.get("made_with"), made_with):
-        tell(
-            f"{path}: {changes}; the run goes on, but to weights that differ by rounding, and what comes of it"
-        )
-    try:
+    with _fitting(path):
+        if changes := differences(state.get("made_with"), made_with):
+            tell(f"{path}: {changes}; so it goes on to weights that differ by rounding, and what comes of it")
         trainer.load_state_dict(state["trainer"], state["config"]["steps"])
+    if longer:
+        tell(f"{trainer.steps_done} steps are done; the schedules go on as in a run of {config.steps}")
+    return state["seconds"]
+
+
+@contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    """InputError where a state is of other parts, or other shapes."""
+    try:
+        yield
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError):
         raise InputError(
             f"{path}: does not fit the networks that this version of led_fast builds from its config"
         ) from None
-    if longer:
-        tell(f"{trainer.steps_done} steps are done; the schedules go on as in a run of {config.steps}")
-    return state["seconds"]
 
 
 def _placement(random: list[dict[str, Tensor]]) -> str:
