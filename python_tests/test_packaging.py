@@ -48,14 +48,6 @@ def test_a_nan_fails_a_self_check() -> None:
     assert math.isnan(SelfCheck("op", lambda: (one, nan), lambda: (one, one), tuple).error("cpu"))
 
 
-def test_source_folder_without_module_says_what_to_do(tmp_path) -> None:
-    shutil.copytree(ROOT / "led_fast", tmp_path / "led_fast", ignore=shutil.ignore_patterns("*.so"))
-    done = run(sys.executable, "-c", "import led_fast", cwd=tmp_path)
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ImportError: led_fast in ")
-    assert "run `pip install .`" in last
-
-
 def test_unknown_setting_is_refused(tmp_path) -> None:
     done = run(sys.executable, "setup.py", "--version", cwd=ROOT, LED_FAST_CUDA="maybe")
     assert done.returncode != 0
