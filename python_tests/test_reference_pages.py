@@ -1,0 +1,89 @@
+"""The site's reference has every public name, and its navigation every page."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import led_fast
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+DIRECTIVES = [
+    name
+    for page in sorted((DOCS / "reference").glob("*.md"))
+    for name in re.findall(r"^::: (\S+)$", page.read_text(), flags=re.MULTILINE)
+]
+WITHOUT_ALL = [  # public modules that name no __all__
+    "led_fast.errors",
+    "led_fast.estimator",
+    "led_fast.flows.adapters",
+    "led_fast.kinds",
+    "led_fast.kinds.kind",
+    "led_fast.reference",
+]
+ROOMS = {"led_fast.kinds.images", "led_fast.kinds.points", "led_fast.kinds.tables", "led_fast.evaluation.features"}
+"""Packages with an `__all__` for their neighbours alone."""
+
+
+def with_all() -> list[str]:
+    packages = [m.name for m in pkgutil.walk_packages(led_fast.__path__, "led_fast.") if m.ispkg]
+    return ["led_fast", *(name for name in packages if hasattr(importlib.import_module(name), "__all__"))]
+
+
+def resolve(path: str) -> object:
+    """What a dotted path names; a module that hides behind a function of its name is found, too."""
+    parts = path.split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:end]))
+            for name in parts[end:]:
+                found = getattr(found, name)
+            return found
+        except (ModuleNotFoundError, AttributeError):
+            continue
+    raise LookupError(path)
+
+
+def public_names(module: str) -> dict[str, object]:
+    found = importlib.import_module(module)
+    if hasattr(found, "__all__"):
+        return {name: getattr(found, name) for name in found.__all__}
+    own = {name: value for name, value in vars(found).items() if not name.startswith("_")}
+    return {name: value for name, value in own.items() if getattr(value, "__module__", None) == module}
+
+
+def test_every_directive_names_something_and_once() -> None:
+    for name in DIRECTIVES:
+        resolve(name)
+    assert len(set(DIRECTIVES)) == len(DIRECTIVES)
+
+
+@pytest.mark.parametrize("module", [*sorted(set(with_all()) - ROOMS), *WITHOUT_ALL])
+def test_public_names(module) -> None:
+    documented = [(name.rsplit(".", 1)[-1], resolve(name)) for name in DIRECTIVES]
+    missing = [
+        name
+        for name, value in public_names(module).items()
+        if not isinstance(value, ModuleType)
+        and name != "first_line"  # of an error of others: for our own messages
+        and not any(name == called and value is found for called, found in documented)
+    ]
+    assert not missing
+
+
+def test_public_functions_and_classes_say_what_they_are() -> None:
+    for name in DIRECTIVES:
+        value = resolve(name)
+        assert not (inspect.isclass(value) or inspect.isroutine(value)) or inspect.getdoc(value), name
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text().split("\nnav:")[1]
+    listed = set(re.findall(r"[\w/]+\.md", nav))
+    pages = {str(p.relative_to(DOCS)) for p in DOCS.rglob("*.md")} | {"contributing.md", "changelog.md"}
+    assert listed == pages
