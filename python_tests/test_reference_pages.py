@@ -26,7 +26,12 @@ WITHOUT_ALL = [  # public modules that name no __all__
     "led_fast.kinds.kind",
     "led_fast.reference",
 ]
-ROOMS = {"led_fast.kinds.images", "led_fast.kinds.points", "led_fast.kinds.tables", "led_fast.evaluation.features"}
+ROOMS = {
+    "led_fast.kinds.images",
+    "led_fast.kinds.points",
+    "led_fast.kinds.tables",
+    "led_fast.evaluation.features",
+}
 """Packages with an `__all__` for their neighbours alone."""
 
 

@@ -1,4 +1,4 @@
-"""Checks a built site: `python docs/_site/check.py site`. Every link and anchor leads somewhere, and nothing is fetched."""
+"""Checks a built site: `python docs/_site/check.py site`. Every link leads somewhere, and nothing is fetched."""
 
 import sys
 from html.parser import HTMLParser
