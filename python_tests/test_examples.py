@@ -1,4 +1,4 @@
-"""Every example in README.md, docs/interop.md, examples/ and the public docstrings runs."""
+"""Every example in README.md, docs/, examples/ and the public docstrings runs."""
 
 import doctest
 import importlib
@@ -16,7 +16,9 @@ import led_fast
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 INTEROP = (ROOT / "docs" / "interop.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README + INTEROP, flags=re.DOTALL)
+_BLOCK = re.compile(r"```python\n(.*?)```", flags=re.DOTALL)
+BLOCKS = _BLOCK.findall(README + INTEROP)
+TOURS = sorted((ROOT / "docs" / "tours").glob("*.md"))
 MODULES = [
     m.name
     for m in pkgutil.walk_packages(led_fast.__path__, "led_fast.")
@@ -30,7 +32,16 @@ def test_pages(block, tmp_path, monkeypatch) -> None:
     exec(compile(block, "page.md", "exec"), {})
 
 
+@pytest.mark.parametrize("page", TOURS, ids=lambda page: page.stem)
+def test_tours(page, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict = {"__name__": "tour"}
+    for block in _BLOCK.findall(page.read_text()):  # each after those above it
+        exec(compile(block, page.name, "exec"), namespace)
+
+
 def test_pages_have_examples() -> None:
+    assert len(TOURS) == 4
     assert all("```python" in page for page in (README, INTEROP))
 
 
