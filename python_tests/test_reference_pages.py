@@ -94,8 +94,12 @@ def test_every_page_is_in_the_navigation() -> None:
     assert listed == pages
 
 
-@pytest.mark.parametrize("page", [DOCS / "contribute.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [DOCS / "contribute.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name
+)
 def test_files_that_contributors_are_told_of_exist(page) -> None:
     named = re.findall(r"`((?:\.?\w+/)+[\w.]*)`", page.read_text())
-    missing = [path for path in named if not (ROOT / path).exists() and not (ROOT / "led_fast" / path).exists()]
+    missing = [
+        path for path in named if not (ROOT / path).exists() and not (ROOT / "led_fast" / path).exists()
+    ]
     assert named and not missing
