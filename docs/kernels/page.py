@@ -1,6 +1,7 @@
-"""Draws the pictures of the kernels' pages and fills in what was measured, from bench/results: `python docs/kernels/page.py`.
+"""Draws the pictures of the kernels' pages and fills in what was measured: `python docs/kernels/page.py`.
 
-A page is prose with one block between `<!-- measured -->` and `<!-- end -->`, which this script writes.
+All from the files under bench/results. A page is prose with one block between `<!-- measured -->` and `<!-- end -->`,
+which this script writes.
 """
 
 import json
@@ -144,7 +145,7 @@ def measured(name: str) -> str:
     kernel = KERNELS[name]
     head = [kernel.axis, *(f"{p}: {what}" for p in kernel.passes for what in _columns(kernel))]
     lines = [
-        f"![Time by size](../kernels/{name}.png)",
+        f"![Time by size]({name}.png)",
         "",
         f"| {' | '.join(head)} |",
         "|" + "---|" * len(head),
