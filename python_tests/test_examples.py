@@ -1,7 +1,9 @@
 """Every example in README.md, docs/, examples/ and the public docstrings runs."""
 
+import dataclasses
 import doctest
 import importlib
+import inspect
 import pkgutil
 import re
 import runpy
@@ -10,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from public_names import ROOMS, WITHOUT_ALL, public_names, with_all
 
 import led_fast
 
@@ -49,6 +52,59 @@ def test_pages_have_examples() -> None:
 def test_docstrings(name) -> None:
     failures, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert failures == 0
+
+
+NEEDS_A_RUN = "takes a finished run: the tours and tutorials make one"
+WHY_NOT = {  # public functions and classes without an example in their docstring
+    "led_fast.cuda_module_path": "what it finds depends on the build; `python -m led_fast.info` prints it",
+    "led_fast.load": NEEDS_A_RUN,
+    "led_fast.training.load": NEEDS_A_RUN,
+    "led_fast.training.load_model": NEEDS_A_RUN,
+    "led_fast.training.read_model": "of a file that LED.save wrote, see LED.load",
+    "led_fast.training.write_model": "LED.save calls it",
+    "led_fast.training.train": "writes a folder; `led-fast train` in the tours, and fit has an example",
+    "led_fast.training.steps_in": "measures this machine",
+    "led_fast.training.measure_pace": "measures this machine",
+    "led_fast.training.why_not_compile": "calls a compiler",
+    "led_fast.training.World": "join_world makes one, and has an example",
+    "led_fast.training.Task": "a kind of data brings one: python_tests/test_kinds.py has a whole kind",
+    "led_fast.kinds.register": "python_tests/test_kinds.py registers a kind",
+    "led_fast.evaluation.evaluate": NEEDS_A_RUN,
+    "led_fast.evaluation.evaluate_images": NEEDS_A_RUN,
+    "led_fast.evaluation.evaluate_image_flow": NEEDS_A_RUN,
+    "led_fast.evaluation.evaluate_image_samples": NEEDS_A_RUN,
+    "led_fast.evaluation.evaluate_table": NEEDS_A_RUN,
+    "led_fast.evaluation.estimate_image_normalizer": NEEDS_A_RUN,
+    "led_fast.evaluation.sample_quality": NEEDS_A_RUN,
+    "led_fast.evaluation.labelled_rows": "takes a table with labels: `evaluate --anomaly` calls it",
+    "led_fast.evaluation.open_features": "trains a classifier, or reads a file of weights",
+    "led_fast.evaluation.plane_verdict": NEEDS_A_RUN,
+    "led_fast.evaluation.report_table": NEEDS_A_RUN,
+    "led_fast.evaluation.image_report_table": NEEDS_A_RUN,
+    "led_fast.evaluation.table_summary": NEEDS_A_RUN,
+    "led_fast.evaluation.score_images": NEEDS_A_RUN,
+}
+
+
+def wants_an_example(value: object) -> bool:
+    """Functions and classes do; records, which functions return, protocols, aliases, constants and errors do not."""
+    if inspect.isclass(value):
+        record = dataclasses.is_dataclass(value) or hasattr(value, "_fields")
+        return not (record or issubclass(value, BaseException) or getattr(value, "_is_protocol", False))
+    return inspect.isroutine(value)
+
+
+def test_every_public_name_has_an_example_or_says_why_not() -> None:
+    public = {
+        f"{module}.{name}": value
+        for module in sorted(
+            {*with_all(), *WITHOUT_ALL} - ROOMS - {"led_fast.reference"}
+        )  # whose operators have
+        for name, value in public_names(module).items()
+        if wants_an_example(value) and name != "first_line"
+    }
+    without = {name for name, value in public.items() if ">>> " not in (inspect.getdoc(value) or "")}
+    assert without == set(WHY_NOT)
 
 
 @pytest.fixture

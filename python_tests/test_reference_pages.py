@@ -2,14 +2,12 @@
 
 import importlib
 import inspect
-import pkgutil
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-import led_fast
+from public_names import ROOMS, WITHOUT_ALL, public_names, with_all
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -18,26 +16,6 @@ DIRECTIVES = [
     for page in sorted((DOCS / "reference").glob("*.md"))
     for name in re.findall(r"^::: (\S+)$", page.read_text(), flags=re.MULTILINE)
 ]
-WITHOUT_ALL = [  # public modules that name no __all__
-    "led_fast.errors",
-    "led_fast.estimator",
-    "led_fast.flows.adapters",
-    "led_fast.kinds",
-    "led_fast.kinds.kind",
-    "led_fast.reference",
-]
-ROOMS = {
-    "led_fast.kinds.images",
-    "led_fast.kinds.points",
-    "led_fast.kinds.tables",
-    "led_fast.evaluation.features",
-}
-"""Packages with an `__all__` for their neighbours alone."""
-
-
-def with_all() -> list[str]:
-    packages = [m.name for m in pkgutil.walk_packages(led_fast.__path__, "led_fast.") if m.ispkg]
-    return ["led_fast", *(name for name in packages if hasattr(importlib.import_module(name), "__all__"))]
 
 
 def resolve(path: str) -> object:
@@ -52,14 +30,6 @@ def resolve(path: str) -> object:
         except (ModuleNotFoundError, AttributeError):
             continue
     raise LookupError(path)
-
-
-def public_names(module: str) -> dict[str, object]:
-    found = importlib.import_module(module)
-    if hasattr(found, "__all__"):
-        return {name: getattr(found, name) for name in found.__all__}
-    own = {name: value for name, value in vars(found).items() if not name.startswith("_")}
-    return {name: value for name, value in own.items() if getattr(value, "__module__", None) == module}
 
 
 def test_every_directive_names_something_and_once() -> None:

@@ -14,6 +14,13 @@ class GaussianMixture:
     Attributes:
         centers: (K, D) means of the components, float64.
         std: standard deviation of every component.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.data import GaussianMixture
+        >>> mixture = GaussianMixture(torch.tensor([[0.0, 0.0], [1.0, 0.0]]), std=0.1)
+        >>> mixture.sample(5).shape, mixture.log_prob(torch.zeros(3, 2)).shape
+        (torch.Size([5, 2]), torch.Size([3]))
     """
 
     centers: Tensor
@@ -58,12 +65,24 @@ class GaussianMixture:
 
 
 def ring() -> GaussianMixture:
-    """8 Gaussians of standard deviation 0.01 on the unit circle."""
+    """8 Gaussians of standard deviation 0.01 on the unit circle.
+
+    Example:
+        >>> from led_fast.data import ring
+        >>> ring().centers.shape
+        torch.Size([8, 2])
+    """
     angle = torch.arange(8, dtype=torch.float64, device="cpu") * (2 * math.pi / 8)
     return GaussianMixture(torch.stack([angle.cos(), angle.sin()], dim=1), std=0.01)
 
 
 def grid() -> GaussianMixture:
-    """25 Gaussians of standard deviation 0.05 at {-4, -2, 0, 2, 4}²."""
+    """25 Gaussians of standard deviation 0.05 at {-4, -2, 0, 2, 4}².
+
+    Example:
+        >>> from led_fast.data import grid
+        >>> grid().centers.shape
+        torch.Size([25, 2])
+    """
     axis = torch.linspace(-4, 4, 5, dtype=torch.float64, device="cpu")
     return GaussianMixture(torch.cartesian_prod(axis, axis), std=0.05)

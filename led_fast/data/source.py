@@ -52,7 +52,13 @@ class DataSource(Protocol):
 
 
 class MixtureSource:
-    """Fresh draws from a known mixture: every point is new, so nothing can be overfitted."""
+    """Fresh draws from a known mixture: every point is new, so nothing can be overfitted.
+
+    Example:
+        >>> from led_fast.data import MixtureSource, ring
+        >>> MixtureSource("ring", ring()).sample(5).shape
+        torch.Size([5, 2])
+    """
 
     kind = "points"
 
@@ -80,6 +86,12 @@ class PointsSource:
     Attributes:
         columns: the names of the coordinates, where they have any.
         notes: what was done to the file's content, one sentence each.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.data import PointsSource
+        >>> PointsSource("mine", torch.randn(500, 2)).sample(5).shape
+        torch.Size([5, 2])
     """
 
     kind = "points"
@@ -126,6 +138,11 @@ def open_source(name: str, drop_missing: bool = False) -> DataSource:
 
     Raises:
         InputError: an unknown name, or a file that cannot serve as training data.
+
+    Example:
+        >>> from led_fast.data import open_source
+        >>> open_source("ring").sample(5).shape
+        torch.Size([5, 2])
     """
     if name in _MIXTURES:
         return MixtureSource(name, _MIXTURES[name]())

@@ -21,6 +21,11 @@ def bits_per_dim(log_prob: float, dims: int, levels: int = 256, value_range: flo
         dims: D, channels included.
         levels: number of discrete values before dequantisation.
         value_range: length of the interval to which they were scaled.
+
+    Example:
+        >>> from led_fast.density import bits_per_dim
+        >>> bits_per_dim(0.0, dims=1024)  # the uniform density of 8-bit images on [0, 1]
+        8.0
     """
     if dims < 1 or levels < 1 or not value_range > 0:
         raise ValueError(

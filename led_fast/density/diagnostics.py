@@ -9,7 +9,14 @@ from torch import Tensor
 
 
 def effective_sample_size(log_weights: Tensor) -> float:
-    """Kish's effective sample size `(Σ w)² / Σ w²`, between 1 and the number of weights; NaN as `max_weight_share`."""
+    """Kish's effective sample size `(Σ w)² / Σ w²`, between 1 and the number of weights; NaN as `max_weight_share`.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.density import effective_sample_size
+        >>> round(effective_sample_size(torch.zeros(100)), 6)  # all weights are equal
+        100.0
+    """
     return float(kish_size(log_weights))
 
 
@@ -19,7 +26,14 @@ def kish_size(log_weights: Tensor) -> Tensor:
 
 
 def max_weight_share(log_weights: Tensor) -> float:
-    """Largest weight over the sum of all; NaN where one is NaN or infinite, or all are 0."""
+    """Largest weight over the sum of all; NaN where one is NaN or infinite, or all are 0.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.density import max_weight_share
+        >>> round(max_weight_share(torch.tensor([3.0, 1.0]).log()), 6)
+        0.75
+    """
     log_weights = log_weights.flatten().double()
     return float((log_weights.max() - log_weights.logsumexp(0)).exp())
 
@@ -37,6 +51,14 @@ def pareto_k(log_weights: Tensor) -> float:
 
     Returns:
         k̂; infinity where a weight is infinite, and NaN where one is NaN or all are 0, since there is no tail to fit.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.density import pareto_k
+        >>> _ = torch.manual_seed(0)
+        >>> uniform = torch.rand(10_000, dtype=torch.float64)
+        >>> pareto_k(-0.3 * uniform.log()) < 0.5 < 0.7 < pareto_k(-0.9 * uniform.log())  # tails of index .3 and .9
+        True
     """
     ordered = log_weights.flatten().double().sort().values  # NaN comes last
     count = len(ordered)

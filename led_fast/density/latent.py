@@ -37,6 +37,12 @@ def interpolate(generator: OneWayFlow, pairs: int, steps: int) -> Tensor:
 
     Returns:
         (pairs, steps, ...).
+
+    Example:
+        >>> from led_fast import density, flows
+        >>> generator = flows.OneWayFlow(flows.StandardNormal(2), [flows.Linear(2)])
+        >>> density.interpolate(generator, pairs=3, steps=5).shape
+        torch.Size([3, 5, 2])
     """
     if steps < 2:
         raise ValueError(f"interpolate: steps must be at least 2, got {steps}")
@@ -64,6 +70,13 @@ def ascend(
         latents: where to start, (n, ...).
         steps: of Adam.
         learning_rate: of Adam, in units of the base's standard deviation.
+
+    Example:
+        >>> from led_fast import density, flows
+        >>> generator = flows.OneWayFlow(flows.StandardNormal(2), [flows.Linear(2)])
+        >>> found = density.ascend(generator, lambda y: -y.square().sum(1), generator.base.rsample(4), steps=20)
+        >>> bool((found.score_after > found.score_before).all())
+        True
     """
     draw = _with_fixed_noise(generator, latents.device)
     z = latents.clone().requires_grad_()
@@ -82,6 +95,12 @@ def far_latents(generator: OneWayFlow, nearest: float, farthest: float, n: int) 
     """Latent values in random directions, `nearest` to `farthest` standard deviations away: (n, ...).
 
     A distance of r σ is r times that of a typical draw, √D σ: r = 1 is where samples come from.
+
+    Example:
+        >>> from led_fast import density, flows
+        >>> generator = flows.OneWayFlow(flows.StandardNormal(2), [flows.Linear(2)])
+        >>> density.far_latents(generator, nearest=2.0, farthest=4.0, n=5).shape
+        torch.Size([5, 2])
     """
     z = generator.base.rsample(n)
     radius = torch.linspace(nearest, farthest, n, device=z.device, dtype=z.dtype)

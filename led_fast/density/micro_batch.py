@@ -19,6 +19,12 @@ def in_micro_batches(critic: Callable[[Tensor], Tensor], x: Tensor, size: int | 
         critic: f, (B, ...) -> (B,), that treats each sample by itself and draws no random numbers.
         x: (B, ...).
         size: samples in a micro-batch. None, or at least B: one batch, and no second forward pass.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.density import in_micro_batches
+        >>> in_micro_batches(lambda x: x.square().sum(1), torch.ones(10, 2), size=4).shape
+        torch.Size([10])
     """
     if size is None or len(x) <= size:
         return critic(x)

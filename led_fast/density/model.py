@@ -29,6 +29,15 @@ class DensityModel(nn.Module):
     Args:
         critic: f = log N, a module (B, ...) -> (B,).
         generator: a one-way flow onto the same space.
+
+    Example:
+        >>> import torch
+        >>> from led_fast import density, flows, models
+        >>> generator = flows.OneWayFlow(flows.MixtureBase(2, components=4), [flows.Linear(2)])
+        >>> model = density.DensityModel(models.points_critic(), generator)
+        >>> model.set_log_normalizer(density.estimate_log_normalizer(model.critic, generator).value)
+        >>> model.log_prob(torch.zeros(3, 2)).shape, model.sample(5, refine=True).shape
+        (torch.Size([3]), torch.Size([5, 2]))
     """
 
     log_normalizer: Tensor

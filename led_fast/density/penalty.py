@@ -18,6 +18,12 @@ def squared_gradient(critic: Callable[[Tensor], Tensor], x: Tensor, unit: Tensor
         critic: f, (B, ...) -> (B,).
         x: (B, ...).
         unit: broadcasts to x; the length in each coordinate over which a change of f counts.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.density import squared_gradient
+        >>> squared_gradient(lambda x: 3 * x.sum(1), torch.zeros(2, 2))
+        tensor([18., 18.])
     """
     x = x.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)

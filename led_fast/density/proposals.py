@@ -41,6 +41,13 @@ class KernelProposal(nn.Module):
         widths: standard deviations of the kernels, (w,), equally likely.
         broad: density with support everywhere.
         broad_share: its probability.
+
+    Example:
+        >>> import torch
+        >>> from led_fast import density, flows
+        >>> broad = flows.DiagonalNormal(torch.zeros(2), 3.0)
+        >>> proposal = density.KernelProposal(torch.randn(100, 2), torch.tensor([0.1, 0.3]), broad)
+        >>> y, log_q = proposal.rsample_and_log_prob(64)
     """
 
     points: Tensor
@@ -97,6 +104,15 @@ class CoveringProposal(nn.Module):
         broad: proposal with support everywhere, e.g. `led_fast.flows.DiagonalNormal`.
         epsilon: ε in (0, 1), the expected share of broad draws.
         balance: module `y -> logit of π_q(y)`, (n, ...) -> (n,). None: the constant balance.
+
+    Example:
+        >>> import torch
+        >>> from led_fast import density, flows
+        >>> generator = flows.OneWayFlow(flows.StandardNormal(2), [flows.Linear(2)])
+        >>> broad = flows.DiagonalNormal(torch.zeros(2), 3.0)
+        >>> draw = density.CoveringProposal(generator, broad, epsilon=0.3).propose(64)
+        >>> draw.y.shape, draw.log_q.shape
+        (torch.Size([64, 2]), torch.Size([64]))
     """
 
     def __init__(

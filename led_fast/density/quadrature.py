@@ -95,6 +95,12 @@ def quadrature_log_normalizer(
         tolerance: wanted relative error.
         cells: number of first cells along each side.
         max_evaluations: refinement stops here, whatever `error` is then.
+
+    Example:
+        >>> from led_fast.density import quadrature_log_normalizer
+        >>> estimate = quadrature_log_normalizer(lambda y: -y.square().sum(1) / 2, (-9, -9), (9, 9))
+        >>> round(estimate.value, 4), estimate.reliable  # log 2π
+        (1.8379, True)
     """
     corner, far = torch.tensor([low, high], dtype=torch.float64, device="cpu")
     if corner.shape != (2,) or not bool((far > corner).all()):

@@ -117,6 +117,13 @@ def judge(
         witnesses: by name.
         interval: of a value from elsewhere.
         tolerance: in nats: the error that a value from elsewhere may have itself.
+
+    Example:
+        >>> from led_fast import density, flows
+        >>> estimate = density.estimate_log_normalizer(lambda y: -y.square().sum(1) / 2, flows.StandardNormal(2))
+        >>> verdict = density.judge("generator", {"generator": density.Witness(estimate, "where it never draws")})
+        >>> verdict.reliable, verdict.reason
+        (False, 'no other kind of estimate is reliable than generator')
     """
     own = witnesses[claim].estimate if isinstance(claim, str) else None
     value = float(claim) if own is None else own.value  # type: ignore[arg-type]
@@ -145,12 +152,26 @@ def judge(
 
 
 def by_quadrature(quadrature: QuadratureEstimate) -> Verdict:
-    """The verdict on a log α that is the quadrature's own."""
+    """The verdict on a log α that is the quadrature's own.
+
+    Example:
+        >>> from led_fast import density
+        >>> quadrature = density.quadrature_log_normalizer(lambda y: -y.square().sum(1) / 2, (-9, -9), (9, 9))
+        >>> density.by_quadrature(quadrature).reliable
+        True
+    """
     return judge("quadrature", {"quadrature": exactly(quadrature)})
 
 
 def exactly(quadrature: QuadratureEstimate) -> Witness:
-    """Quadrature as a witness."""
+    """Quadrature as a witness.
+
+    Example:
+        >>> from led_fast import density
+        >>> quadrature = density.quadrature_log_normalizer(lambda y: -y.square().sum(1) / 2, (-9, -9), (9, 9))
+        >>> density.exactly(quadrature).role
+        'exact'
+    """
     return Witness(quadrature, "outside of the box", "exact")
 
 

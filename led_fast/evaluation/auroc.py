@@ -13,6 +13,12 @@ def auroc(inside: Tensor, outside: Tensor) -> float:
     Args:
         inside: scores (n,), n ≥ 1; -inf is allowed, NaN is not.
         outside: scores (m,), m ≥ 1.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.evaluation import auroc
+        >>> auroc(torch.tensor([2.0, 3.0]), torch.tensor([1.0, 2.0]))
+        0.875
     """
     if min(inside.numel(), outside.numel()) == 0 or bool(inside.isnan().any() | outside.isnan().any()):
         raise ValueError(

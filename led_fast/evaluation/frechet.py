@@ -15,6 +15,13 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     Args:
         a: features (n, d), n ≥ 2.
         b: features (m, d), m ≥ 2.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.evaluation import frechet_distance
+        >>> features = torch.randn(100, 3, dtype=torch.float64)
+        >>> round(frechet_distance(features, features + 2), 6)  # a shift by 2 in three directions
+        12.0
     """
     if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise ValueError(

@@ -216,6 +216,11 @@ def bits_per_pixel(log_prob: float, dims: int, pixels: int) -> float:
         log_prob: mean log density of images in [0, 1], in nats.
         dims: C H W.
         pixels: H W.
+
+    Example:
+        >>> from led_fast.evaluation import bits_per_pixel
+        >>> bits_per_pixel(0.0, dims=3072, pixels=1024)  # the uniform density, 1 a value
+        3.0
     """
     return bits_per_dim(log_prob - dims * math.log(2), pixels, levels=1)
 

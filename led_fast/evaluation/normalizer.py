@@ -41,6 +41,17 @@ def quadrature_in_data_coordinates(critic: Critic, shift: Tensor, scale: Tensor)
         critic: (B, 2) data points -> (B,), in nats; a module is called on its own device, another one on the CPU.
         shift: (2,) float64, mean of the data.
         scale: (2,) float64, their standard deviation along each axis.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.evaluation import quadrature_in_data_coordinates
+        >>> shift, scale = torch.tensor([100.0, 0.0]).double(), torch.tensor([10.0, 1.0]).double()
+        >>> standard = torch.distributions.Normal(0.0, 1.0)
+        >>> found = quadrature_in_data_coordinates(
+        ...     lambda x: standard.log_prob((x - shift) / scale).sum(1), shift, scale
+        ... )
+        >>> round(found.value, 3)  # log 10
+        2.303
     """
     low, high = (-_HALF_WIDTH, -_HALF_WIDTH), (_HALF_WIDTH, _HALF_WIDTH)
     device = _device(critic)

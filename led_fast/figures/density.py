@@ -35,6 +35,18 @@ def density_figure(
         truth: the exact density, None where it is unknown.
         data: points of the training distribution, (n, 2).
         samples: two sets of draws by title, (n, 2) each.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from led_fast.data import ring
+        >>> from led_fast.figures import density_figure
+        >>> truth, path = ring(), Path(tempfile.mkdtemp()) / "density.png"
+        >>> samples = {"generator": truth.sample(500), "refined": truth.sample(500)}
+        >>> density_figure(path, truth.log_prob, truth, truth.sample(500), samples)
+        >>> path.exists()
+        True
     """
     window = window_around(data if truth is None else truth.centers)
     columns = 2 if truth is None else 3
@@ -63,7 +75,19 @@ def density_figure(
 
 
 def sample_figure(path: Path, points: Tensor, log_density: LogDensity) -> None:
-    """Writes a PNG of points (n, 2), coloured by their log density in nats, the densest in front."""
+    """Writes a PNG of points (n, 2), coloured by their log density in nats, the densest in front.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from led_fast.data import ring
+        >>> from led_fast.figures import sample_figure
+        >>> path = Path(tempfile.mkdtemp()) / "samples.png"
+        >>> sample_figure(path, ring().sample(500), ring().log_prob)
+        >>> path.exists()
+        True
+    """
     values = in_chunks(log_density, points)
     order = values.argsort()
     with matplotlib.rc_context(STYLE):

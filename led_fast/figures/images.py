@@ -25,6 +25,16 @@ def grid_figure(path: Path, images: Tensor, columns: int = 10) -> None:
         path: the file to write.
         images: (n, C, H, W), n ≥ 1, C is 1 or 3, floating point in [0, 1] or uint8.
         columns: images a row.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from led_fast.figures import grid_figure
+        >>> path = Path(tempfile.mkdtemp()) / "grid.png"
+        >>> grid_figure(path, torch.rand(20, 1, 8, 8))
+        >>> path.exists()
+        True
     """
     _write(_mosaic(images.split(columns)), path)
 
@@ -38,6 +48,16 @@ def sorted_figure(path: Path, images: Tensor, log_prob: Tensor, columns: int = 1
         log_prob: their log densities, (n,).
         columns: images a row.
         note: text above all of them.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from led_fast.figures import sorted_figure
+        >>> path = Path(tempfile.mkdtemp()) / "sorted.png"
+        >>> sorted_figure(path, torch.rand(20, 1, 32, 32), log_prob=torch.randn(20))
+        >>> path.exists()
+        True
     """
     order = log_prob.argsort(descending=True, stable=True)
     captions = [[f"{value:.0f}" for value in row.tolist()] for row in log_prob[order].split(columns)]
@@ -50,6 +70,16 @@ def interpolation_figure(path: Path, strips: Tensor) -> None:
     Args:
         path: the file to write.
         strips: (rows, steps, C, H, W), values as for `grid_figure`.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from led_fast.figures import interpolation_figure
+        >>> path = Path(tempfile.mkdtemp()) / "walk.png"
+        >>> interpolation_figure(path, torch.rand(3, 8, 1, 8, 8))
+        >>> path.exists()
+        True
     """
     _write(_mosaic(list(strips)), path)
 
@@ -66,6 +96,16 @@ def refinement_figure(
         before_score: the critic's values f(x), (n,), in nats.
         after_score: the same for `after`.
         columns: images a row.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from led_fast.figures import refinement_figure
+        >>> path = Path(tempfile.mkdtemp()) / "refined.png"
+        >>> refinement_figure(path, torch.rand(8, 1, 32, 32), torch.rand(8, 1, 32, 32), torch.zeros(8), torch.ones(8))
+        >>> path.exists()
+        True
     """
     parts = (("before", before, before_score), ("after", after, after_score))
     rows, captions = [], []

@@ -46,6 +46,19 @@ def marginals_figure(
         samples: draws, (m, D), m ≥ 1.
         columns: the D columns.
         note: a line over the figure.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from led_fast.data.tables import describe, table_of
+        >>> rows = torch.randn(500, 2, dtype=torch.float64)
+        >>> columns, _, _ = describe(table_of(rows.numpy(), names=["a", "b"]))
+        >>> from led_fast.figures import marginals_figure
+        >>> path = Path(tempfile.mkdtemp()) / "columns.png"
+        >>> marginals_figure(path, rows, rows, columns)
+        >>> path.exists()
+        True
     """
     count = len(columns)
     across = min(count, max(3, math.ceil(math.sqrt(1.6 * count))))

@@ -41,6 +41,19 @@ def pairs_figure(
         samples: draws, (m, D), m ≥ 1, the same.
         columns: the D columns.
         note: a line over the figure.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from led_fast.data.tables import describe, table_of
+        >>> rows = torch.randn(500, 2, dtype=torch.float64)
+        >>> columns, _, _ = describe(table_of(rows.numpy(), names=["a", "b"]))
+        >>> from led_fast.figures import pairs_figure
+        >>> path = Path(tempfile.mkdtemp()) / "pairs.png"
+        >>> pairs_figure(path, rows, rows, columns)
+        >>> path.exists()
+        True
     """
     if len(columns) == 1:
         marginals_figure(path, data, samples, columns, note)

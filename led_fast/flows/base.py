@@ -41,6 +41,12 @@ class DiagonalNormal(nn.Module):
     Args:
         mean: mean of one sample; its shape is the shape of a sample.
         scale: standard deviation, one number or a tensor that broadcasts to the shape of `mean`.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.flows import DiagonalNormal
+        >>> DiagonalNormal(torch.zeros(2), scale=2.0).log_prob(torch.zeros(1, 2))
+        tensor([-3.2242])
     """
 
     mean: Tensor
@@ -82,6 +88,12 @@ class StandardNormal(DiagonalNormal):
 
     Args:
         *shape: shape of one sample, e.g. `StandardNormal(2)` or `StandardNormal(8, 4, 4)`.
+
+    Example:
+        >>> from led_fast.flows import StandardNormal
+        >>> z, log_q = StandardNormal(3, 8, 8).rsample_and_log_prob(5)
+        >>> z.shape, log_q.shape
+        (torch.Size([5, 3, 8, 8]), torch.Size([5]))
     """
 
     def __init__(self, *shape: int) -> None:
@@ -120,6 +132,12 @@ class MixtureBase(nn.Module):
         components: number K of normals.
         spread: standard deviation of the initial means around 0.
         scale: initial standard deviation of every component.
+
+    Example:
+        >>> from led_fast.flows import MixtureBase
+        >>> z, log_q = MixtureBase(2, components=16).rsample_and_log_prob(5)
+        >>> z.shape, log_q.shape
+        (torch.Size([5, 2]), torch.Size([5]))
     """
 
     def __init__(self, features: int, components: int, spread: float = 1.0, scale: float = 1.0) -> None:

@@ -20,6 +20,12 @@ class GaussianConditional(nn.Module):
 
     Shape:
         dropped: (B, F, ...). kept: (B, F or more, ...), the first F being the neighbours. Output: (B,).
+
+    Example:
+        >>> import torch
+        >>> from led_fast.flows import GaussianConditional
+        >>> GaussianConditional()(torch.zeros(1, 2), torch.zeros(1, 2))
+        tensor([-1.8379])
     """
 
     def __init__(self, sigma: float = 1.0) -> None:
@@ -54,6 +60,12 @@ class LearnedConditional(nn.Module):
 
     Shape:
         t2: (B, dropped); t1: (B, kept). Output: (B,).
+
+    Example:
+        >>> import torch
+        >>> from led_fast.flows import LearnedConditional
+        >>> LearnedConditional(dropped=2, kept=3)(torch.zeros(5, 2), torch.zeros(5, 3)).shape
+        torch.Size([5])
     """
 
     def __init__(

@@ -30,7 +30,17 @@ _LOG_2PI = math.log(2 * math.pi)
 
 
 class NotInvertibleError(TypeError):
-    """A layer cannot be run backward: it forgets something on the way."""
+    """A layer cannot be run backward: it forgets something on the way.
+
+    Example:
+        >>> import torch
+        >>> from led_fast import flows
+        >>> try:
+        ...     flows.Slice(2, keep=1).inverse(torch.zeros(1, 1))
+        ... except flows.NotInvertibleError:
+        ...     print("it has dropped what would be needed")
+        it has dropped what would be needed
+    """
 
 
 class Layer(nn.Module):

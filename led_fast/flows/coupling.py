@@ -31,6 +31,15 @@ class Coupling(Layer):
 
     Raises:
         ValueError: not 0 < given < features, t has another shape, or the network's output has.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.flows import Coupling
+        >>> layer = Coupling(torch.nn.Linear(1, 4), features=3, given=1)
+        >>> t, ladj = layer(torch.randn(5, 3))
+        >>> back, back_ladj = layer.inverse(t)
+        >>> torch.allclose(ladj + back_ladj, torch.zeros(5), atol=1e-5)
+        True
     """
 
     def __init__(

@@ -26,6 +26,13 @@ class Inflate(Layer):
 
     Shape:
         t: (B, F, ...). Output: (B, F + features, ...) and ladj (B,).
+
+    Example:
+        >>> import torch
+        >>> from led_fast.flows import Inflate
+        >>> t, ladj = Inflate(3)(torch.zeros(5, 2))
+        >>> t.shape
+        torch.Size([5, 5])
     """
 
     bijective = False
@@ -78,6 +85,13 @@ class Slice(Layer):
 
     `inverse` and `forward_with_score` raise `NotInvertibleError`, because what was dropped is gone; `OneWayFlow` has a
     rule of its own for the score.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.flows import GaussianConditional, Slice
+        >>> t, ladj = Slice(4, keep=2, conditional=GaussianConditional())(torch.zeros(5, 4))
+        >>> t.shape
+        torch.Size([5, 2])
     """
 
     bijective = False

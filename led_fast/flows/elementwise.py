@@ -22,6 +22,13 @@ class Affine(Layer):
 
     Shape:
         t: (B, ...). Output: the same and ladj (B,).
+
+    Example:
+        >>> import torch
+        >>> from led_fast.flows import Affine
+        >>> layer = Affine(torch.tensor([2.0, 4.0]), torch.tensor([0.0, 1.0]))
+        >>> layer(torch.ones(1, 2))
+        (tensor([[2., 5.]]), tensor([2.0794]))
     """
 
     scale: Tensor
@@ -59,6 +66,12 @@ class Sigmoid(Layer):
 
     Shape:
         t: (B, ...). Output: the same and ladj (B,).
+
+    Example:
+        >>> import torch
+        >>> from led_fast.flows import Sigmoid
+        >>> Sigmoid()(torch.zeros(1, 1))
+        (tensor([[0.5000]]), tensor([-1.3863]))
     """
 
     centre = 0.0  # in t, of the box

@@ -47,6 +47,12 @@ class Unflatten(Rearrangement):
 
     Shape:
         t: (B, D). Output: (B, *shape) and ladj (B,).
+
+    Example:
+        >>> import torch
+        >>> from led_fast.flows import Unflatten
+        >>> Unflatten(4, 2, 2)(torch.zeros(5, 16))[0].shape
+        torch.Size([5, 4, 2, 2])
     """
 
     def __init__(self, *shape: int) -> None:
@@ -71,6 +77,12 @@ class PixelShuffle(Rearrangement):
 
     Shape:
         t: (B, C factor², H, W). Output: (B, C, factor H, factor W) and ladj (B,).
+
+    Example:
+        >>> import torch
+        >>> from led_fast.flows import PixelShuffle
+        >>> PixelShuffle()(torch.zeros(5, 4, 2, 2))[0].shape
+        torch.Size([5, 1, 4, 4])
     """
 
     def __init__(self, factor: int = 2) -> None:
@@ -114,6 +126,12 @@ class ChannelShuffle(Rearrangement):
 
     Shape:
         t: (B, G K, H, W). Output: the same and ladj (B,).
+
+    Example:
+        >>> import torch
+        >>> from led_fast.flows import ChannelShuffle
+        >>> ChannelShuffle(2)(torch.arange(4.0).view(1, 4, 1, 1))[0].flatten()
+        tensor([0., 2., 1., 3.])
     """
 
     def __init__(self, groups: int) -> None:
@@ -147,6 +165,12 @@ class PairNeighbors(Rearrangement):
 
     Shape:
         t: (B, C, H, W). Output: (B, 2 C, H, W / 2) or (B, 2 C, H / 2, W), and ladj (B,).
+
+    Example:
+        >>> import torch
+        >>> from led_fast.flows import PairNeighbors
+        >>> PairNeighbors("columns")(torch.zeros(5, 3, 4, 4))[0].shape
+        torch.Size([5, 6, 4, 2])
     """
 
     def __init__(self, along: Literal["columns", "rows"]) -> None:

@@ -103,6 +103,13 @@ class BatchNorm(_Normalization):
     Raises:
         RuntimeError: gradient checkpointing runs a batch again that is not among the last 16, or that passed more than
             once before backward.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.flows import BatchNorm
+        >>> t, ladj = BatchNorm(3)(torch.randn(64, 3))
+        >>> t.shape, ladj.shape
+        (torch.Size([64, 3]), torch.Size([64]))
     """
 
     running_mean: Tensor
@@ -209,6 +216,13 @@ class ActNorm(_Normalization):
         ValueError: the batch that is to start it is not finite.
         RuntimeError: `DistributedDataParallel` wraps a layer that has not started, so each process would start by its
             own batch.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.flows import ActNorm
+        >>> t, ladj = ActNorm(2)(torch.tensor([[1.0, 10.0], [3.0, 30.0]]))
+        >>> t.mean(0).abs().max() < 1e-6
+        tensor(True)
     """
 
     mean: Tensor

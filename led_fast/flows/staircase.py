@@ -22,6 +22,14 @@ class Staircase(Layer):
 
     Shape:
         t: (B, F, ...). Output: the same and ladj (B,).
+
+    Example:
+        >>> import torch
+        >>> from led_fast.flows import Staircase
+        >>> layer = Staircase(2, steps=4)
+        >>> t, ladj = layer(torch.zeros(5, 2))
+        >>> torch.allclose(layer.inverse(t)[0], torch.zeros(5, 2), atol=1e-4)
+        True
     """
 
     MAX_LOG_STEEPNESS = 9.0

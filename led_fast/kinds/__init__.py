@@ -24,7 +24,13 @@ def register(kind: Kind) -> None:
 
 
 def kind_names() -> list[str]:
-    """The names of all kinds: those that were registered first, because they may claim what others would take."""
+    """The names of all kinds: those that were registered first, because they may claim what others would take.
+
+    Example:
+        >>> from led_fast.kinds import kind_names
+        >>> {"points", "images", "tables"} <= set(kind_names())
+        True
+    """
     return list(dict.fromkeys([*_registered, *_BUILT_IN]))
 
 
@@ -33,6 +39,11 @@ def find_kind(name: str) -> Kind:
 
     Raises:
         InputError: there is none of that name.
+
+    Example:
+        >>> from led_fast.kinds import find_kind
+        >>> find_kind("tables").about
+        'tables'
     """
     if name in _registered:
         return _registered[name]
@@ -42,5 +53,11 @@ def find_kind(name: str) -> Kind:
 
 
 def all_kinds() -> list[Kind]:
-    """All kinds, in the order in which they are asked whether data are theirs."""
+    """All kinds, in the order in which they are asked whether data are theirs.
+
+    Example:
+        >>> from led_fast.kinds import all_kinds, kind_names
+        >>> [kind.name for kind in all_kinds()] == kind_names()
+        True
+    """
     return [find_kind(name) for name in kind_names()]

@@ -16,7 +16,13 @@ from led_fast.models.image_networks import Bend, Shape
 
 @dataclass(frozen=True)
 class ImagePreset:
-    """A generator and a critic of images of one shape, (C, H, W)."""
+    """A generator and a critic of images of one shape, (C, H, W).
+
+    Example:
+        >>> from led_fast.models import ImagePreset, image_generator
+        >>> image_generator(ImagePreset((3, 32, 32))).sample(2).shape
+        torch.Size([2, 3, 32, 32])
+    """
 
     shape: Shape
     generator: ImageGeneratorConfig = field(default_factory=ImageGeneratorConfig)
@@ -51,13 +57,26 @@ IMAGE_PRESETS: dict[str, ImagePreset] = {
 
 
 def image_generator(preset: str | ImagePreset = "mnist32") -> OneWayFlow:
-    """Builds the generator of a preset (a key of `IMAGE_PRESETS`, or one's own): samples (n, C, H, W) in (0, 1)."""
+    """Builds the generator of a preset (a key of `IMAGE_PRESETS`, or one's own): samples (n, C, H, W) in (0, 1).
+
+    Example:
+        >>> from led_fast.models import image_generator
+        >>> image_generator("tiny").sample(5).shape
+        torch.Size([5, 1, 8, 8])
+    """
     chosen = _preset(preset)
     return build_generator(chosen.generator, chosen.shape)
 
 
 def image_critic(preset: str | ImagePreset = "mnist32") -> ImageCritic:
-    """Builds the critic of a preset (a key of `IMAGE_PRESETS`, or one's own): f(x), (B, C, H, W) -> (B,)."""
+    """Builds the critic of a preset (a key of `IMAGE_PRESETS`, or one's own): f(x), (B, C, H, W) -> (B,).
+
+    Example:
+        >>> import torch
+        >>> from led_fast.models import image_critic
+        >>> image_critic("tiny")(torch.rand(5, 1, 8, 8)).shape
+        torch.Size([5])
+    """
     chosen = _preset(preset)
     base = build_generator(chosen.generator, chosen.shape) if chosen.critic.base == "generator" else None
     return ImageCritic(
@@ -73,6 +92,12 @@ def standardize(generator: OneWayFlow, critic: ImageCritic, images: Tensor) -> N
         generator: from `image_generator`, not trained yet.
         critic: from `image_critic`, likewise.
         images: dequantised data, (n, C, H, W) in [0, 1]; a few thousand.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.models import image_critic, image_generator, standardize
+        >>> generator, critic = image_generator("tiny"), image_critic("tiny")
+        >>> standardize(generator, critic, torch.rand(100, 1, 8, 8))
     """
     affine = next((layer for layer in reversed(generator.layers) if isinstance(layer, Affine)), None)
     if affine is None:

@@ -27,6 +27,10 @@ class ImageCriticConfig:
         squared: subtract their squares instead.
         base: the density that the net tilts: "pixels", independent ones, or "generator", a copy of the generator
             as it was when the critic adopted it.
+
+    Example:
+        >>> from led_fast.models import ImageCriticConfig, ImagePreset, image_critic
+        >>> critic = image_critic(ImagePreset((1, 32, 32), critic=ImageCriticConfig(width=8)))
     """
 
     width: Count = 24
@@ -52,6 +56,12 @@ class ImageCritic(nn.Module):
 
     Shape:
         x: (B, C, H, W). Output: (B,), in nats.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.models import ImageCritic, ImageCriticConfig
+        >>> ImageCritic(ImageCriticConfig(width=8, base="pixels"), (1, 32, 32))(torch.rand(5, 1, 32, 32)).shape
+        torch.Size([5])
     """
 
     location: Tensor

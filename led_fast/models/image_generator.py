@@ -68,6 +68,10 @@ class ImageGeneratorConfig:
             neighbour, σ = 1.
         last_map: into the box: "sigmoid", the logistic function, as the paper's tanh; or "dark" for images that are
             mostly black, see :class:`led_fast.flows.DarkMap`.
+
+    Example:
+        >>> from led_fast.models import ImageGeneratorConfig, ImagePreset, image_generator
+        >>> generator = image_generator(ImagePreset((1, 16, 16), ImageGeneratorConfig(coupling_width=8)))
     """
 
     latent: Count = 16

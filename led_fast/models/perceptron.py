@@ -15,6 +15,13 @@ class Perceptron(nn.Module):
 
     Shape:
         x: (B, features). Output: (B,).
+
+    Example:
+        >>> import torch
+        >>> from led_fast.models import Perceptron
+        >>> net = Perceptron(features=2, width=32, depth=2, directions=16, highest=8.0, activation="silu")
+        >>> net(torch.zeros(5, 2)).shape
+        torch.Size([5])
     """
 
     def __init__(
@@ -52,6 +59,13 @@ class GaussianTailCritic(nn.Module):
         net: (B, ...) -> (B,).
         mean: centre of the tail, the shape of one x.
         scale: standard deviation of the tail, wider than the data.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.models import GaussianTailCritic
+        >>> critic = GaussianTailCritic(lambda x: torch.zeros(len(x)), torch.zeros(2), scale=1.0)
+        >>> critic(torch.ones(1, 2))
+        tensor([-1.])
     """
 
     mean: Tensor

@@ -46,6 +46,10 @@ class PointsGeneratorConfig:
             halving at each slice.
         start: "random": layers as they are drawn. "identity": all noise comes at once, and blocks of "dense" layers and
             learned soft-ReLUs, without a norm, start where Eq. 8 is nearly true, see `led_fast.models.start`.
+
+    Example:
+        >>> from led_fast.models import PointsGeneratorConfig, points_generator
+        >>> generator = points_generator(PointsGeneratorConfig(components=4, blocks=1))
     """
 
     components: Count = 64
@@ -74,6 +78,10 @@ class PointsCriticConfig:
         penalty: "direction" or "exact" subtracts `Σ_k ‖x⊥_k‖` over the linear layers (Sec. 2.2), see
             :func:`led_fast.perpendicular`; "off" does not.
         squared: subtract `Σ_k ‖x⊥_k‖²` instead.
+
+    Example:
+        >>> from led_fast.models import PointsCriticConfig, points_critic
+        >>> critic = points_critic(PointsCriticConfig(width=32, directions=16))
     """
 
     width: Count = 128
@@ -88,7 +96,13 @@ class PointsCriticConfig:
 
 @dataclass(frozen=True)
 class PointsPreset:
-    """A generator and a critic that belong together; as written in `PRESETS`, for the plane."""
+    """A generator and a critic that belong together; as written in `PRESETS`, for the plane.
+
+    Example:
+        >>> from led_fast.models import PRESETS
+        >>> PRESETS["default"].critic.width
+        128
+    """
 
     generator: PointsGeneratorConfig = PointsGeneratorConfig()
     critic: PointsCriticConfig = PointsCriticConfig()
@@ -130,6 +144,11 @@ def points_generator(preset: str | PointsGeneratorConfig = "default", dim: int =
 
     Raises:
         ValueError: an unknown name, a config of fewer than `dim` features, or a start that does not suit its layers.
+
+    Example:
+        >>> from led_fast.models import points_generator
+        >>> points_generator("default").sample(5).shape
+        torch.Size([5, 2])
     """
     config = _preset(preset).in_dimension(dim).generator if isinstance(preset, str) else preset
     if config.features < dim:
@@ -156,7 +175,14 @@ def points_generator(preset: str | PointsGeneratorConfig = "default", dim: int =
 
 
 def points_critic(preset: str | PointsCriticConfig = "default", dim: int = _PLANE) -> GaussianTailCritic:
-    """Builds the critic of a preset (a key of `PRESETS`) or of a config: f(x), (B, dim) -> (B,)."""
+    """Builds the critic of a preset (a key of `PRESETS`) or of a config: f(x), (B, dim) -> (B,).
+
+    Example:
+        >>> import torch
+        >>> from led_fast.models import points_critic
+        >>> points_critic("default")(torch.zeros(5, 2)).shape
+        torch.Size([5])
+    """
     config = _preset(preset).critic if isinstance(preset, str) else preset
     net = Perceptron(
         dim,
@@ -172,7 +198,14 @@ def points_critic(preset: str | PointsCriticConfig = "default", dim: int = _PLAN
 
 
 def points_balance(dim: int = _PLANE) -> Perceptron:
-    """Builds the classifier that balances the proposals of `led_fast.density.CoveringProposal`: (B, dim) -> (B,)."""
+    """Builds the classifier that balances the proposals of `led_fast.density.CoveringProposal`: (B, dim) -> (B,).
+
+    Example:
+        >>> import torch
+        >>> from led_fast.models import points_balance
+        >>> points_balance()(torch.zeros(5, 2)).shape
+        torch.Size([5])
+    """
     return Perceptron(dim, width=64, depth=2, directions=32, highest=30.0, activation="silu")
 
 

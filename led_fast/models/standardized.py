@@ -15,6 +15,13 @@ class StandardizedCritic(nn.Module):
         critic: (B, D) -> (B,).
         shift: (D,).
         scale: (D,), positive.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.models import StandardizedCritic, points_critic
+        >>> critic = StandardizedCritic(points_critic(), torch.tensor([100.0, 0.0]), torch.tensor([10.0, 1.0]))
+        >>> critic(torch.tensor([[110.0, 1.0]])).shape
+        torch.Size([1])
     """
 
     shift: Tensor
@@ -38,6 +45,14 @@ def in_data_coordinates(
     """Joins a critic and a generator of standardised points into a density of data points.
 
     The generator's new last layer accounts for the log-determinant Σ log scale; the critic's is in log α.
+
+    Example:
+        >>> import torch
+        >>> from led_fast import models
+        >>> shift, scale = torch.tensor([100.0, 0.0]), torch.tensor([10.0, 1.0])
+        >>> model = models.in_data_coordinates(models.points_critic(), models.points_generator(), shift, scale)
+        >>> model.sample(5).shape
+        torch.Size([5, 2])
     """
     rescaled = OneWayFlow(generator.base, [*generator.layers, Affine(scale.double(), shift.double())])
     return DensityModel(StandardizedCritic(critic, shift, scale), rescaled)

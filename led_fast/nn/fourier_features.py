@@ -29,6 +29,12 @@ class FourierFeatures(nn.Module):
 
     Shape:
         x: (..., D). Output: (..., D + 2 K).
+
+    Example:
+        >>> import torch
+        >>> from led_fast.nn import FourierFeatures
+        >>> FourierFeatures(2, directions=64)(torch.zeros(5, 2)).shape  # x, 64 sines, 64 cosines
+        torch.Size([5, 130])
     """
 
     projection: Tensor

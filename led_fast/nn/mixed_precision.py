@@ -83,6 +83,14 @@ def set_inner_dtype(module: nn.Module, dtype: torch.dtype | None) -> None:
 
     Raises:
         ValueError: another dtype; float16 wants its losses scaled.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.nn import MixedSequential, set_inner_dtype
+        >>> net = MixedSequential(torch.nn.Linear(2, 8), torch.nn.SiLU(), torch.nn.Linear(8, 1))
+        >>> set_inner_dtype(net, torch.bfloat16)
+        >>> net(torch.zeros(3, 2)).dtype
+        torch.float32
     """
     if dtype not in (None, torch.bfloat16):
         raise ValueError(f"set_inner_dtype: dtype must be torch.bfloat16 or None, got {dtype}")

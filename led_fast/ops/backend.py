@@ -7,7 +7,13 @@ _reference = False
 
 
 def reference_in_use() -> bool:
-    """Whether the operators run `led_fast.reference` at the moment."""
+    """Whether the operators run `led_fast.reference` at the moment.
+
+    Example:
+        >>> from led_fast.ops import reference_in_use
+        >>> reference_in_use()
+        False
+    """
     return _reference
 
 

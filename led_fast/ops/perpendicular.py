@@ -66,6 +66,12 @@ def perpendicular_norm(
         TypeError: x, weight or t is no tensor, or stride, padding, dilation or groups are no integers.
         ValueError: A dtype is not of floating point; shapes, dtypes or devices do not agree; or a number is out
             of range.
+
+    Example:
+        >>> import torch, led_fast
+        >>> x, weight = torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0]])  # it sees one coordinate
+        >>> led_fast.perpendicular_norm(x, weight, x @ weight.mT)
+        tensor([4.])
     """
     geometry = _check("perpendicular_norm", x, weight, t, stride, padding, dilation, groups)
     with without_autocast(x):
@@ -115,6 +121,12 @@ def perpendicular(
         TypeError: See :func:`perpendicular_norm`.
         ValueError: Likewise, or the mode is unknown.
         RuntimeError: Conjugate gradients did not reach their tolerance.
+
+    Example:
+        >>> import torch, led_fast
+        >>> x, weight = torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0]])
+        >>> led_fast.perpendicular(x, weight, x @ weight.mT)
+        tensor([[0., 4.]])
     """
     geometry = _check("perpendicular", x, weight, t, stride, padding, dilation, groups)
     if mode not in MODES:

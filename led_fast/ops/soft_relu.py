@@ -53,6 +53,12 @@ def soft_relu(
         ValueError: `x` is not of a floating-point dtype or has no batch dimension, or not `alpha > beta > 0`, or
             a parameter is not finite or leaves float32's range: alpha, 1 / beta, alpha / beta and the sizes of u0 and
             t0 must be at most 1e30.
+
+    Example:
+        >>> import torch, led_fast
+        >>> y, log_abs_det = led_fast.soft_relu(torch.tensor([[-10.0, 1.0, 10.0]]))
+        >>> y
+        tensor([[-1.8436,  0.8819,  9.8805]])
     """
     numbers = as_checked_numbers("soft_relu", "x", x, alpha, beta, u0, t0)
     if numbers is None:

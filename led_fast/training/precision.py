@@ -16,7 +16,14 @@ _NATIVE = (8, 0)  # compute capability from which a GPU multiplies in bfloat16
 
 
 def automatic_precision(device: torch.device, float32_only: str) -> Precision:
-    """bf16 where `check_precision` lets it pass and a GPU is faster for it, float32 elsewhere."""
+    """bf16 where `check_precision` lets it pass and a GPU is faster for it, float32 elsewhere.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.training import automatic_precision
+        >>> automatic_precision(torch.device("cpu"), float32_only="")
+        'float32'
+    """
     return "bf16" if is_gpu(device) and _capability(device) >= _NATIVE and not float32_only else "float32"
 
 
@@ -28,6 +35,11 @@ def check_precision(precision: Precision, device: torch.device, float32_only: st
         device: where they are.
         float32_only: what kind of networks they are that lose too much in three digits, e.g. "a critic with a penalty";
             empty for others.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.training import check_precision
+        >>> check_precision("bf16", torch.device("cpu"), float32_only="")
     """
     if precision == "bf16" and is_gpu(device) and _capability(device) < _NATIVE:
         raise InputError(
@@ -38,7 +50,14 @@ def check_precision(precision: Precision, device: torch.device, float32_only: st
 
 
 def name_device(device: torch.device) -> str:
-    """What a device is, for people."""
+    """What a device is, for people.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.training import name_device
+        >>> name_device(torch.device("cpu"))
+        'the CPU'
+    """
     if not is_gpu(device):
         return "the CPU"
     return "{} (compute capability {}.{})".format(

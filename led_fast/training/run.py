@@ -22,6 +22,12 @@ class RunDirectory:
     one line every few steps; `samples-….png` previews of images; `model.safetensors` the result; `report.json`
     and `density.png` its evaluation (of tables, `columns.png` too). Hidden files are locks, and what was being written
     when a process was killed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from led_fast.training import RunDirectory
+        >>> RunDirectory(Path("runs/ring")).model.name
+        'model.safetensors'
     """
 
     path: Path

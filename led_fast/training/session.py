@@ -99,6 +99,15 @@ def fit(config: TrainConfig, source: Source, console: Console) -> TrainedModel:
 
     Raises:
         DivergenceError: a loss or a gradient was not finite.
+
+    Example:
+        >>> from rich.console import Console
+        >>> from led_fast.data import open_source
+        >>> from led_fast.training import TrainConfig, fit
+        >>> source = open_source("ring")
+        >>> trained = fit(TrainConfig.of(source, steps=4), source, Console(quiet=True))
+        >>> trained.model.sample(5).shape
+        torch.Size([5, 2])
     """
     began = time.monotonic()
     with isolated(find_kind(config.kind).device()), use_reference(config.ops == "reference"):

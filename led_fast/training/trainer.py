@@ -55,6 +55,15 @@ class Trainer:
 
     Raises:
         ValueError: the recipe calibrates a critic that tilts no generator.
+
+    Example:
+        >>> from led_fast.data import open_source
+        >>> from led_fast.training import TrainConfig, Trainer
+        >>> source = open_source("ring")
+        >>> trainer = Trainer(TrainConfig.of(source, steps=4), source)
+        >>> metrics = trainer.step()
+        >>> trainer.steps_done
+        1
     """
 
     def __init__(

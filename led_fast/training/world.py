@@ -116,6 +116,12 @@ def join_world(device: torch.device | str = "cpu", minutes: float = 10.0) -> Ite
     Raises:
         InputError: there are more processes than GPUs, or the environment, which says how many, makes no sense.
         PeerLostError: a process does not come, or goes while another one waits for it.
+
+    Example:
+        >>> from led_fast.training import join_world
+        >>> with join_world() as world:  # by itself, where torchrun has started nothing
+        ...     print(world.rank, world.size)
+        0 1
     """
     device = torch.device(device)
     if dist.is_available() and dist.is_initialized():

@@ -17,11 +17,25 @@ def dequantize(images: Tensor) -> Tensor:
 
     Returns:
         float32, of the same shape, on the same device.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.data.images import dequantize, quantize
+        >>> levels = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8)
+        >>> bool((quantize(dequantize(levels)) == levels).all())
+        True
     """
     noise = torch.rand(images.shape, device=images.device).clamp_(2**-24, 1 - 2**-16)
     return noise.add_(images).div_(LEVELS)
 
 
 def quantize(x: Tensor) -> Tensor:
-    """Pixel values of images in [0, 1]: `floor(256 x)`, uint8; values outside of the box are clipped."""
+    """Pixel values of images in [0, 1]: `floor(256 x)`, uint8; values outside of the box are clipped.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.data.images import quantize
+        >>> quantize(torch.tensor([[[[0.0, 0.5, 0.999]]]]))
+        tensor([[[[  0, 128, 255]]]], dtype=torch.uint8)
+    """
     return (x * LEVELS).floor().clamp(0, LEVELS - 1).to(torch.uint8)

@@ -29,6 +29,16 @@ def read_images(path: str | Path, strict: bool = False, size: int = DEFAULT_SIZE
     Raises:
         InputError: nothing there, nothing recognised, or a file that is not what it should be. The message
             names the file, what was wanted, and what came.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> path = Path(tempfile.mkdtemp()) / "images.npy"
+        >>> np.save(path, np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8))
+        >>> from led_fast.data.images import read_images
+        >>> read_images(path).train.images.shape
+        torch.Size([200, 1, 8, 8])
     """
     path = Path(path)
     collection = _read(path, strict, size)

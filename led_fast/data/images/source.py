@@ -44,6 +44,13 @@ class ImageSource:
 
     Raises:
         InputError: fewer than 100 training images.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.data.images import ImageCollection, ImageSet, ImageSource
+        >>> levels = torch.randint(0, 256, (200, 1, 8, 8), dtype=torch.uint8)
+        >>> ImageSource("noise", ImageCollection(ImageSet(levels))).sample(5).shape
+        torch.Size([5, 1, 8, 8])
     """
 
     kind = "images"
@@ -96,7 +103,18 @@ class ImageSource:
 
 
 def open_images(path: str | Path, strict: bool = False, size: int = DEFAULT_SIZE) -> ImageSource:
-    """Opens images as training data; arguments and errors are those of `read_images`."""
+    """Opens images as training data; arguments and errors are those of `read_images`.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> path = Path(tempfile.mkdtemp()) / "images.npy"
+        >>> np.save(path, np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8))
+        >>> from led_fast.data.images import open_images
+        >>> open_images(path).sample(5).shape
+        torch.Size([5, 1, 8, 8])
+    """
     return ImageSource(str(path), read_images(path, strict, size))
 
 

@@ -71,6 +71,13 @@ def round_to_lattice(column: Column, values: np.ndarray) -> np.ndarray:
     """The nearest points of a column's lattice between its lowest and highest value, as its file writes them.
 
     So a rating of 0 to 4 is never 5. A continuous column's values stay as they are.
+
+    Example:
+        >>> import numpy as np
+        >>> from led_fast.data.tables import describe, round_to_lattice, table_of
+        >>> (count,), _, _ = describe(table_of(np.arange(100.0)[:, None] % 7))
+        >>> round_to_lattice(count, np.array([2.2, 3.9]))
+        array([2., 4.])
     """
     if not column.discrete:
         return values
@@ -90,6 +97,15 @@ def describe(table: Table) -> tuple[tuple[Column, ...], tuple[Constant, ...], tu
     Raises:
         InputError: all columns are constant; continuous columns that are equal or linear functions of each other, so
             that there is no density; or values so large that float64 does not resolve their steps.
+
+    Example:
+        >>> import numpy as np
+        >>> from led_fast.data.tables import describe, table_of
+        >>> rng = np.random.default_rng(0)
+        >>> rows = np.column_stack([rng.normal(size=500), rng.poisson(4, 500), np.ones(500)])
+        >>> columns, constants, notes = describe(table_of(rows, names=["x", "count", "one"]))
+        >>> [(column.name, column.step) for column in columns], [constant.name for constant in constants]
+        ([('x', 0.0), ('count', 1.0)], ['one'])
     """
     low, high, single, counts, digests = _ranges(table)
     moving = [j for j in range(len(table.names)) if low[j] < high[j]]
@@ -131,7 +147,14 @@ def describe(table: Table) -> tuple[tuple[Column, ...], tuple[Constant, ...], tu
 
 
 def is_planar(table: Table) -> bool:
-    """Whether a table is exactly two continuous columns, without labels: points in the plane."""
+    """Whether a table is exactly two continuous columns, without labels: points in the plane.
+
+    Example:
+        >>> import numpy as np
+        >>> from led_fast.data.tables import is_planar, table_of
+        >>> is_planar(table_of(np.random.default_rng(0).normal(size=(500, 2))))
+        True
+    """
     if len(table.names) != 2 or table.labels:
         return False
     columns, constants, _ = describe(table)

@@ -32,6 +32,12 @@ def table_of(values: np.ndarray, names: Sequence[str] | None = None, place: str 
 
     Raises:
         InputError: another shape or type, an integer that float64 rounds, or a value that is not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from led_fast.data.tables import table_of
+        >>> table_of(np.ones((3, 2)), names=["height", "width"]).names
+        ('height', 'width')
     """
     values, dtype = _checked(np.asarray(values), place)
     columns = made_up_names(values.shape[1]) if names is None else tuple(names)

@@ -62,6 +62,15 @@ def read_table(
     Raises:
         InputError: a file that is no table, or a value that is no finite number. The message names file, column and
             row (from 1, without the header).
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> path = Path(tempfile.mkdtemp()) / "table.csv"
+        >>> _ = path.write_text("height,width\\n1.5,2\\n2.5,4\\n")
+        >>> from led_fast.data.tables import read_table
+        >>> read_table(path, ignore=["width"]).take(slice(None))
+        array([[1.5], [2.5]])
     """
     path = _file_of_a_table(path)
     if path.suffix.lower() == ".npy":
@@ -77,6 +86,15 @@ def column_names(path: str | Path) -> tuple[str, ...]:
 
     Raises:
         InputError: a file that is no table.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> path = Path(tempfile.mkdtemp()) / "table.csv"
+        >>> _ = path.write_text("height,width\\n1.5,2\\n2.5,4\\n")
+        >>> from led_fast.data.tables import column_names
+        >>> column_names(path)
+        ('height', 'width')
     """
     path = _file_of_a_table(path)
     if path.suffix.lower() == ".npy":
@@ -86,7 +104,17 @@ def column_names(path: str | Path) -> tuple[str, ...]:
 
 
 def read_new_rows(path: str | Path, columns: Sequence[str] | None = None) -> Table:
-    """Reads rows for a finished model, see `read_table`: nothing can be left out of them, so no error advises it."""
+    """Reads rows for a finished model, see `read_table`: nothing can be left out of them, so no error advises it.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> path = Path(tempfile.mkdtemp()) / "table.csv"
+        >>> _ = path.write_text("height,width\\n1.5,2\\n2.5,4\\n")
+        >>> from led_fast.data.tables import read_new_rows
+        >>> read_new_rows(path, columns=["width", "height"]).take(slice(None))  # in this order
+        array([[2. , 1.5], [4. , 2.5]])
+    """
     try:
         return read_table(path, columns=columns)
     except AdvisedError as error:

@@ -39,6 +39,14 @@ class TableSource:
         named: whether the columns' names are the table's own.
         shift: (D,) float64, the mean of the dequantised training rows.
         scale: (D,) float64, their standard deviation: training happens in (x - shift) / scale.
+
+    Example:
+        >>> import numpy as np
+        >>> from led_fast.data.tables import TableSource, table_of
+        >>> rows = np.random.default_rng(0).normal(size=(500, 3))
+        >>> source = TableSource("rows", table_of(rows))
+        >>> [column.name for column in source.columns], source.sample(5).shape
+        (['x1', 'x2', 'x3'], torch.Size([5, 3]))
     """
 
     kind = "tables"

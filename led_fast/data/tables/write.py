@@ -20,7 +20,13 @@ _SQL = {"int": "BIGINT", "bool": "BOOLEAN", "float": "DOUBLE"}
 
 
 def check_suffix(path: Path | None) -> None:
-    """Raises InputError where `write_table` could not write such a file: call it before the work."""
+    """Raises InputError where `write_table` could not write such a file: call it before the work.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from led_fast.data.tables import check_suffix
+        >>> check_suffix(Path("rows.parquet"))
+    """
     if path is not None and path.suffix.lower() not in (*_SEPARATORS, ".parquet", ".npy"):
         raise InputError(
             f"{path}: want a .csv, .tsv, .parquet or .npy file to write, got suffix {path.suffix!r}"
@@ -45,6 +51,15 @@ def write_table(
 
     Raises:
         InputError: another suffix, or no folder to write to.
+
+    Example:
+        >>> import numpy as np
+        >>> from led_fast.data.tables import describe, table_of, write_table
+        >>> columns, constants, _ = describe(table_of(np.arange(100.0)[:, None] % 7, names=["day"]))
+        >>> write_table(None, columns, np.array([[2.0], [3.0]]), constants)
+        day
+        2.0
+        3.0
     """
     check_suffix(path)
     named = _in_place(columns, np.asarray(values, dtype=np.float64), constants)
