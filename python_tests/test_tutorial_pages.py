@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import runpy
 import subprocess
 import sys
@@ -26,9 +27,11 @@ def test_there_are_five() -> None:
 @pytest.mark.parametrize("script", TUTORIALS, ids=lambda script: script.stem)
 def test_it_runs(script, tmp_path) -> None:
     command = [sys.executable, "-c", RUN, str(FOLDER / "page.py"), str(script), str(tmp_path)]
-    environment = {**os.environ, "QUICK": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    environment = {**os.environ, "QUICK": "1", "OMP_NUM_THREADS": "1"}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 60  # seconds of a core
     pictures = re.findall(r"^!\[Figure \d+\]\((.*)\)$", done.stdout, flags=re.MULTILINE)
     assert pictures and all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
 
