@@ -121,6 +121,12 @@ def best_last_map(images: Tensor) -> LastMap:
 
     Args:
         images: dequantised data, (n, C, H, W) in [0, 1]; a few thousand.
+
+    Example:
+        >>> import torch
+        >>> from led_fast.models import best_last_map
+        >>> best_last_map(torch.rand(200, 1, 8, 8) / 256)  # black pictures
+        'dark'
     """
 
     def log_likelihood(name: LastMap) -> float:
