@@ -165,8 +165,13 @@ def test_findings_are_refused(name):
     assert memory() - before < MOST_MEMORY
 
 
+REPORT = '{"log_normalizer": {"reliable": %s, "reason": "", "evidence": {}, "interval": [0, 1], "value": %s}}'
+
+
 @pytest.mark.parametrize(
-    "content", [b"[" * 100_000, b"3", b'{"log_normalizer": {"reliable": "no", "reason": 3, "value": 0}}', b""]
+    "content",
+    [b"", b"3", b"[" * 100_000, (REPORT % ('"no"', 0)).encode(), (REPORT % ("true", "9" * 400)).encode()],
+    ids=["empty", "number", "deep", "word", "beyond float"],
 )
 def test_a_damaged_report_is_no_matter(content):
     """The verdict of the end of training stands."""

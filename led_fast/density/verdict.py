@@ -72,7 +72,7 @@ class Verdict:
         """Reads what `to_json` made, or `log_normalizer` of a report of version 0.1.0, of points or images.
 
         Raises:
-            LookupError, TypeError, ValueError: it is none of these.
+            LookupError, OverflowError, TypeError, ValueError: it is none of these.
         """
         if not isinstance(values["reliable"], bool) or not isinstance(values["reason"], str):
             raise TypeError("want reliable as true or false, and reason as text")

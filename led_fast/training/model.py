@@ -103,7 +103,7 @@ def load_model(run: RunDirectory) -> TrainedModel:
 
 def _adopt_last_verdict(run: RunDirectory, model: DensityModel) -> None:
     """A report that judges the log α in use knows more than the end of training did; a broken one nothing."""
-    with contextlib.suppress(InputError, AttributeError, KeyError, TypeError, ValueError):
+    with contextlib.suppress(InputError, AttributeError, LookupError, OverflowError, TypeError, ValueError):
         if (found := read_json(run.report).get("log_normalizer")) is None:
             return
         verdict = Verdict.from_json(found)
