@@ -138,6 +138,7 @@ def _in_a_group(rank, port, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_a_program_keeps_its_own_process_group(tmp_path):
     processes = multiprocessing.get_context("spawn")
     port = free_port()
