@@ -280,7 +280,7 @@ def test_text_and_missing_values_are_named_with_a_way_out(data, tmp_path, refuse
 
 
 def test_several_processes_are_refused_before_a_folder_is_made(data, tmp_path, refuse, monkeypatch):
-    monkeypatch.setattr("led_fast.cli.train.join_world", lambda _: nullcontext(World(0, 2)))
+    monkeypatch.setattr("led_fast.cli.train.join_world", lambda *_: nullcontext(World(0, 2)))
     said = refuse("train", data, "--ignore", "class", "--out", tmp_path / "new")
     assert "tables are trained by one process, got 2: start led-fast without torchrun" in said
     assert not (tmp_path / "new").exists()

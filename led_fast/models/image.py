@@ -130,7 +130,7 @@ def best_last_map(images: Tensor) -> LastMap:
     """
 
     def log_likelihood(name: LastMap) -> float:
-        coordinates, log_slope = build_last_map(name).by_elements(images)
+        coordinates, log_slope = build_last_map(name).to(images.device).by_elements(images)
         location, scale = _moments(coordinates)
         standardised = (coordinates - location) / scale
         return -(0.5 * standardised.square() + scale.log() + log_slope).mean().item()
