@@ -246,8 +246,8 @@ def training() -> list[str]:
         "",
         paragraph(
             "Steps of the presets as they are, with fast operators: how many times faster than with `--ops reference`, "
-            "than with `--compile on`, and than those of commit c092c34, whose `paper` has dense layers. A step is "
-            f"a critic step, its generator steps and its share of the penalty. {sources('training', 'training_memory')}"
+            "than with `--compile on`, and than those of commit c092c34, whose `paper` is now `paper_printed`. A step "
+            f"is a critic step, its generator steps and its share of the penalty. {sources('training', 'training_memory')}"
         ),
         "",
         row_of("data, preset, stage", "threads", "a step, ms", "references", "compiled", "c092c34"),
@@ -290,8 +290,9 @@ def profiles() -> list[str]:
         "",
         paragraph(
             "Each part without those within it. Operations are those that PyTorch dispatches, ours among them, also in "
-            "backward; MB is what they read and write. Of images, both are of PyTorch's own convolutions, to which "
-            "ours give way where operations are counted. The last column is the time that a part's matrix products and "
+            "backward; MB is what they read and write. Both are of PyTorch's own convolutions and of generators layer "
+            "by layer: what we have instead gives way where operations are counted. The last column is the time that a "
+            "part's matrix products and "
             "convolutions, as PyTorch counts them, would take at the rate of a large matrix product. One thread. "
             f"{sources('training_profile')}"
         ),

@@ -1,8 +1,8 @@
 """Where a training step's time goes: seconds, tensor operations, bytes and matrix products of each part.
 
 Seconds are those of a step as it is. The rest is counted in another one by a dispatch mode, below autograd, so that
-backward counts, too; under it, our convolutions give way to PyTorch's. A part's figures are its own: without those of
-parts within it.
+backward counts, too; under it, our convolutions give way to PyTorch's, and runs of a flow's layers to the layers. A
+part's figures are its own: without those of parts within it.
 """
 
 from __future__ import annotations
