@@ -195,7 +195,7 @@ def paragraph(text: str) -> str:
 
 
 def sources(*files: str) -> str:
-    commits = " ".join(dict.fromkeys(read(file)["environment"]["commit"] for file in files))
+    commits = " and ".join(dict.fromkeys(read(file)["environment"]["commit"] for file in files))
     return f"From {', '.join(f'[{f}_cpu.json](../bench/results/{f}_cpu.json)' for f in files)}, commit {commits}."
 
 
@@ -247,7 +247,8 @@ def training() -> list[str]:
         paragraph(
             "Steps of the presets as they are, with fast operators: how many times faster than with `--ops reference`, "
             "than with `--compile on`, and than those of commit c092c34, whose `paper` is now `paper_printed`. A step "
-            f"is a critic step, its generator steps and its share of the penalty. {sources('training', 'training_memory')}"
+            "is a critic step, its generator steps and its share of the penalty. "
+            f"{sources('training', 'training_memory')}"
         ),
         "",
         row_of("data, preset, stage", "threads", "a step, ms", "references", "compiled", "c092c34"),
