@@ -97,9 +97,9 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
         ],
         "staircase/cpu.cpp": [
             ("curvature[i] / derivative[i]) / derivative[i]", "curvature[i]) / derivative[i]"),
-            ("curvature[i] += step.twice_steepness", "curvature[i] = step.twice_steepness"),
         ],
         "staircase/backward.h": [
+            ("curvature[i] += step.weight", "curvature[i] = step.weight"),
             ("(g == 0 ? Real(0) : xg) + h[i]", "(g == 0 ? Real(0) : xg)"),
             ("Real(-a * b * of[2])", "Real(a * b * of[2])"),
             ("Real(a * of[1])", "Real(of[1])"),
@@ -146,11 +146,9 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("-to.gradient, -gl);", "-to.gradient, gl);"),
             ("sum * (1 - r) / (k * k)", "sum / (k * k)"),
         ],
-        "soft_relu/math.h": [
-            ("(score - e * p.curvature * reciprocal)", "(score + e * p.curvature * reciprocal)"),
-            ("(both * both * reciprocal);", "(both * reciprocal);"),
-        ],
         "soft_relu/per_feature_cpu.cpp": [
+            ("- terms.log_slope) / terms.slope", "+ terms.log_slope) / terms.slope"),
+            ("period - at % period);", "period);"),
             ("score_loop(tail.elements, tail_score.elements", "score_loop(tail.elements, tail.elements"),
             ("start, rows * n, f);\n    });", "0, rows * n, f);\n    });"),
             ("place / run % features", "place % features"),

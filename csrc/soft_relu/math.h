@@ -82,11 +82,4 @@ template <class Real> LED_FUNCTION Slopes<Real> backward_terms(Real x, const Par
   return {numerator * numerator * reciprocal, e * p.curvature * reciprocal};
 }
 
-// (score - (log L')') / L': the score of a density behind the map.
-template <class Real> LED_FUNCTION Real score_behind(Real x, Real score, const Parameters<Real>& p) {
-  const Real v = x - p.u0, e = exp2_negative_abs(v * p.sharpness_log2), both = e + 1;
-  const Real reciprocal = 1 / (both * slope_numerator(v, e, p));
-  return (score - e * p.curvature * reciprocal) * (both * both * reciprocal);
-}
-
 }  // namespace led::soft_relu

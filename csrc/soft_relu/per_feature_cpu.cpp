@@ -50,18 +50,25 @@ template <class P> struct Features {
   LED_INLINE Table<Real, P> table(int64_t place) const { return {numbers.data() + place, stride}; }
 };
 
+// Calls f(offset, elements, where their parameters come from) for stretches of n elements from `start` on: those of one
+// sample, or of whole ones.
+template <class P, class F> LED_INLINE void for_each_segment(int64_t start, int64_t n, const Features<P>& f, F visit) {
+  const int64_t period = f.long_runs ? f.run : f.table_size;
+  for (int64_t i = 0; i < n;) {
+    const int64_t at = start + i, size = std::min(n - i, period - at % period);
+    if (f.long_runs) visit(i, size, Constant<P>{f.parameters[f.feature_at(at)]});
+    else visit(i, size, f.table(at % period));
+    i += size;
+  }
+}
+
 // Σ log L' of n elements from `start` on of one sample.
 template <class T, class P>
 LED_INLINE double forward_sample(const T* x, T* y, int64_t start, int64_t n, const Features<P>& f) {
   LogSum<RealOf<T>> sum;
-  for (int64_t i = 0; i < n;) {
-    const int64_t at = start + i, period = f.long_runs ? f.run : f.table_size;
-    const int64_t size = std::min(n - i, period - at % period);
-    if (f.long_runs)
-      forward_segment(x + i, y + i, size, Constant<P>{f.parameters[f.feature_at(at)]}, f.safe_factors, sum);
-    else forward_segment(x + i, y + i, size, f.table(at % period), f.safe_factors, sum);
-    i += size;
-  }
+  for_each_segment(start, n, f, [&](int64_t i, int64_t size, const auto& source) __attribute__((always_inline)) {
+    forward_segment(x + i, y + i, size, source, f.safe_factors, sum);
+  });
   return sum.total();
 }
 
@@ -173,7 +180,8 @@ LED_INLINE void backward_samples(const T* x, const T* gy, const RealOf<T>* gl, T
 
 template <class T, class Source>
 LED_INLINE void score_element(const T* x, const T* score, T* out, int64_t l, const Source& from) {
-  store(out + l, score_behind(load(x[l]), load(score[l]), from.at(l)));
+  const auto terms = backward_terms(load(x[l]), from.at(l));
+  store(out + l, (load(score[l]) - terms.log_slope) / terms.slope);
 }
 
 // The score behind n elements, n a multiple of kRegister.
@@ -196,20 +204,6 @@ LED_INLINE void score_segment(const T* x, const T* score, T* out, int64_t n, con
   }
 }
 
-// Elements of whole samples, or from `start` on of one.
-template <class T>
-LED_INLINE void score_elements(const T* x, const T* score, T* out, int64_t start, int64_t n,
-                               const Features<Parameters<RealOf<T>>>& f) {
-  const int64_t period = f.long_runs ? f.run : f.table_size;
-  for (int64_t i = 0; i < n;) {
-    const int64_t at = start + i, size = std::min(n - i, period - at % period);
-    if (f.long_runs)
-      score_segment(x + i, score + i, out + i, size, Constant<Parameters<RealOf<T>>>{f.parameters[f.feature_at(at)]});
-    else score_segment(x + i, score + i, out + i, size, f.table(at % period));
-    i += size;
-  }
-}
-
 #define LED_KERNELS(T, P)                                                                                      \
   LED_MULTIVERSION void forward(const T* x, T* y, int64_t start, int64_t rows, int64_t n, double* sums,        \
                                 const Features<P>& f) {                                                        \
@@ -229,10 +223,12 @@ LED_KERNELS(Half, InverseParameters<float>)
 LED_KERNELS(BFloat16, InverseParameters<float>)
 #undef LED_KERNELS
 
-#define LED_KERNELS(T)                                                                      \
-  LED_MULTIVERSION void score(const T* x, const T* score, T* out, int64_t start, int64_t n, \
-                              const Features<Parameters<RealOf<T>>>& f) {                   \
-    score_elements(x, score, out, start, n, f);                                             \
+#define LED_KERNELS(T)                                                                                              \
+  LED_MULTIVERSION void score(const T* x, const T* score, T* out, int64_t start, int64_t n,                         \
+                              const Features<Parameters<RealOf<T>>>& f) {                                           \
+    for_each_segment(start, n, f, [&](int64_t i, int64_t size, const auto& source) __attribute__((always_inline)) { \
+      score_segment(x + i, score + i, out + i, size, source);                                                       \
+    });                                                                                                             \
   }
 LED_KERNELS(double)
 LED_KERNELS(float)

@@ -72,21 +72,12 @@ LED_INLINE void score_chunk(const T* x, const T* score, T* out, const Layout& l,
     staircases.read_steps(feature, steps.data());
     const Real m = staircases.slope[feature];
     for_each_tile(l, c, feature, [&](const Tile& tile) __attribute__((always_inline)) {
-      Real in[kTile], carried[kTile], derivative[kTile], curvature[kTile];
+      Real in[kTile], carried[kTile], derivative[kTile], curvature[kTile], value[kTile], of_step[kTile];
       const int n = tile.padded();
       read(x, tile, in);
       read(score, tile, carried);
       for (int i = 0; i < n; ++i) derivative[i] = m, curvature[i] = 0;
-      for (int64_t k = 0; k < l.steps; ++k) {
-        const Step<Real> step = steps[k];
-        LED_SIMD
-        for (int i = 0; i < n; ++i) {
-          const auto t = terms_of(in[i], step);
-          const Real slope = step.weight * t.slope;
-          derivative[i] += slope;
-          curvature[i] += step.twice_steepness * t.value * slope;  // -d²y/dx²
-        }
-      }
+      for (const Step<Real>& step : steps) keep_step<true>(in, value, of_step, derivative, curvature, n, step);
       LED_SIMD
       for (int i = 0; i < n; ++i) carried[i] = (carried[i] + curvature[i] / derivative[i]) / derivative[i];
       write(carried, tile, out);
