@@ -260,3 +260,15 @@ def test_a_generators_samples_and_gradients_are_those_of_its_layers(preset):
         grads = torch.autograd.grad(loss, list(generator.parameters()), allow_unused=True)
         results.append([*sample, *(g for g in grads if g is not None)])
     torch.testing.assert_close(*results, rtol=1e-9, atol=1e-11)
+
+
+def test_a_score_that_is_followed_keeps_its_gradient():
+    layers = layers_of("la", "staircase", 2)
+    t, score = inputs(2)
+    (run,) = in_runs(layers, t)
+    score.requires_grad_()
+    results = [
+        torch.autograd.grad(carried.sum(), score)
+        for _, _, carried in (run.forward_with_score(t, score), one_by_one(layers, t, score))
+    ]
+    torch.testing.assert_close(*results)

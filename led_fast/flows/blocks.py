@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from led_fast.flows.contract import forward_with_score, log_dtype
+from led_fast.flows.contract import log_dtype, through, through_with_score
 from led_fast.flows.linear import Linear
 from led_fast.flows.staircase import Staircase, steps_of
 from led_fast.nn import SoftReLU
@@ -93,38 +93,28 @@ class Run:
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """See `Layer.forward`."""
-        return self._map(t, None)[:2]
+        joined = self._joined(t)
+        return through(self.layers, t) if joined is None else joined(t, None)[:2]
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer.forward_with_score`."""
-        out, ladj, carried = self._map(t, score)
-        assert carried is not None
-        return out, ladj, carried
+        joined = None if score.requires_grad else self._joined(t)
+        return through_with_score(self.layers, t, score) if joined is None else joined(t, score)
 
-    def _map(self, t: Tensor, score: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _joined(self, t: Tensor) -> Callable[[Tensor, Tensor | None], Any] | None:
+        """`blocks` of the layers; None where t or a parameter is none for it."""
         weights, biases = _stacked((v.weight, v.bias) for v in self.layers if isinstance(v, Linear))
         learned = _stacked(v.learned() for v in self.layers if not isinstance(v, Linear))
-        all_learned = (weights, biases, *learned)
-        if t.shape[1:] != biases.shape[1:] or not all(
-            is_plain(p) and p.dtype == t.dtype for p in all_learned
-        ):
-            return self._one_by_one(t, score)
+        if t.shape[1:] != biases.shape[1:]:
+            return None
+        if not all(is_plain(p) and p.dtype == t.dtype for p in (weights, biases, *learned)):
+            return None
         linear_first = isinstance(self.layers[0], Linear)
         if any(isinstance(v, Staircase) for v in self.layers[:2]):
-            elementwise, parameters = STAIRCASE, steps_of(*learned)
+            order, parameters = Order(STAIRCASE, linear_first), steps_of(*learned)
         else:
-            elementwise, parameters = BENDS, bends_of(*learned)
-        return blocks(Order(elementwise, linear_first), t, score, weights, biases, *parameters)
-
-    def _one_by_one(self, t: Tensor, score: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        total = t.new_zeros(len(t), dtype=log_dtype(t))
-        for layer in self.layers:
-            if score is None:
-                t, ladj = layer(t)
-            else:
-                t, ladj, score = forward_with_score(layer, t, score)
-            total = total + ladj
-        return t, total, score
+            order, parameters = Order(BENDS, linear_first), bends_of(*learned)
+        return lambda t, score: blocks(order, t, score, weights, biases, *parameters)
 
 
 def _stacked(of_layers: Iterable[tuple[Tensor, ...]]) -> list[Tensor]:

@@ -18,7 +18,7 @@ zuko's (`led_fast.flows.adapters`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -121,6 +121,33 @@ def forward_with_score(layer: Callable[..., Any], t: Tensor, score: Tensor) -> t
     """`layer.forward_with_score(t, score)`; of one without that rule, by its Jacobian."""
     own = getattr(layer, "forward_with_score", None)
     return _by_jacobian(layer, t, score) if own is None else own(t, score)
+
+
+def through(layers: Iterable[Callable[..., Any]], t: Tensor) -> tuple[Tensor, Tensor]:
+    """Values through layers in turn: (t', ladj of all)."""
+    steps = []
+    for layer in layers:
+        t, step = layer(t)
+        steps.append(step)
+    return t, total(steps, t)
+
+
+def through_with_score(
+    layers: Iterable[Callable[..., Any]], t: Tensor, score: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same with the score: (t', ladj, score')."""
+    ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
+    for layer in layers:
+        t, step, score = forward_with_score(layer, t, score)
+        ladj = ladj + step
+    return t, ladj, score
+
+
+def total(steps: Sequence[Tensor], t: Tensor) -> Tensor:
+    """The log-determinants of layers in one sum; zeros for the samples of t where there are none."""
+    if not steps:
+        return t.new_zeros(t.shape[0], dtype=log_dtype(t))
+    return torch.stack(list(steps)).sum(0)
 
 
 def _not_invertible(layer: nn.Module) -> NotInvertibleError:

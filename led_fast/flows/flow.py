@@ -16,7 +16,9 @@ from led_fast.flows.contract import (
     forward_with_score,
     inverse,
     invertible,
-    log_dtype,
+    through,
+    through_with_score,
+    total,
 )
 from led_fast.flows.dimension import Slice
 from led_fast.flows.image import Rearrangement
@@ -66,11 +68,7 @@ class OneWayFlow(Layer):
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Pushes latent values through all layers: (y, ladj), as a layer does."""
         with in_full_precision(t, self) as t:
-            steps = []
-            for layer in in_runs(self.layers, t):
-                t, step = layer(t)
-                steps.append(step)
-            return t, _total(steps, t)
+            return through(in_runs(self.layers, t), t)
 
     def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Takes points back through all layers: (z, ladj), as a layer does.
@@ -80,16 +78,12 @@ class OneWayFlow(Layer):
         """
         with in_full_precision(t, self) as t:
             z, steps = self._steps_back(t, self.layers)
-            return z, _total(steps, z)
+            return z, total(steps, z)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: by the rule of every layer in turn."""
         with in_full_precision(t, self) as t:
-            ladj = t.new_zeros(t.shape[0], dtype=log_dtype(t))
-            for layer in in_runs(self.layers, t):
-                t, step, score = forward_with_score(layer, t, score)
-                ladj = ladj + step
-            return t, ladj, score
+            return through_with_score(in_runs(self.layers, t), t, score)
 
     def log_prob(self, y: Tensor) -> Tensor:
         """Log density of any y, (B, ...) -> (B,), in nats; differentiable in y and all parameters.
@@ -99,13 +93,13 @@ class OneWayFlow(Layer):
         """
         with in_full_precision(y, self) as t:
             z, steps = self._steps_back(t, self.layers)
-            return _total([self.base.log_prob(z), *steps], z)
+            return total([self.base.log_prob(z), *steps], z)
 
     def log_prob_before_last(self, t: Tensor) -> Tensor:
         """As `log_prob`, of points that the last layer has not moved yet."""
         with in_full_precision(t, self) as t:
             z, steps = self._steps_back(t, self.layers[:-1])
-            return _total([self.base.log_prob(z), *steps], z)
+            return total([self.base.log_prob(z), *steps], z)
 
     def _steps_back(self, t: Tensor, layers: nn.ModuleList) -> tuple[Tensor, list[Tensor]]:
         """Takes points back through layers: (z, the ladj of each that is not 0)."""
@@ -161,12 +155,5 @@ class OneWayFlow(Layer):
                     t, ladj, score = forward_with_score(layer, t, score)
                     log_joint = log_joint - ladj
         return ScoredSample.of(
-            t, log_joint, _total(log_r, t) if log_r else None, [*values, t], [*scores, score]
+            t, log_joint, total(log_r, t) if log_r else None, [*values, t], [*scores, score]
         )
-
-
-def _total(steps: list[Tensor], t: Tensor) -> Tensor:
-    """The log-determinants of all layers in one sum."""
-    if not steps:
-        return t.new_zeros(t.shape[0], dtype=log_dtype(t))
-    return torch.stack(steps).sum(0)
