@@ -22,7 +22,6 @@ from led_fast.density import (
 )
 from led_fast.density.normalizer import MIN_BATCHES
 from led_fast.flows import (
-    DarkMap,
     DiagonalNormal,
     Inflate,
     OneWayFlow,
@@ -31,6 +30,7 @@ from led_fast.flows import (
     StandardNormal,
     Unflatten,
 )
+from led_fast.flows.elementwise import LastMap
 from led_fast.models import ImageCritic
 
 _FITTED = 5000  # images
@@ -181,7 +181,7 @@ def latent_bijection(generator: OneWayFlow) -> OneWayFlow | None:
     return OneWayFlow(StandardNormal(*noise.shape[1:]).to(noise.device), rest)
 
 
-def pixel_proposal(images: Tensor, last_map: Sigmoid | DarkMap) -> OneWayFlow:
+def pixel_proposal(images: Tensor, last_map: LastMap) -> OneWayFlow:
     """Independent pixels, normal before a last map, with the mean and the standard deviation of those of images.
 
     Args:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import torch
 from torch import Tensor, nn
 
-from led_fast.flows.contract import Layer, log_dtype, next_number, normal_cdf, sum_event
-from led_fast.flows.elementwise import at_least, outside_of_box
+from led_fast.flows.contract import log_dtype, next_number, normal_cdf, sum_event
+from led_fast.flows.elementwise import LastMap, at_least
 
 _LEVEL = 1 / 256  # of dequantised bytes: black ones are uniform below it
 _SPAN = 1 - _LEVEL
@@ -17,19 +18,13 @@ _STEEPNESS = 4.0  # dt/dv at the knee, a + w
 _LEAST = 1e-30  # of a pixel; t is -27 there
 _LEAST_LOG_SLOPE = -80.0  # of what a score is divided by
 _STEPS = 8  # of Newton's method, from within a few percent of the solution
+_NORMAL = NormalDist()
+_SCALE = _LEVEL / _NORMAL.cdf(_KNEE)  # x by Φ(t), on the darkest level
+_X_TAIL = _SCALE * _NORMAL.cdf(_TAIL)
+_RATE = _NORMAL.pdf(_TAIL) / _NORMAL.cdf(_TAIL)  # of log x in the tail
 
 
-def _below(t: float) -> float:
-    """Φ(t)."""
-    return 0.5 * math.erfc(-t / math.sqrt(2))
-
-
-_SCALE = _LEVEL / _below(_KNEE)  # x by Φ(t), on the darkest level
-_X_TAIL = _SCALE * _below(_TAIL)
-_RATE = math.exp(-0.5 * _TAIL**2) / math.sqrt(2 * math.pi) / _below(_TAIL)  # of log x in the tail
-
-
-class DarkMap(Layer):
+class DarkMap(LastMap):
     """Into the box (0, 1) of image data, with a normal distribution's bulk on the darkest of 256 grey levels.
 
     With `l = 1/256` and the knee `k = 2.3`, a value `t < k` becomes `x = l Φ(t) / Φ(k)`: there x is uniform, as black
@@ -62,7 +57,7 @@ class DarkMap(Layer):
     """
 
     share: Tensor
-    centre = 3.0  # in t, between black and what is not
+    centre = 3.0
 
     def __init__(self, learned: bool = True) -> None:
         super().__init__()
@@ -74,50 +69,41 @@ class DarkMap(Layer):
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (x, Σ log dx/dt)."""
-        x, log_slope, _ = self._forward(t.to(log_dtype(t)))
+        x, log_slope, _ = self._forward(t.to(log_dtype(t)), *self._gain_and_tail())
         return x.to(t.dtype), sum_event(log_slope)
-
-    def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns (t, -Σ log dx/dt) of x.
-
-        A sample outside the box has no density: its ladj is -inf, and its value that of the box's nearest edge.
-        """
-        out, log_slope = self.by_elements(t.to(log_dtype(t)))
-        return out.to(t.dtype), (-sum_event(log_slope)).masked_fill(outside_of_box(t), -torch.inf)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the Jacobian is diagonal."""
-        x, log_slope, of_log_slope = self._forward(t.to(log_dtype(t)))
+        real, gain, tail = t.to(log_dtype(t)), *self._gain_and_tail()
+        x, log_slope, rest = self._forward(real, gain, tail)
         with torch.no_grad():
+            below = torch.where(real < _TAIL, _RATE, -real)
+            of_log_slope = torch.where(real < _KNEE, below, -tail / (gain * rest + tail).square())
             carried = (score - of_log_slope) / log_slope.clamp(min=_LEAST_LOG_SLOPE).exp()
         return x.to(t.dtype), sum_event(log_slope), carried.to(score.dtype)
 
     def by_elements(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """t, and log dx/dt there, of every element of x in the box; (B, ...) each."""
-        gain, tail = self._gain_and_tail()
-        dark = x < _LEVEL
-        log_x = at_least(torch.where(dark, x, 0.5 * _LEVEL), _LEAST).log()
+        """See `LastMap`."""
+        real, gain, tail = x.to(log_dtype(x)), *self._gain_and_tail()
+        dark = real < _LEVEL
+        log_x = at_least(torch.where(dark, real, 0.5 * _LEVEL), _LEAST).log()
         in_tail = log_x < math.log(_X_TAIL)
         far = _TAIL + (log_x - math.log(_X_TAIL)) / _RATE
-        near = torch.special.ndtri(torch.where(in_tail | ~dark, 0.5 * _LEVEL, x) / _SCALE)
+        near = torch.special.ndtri(torch.where(in_tail | ~dark, 0.5 * _LEVEL, real) / _SCALE)
         below = torch.where(in_tail, far, near)
-        rest = at_least((1 - torch.where(dark, 0.5, x)) / _SPAN, 0.5 * torch.finfo(x.dtype).eps)
-        above = _KNEE + gain * (1 - rest) - tail * rest.log()
-        log_slope = torch.where(dark, _log_slope_below(below), _log_slope_above(rest.log(), gain, tail))
-        return torch.where(dark, below, above), log_slope
-
-    def slope(self, x: Tensor) -> Tensor:
-        """dx/dt of every element of x."""
-        return self.by_elements(x)[1].exp()
+        rest = at_least((1 - torch.where(dark, 0.5, real)) / _SPAN, 0.5 * torch.finfo(real.dtype).eps)
+        log_rest = rest.log()
+        above = _KNEE + gain * (1 - rest) - tail * log_rest
+        log_slope = torch.where(dark, _log_slope_below(below), _log_slope_above(log_rest, gain, tail))
+        return torch.where(dark, below, above).to(x.dtype), log_slope
 
     def _gain_and_tail(self) -> tuple[Tensor, Tensor]:
         """a and w, neither of them 0."""
         share = 0.01 + 0.98 * self.share.sigmoid()
         return _STEEPNESS * (1 - share), _STEEPNESS * share
 
-    def _forward(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x, log dx/dt and the derivative of that, like t each."""
-        gain, tail = self._gain_and_tail()
+    def _forward(self, t: Tensor, gain: Tensor, tail: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x, log dx/dt and 1 - v, like t each."""
         dark, in_tail = t < _KNEE, t < _TAIL
         log_rest = _log_rest(torch.where(dark, 1.0, t - _KNEE), gain, tail)
         rest = log_rest.exp()
@@ -129,10 +115,7 @@ class DarkMap(Layer):
         log_slope = torch.where(
             dark, _log_slope_below(torch.where(dark, t, 0.0)), _log_slope_above(log_rest, gain, tail)
         )
-        of_log_slope = torch.where(
-            dark, torch.where(in_tail, _RATE, -t), -tail / (gain * rest + tail).square()
-        )
-        return x, log_slope, of_log_slope
+        return x, log_slope, rest
 
 
 def _log_rest(s: Tensor, gain: Tensor, tail: Tensor) -> Tensor:

@@ -61,7 +61,34 @@ class Affine(Layer):
         return scale.abs().log().sum()
 
 
-class Sigmoid(Layer):
+class LastMap(Layer):
+    """A map into the box (0, 1) of image data, of each element alone.
+
+    Attributes:
+        centre: what it takes to be halfway between dark and light, in t.
+    """
+
+    centre: float
+
+    def by_elements(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """t, and log dx/dt there, of every element of x in the box; (B, ...) each."""
+        raise NotImplementedError(f"{type(self).__name__}: by_elements is not implemented")
+
+    def slope(self, x: Tensor) -> Tensor:
+        """dx/dt of every element of x."""
+        return self.by_elements(x)[1].exp()
+
+    def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (t, -Σ log dx/dt) of x.
+
+        A sample outside the box has no density: its ladj is -inf, and its value that of the box's nearest edge.
+        """
+        out, log_slope = self.by_elements(t)
+        outside = ((t < 0) | (t > 1)).unsqueeze(-1).flatten(1).any(dim=1)
+        return out, (-sum_event(log_slope)).masked_fill(outside, -torch.inf)
+
+
+class Sigmoid(LastMap):
     """The logistic function, into the box (0, 1) of image data; ladj = Σ log y (1 - y).
 
     Shape:
@@ -74,20 +101,11 @@ class Sigmoid(Layer):
         (tensor([[0.5000]]), tensor([-1.3863]))
     """
 
-    centre = 0.0  # in t, of the box
+    centre = 0.0
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (1 / (1 + e^{-t}), Σ log of its derivative)."""
         return of_its_own(t.sigmoid()), -sum_event(_steepness_lost(t))
-
-    def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns (logit(t), -Σ log of the logistic function's derivative there).
-
-        A sample outside the box has no density: its ladj is -inf, and its value that of the box's nearest edge.
-        """
-        out, log_slope = self.by_elements(t)
-        ladj = -sum_event(log_slope)
-        return out, ladj.masked_fill(outside_of_box(t), -torch.inf)
 
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: the Jacobian is diagonal."""
@@ -104,11 +122,6 @@ class Sigmoid(Layer):
     def slope(self, x: Tensor) -> Tensor:
         """dx/dt of every element of x."""
         return x * (1 - x)
-
-
-def outside_of_box(x: Tensor) -> Tensor:
-    """Whether a sample has an element outside of [0, 1]: (B, ...) -> (B,)."""
-    return ((x < 0) | (x > 1)).unsqueeze(-1).flatten(1).any(dim=1)
 
 
 def _steepness_lost(t: Tensor) -> Tensor:

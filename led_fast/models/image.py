@@ -10,7 +10,7 @@ from torch import Tensor
 
 from led_fast.flows import Affine, OneWayFlow
 from led_fast.models.image_critic import ImageCritic, ImageCriticConfig
-from led_fast.models.image_generator import ImageGeneratorConfig, LastMap, build_generator, build_last_map
+from led_fast.models.image_generator import ImageGeneratorConfig, LastMapName, build_generator, build_last_map
 from led_fast.models.image_networks import Bend, Shape
 
 
@@ -116,7 +116,7 @@ def standardize(generator: OneWayFlow, critic: ImageCritic, images: Tensor) -> N
 
 
 @torch.no_grad()
-def best_last_map(images: Tensor) -> LastMap:
+def best_last_map(images: Tensor) -> LastMapName:
     """The last map behind which independent normal pixels have the higher likelihood.
 
     Args:
@@ -129,13 +129,13 @@ def best_last_map(images: Tensor) -> LastMap:
         'dark'
     """
 
-    def log_likelihood(name: LastMap) -> float:
+    def log_likelihood(name: LastMapName) -> float:
         coordinates, log_slope = build_last_map(name).to(images.device).by_elements(images)
         location, scale = _moments(coordinates)
         standardised = (coordinates - location) / scale
         return -(0.5 * standardised.square() + scale.log() + log_slope).mean().item()
 
-    return max(get_args(LastMap), key=log_likelihood)
+    return max(get_args(LastMapName), key=log_likelihood)
 
 
 def _moments(coordinates: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from led_fast.flows import DarkMap, OneWayFlow, Sigmoid
+from led_fast.flows import OneWayFlow, Sigmoid
 from led_fast.flows.contract import standard_normal_log_prob, sum_event
+from led_fast.flows.elementwise import LastMap
 from led_fast.models.dcgan_critic import DCGANCritic, Penalty
 from led_fast.models.image_networks import Shape
 from led_fast.ops.autocast import widened
@@ -72,7 +73,7 @@ class ImageCritic(nn.Module):
         config: ImageCriticConfig,
         shape: Shape,
         base: OneWayFlow | None = None,
-        last_map: Sigmoid | DarkMap | None = None,
+        last_map: LastMap | None = None,
     ) -> None:
         super().__init__()
         self.last_map = Sigmoid() if last_map is None else last_map
@@ -92,7 +93,7 @@ class ImageCritic(nn.Module):
         if isinstance(self.base, IndependentPixels):
             log_base = self.base(t) - sum_event(log_slope + self.scale.log())
         elif isinstance(self.last_map, Sigmoid):
-            log_base = self.base.from_logits(x, coordinates, log_slope)
+            log_base = self.base.from_logits(coordinates, log_slope)
         else:
             log_base = self.base(x)
         inside = (x == x.clamp(0, 1)).flatten(1).all(dim=1)
@@ -168,6 +169,6 @@ class FrozenFlow(nn.Module):
         """Returns the flow's log density at x."""
         return self.flow.log_prob(x)
 
-    def from_logits(self, x: Tensor, logits: Tensor, log_slope: Tensor) -> Tensor:
-        """As `forward`, at x in the box whose logits are known, and the log of `x (1 - x)`, by pixels."""
+    def from_logits(self, logits: Tensor, log_slope: Tensor) -> Tensor:
+        """As `forward`, at x in the box of which the logits, and the log of `x (1 - x)`, are known by pixels."""
         return self.flow.log_prob_before_last(logits) - sum_event(log_slope)

@@ -29,6 +29,7 @@ from led_fast.flows import (
     StandardNormal,
     Unflatten,
 )
+from led_fast.flows.elementwise import LastMap
 from led_fast.models.image_networks import (
     Decoder,
     Encoder,
@@ -40,7 +41,7 @@ from led_fast.models.image_networks import (
 from led_fast.nn import CircularConv2d
 from led_fast.ranges import Count, Natural
 
-LastMap = Literal["sigmoid", "dark"]
+LastMapName = Literal["sigmoid", "dark"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class ImageGeneratorConfig:
     norm: Literal["none", "act", "batch", "running"] = "none"
     oversize: bool = False
     conditional: Literal["learned", "gaussian"] = "learned"
-    last_map: LastMap = "sigmoid"
+    last_map: LastMapName = "sigmoid"
 
 
 def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
@@ -121,7 +122,7 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
     return OneWayFlow(StandardNormal(config.latent), layers)
 
 
-def build_last_map(name: LastMap, learned: bool = True) -> Sigmoid | DarkMap:
+def build_last_map(name: LastMapName, learned: bool = True) -> LastMap:
     """The last map of that name; `learned` as for `DarkMap`."""
     return DarkMap(learned) if name == "dark" else Sigmoid()
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from led_fast.models.image_generator import LastMap, build_last_map
+from led_fast.models.image_generator import LastMapName, build_last_map
 
 _LARGEST_LOG_SCALE = 2.0
 
@@ -55,7 +55,7 @@ class GlowConfig:
     decay_to: float = 0.02
     gradient_clip: float = 100.0
     ema: float = 0.995
-    last_map: LastMap = "sigmoid"
+    last_map: LastMapName = "sigmoid"
 
     def to_json(self) -> dict[str, Any]:
         """The config as JSON values."""
