@@ -293,8 +293,8 @@ def profiles() -> list[str]:
             "Each part without those within it. Operations are those that PyTorch dispatches, ours among them, also in "
             "backward; MB is what they read and write. Both are of PyTorch's own convolutions and of generators layer "
             "by layer: what we have instead gives way where operations are counted. The last column is the time that a "
-            "part's matrix products and "
-            "convolutions, as PyTorch counts them, would take at the rate of a large matrix product. One thread. "
+            "part's matrix products and convolutions, as PyTorch counts them, would take at the rate of a large matrix "
+            "product. One thread. "
             f"{sources('training_profile')}"
         ),
         "",

@@ -18,7 +18,7 @@ from led_fast.random_state import isolated
 from led_fast.surroundings import usual
 from led_fast.terminal import say
 from led_fast.training.checkpoint import load_state, save_state
-from led_fast.training.circumstances import circumstances, differences
+from led_fast.training.circumstances import Circumstances, circumstances, differences
 from led_fast.training.config import TrainConfig
 from led_fast.training.descent import DivergenceError
 from led_fast.training.interrupt import StopSignal
@@ -83,9 +83,10 @@ def train(
         use_reference(config.ops == "reference"),
     ):
         trainer, seconds = Trainer(config, source, world, tell), 0.0
+        made_with = trainer.world.gather_objects(circumstances())
         if run.checkpoint.exists():
-            seconds = _resume(trainer, run, tell)
-        seconds = _take_steps(trainer, seconds, run, console, after_step)
+            seconds = _resume(trainer, run, made_with, tell)
+        seconds = _take_steps(trainer, seconds, run, made_with, console, after_step)
         if writes:
             model = trainer.task.model(*trainer.finished_networks())
             write_model(run.model, TrainedModel(model, config, seconds))
@@ -119,7 +120,9 @@ def fit(config: TrainConfig, source: Source, console: Console) -> TrainedModel:
     return TrainedModel(model.eval(), config, time.monotonic() - began)
 
 
-def _resume(trainer: Trainer, run: RunDirectory, tell: Callable[[str], None]) -> float:
+def _resume(
+    trainer: Trainer, run: RunDirectory, made_with: list[Circumstances], tell: Callable[[str], None]
+) -> float:
     """Loads the run's checkpoint; returns the seconds that it took so far.
 
     The run may have become longer, and other circumstances are said: either changes what comes of it.
@@ -136,7 +139,6 @@ def _resume(trainer: Trainer, run: RunDirectory, tell: Callable[[str], None]) ->
     now = _placement(trainer.state_dict()["random"])
     if began != now:
         raise InputError(f"{path}: was begun by {began}; by {now} it cannot go on bit for bit")
-    made_with = trainer.world.gather_objects(circumstances())
     with _fitting(path):
         if changes := differences(state.get("made_with"), made_with):
             tell(f"{path}: {changes}; so it goes on to weights that differ by rounding, and what comes of it")
@@ -166,13 +168,13 @@ def _take_steps(
     trainer: Trainer,
     seconds: float,
     run: RunDirectory,
+    made_with: list[Circumstances],
     console: Console,
     after_step: Callable[[Trainer], None] | None,
 ) -> float:
     """Takes the steps that are left; returns the seconds of the whole run, `seconds` so far included."""
     config, world = trainer.config, trainer.world
     began = time.monotonic() - seconds
-    made_with = world.gather_objects(circumstances())
     writes = world.rank == 0
     with (
         naming(run.path),

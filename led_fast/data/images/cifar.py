@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from led_fast.data.images.collection import ImageCollection, ImageSet
-from led_fast.data.images.listing import Listing, counted
+from led_fast.data.images.listing import Listing
 from led_fast.errors import InputError, first_line
 
 _SIZE = 32
@@ -70,8 +70,7 @@ def find_cifar(listing: Listing) -> CifarFiles | None:
         raise InputError(f"{listing.folder}: holds several data sets ({names}): name one of these folders")
     for place, form in found:
         own = {place / f"{name}{form.suffix}" for name in (*form.train, *form.test)}
-        others = [path for path in listing.files if path not in own]
-        return CifarFiles(place, form, tuple(counted(others, "other file", "other files")))
+        return CifarFiles(place, form, listing.others(own))
     return None
 
 
@@ -104,6 +103,10 @@ def _read_part(place: Path, form: _Form, part: str) -> ImageSet:
     return ImageSet(torch.cat(images), torch.cat(labels))
 
 
+def _are_classes(labels: object) -> bool:
+    return isinstance(labels, list) and all(type(n) is int and 0 <= n < 2**31 for n in labels)
+
+
 def _as_images(rows: np.ndarray) -> Tensor:
     return torch.from_numpy(rows.copy()).reshape(-1, 3, _SIZE, _SIZE)
 
@@ -123,7 +126,7 @@ def _read_pickle(path: Path, form: _Form) -> tuple[Tensor, Tensor]:
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != _PIXELS:
         got = f"uint8 {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
         raise InputError(f"{path}: want uint8 data (images, {_PIXELS}), got {got}")
-    if not isinstance(labels, list) or any(type(n) is not int or not 0 <= n < 2**31 for n in labels):
+    if not _are_classes(labels):
         raise InputError(f"{path}: want a list of classes as {form.labels}")
     if len(labels) != len(rows):
         raise InputError(f"{path}: {len(rows)} images but {len(labels)} labels")
@@ -235,7 +238,7 @@ def _read_labels(folder: Path, part: str) -> Tensor | None:
                 labels = json.loads(path.read_bytes())
             except (ValueError, RecursionError, OSError) as error:
                 raise InputError(f"{path}: not a list of labels ({first_line(error)})") from None
-            if not isinstance(labels, list) or any(type(n) is not int or not 0 <= n < 2**31 for n in labels):
+            if not _are_classes(labels):
                 raise InputError(f"{path}: not a list of labels, one number an image")
             return torch.tensor(labels, dtype=torch.int64, device="cpu")
     return None

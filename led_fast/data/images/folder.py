@@ -16,7 +16,7 @@ from rich.progress import track
 from torch import Tensor
 
 from led_fast.data.images.collection import ImageCollection, ImageSet
-from led_fast.data.images.listing import Listing, counted
+from led_fast.data.images.listing import Listing, counted, first_few
 from led_fast.errors import InputError, first_line
 from led_fast.terminal import console
 
@@ -89,9 +89,8 @@ def read_folder(listing: Listing, size: int, strict: bool = False) -> ImageColle
 def _instead(listing: Listing, root: Path) -> str:
     """What lies where pictures were wanted."""
     names = [str(path.relative_to(root)) for path in listing.files if path.is_relative_to(root)]
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     packed = any(name.lower().endswith((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")) for name in names)
-    return f"got {', '.join(names[:_NAMED]) or 'no files'}{more}" + ("; unpack it first" if packed else "")
+    return f"got {first_few(names) or 'no files'}" + ("; unpack it first" if packed else "")
 
 
 def _notes(

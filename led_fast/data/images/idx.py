@@ -1,6 +1,5 @@
 """The file format of MNIST and its relatives, plain or gzipped."""
 
-import gzip
 import math
 import re
 import struct
@@ -11,13 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from led_fast.data.gzipped import open_unpacked
 from led_fast.data.images.collection import ImageCollection, ImageSet
-from led_fast.data.images.listing import Listing, counted
+from led_fast.data.images.listing import Listing
 from led_fast.errors import InputError
 
 _FILE = re.compile(r"(?:([\w-]+?)-)?(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz)?", re.IGNORECASE)
 _UNSIGNED_BYTES = 0x08
-_GZIP = b"\x1f\x8b"
 _BLOCK = 1 << 20
 
 
@@ -58,8 +57,7 @@ def find_idx(listing: Listing) -> IdxFiles | None:
             key: min(paths, key=lambda path: (_in_a_folder_of_its_name(path), path.suffix == ".gz", path))
             for key, paths in found.items()
         }
-        others = [path for path in listing.files if path not in files.values()]
-        return IdxFiles(files, name.startswith("emnist"), tuple(counted(others, "other file", "other files")))
+        return IdxFiles(files, name.startswith("emnist"), listing.others(files.values()))
     return None
 
 
@@ -96,9 +94,7 @@ def read_idx(path: Path, dims: int) -> Tensor:
     """
     header = 4 * (1 + dims)
     try:
-        with path.open("rb") as plain:
-            zipped = plain.read(2) == _GZIP
-        with gzip.open(path) if zipped else path.open("rb") as file:
+        with open_unpacked(path) as file:
             start = file.read(header)
             if len(start) < header:
                 raise InputError(f"{path}: want a header of {header} bytes, got a file of {len(start)}")

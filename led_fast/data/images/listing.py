@@ -1,7 +1,7 @@
 """The files in a folder of data: hidden ones are no data, links are followed, and loops of them cut."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,11 @@ class Listing:
     folder: Path
     files: tuple[Path, ...]
     passed_over: tuple[str, ...]
+
+    def others(self, used: Iterable[Path]) -> tuple[str, ...]:
+        """A note on the files that are not used, if there are any."""
+        taken = set(used)
+        return tuple(counted([p for p in self.files if p not in taken], "other file", "other files"))
 
 
 def list_files(folder: Path) -> Listing:
@@ -75,12 +80,14 @@ def counted(paths: Sequence[Path], one: str, several: str) -> list[str]:
     """A note that says how many paths were passed over, and names the first of them; none where there are none."""
     if not paths:
         return []
-    paths = sorted(paths)
-    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-    return [
-        f"passed over {len(paths)} {one if len(paths) == 1 else several}: "
-        f"{', '.join(map(str, paths[:_NAMED]))}{more}"
-    ]
+    named = first_few([str(path) for path in sorted(paths)])
+    return [f"passed over {len(paths)} {one if len(paths) == 1 else several}: {named}"]
+
+
+def first_few(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _identity(path: Path) -> tuple[int, int]:

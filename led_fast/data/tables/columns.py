@@ -171,7 +171,8 @@ def _ranges(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
         low, high = np.minimum(low, part.min(0)), np.maximum(high, part.max(0))
         with np.errstate(over="ignore"):
             single &= (part == part.astype(np.float32)).all(0)
-        counts &= (part == first + np.arange(where.start, where.stop)[:, None]).all(0)
+        if counts.any():
+            counts &= (part == first + np.arange(where.start, where.stop)[:, None]).all(0)
         for digest, column in zip(digests, part.T, strict=True):
             digest.update((column + 0.0).tobytes())  # -0 becomes 0
     return low, high, single, counts, [digest.digest() for digest in digests]

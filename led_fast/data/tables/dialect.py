@@ -6,7 +6,6 @@ as numpy.savetxt writes them, are copied with tabs.
 """
 
 import codecs
-import gzip
 import io
 import re
 import shutil
@@ -20,6 +19,7 @@ from typing import IO
 import charset_normalizer
 import duckdb
 
+from led_fast.data.gzipped import is_gzipped, open_unpacked
 from led_fast.data.tables.schema import made_up_names, unnamed
 from led_fast.errors import InputError
 
@@ -149,28 +149,18 @@ def plain_error(path: Path, error: duckdb.Error) -> InputError:
 # ---- encoding
 
 
-def _is_zipped(path: Path) -> bool:
-    """Whether a file is gzipped, whatever its name says: what fetches files may unpack them, or pack them."""
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
-
-
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if _is_zipped(path) else path.open("rb")  # type: ignore[return-value]
-
-
 def _in_utf8(path: Path, folder: Path) -> tuple[Path, list[str]]:
     """A link to the file where duckdb reads it as it is, else a copy in UTF-8 of plain lines."""
     try:
         sample, plain = _scan(path)
         if sample is None and plain:
             # A name of our own, because duckdb takes *, ? and [ in a path for patterns.
-            link = folder / ("table.csv.gz" if _is_zipped(path) else "table.csv")
+            link = folder / ("table.csv.gz" if is_gzipped(path) else "table.csv")
             link.symlink_to(path.resolve())
             return link, []
         encoding = "utf_8" if sample is None else _encoding(path, sample)
         copy = folder / "table.csv"
-        with _open(path) as source, copy.open("w", encoding="utf-8", newline="") as target:
+        with open_unpacked(path) as source, copy.open("w", encoding="utf-8", newline="") as target:
             _copy_lines(io.TextIOWrapper(source, encoding, newline=None), target)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: looks like {encoding} text, but is not ({error.reason})") from None
@@ -186,7 +176,7 @@ def _scan(path: Path) -> tuple[bytes | None, bool]:
     decoder = codecs.getincrementaldecoder("utf-8")()
     odd, last = None, b""
     ends = {b"\r\n": 0, b"\n": 0, b"\r": 0}
-    with _open(path) as file:
+    with open_unpacked(path) as file:
         start = file.read(_BLOCK)
         block = start
         while block and odd is None:
@@ -244,7 +234,7 @@ def _has_blanks_between(lines: Sequence[str | None]) -> bool:
 def _with_tabs(file: Path, folder: Path) -> Path:
     """A copy of a file with tabs for its blanks."""
     copy = folder / "table.tsv"
-    with _open(file) as source, copy.open("wb") as target:
+    with open_unpacked(file) as source, copy.open("wb") as target:
         for number, line in enumerate(source):
             fields = line.removeprefix(codecs.BOM_UTF8).split()
             if number == 0:
