@@ -75,6 +75,20 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("return {x + p.u0,", "return {x - p.u0,"),
         ],
     },
+    "scores": {
+        "staircase/cpu.cpp": [
+            ("curvature[i] / derivative[i]) / derivative[i]", "curvature[i]) / derivative[i]"),
+        ],
+        "staircase/backward.h": [
+            ("curvature[i] += step.weight", "curvature[i] = step.weight"),
+        ],
+        "soft_relu/per_feature_cpu.cpp": [
+            ("- terms.log_slope) / terms.slope", "+ terms.log_slope) / terms.slope"),
+            ("period - at % period);", "period);"),
+            ("score_loop(tail.elements, tail_score.elements", "score_loop(tail.elements, tail.elements"),
+            ("start, rows * n, f);\n    });", "0, rows * n, f);\n    });"),
+        ],
+    },
     "determinant": {
         "determinant/cpu.cpp": [
             ("std::abs(rows[r * width + c]) > std::abs(rows[pivot * width + c])", "r < c"),
@@ -95,11 +109,7 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("(q == 0 ? Real(0) : far) + s * h", "far + s * h"),
             ("t * gy + Real(0.5)", "t * gy - Real(0.5)"),
         ],
-        "staircase/cpu.cpp": [
-            ("curvature[i] / derivative[i]) / derivative[i]", "curvature[i]) / derivative[i]"),
-        ],
         "staircase/backward.h": [
-            ("curvature[i] += step.weight", "curvature[i] = step.weight"),
             ("(g == 0 ? Real(0) : xg) + h[i]", "(g == 0 ? Real(0) : xg)"),
             ("Real(-a * b * of[2])", "Real(a * b * of[2])"),
             ("Real(a * of[1])", "Real(of[1])"),
@@ -147,10 +157,6 @@ MUTANTS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("sum * (1 - r) / (k * k)", "sum / (k * k)"),
         ],
         "soft_relu/per_feature_cpu.cpp": [
-            ("- terms.log_slope) / terms.slope", "+ terms.log_slope) / terms.slope"),
-            ("period - at % period);", "period);"),
-            ("score_loop(tail.elements, tail_score.elements", "score_loop(tail.elements, tail.elements"),
-            ("start, rows * n, f);\n    });", "0, rows * n, f);\n    });"),
             ("place / run % features", "place % features"),
             ("if (++passes % kFlush == 0) flush();\n    }\n  }\n  for", "passes = 0;\n    }\n  }\n  for"),
             ("row * n + i;\n        backward_run", "row * n;\n        backward_run"),

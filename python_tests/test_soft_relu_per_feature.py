@@ -11,8 +11,7 @@ from torch.library import opcheck
 import led_fast
 from led_fast import reference
 from led_fast.nn import SoftReLU
-from led_fast.ops._sample_sums import log_dtype
-from led_fast.ops.soft_relu_per_feature import BENDS, derivatives_of_slopes, of_slopes
+from led_fast.ops.soft_relu_per_feature import of_slopes
 
 # One element, rows shorter and longer than a table, runs shorter and longer than a block, several chunks of 16,384
 # elements and several groups of samples.
@@ -46,35 +45,6 @@ def both(function, x: Tensor, parameters: list[Tensor], cotangents: tuple[Tensor
     outputs = function(*leaves, inverse)
     given = [c.to(o.dtype) for c, o in zip(cotangents, outputs, strict=True)]
     return outputs, torch.autograd.grad(outputs, leaves, given)
-
-
-class TestScore:
-    """The score of a density behind the map, `(score - ∇ log_abs_det) / slope`."""
-
-    @pytest.mark.parametrize("dtype", DTYPES)
-    @pytest.mark.parametrize("shape", [*SHAPES, (0, 3)])
-    def test_is_that_of_the_derivatives(self, shape, dtype) -> None:
-        self.check(sample(shape, dtype), sample(shape, dtype, 1))
-
-    @pytest.mark.parametrize("shape", [(3, 4, 7, 5), (2, 3, 90, 80)])
-    def test_channels_last(self, shape) -> None:
-        x = sample(shape, torch.float32).contiguous(memory_format=torch.channels_last)
-        self.check(x, sample(shape, torch.float32, 1))
-
-    @staticmethod
-    def check(x: Tensor, score: Tensor) -> None:
-        parameters = parameters_of(x.shape[1])
-        ours = BENDS.carry(x, score, *(p.to(log_dtype(x)) for p in parameters))
-        slope, of_log = derivatives_of_slopes(x.double(), *parameters)
-        exact = (score.double() - of_log) / slope
-        assert ours.dtype == x.dtype and ours.stride() == x.stride()
-        most = 8 * torch.finfo(x.dtype).eps + 64 * torch.finfo(log_dtype(x)).eps
-        assert ((ours.double() - exact).abs() <= most * (score.double().abs() + of_log.abs()) / slope).all()
-
-    def test_refuses_another_shape(self) -> None:
-        x = torch.zeros(3, 2)
-        with pytest.raises(RuntimeError, match="the score must have x's shape and dtype"):
-            BENDS.carry(x, torch.zeros(2, 3), *(p.float() for p in parameters_of(2)))
 
 
 @pytest.mark.parametrize("inverse", [False, True])

@@ -12,7 +12,6 @@ from torch.library import opcheck
 
 import led_fast
 from led_fast import reference
-from led_fast.ops.staircase import STAIRCASE, staircase_derivatives
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 BOTH = {"staircase": led_fast.staircase, "staircase_inverse": led_fast.staircase_inverse}
@@ -49,37 +48,6 @@ def gradients(function, inputs: list[Tensor], cotangents: list[Tensor | None]) -
     pairs = [(o, c) for o, c in zip(function(*leaves), cotangents, strict=True) if c is not None]
     outputs = [o for o, _ in pairs]
     return list(torch.autograd.grad(outputs, leaves, [c.to(o.dtype) for o, c in pairs]))
-
-
-class TestScore:
-    """The score of a density behind the map, `(score - ∇ log_abs_det) / slope`."""
-
-    @pytest.mark.parametrize("dtype", DTYPES)
-    @pytest.mark.parametrize("shape", [*SHAPES, (0, 3)])
-    def test_is_that_of_the_derivatives(self, shape, dtype) -> None:
-        x, *parameters = inputs_of(shape, dtype)
-        self.check(x, normal(*shape, dtype=dtype), parameters)
-
-    def test_channels_last(self) -> None:
-        x, *parameters = inputs_of((3, 4, 7, 5), torch.float32)
-        x = x.contiguous(memory_format=torch.channels_last)
-        self.check(x, normal(*x.shape, dtype=torch.float32), parameters)
-
-    @staticmethod
-    def check(x: Tensor, score: Tensor, parameters: list[Tensor]) -> None:
-        ours = STAIRCASE.carry(x, score, *parameters)
-        slope, of_log = staircase_derivatives(x.double(), *(p.double() for p in parameters))
-        exact = (score.double() - of_log) / slope
-        assert ours.dtype == x.dtype and ours.stride() == x.stride()
-        most = 8 * torch.finfo(x.dtype).eps + 64 * torch.finfo(real_dtype(x.dtype)).eps
-        # The terms of the log's derivative cancel: what counts is how large they are.
-        steepest = 2 * parameters[2].double().amax()
-        assert ((ours.double() - exact).abs() <= most * (score.double().abs() + steepest) / slope).all()
-
-    def test_refuses_another_shape(self) -> None:
-        x, *parameters = inputs_of((3, 2), torch.float32)
-        with pytest.raises(RuntimeError, match="the score must have x's shape and dtype"):
-            STAIRCASE.carry(x, torch.zeros(2, 3), *parameters)
 
 
 class TestValues:
