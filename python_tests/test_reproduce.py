@@ -27,12 +27,10 @@ def few(monkeypatch):
     """Fewer cells and steps than even --quick has; coarse kernel densities and normalisers."""
     coarsen(monkeypatch.setattr)
     monkeypatch.setattr(table1, "_QUICK_STEPS", 2)
-    monkeypatch.setattr(figure1, "_QUICK_STEPS", 2)
     monkeypatch.setattr(ablations, "_QUICK_STEPS", 2)
     monkeypatch.setattr(ablations, "_QUICK_VARIANTS", ("default", "inflated-fixed"))
     monkeypatch.setattr(figure8, "_QUICK_STEPS", 2)
-    monkeypatch.setattr(figure8, "_QUICK_FEATURES", (2, 3))
-    monkeypatch.setattr(figure8, "_QUICK_BLOCKS", (1,))
+    monkeypatch.setattr(figure8, "_QUICK_SHAPES", {"paper": ((2, 3), (1,)), "default": ((2,), (1,))})
     monkeypatch.setattr(figure7, "_QUICK_STEPS", 4)
     monkeypatch.setattr(figure7, "_QUICK_MOMENTS", (2, 4))
     monkeypatch.setattr(figure7, "SAMPLES", (1, 64, 1024))
@@ -116,7 +114,7 @@ def test_table1_has_means_and_deviations_and_the_rows_of_others():
     cells = {
         "ring-default-0": report(8, 97.0, **full),
         "ring-default-1": report(7, 99.0, **full),
-        "ring-paper-0": {"diverged": "the loss is nan"},
+        "ring-paper_printed-0": {"diverged": "the loss is nan"},
         "ring-gan-0": report(1, 50.0, steps=2000),
     }
     text = table1.markdown(content_of(**cells))
@@ -126,7 +124,7 @@ def test_table1_has_means_and_deviations_and_the_rows_of_others():
         " 0.100 ± 0.000 | -4.290 ± 0.000 | 0.900 ± 0.000 |"
     ) in text
     assert (
-        "| 0.5000 ± 0.0000 | 0.250 ± 0.000 | -1.000 ± 0.000 (flagged unreliable: 2 of 2) | — | 2 of 2 | 2 of 2 |"
+        "| **LED, `default`** | 0.5000 ± 0.0000 | 0.250 ± 0.000 | -1.000 ± 0.000 (flagged unreliable: 2 of 2) | — | 2 of 2 | 2 of 2 |"
     ) in text
     assert "| LED, `paper_printed` (1 of 1 diverged) | — |" in text
     assert "| KDE on LED's samples | 8.0 ± 0.0 | 90.0 ± 0.0 | — |" in text
@@ -137,7 +135,7 @@ def test_table1_has_means_and_deviations_and_the_rows_of_others():
 def test_table1_without_zuko_has_no_flow(monkeypatch):
     monkeypatch.setattr(table1.flow, "available", lambda: False)
     names = [cell.name for cell in table1.cells(5, quick=False)]
-    assert len(names) == len(set(names)) == 5 * 2 * 4 and not any("flow" in name for name in names)
+    assert len(names) == len(set(names)) == 5 * 2 * 5 and not any("flow" in name for name in names)
 
 
 def test_every_ablation_changes_something():
@@ -195,10 +193,11 @@ def test_speed_times_both_kinds_of_operators(tmp_path, monkeypatch):
 
 def test_figure8_has_every_seed():
     good = [report(modes, quality) for modes, quality in ((7, 97.0), (8, 99.0))]
-    cells = {"shape-1b-2f-0": good[0], "shape-1b-2f-1": good[1], "shape-1b-2f-2": {"diverged": "x"}}
-    text = figure8.markdown(content_of(**cells))
-    assert "| 1 block | 7.5 ± 0.7/8, 98.0 ± 1.4 % (1 of 3 diverged) |" in text
-    assert "| 1 block | 7/8, 97.0 % |" in figure8.markdown(content_of(**{"shape-1b-2f-0": good[0]}))
+    cells = {f"shape-paper-1b-2f-{i}": result for i, result in enumerate([*good, {"diverged": "x"}])}
+    text = figure8.markdown(content_of(**cells, **{"shape-default-1b-2f-0": good[0]}))
+    paper, default = text.split("`default`")
+    assert "| 1 block | 7.5 ± 0.7/8, 98.0 ± 1.4 % (1 of 3 diverged) |" in paper
+    assert "| 1 block | 7/8, 97.0 % |" in default
 
 
 def test_figure7_of_diverged_runs_alone_has_no_panels(tmp_path):
@@ -220,6 +219,7 @@ def test_figure8_orders_its_panels(tmp_path, monkeypatch):
     ]
     figure8.draw(tmp_path / "x.png", finished, "")
     labels, rows = panels
-    assert labels == ["1 block", "2 blocks", "4 blocks"]
-    assert [panel.title for panel in rows[0][1]] == [f"{f} features: diverged" for f in (2, 4, 8)]
+    assert labels[:2] == ["paper, 2 blocks", "paper, 4 blocks"] and labels[3] == "default, 1 block"
+    assert [panel.title for panel in rows[0][1]] == [f"{f} features: diverged" for f in (2, 8, 32, 256)]
+    assert [panel.title for panel in rows[3][1]] == [f"{f} features: diverged" for f in (2, 4, 8)]
     assert open_source("grid").mixture.centers.equal(rows[0][0])

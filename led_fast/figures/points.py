@@ -34,13 +34,15 @@ def points_figure(
         side: of a panel, in inches.
         note: a line over the figure.
     """
-    columns = len(rows[0][1])
+    columns = max(len(panels) for _, panels in rows)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(side * columns, (side + 0.25) * len(rows)), dpi=110, layout="constrained")
         grid = figure.subplots(len(rows), columns, squeeze=False)
         for axes_row, (centers, panels) in zip(grid, rows, strict=True):
             window = window_around(centers)
-            for axes, panel in zip(axes_row, panels, strict=True):
+            for axes in axes_row[len(panels) :]:
+                axes.set_axis_off()
+            for axes, panel in zip(axes_row, panels, strict=False):
                 axes.plot(*centers.numpy().T, "+", color=VERMILION, markersize=4, markeredgewidth=0.7)
                 if panel.samples is not None:
                     scatter(axes, panel.samples, window, panel.title)

@@ -1,4 +1,4 @@
-"""Figure 1: the density that the critic learned, beside the truth and a kernel density estimate of samples."""
+"""Figure 1: the densities that critics learned, beside the truth and a kernel density estimate of samples."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,27 +7,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from led_fast.data import open_source
 from led_fast.figures.comparison import DensityRow, comparison_figure
 from led_fast.reproduce.cell import Cell, Finished
 from led_fast.reproduce.content import results_by_variant
 from led_fast.reproduce.experiment import Experiment
-from led_fast.reproduce.led import kernel_density_of, led_cell
+from led_fast.reproduce.led import kernel_density_of
 from led_fast.reproduce.quality import mixture_source
+from led_fast.reproduce.table1 import DATA, preset_cell
 from led_fast.reproduce.text import markdown_table, spread
-from led_fast.training import RunDirectory, TrainConfig, load_model
+from led_fast.training import RunDirectory, load_model
 
-_DATA = ("ring", "grid")
-_QUICK_STEPS = 40
+_PRESETS = ("paper", "default")
 
 
 def cells(seeds: int, quick: bool) -> list[Cell]:
-    """The default preset on both data sets: the same cells as Table 1's."""
-    steps = _QUICK_STEPS if quick else None
+    """Both presets on both data sets: the same cells as Table 1's."""
     return [
-        led_cell(f"{data}-default-{seed}", TrainConfig.of(open_source(data), seed=seed, steps=steps))
+        preset_cell(data, preset, seed, quick)
         for seed in range(seeds)
-        for data in _DATA
+        for preset in _PRESETS
+        for data in DATA
     ]
 
 
@@ -35,23 +34,25 @@ def markdown(content: dict[str, Any]) -> str:
     """KL of the critic's density and of the kernel density estimate."""
     rows = []
     for variant, reports in results_by_variant(content).items():
+        data, preset = variant.split("-")
         kernels = [report["kde"] for report in reports if "kde" in report]
         rows.append(
             [
-                variant.split("-")[0],
+                data,
+                f"`{preset}`",
                 spread([report.get("kl_data_model") for report in reports], 4),
                 spread([kernel["kl_data_model"] for kernel in kernels], 4),
                 spread([kernel["width"] for kernel in kernels], 4),
             ]
         )
-    header = ["", "KL(p* ‖ critic) / nats", "KL(p* ‖ kernel density) / nats", "kernel width"]
+    header = ["", "preset", "KL(p* ‖ critic) / nats", "KL(p* ‖ kernel density) / nats", "kernel width"]
     return markdown_table(header, rows)
 
 
 def draw(path: Path, results: Sequence[Finished], note: str) -> None:
     """The first seed's densities."""
     rows = []
-    for result in results[: len(_DATA)]:
+    for result in results[: len(_PRESETS) * len(DATA)]:
         model, config, _ = load_model(RunDirectory(result.folder))
         _, truth = mixture_source(config.data)
         samples = torch.from_numpy(np.load(result.folder / "samples.npy"))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -23,6 +24,7 @@ from led_fast.reproduce.text import MISSING, markdown_table, spread
 from led_fast.training import DivergenceError, RunDirectory, TrainConfig, Trainer, train
 
 DATA = "grid"
+_PRESETS = ("paper", "default")
 INTEGRAL_SAMPLES = (1, 64, 256)
 SAMPLES = tuple(4**i for i in range(8))  # 1 to 16,384
 REPEATS = 20
@@ -32,15 +34,14 @@ _QUICK_STEPS, _QUICK_MOMENTS = 40, (20, 40)
 
 
 def cells(seeds: int, quick: bool) -> list[Cell]:
-    """The default recipe but for S, with 256 proposals a step for any S, measured at several moments of training."""
+    """A preset's recipe but for S, with 256 proposals a step for any S, measured at several moments of training."""
     steps, moments = (_QUICK_STEPS, _QUICK_MOMENTS) if quick else (_STEPS, _MOMENTS)
     made = []
-    for seed in range(seeds):
-        for s in INTEGRAL_SAMPLES:
-            changes = {"recipe.batches.integral_samples": s, "recipe.batches.integrals": _PROPOSALS // s}
-            config = TrainConfig.of(open_source(DATA), seed=seed, steps=steps, changes=changes)
-            settings = {"config": config.to_json(), "moments": list(moments)}
-            made.append(Cell(f"normalizer-{s}-{seed}", train_and_measure, settings))
+    for seed, preset, s in product(range(seeds), _PRESETS, INTEGRAL_SAMPLES):
+        changes = {"recipe.batches.integral_samples": s, "recipe.batches.integrals": _PROPOSALS // s}
+        config = TrainConfig.of(open_source(DATA), preset, seed, steps, changes=changes)
+        settings = {"config": config.to_json(), "moments": list(moments)}
+        made.append(Cell(f"normalizer-{preset}-{s}-{seed}", train_and_measure, settings))
     return made
 
 
@@ -102,17 +103,18 @@ def markdown(content: dict[str, Any]) -> str:
     """A row for every model and moment."""
     rows = []
     for name, cell in content["cells"].items():
-        s = name.split("-")[1]
+        _, preset, s, _ = name.split("-")
         if "diverged" in cell["result"]:
-            rows.append([s, "diverged", *[MISSING] * 6])
+            rows.append([f"`{preset}`", s, "diverged", *[MISSING] * 6])
         for moment in cell["result"].get("moments", []):
             errors = dict(zip(SAMPLES, moment["log_errors"], strict=True))
             rows.append(
-                [s, f"{moment['step']:,}", f"{moment['log_alpha']:.2f}"]
+                [f"`{preset}`", s, f"{moment['step']:,}", f"{moment['log_alpha']:.2f}"]
                 + [spread(errors[n], 3) for n in (64, 1024, SAMPLES[-1])]
                 + [f"{moment['ess_fraction']:.3f}", _two(moment["pareto_k"])]
             )
     header = [
+        "preset",
         "S in training",
         "step",
         "log α",
@@ -129,20 +131,25 @@ def markdown(content: dict[str, Any]) -> str:
 
 
 def draw(path: Path, results: Sequence[Finished], note: str) -> None:
-    """α̂/α with bars of 1σ: a row a moment, a column an S; the first seed."""
-    columns = [panels for result in results[: len(INTEGRAL_SAMPLES)] if (panels := _panels(result))]
+    """α̂/α with bars of 1σ: a row a preset and moment, a column an S; the first seed."""
+    first, n = (
+        [_panels(result) for result in results[: len(_PRESETS) * len(INTEGRAL_SAMPLES)]],
+        len(INTEGRAL_SAMPLES),
+    )
+    of_one_s = [first[i::n] for i in range(n)]
+    columns = [[panel for panels in each for panel in panels] for each in of_one_s if all(each)]
     if columns:  # not all of them diverged
         normalizer_figure(path, list(zip(*columns, strict=True)), note)
 
 
 def _panels(result: Finished) -> list[NormalizerPanel]:
-    s = result.cell.name.split("-")[1]
+    _, preset, s, _ = result.cell.name.split("-")
     panels = []
     for moment in result.result.get("moments", []):
         ratios = [[_ratio(error) for error in errors] for errors in moment["log_errors"]]
         panels.append(
             NormalizerPanel(
-                f"S = {s}, step {moment['step']:,}",
+                f"{preset}, S = {s}, step {moment['step']:,}",
                 SAMPLES,
                 [mean(values) for values in ratios],
                 [stdev(values) for values in ratios],
