@@ -1,4 +1,4 @@
-"""The paper's generator before it has learned anything: log q is nearly right, whatever the width."""
+"""The paper's generators before they have learned anything: log q is nearly right, whatever the width."""
 
 import math
 from dataclasses import replace
@@ -7,9 +7,10 @@ import pytest
 import torch
 from flow_oracles import randomize
 
-from led_fast.flows import Inflate, LearnedConditional, Linear, SoftReLU, StandardNormal
-from led_fast.models import PRESETS, points_generator
+from led_fast.flows import Inflate, LearnedConditional, Linear, Sigmoid, SoftReLU, StandardNormal
+from led_fast.models import IMAGE_PRESETS, PRESETS, ImagePreset, image_generator, points_generator
 from led_fast.models.start import start_near_identity
+from led_fast.nn import CircularConv2d
 
 PAPER = PRESETS["paper"].generator
 SAMPLES = 20_000
@@ -137,3 +138,69 @@ def test_float64():
     for layer in (*blocks[0], last):
         y, _ = layer(y)
     assert y.dtype == torch.float64 and (y[:, 2] - y[:, 0] - t[:, 2]).abs().max() < 1e-6
+
+
+SMALL = ImagePreset((3, 8, 8), replace(IMAGE_PRESETS["paper_mnist32"].generator, latent=10, grid=2))
+
+
+def logit_weights(generator, n):
+    """Of independent standard normal logits to a generator of images."""
+    with torch.no_grad():
+        images, log_q = generator.rsample_and_log_prob(n)
+        logits, ladj = Sigmoid().inverse(images.double())
+        return StandardNormal(logits[0].numel()).log_prob(logits.flatten(1)) + ladj - log_q
+
+
+@pytest.mark.parametrize(
+    "preset", ["paper_mnist32", "paper_color32", pytest.param("paper_color64", marks=pytest.mark.slow), SMALL]
+)
+def test_an_untrained_generator_of_images_knows_its_density(preset):
+    weights = logit_weights(image_generator(preset), 400)
+    assert ess(weights) > 0.5 and 0 < -weights.mean() < 0.5
+
+
+@pytest.mark.parametrize("broken", ["neighbours", "shift", "rotation"])
+def test_no_part_of_the_start_may_be_missing(broken):
+    generator = image_generator(SMALL)
+    convolutions = [layer for layer in generator.layers if isinstance(layer, CircularConv2d)]
+    with torch.no_grad():
+        if broken == "neighbours":
+            convolutions[-1].weight[1] -= convolutions[-1].weight[0]
+        elif broken == "shift":
+            convolutions[1].bias.zero_()
+        else:
+            convolutions[0].weight[0] = convolutions[0].weight[1]
+            convolutions[0].weight[0, 0] += 0.1
+    assert ess(logit_weights(generator, 400)) < 0.1
+
+
+def test_convolutions_turn_what_is_kept_and_leave_the_noise_alone():
+    generator = image_generator(SMALL)
+    for layer in [layer for layer in generator.layers if isinstance(layer, CircularConv2d)][:-1]:
+        centre = layer.weight[:, :, 1, 1].detach()
+        assert layer.weight.detach().square().sum() == centre.square().sum()
+        torch.testing.assert_close(centre @ centre.mT, torch.eye(len(centre)))
+        assert (centre.diagonal() == 1).double().mean() == 0.75
+
+
+def test_weights_of_images_are_unbiased_wherever_the_parameters_go():
+    config = replace(SMALL.generator, latent=2, grid=1, blocks=1, kernel_size=1)
+    generator = randomize(image_generator(ImagePreset((1, 8, 8), config)), 0.002)
+    weights = logit_weights(generator, 20_000).double().exp()
+    assert weights.mean().item() == pytest.approx(1, abs=5 * weights.std().item() / math.sqrt(len(weights)))
+    assert weights.std() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        ("oversize", False),
+        ("norm", "act"),
+        ("activation", "staircase"),
+        ("coupling_width", 8),
+        ("conditional", "learned"),
+    ],
+)
+def test_a_start_that_suits_no_other_layers(change, value):
+    with pytest.raises(ValueError, match='image_generator: start "identity" wants'):
+        image_generator(ImagePreset(SMALL.shape, replace(SMALL.generator, **{change: value})))

@@ -16,7 +16,7 @@ from led_fast.data import open_source
 from led_fast.density import DensityModel
 from led_fast.flows import OneWayFlow, StandardNormal
 from led_fast.ops import reference_in_use
-from led_fast.reproduce import ablations, figure1, figure7, figure8, led, penalty, speed, table1
+from led_fast.reproduce import ablations, figure7, figure8, led, penalty, speed, table1
 from led_fast.reproduce.cell import Cell, Finished
 from led_fast.reproduce.text import markdown_table, spread
 from led_fast.training import Trainer

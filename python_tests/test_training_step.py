@@ -215,3 +215,29 @@ def test_a_learning_rate_is_set_for_every_parameter():
     set_learning_rate(optimizer, 0.5)
     descend(optimizer, list(network.parameters()), [(network.weight.sum(), 1.0)], 1.0)
     assert network.weight.item() == pytest.approx(-0.5)
+
+
+def test_wide_layers_learn_at_a_lower_rate():
+    weights = [
+        torch.zeros(16, 4, 3, 3),
+        torch.zeros(3, 8),
+        torch.zeros(2, 32),
+        torch.zeros(50),
+        torch.zeros(()),
+    ]
+    parameters = [torch.nn.Parameter(weight) for weight in weights]
+    optimizer = adam(parameters, 0.1, (0.9, 0.99), full_rate_inputs=8)
+    for rate in (0.1, 0.02):
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+            with torch.no_grad():
+                parameter.zero_()
+        set_learning_rate(optimizer, rate)
+        optimizer.step()  # of Adam, as long as the rate where the gradient is always the same
+        for parameter, inputs in zip(parameters, (36, 8, 32, 1, 1), strict=True):
+            torch.testing.assert_close(parameter, torch.full_like(parameter, -rate * min(1, 8 / inputs)))
+
+
+def test_one_rate_for_all_is_one_group():
+    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 32), (50,))]
+    assert len(adam(parameters, 0.1, (0.9, 0.99)).param_groups) == 1

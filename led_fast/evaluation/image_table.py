@@ -36,7 +36,8 @@ def _likelihood(report: dict[str, Any]) -> list[_Row]:
     surrogate = "" if report["generator_density"] == "exact" else "a surrogate: coordinates are dropped"
     rows: list[_Row] = [("bits per dimension, test", bits, "{:.3f}", "; ".join(comparisons))]
     if (by_generator := report["bits_per_dim_generator"]) is not None:
-        rows.append(("  under the generator", by_generator, "{:.3f}", "exact: its density needs no log α"))
+        known = "a bound: no more than this" if surrogate else "exact: its density needs no log α"
+        rows.append(("  under the generator", by_generator, "{:.3f}", known))
     if (last_map := report.get("last_map")) is not None:
         rows.append(("  last map", last_map, "{}", "as the training data have it"))
     return [

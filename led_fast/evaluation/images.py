@@ -89,7 +89,8 @@ def evaluate_images(
 
     - `bits_per_dim` of `held_out_images` test images with its standard error, beside that of the uniform
       density, 8; `bits_per_dim_train` of as many training images; `bits_per_dim_generator` of the test images
-      under the generator's own density, which needs no log α (None where the generator cannot be inverted).
+      under the generator's own density, which needs no log α (an upper bound where the generator drops coordinates,
+      see `led_fast.flows.OneWayFlow.log_prob_bound`; None where it has neither).
     - `bits_per_pixel`: the unit of the paper's b/p, see `bits_per_pixel`; for test images, for samples under
       the generator and under the critic, and for the uniform density.
     - `log_normalizer`: the estimates of log α (`generator`, `base`, `pixels`, `annealed`) with their diagnostics,
@@ -249,8 +250,8 @@ def _log_n(model: DensityModel, images: Tensor) -> Tensor:
 
 
 def _log_q(model: DensityModel, images: Tensor) -> Tensor | None:
-    """The generator's log density of images, None where its layers cannot be inverted."""
-    return _in_parts(model.generator.log_prob, model, images) if model.generator.invertible else None
+    """The generator's log density of images, or a bound of it; None where it has neither."""
+    return _in_parts(model.generator.log_prob_bound, model, images) if model.generator.has_bound else None
 
 
 def _used(model: DensityModel, normalizer: ImageNormalizer) -> tuple[float, float]:

@@ -35,13 +35,27 @@ class GaussianConditional(nn.Module):
 
     def forward(self, dropped: Tensor, kept: Tensor) -> Tensor:
         """Returns log N(dropped; kept, σ² I)."""
-        if dropped.shape[1] > kept.shape[1]:
+        standardised = (dropped - self._neighbours(kept, dropped.shape[1])) / self.sigma
+        return self._log_prob(standardised)
+
+    def rsample_and_log_prob(self, kept: Tensor, features: int) -> tuple[Tensor, Tensor]:
+        """Draws what is dropped, given what is kept: (B, features, ...), and log r of it, (B,)."""
+        neighbours = self._neighbours(kept, features)
+        standardised = torch.randn_like(neighbours)
+        return neighbours + self.sigma * standardised, self._log_prob(standardised)
+
+    def _neighbours(self, kept: Tensor, dropped: int) -> Tensor:
+        if dropped > kept.shape[1]:
             raise ValueError(
                 f"GaussianConditional: each dropped feature needs a kept neighbour, got "
-                f"{dropped.shape[1]} dropped and {kept.shape[1]} kept"
+                f"{dropped} dropped and {kept.shape[1]} kept"
             )
-        standardised = (dropped - kept[:, : dropped.shape[1]]) / self.sigma
-        return standard_normal_log_prob(standardised) - math.log(self.sigma) * math.prod(dropped.shape[1:])
+        return kept[:, :dropped]
+
+    def _log_prob(self, standardised: Tensor) -> Tensor:
+        return standard_normal_log_prob(standardised) - math.log(self.sigma) * math.prod(
+            standardised.shape[1:]
+        )
 
 
 class LearnedConditional(nn.Module):

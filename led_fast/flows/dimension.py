@@ -84,7 +84,7 @@ class Slice(Layer):
         t: (B, features, ...). Output: (B, keep, ...) and ladj (B,).
 
     `inverse` and `forward_with_score` raise `NotInvertibleError`, because what was dropped is gone; `OneWayFlow` has a
-    rule of its own for the score.
+    rule of its own for the score. `augment` draws it anew, from an r that can be drawn from.
 
     Example:
         >>> import torch
@@ -116,6 +116,21 @@ class Slice(Layer):
         raise NotInvertibleError(
             "forward_with_score: Slice drops features, and has no score of those it keeps"
         )
+
+    def augment(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns ([t ‖ t2], -log r(t2 | t)) with t2 drawn from r: the way back of a bound, not of a density.
+
+        Raises:
+            NotInvertibleError: the conditional has no `rsample_and_log_prob`.
+        """
+        check_features("Slice", t, self.keep)
+        draw = getattr(self.conditional, "rsample_and_log_prob", None)
+        if draw is None:
+            raise NotInvertibleError(
+                f"augment: {type(self.conditional).__name__} has no rsample_and_log_prob to draw what was dropped"
+            )
+        dropped, log_r = draw(t, self.features - self.keep)
+        return torch.cat([t, dropped], dim=1), -log_r
 
     def split(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (t1, t2): what is kept and what is dropped."""

@@ -65,6 +65,15 @@ class OneWayFlow(Layer):
         """Whether every layer has an inverse, so that `log_prob` is there."""
         return all(map(invertible, self.layers))
 
+    @property
+    def has_bound(self) -> bool:
+        """Whether `log_prob_bound` is there: what has no inverse is a `Slice` whose r can be drawn from."""
+        return all(
+            invertible(layer)
+            or (isinstance(layer, Slice) and hasattr(layer.conditional, "rsample_and_log_prob"))
+            for layer in self.layers
+        )
+
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Pushes latent values through all layers: (y, ladj), as a layer does."""
         with in_full_precision(t, self) as t:
@@ -95,20 +104,36 @@ class OneWayFlow(Layer):
             z, steps = self._steps_back(t, self.layers)
             return total([self.base.log_prob(z), *steps], z)
 
+    def log_prob_bound(self, y: Tensor) -> Tensor:
+        """A lower bound of log q(y) in expectation, (B, ...) -> (B,), in nats; without a `Slice`, log q(y) itself.
+
+        What slices drop is drawn from their r: `log q(y, t2) - log r(t2 | y)` with `t2 ~ r` is at most log q(y) on
+        average, and its exponential is unbiased; where r is the true conditional, it is log q(y). (See augmented
+        flows, Huang et al. 2020, and SurVAE flows, Nielsen et al. 2020.) Differentiable in y and all parameters.
+
+        Raises:
+            NotInvertibleError: a layer has no inverse, or a slice an r that cannot be drawn from.
+        """
+        with in_full_precision(y, self) as t:
+            z, steps = self._steps_back(t, self.layers, augmented=True)
+            return total([self.base.log_prob(z), *steps], z)
+
     def log_prob_before_last(self, t: Tensor) -> Tensor:
         """As `log_prob`, of points that the last layer has not moved yet."""
         with in_full_precision(t, self) as t:
             z, steps = self._steps_back(t, self.layers[:-1])
             return total([self.base.log_prob(z), *steps], z)
 
-    def _steps_back(self, t: Tensor, layers: nn.ModuleList) -> tuple[Tensor, list[Tensor]]:
-        """Takes points back through layers: (z, the ladj of each that is not 0)."""
+    def _steps_back(
+        self, t: Tensor, layers: nn.ModuleList, augmented: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Takes points back through layers, `augmented` through slices too: (z, the ladj of each that is not 0)."""
         steps = []
         for layer in reversed(layers):
             if isinstance(layer, Rearrangement):
                 t = layer.put_back(t)
                 continue
-            t, step = inverse(layer, t)
+            t, step = layer.augment(t) if augmented and isinstance(layer, Slice) else inverse(layer, t)
             steps.append(step)
         return t, steps
 

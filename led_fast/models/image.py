@@ -33,13 +33,13 @@ _COUPLED = ImageGeneratorConfig(local_couplings=1)
 _PAPER = ImageGeneratorConfig(
     latent=100,
     coupling_width=0,
-    block_scales=None,
-    activation="soft_relu",
-    norm="batch",
+    blocks=2,
+    activation="learned_soft_relu",
     oversize=True,
     conditional="gaussian",
+    start="identity",
 )
-_PAPER_CRITIC = ImageCriticConfig(width=64, penalty="direction", base="pixels")
+_PAPER_CRITIC = ImageCriticConfig(width=32, penalty="direction", base="pixels")
 
 IMAGE_PRESETS: dict[str, ImagePreset] = {
     "tiny": ImagePreset(
@@ -51,8 +51,8 @@ IMAGE_PRESETS: dict[str, ImagePreset] = {
     "color32": ImagePreset((3, 32, 32), replace(_COUPLED, latent=64, kernel_size=7)),
     "color64": ImagePreset((3, 64, 64), replace(_COUPLED, latent=128, grid=8, kernel_size=7)),
     "paper_mnist32": ImagePreset((1, 32, 32), _PAPER, _PAPER_CRITIC),
-    "paper_color32": ImagePreset((3, 32, 32), _PAPER, _PAPER_CRITIC),
-    "paper_color64": ImagePreset((3, 64, 64), replace(_PAPER, grid=8), _PAPER_CRITIC),
+    "paper_color32": ImagePreset((3, 32, 32), replace(_PAPER, grid=8), _PAPER_CRITIC),
+    "paper_color64": ImagePreset((3, 64, 64), replace(_PAPER, grid=8, blocks=1), _PAPER_CRITIC),
 }
 
 

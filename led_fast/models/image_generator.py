@@ -38,6 +38,7 @@ from led_fast.models.image_networks import (
     Shape,
     local_network,
 )
+from led_fast.models.start import start_convolutions_near_identity
 from led_fast.nn import CircularConv2d
 from led_fast.ranges import Count, Natural
 
@@ -59,7 +60,7 @@ class ImageGeneratorConfig:
         blocks: number of {circular convolution, norm, activation} at each scale.
         block_scales: number of scales, counted from the image's own, that have blocks; None: all.
         kernel_size: of the circular convolutions.
-        activation: "staircase" or the paper's "soft_relu".
+        activation: "staircase", the paper's "soft_relu", or "learned_soft_relu", which learns the bends.
         steps: steps of each staircase.
         norm: "act", "batch" (the paper's batch statistics), "running" or "none".
         oversize: whether to draw an image of twice the size and slice it down, as the paper does: log q is
@@ -67,6 +68,9 @@ class ImageGeneratorConfig:
             nothing is dropped and log q is exact.
         conditional: r of the dropped pixels: "learned", or the paper's "gaussian" around the left (upper)
             neighbour, σ = 1.
+        start: "random": layers as they are drawn. "identity": all blocks lie at coarser scales than the drawn image's,
+            and start where Eq. 8 is exact and log q nearly right, see `led_fast.models.start`; wants `oversize`, the
+            "gaussian" conditional and "learned_soft_relu", and neither couplings nor a norm.
         last_map: into the box: "sigmoid", the logistic function, as the paper's tanh; or "dark" for images that are
             mostly black, see :class:`led_fast.flows.DarkMap`.
 
@@ -83,11 +87,12 @@ class ImageGeneratorConfig:
     blocks: Natural = 1
     block_scales: Natural | None = 1
     kernel_size: Count = 3
-    activation: Literal["staircase", "soft_relu"] = "staircase"
+    activation: Literal["staircase", "soft_relu", "learned_soft_relu"] = "staircase"
     steps: Count = 4
     norm: Literal["none", "act", "batch", "running"] = "none"
     oversize: bool = False
     conditional: Literal["learned", "gaussian"] = "learned"
+    start: Literal["random", "identity"] = "random"
     last_map: LastMapName = "sigmoid"
 
 
@@ -102,8 +107,41 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
         raise ValueError(f"image_generator: wanted height = width = 8, 16, 32 or 64, got {height}x{width}")
     if config.grid not in (1, 2, 4, 8):
         raise ValueError(f"image_generator: grid must be 1, 2, 4 or 8, got {config.grid}")
+    layers_of = (
+        config.coupling_width,
+        config.local_couplings,
+        config.activation,
+        config.norm,
+        config.conditional,
+    )
+    if config.start == "identity" and layers_of != (0, 0, "learned_soft_relu", "none", "gaussian"):
+        raise ValueError(
+            'image_generator: start "identity" wants coupling_width, local_couplings, activation, norm and conditional '
+            f'to be 0, 0, "learned_soft_relu", "none" and "gaussian", got {layers_of}'
+        )
+    if config.start == "identity" and not config.oversize:
+        raise ValueError('image_generator: start "identity" wants oversize')
     drawn = (channels, 2 * height, 2 * width) if config.oversize else shape
     layers, factor = _start(config, drawn)
+    if config.start == "identity":
+        layers += _blocks_near_identity(config, shape, factor)
+    else:
+        layers += _blocks(config, channels, factor)
+    if config.oversize:
+        for along in ("columns", "rows"):
+            layers += [PairNeighbors(along), Slice(2 * channels, channels, _conditional(config, channels))]
+    layers += [Affine(torch.ones(shape), torch.zeros(shape)), build_last_map(config.last_map)]
+    return OneWayFlow(StandardNormal(config.latent), layers)
+
+
+def build_last_map(name: LastMapName, learned: bool = True) -> LastMap:
+    """The last map of that name; `learned` as for `DarkMap`."""
+    return DarkMap(learned) if name == "dark" else Sigmoid()
+
+
+def _blocks(config: ImageGeneratorConfig, channels: int, factor: int) -> list[nn.Module]:
+    """From the coarsest grid to the image that is drawn."""
+    layers: list[nn.Module] = []
     finest = math.inf if config.block_scales is None else 2**config.block_scales
     while factor >= 1:
         scale_channels = channels * factor**2
@@ -115,16 +153,22 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
         if factor > 1:
             layers.append(PixelShuffle(2))
         factor //= 2
-    if config.oversize:
-        for along in ("columns", "rows"):
-            layers += [PairNeighbors(along), Slice(2 * channels, channels, _conditional(config, channels))]
-    layers += [Affine(torch.ones(shape), torch.zeros(shape)), build_last_map(config.last_map)]
-    return OneWayFlow(StandardNormal(config.latent), layers)
+    return layers
 
 
-def build_last_map(name: LastMapName, learned: bool = True) -> LastMap:
-    """The last map of that name; `learned` as for `DarkMap`."""
-    return DarkMap(learned) if name == "dark" else Sigmoid()
+def _blocks_near_identity(config: ImageGeneratorConfig, shape: Shape, factor: int) -> list[nn.Module]:
+    """The same, without blocks at the drawn size, where a convolution cannot tell what is kept from what is not."""
+    layers: list[nn.Module] = []
+    while factor > 1:
+        width = shape[0] * factor**2
+        for _ in range(config.blocks):
+            layers += [CircularConv2d(width, config.kernel_size), SoftReLU(features=width, learned=True)]
+        if factor == 2:
+            layers.append(CircularConv2d(width, config.kernel_size))
+        layers.append(PixelShuffle(2))
+        factor //= 2
+    start_convolutions_near_identity(layers, shape[0], math.prod(shape))
+    return layers
 
 
 def _start(config: ImageGeneratorConfig, drawn: Shape) -> tuple[list[nn.Module], int]:
@@ -185,7 +229,11 @@ def _norm(config: ImageGeneratorConfig, channels: int) -> list[nn.Module]:
 
 
 def _activation(config: ImageGeneratorConfig, channels: int) -> nn.Module:
-    return Staircase(channels, config.steps) if config.activation == "staircase" else SoftReLU()
+    if config.activation == "staircase":
+        return Staircase(channels, config.steps)
+    if config.activation == "learned_soft_relu":
+        return SoftReLU(features=channels, learned=True)
+    return SoftReLU()
 
 
 def _conditional(config: ImageGeneratorConfig, channels: int) -> nn.Module:

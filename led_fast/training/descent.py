@@ -15,16 +15,30 @@ class DivergenceError(RuntimeError):
 
 
 def adam(
-    parameters: Iterable[nn.Parameter], rate: float, betas: tuple[float, float], weight_decay: float = 0.0
+    parameters: Iterable[nn.Parameter],
+    rate: float,
+    betas: tuple[float, float],
+    weight_decay: float = 0.0,
+    full_rate_inputs: int | None = None,
 ) -> Adam:
-    """Adam as one kernel; on a GPU the learning rate lies there, where a recorded step reads it anew."""
-    parameters = list(parameters)
-    device = parameters[0].device
+    """Adam as one kernel; on a GPU the learning rate lies there, where a recorded step reads it anew.
+
+    Matrices and convolutions of more than `full_rate_inputs` inputs learn at a share of the rate, see
+    `led_fast.training.settings.Optimizer`.
+    """
+    by_share: dict[float, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        inputs = parameter[0].numel() if parameter.dim() > 1 else 1
+        share = 1.0 if full_rate_inputs is None else min(1.0, full_rate_inputs / inputs)
+        by_share.setdefault(share, []).append(parameter)
+    device = next(iter(by_share.values()))[0].device
     on_cpu = device.type == "cpu"
     return Adam(
-        parameters,
-        rate if on_cpu else torch.tensor(rate, dtype=torch.float32, device=device),
-        betas,
+        [
+            {"params": group, "share": share, "lr": _learning_rate(rate * share, device)}
+            for share, group in by_share.items()
+        ],
+        betas=betas,
         weight_decay=weight_decay,
         decoupled_weight_decay=weight_decay > 0,
         fused=True,
@@ -33,14 +47,19 @@ def adam(
 
 
 def set_learning_rate(optimizer: Adam, rate: float) -> None:
-    """Sets the learning rate of all parameters."""
+    """Sets the learning rate of all parameters, of those that have a share of it to that."""
     for group in optimizer.param_groups:
+        of_group = rate * group.get("share", 1.0)
         if not group["capturable"]:
-            group["lr"] = rate
+            group["lr"] = of_group
         elif group["lr"].device == (device := group["params"][0].device):
-            group["lr"].fill_(rate)
+            group["lr"].fill_(of_group)
         else:  # as a checkpoint has it
-            group["lr"] = torch.full((), rate, dtype=torch.float32, device=device)
+            group["lr"] = _learning_rate(of_group, device)
+
+
+def _learning_rate(rate: float, device: torch.device) -> float | Tensor:
+    return rate if device.type == "cpu" else torch.full((), rate, dtype=torch.float32, device=device)
 
 
 def descend(

@@ -141,7 +141,7 @@ class LikelihoodObjective:
         weight = recipe.likelihood_weight_at(at)
         if weight > 0:
             x = self.task.data(self.world.share(recipe.batches.data, "batches.data"), at)
-            likelihood = -self.world.gather(self.task.generator.log_prob(x)).mean()
+            likelihood = -self.world.gather(self.task.generator.log_prob_bound(x)).mean()
             yield Loss(likelihood, {"generator_nll": likelihood}, weight)
         if weight < 1:
             yield self._divergence(critic, at, drawn)._replace(weight=1 - weight)

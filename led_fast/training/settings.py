@@ -55,6 +55,9 @@ class Optimizer:
         generator_learning_rate: before decay.
         betas: of both.
         critic_betas: of the critic's, where they differ.
+        full_rate_inputs: inputs that a matrix or convolution of the generator may have at the full rate; with more, its
+            rate is lower in proportion, as wide layers want it of Adam (maximal-update parametrisation, Yang et al.
+            2021). None: one rate for all.
         weight_decay: of both, decoupled from the gradient (AdamW).
         rise: steps at the beginning of a stage in which the rates rise to their height.
         decay_from: share of the run after which both rates follow a half cosine, of which a calibration cuts off
@@ -68,6 +71,7 @@ class Optimizer:
     generator_learning_rate: NotNegative = 3e-3
     betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.99)
     critic_betas: tuple[ShareBelowOne, ShareBelowOne] | None = None
+    full_rate_inputs: Count | None = None
     weight_decay: NotNegative = 0.0
     rise: Natural = 0
     decay_from: Share = 0.3
@@ -95,7 +99,7 @@ class GeneratorLoss:
 
     Attributes:
         likelihood_weight: weight of its own -log q at the data; what follows has the rest. For generators that can
-            be inverted.
+            be inverted, and of a bound of it for those that drop by Eq. 8.
         forward_weight: weight of the forward KL to the critic; the reverse KL has the rest.
         entropy_weight: k of Eq. 5.
         max_weight: clip of an importance weight in the forward KL, in units of the mean weight.

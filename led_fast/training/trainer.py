@@ -104,6 +104,7 @@ class Trainer:
             optimizer.generator_learning_rate,
             optimizer.betas,
             optimizer.weight_decay,
+            optimizer.full_rate_inputs,
         )
         if self.world.size > 1:
             self.generator.sample(_START_SAMPLES)  # starts normalisation layers, alike everywhere

@@ -51,7 +51,7 @@ _PAPER = replace(
     warm_up=0.0,
     ema=0.0,
     batches=replace(_RECIPE.batches, integral_samples=64, integrals=1),
-    optimizer=replace(_RECIPE.optimizer, generator_learning_rate=1e-3, critic_betas=None),
+    optimizer=replace(_RECIPE.optimizer, full_rate_inputs=36),
     penalty=replace(_RECIPE.penalty, weight=0.0),
     # What a generator drops cannot be inverted.
     generator_loss=replace(_RECIPE.generator_loss, likelihood_weight=0.0),

@@ -105,6 +105,7 @@ class PointsModel:
 _PAPER = Recipe(
     steps=5000,
     batches=Batches(generated=1024, generator_steps=1),
+    optimizer=Optimizer(full_rate_inputs=8),
     generator_loss=GeneratorLoss(forward_weight=0.85),
 )
 _PRINTED = Recipe(
