@@ -73,7 +73,7 @@ class ImagesKind:
     def configure(self, source: ImageSource, preset: str | None) -> tuple[str, Preset]:
         """A preset by name; without one, the first whose networks take the data's shape.
 
-        Its last map is the one that suits the data, unless the preset is the paper's.
+        Its last map is the one that suits the data.
         """
         if preset is None:
             fitting = _fitting(source)
@@ -84,8 +84,6 @@ class ImagesKind:
             preset = fitting[0]
         chosen = _preset(preset)
         _check_shape(source, preset)
-        if preset.startswith("paper_"):  # as printed
-            return preset, chosen
         with seeded(0):
             last_map = best_last_map(source.sample(_JUDGED))
         generator = replace(chosen.model.generator, last_map=last_map)
