@@ -79,7 +79,7 @@ def test_a_selected_model_is_the_one_of_its_step(data, tmp_path, few, monkeypatc
     source = table2.open_images(data)
     (config,) = [
         cell.settings["config"]
-        for cell in table2.cells(1, True, source=source, preset="tiny", budget=1)
+        for cell in table2.cells(1, True, source=source, presets=["tiny"], budget=1)
         if cell.name == "likelihood-0"
     ]
     (tmp_path / "cell").mkdir()
@@ -99,6 +99,18 @@ def test_a_selected_model_is_the_one_of_its_step(data, tmp_path, few, monkeypatc
     assert result["bits_per_dim_generator"] == pytest.approx(bits, abs=0.3)  # by noise of its own
     assert result["bits_per_pixel"]["test"] == pytest.approx(result["bits_per_dim_generator"] - 7)
     assert 0 < result["training_seconds"] < 600
+
+
+def test_both_families_have_rows_where_there_is_a_preset_of_each(tmp_path):
+    np.savez(tmp_path / "d.npz", images=np.zeros((300, 1, 32, 32), np.uint8), labels=np.arange(300) % 3)
+    source = table2.open_images(str(tmp_path / "d.npz"))
+    cells = table2.table2(str(tmp_path / "d.npz"), 1).cells(1, True)
+    configs = {cell.name: cell.settings["config"] for cell in cells if "preset" in cell.settings["config"]}
+    for s in (1, 64, 256):
+        for family, preset in (("led", "mnist32"), ("paper", "paper_mnist32")):
+            config = configs[f"{family}-{s}-0"]
+            assert config["preset"] == preset and config["recipe"]["batches"]["integral_samples"] == s
+    assert not any(cell.name.startswith("paper") for cell in table2.cells(1, True, source, ["mnist32"], 1))
 
 
 def test_quick_run_of_glow(data, tmp_path, few, monkeypatch):
