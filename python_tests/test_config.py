@@ -359,3 +359,11 @@ def numbers_without_a_range(kind, path=""):
 )
 def test_every_number_says_what_it_may_be(kind):
     assert not list(numbers_without_a_range(kind))
+
+
+@pytest.mark.parametrize("preset", ["mnist32", "paper_mnist32"])
+@pytest.mark.parametrize(("brightest", "last_map"), [(1, "dark"), (256, "sigmoid")])
+def test_the_last_map_is_the_one_that_suits_the_data(preset, brightest, last_map):
+    images = np.random.default_rng(0).integers(0, brightest, (150, 1, 32, 32), np.uint8)
+    source = ImageSource("images", ImageCollection(ImageSet(torch.from_numpy(images))))
+    assert TrainConfig.of(source, preset).model.generator.last_map == last_map
