@@ -14,10 +14,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from image_files import random_images
 from PIL import Image
+from torch import Tensor
 
-from led_fast.data.images import read_images
+from led_fast.data.images import ImageCollection, ImageStream, read_images
 from led_fast.data.images.idx import read_idx
 from led_fast.data.tables import TableSource, read_table
 from led_fast.density import Verdict
@@ -159,6 +161,25 @@ def _open_config(folder: Path) -> TrainConfig:
     return TrainConfig.from_json(content, "config.json")
 
 
+def _read_twice(path: Path, shape: tuple[int, int, int]) -> ImageCollection:
+    """Images at once, and again some at a time, which must be the same where both can be read."""
+    stream = ImageStream(path, shape)
+    parts: list[Tensor] = []
+    try:
+        found = read_images(path, size=shape[-1])
+    finally:
+        parts += stream.parts(7)
+    sets = [found.train] if found.test is None else [found.train, found.test]
+    assert torch.equal(torch.cat(parts), torch.cat([part.images for part in sets]))
+    assert [*stream.names] == [
+        name
+        for title, part in zip(("train", "test"), sets, strict=False)
+        for name in part.names or [f"{title}[{i}]" for i in range(len(part.images))]
+    ]
+    assert (stream.skipped, stream.notes) == (found.skipped, found.notes)
+    return found
+
+
 def _open_table(path: Path) -> object:
     return TableSource(str(path), read_table(path, drop_missing=True))
 
@@ -205,7 +226,7 @@ def readers() -> dict[str, Reader]:
             lambda f: read_idx(f / "train-images-idx3-ubyte", 3), "train-images-idx3-ubyte", (idx,)
         ),
         "idx folder": Reader(
-            read_images,
+            lambda f: _read_twice(f, (1, 32, 32)),
             "train-labels-idx1-ubyte",
             (_idx(labels),),
             beside={"train-images-idx3-ubyte": idx},
@@ -214,10 +235,13 @@ def readers() -> dict[str, Reader]:
             lambda f: read_idx(f / "t.gz", 3), "t.gz", (gzip.compress(idx), idx), {1: gzip.compress}
         ),
         "CIFAR batches": Reader(
-            read_images, "data_batch_1", tuple(_batch(2, p) for p in (0, 2, 3, 4, 5)), beside=batches
+            lambda f: _read_twice(f, (3, 32, 32)),
+            "data_batch_1",
+            tuple(_batch(2, p) for p in (0, 2, 3, 4, 5)),
+            beside=batches,
         ),
         "CIFAR PNG": Reader(
-            read_images,
+            lambda f: _read_twice(f, (3, 32, 32)),
             "data_batch_1.png",
             (strip.getvalue(), strip.getvalue()),
             {1: _with_checksums},
@@ -229,15 +253,19 @@ def readers() -> dict[str, Reader]:
             (json.dumps([i % 10 for i in range(10)]).encode(),),
             beside={**strips, "data_batch_1.png": strip.getvalue()},
         ),
-        "npy images": Reader(lambda f: read_images(f / "a.npy"), "a.npy", (arrays,)),
+        "npy images": Reader(
+            lambda f: _read_twice(f / "a.npy", (1, 32, 32)),
+            "a.npy",
+            (arrays, _npy(np.asfortranarray(images))),
+        ),
         "npz": Reader(
-            lambda f: read_images(f / "a.npz"),
+            lambda f: _read_twice(f / "a.npz", (1, 32, 32)),
             "a.npz",
-            (_zip(arrays), _zip(arrays, zipfile.ZIP_STORED), arrays),
+            (_zip(arrays), _zip(_npy(np.asfortranarray(images)), zipfile.ZIP_STORED), arrays),
             {2: _zip},
         ),
         "pictures": Reader(
-            lambda f: read_images(f, size=16),
+            lambda f: _read_twice(f, (3, 16, 16)),
             "a.png",
             pictures,
             {len(pictures) - 1: _with_checksums},

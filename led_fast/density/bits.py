@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
+
+from torch import Tensor
+
+_Value = TypeVar("_Value", float, Tensor)
 
 
-def bits_per_dim(log_prob: float, dims: int, levels: int = 256, value_range: float = 1.0) -> float:
+def bits_per_dim(log_prob: _Value, dims: int, levels: int = 256, value_range: float = 1.0) -> _Value:
     """Bits per dimension of uniformly dequantised data: `-log p / (D ln 2) + log2(levels / range)`.
 
     The second term turns the density of the scaled continuous values into the probability of the discrete
@@ -17,7 +22,7 @@ def bits_per_dim(log_prob: float, dims: int, levels: int = 256, value_range: flo
     channels.
 
     Args:
-        log_prob: mean log density of the data, in nats: mean f(x) - log α.
+        log_prob: mean log density of the data, in nats: mean f(x) - log α; or a tensor of log densities.
         dims: D, channels included.
         levels: number of discrete values before dequantisation.
         value_range: length of the interval to which they were scaled.

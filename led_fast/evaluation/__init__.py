@@ -18,7 +18,7 @@ from led_fast.evaluation.normalizer import plane_verdict, quadrature_in_data_coo
 from led_fast.evaluation.quality import sample_quality
 from led_fast.evaluation.report import Evaluation, evaluate
 from led_fast.evaluation.schema import SCHEMA
-from led_fast.evaluation.score import ImageScore, score_images
+from led_fast.evaluation.score import ImageDensities, ImageScore, score_image_batches, score_images
 from led_fast.evaluation.table import report_table
 from led_fast.evaluation.table_score import OddColumn, OddRow, TableScores, score_rows
 from led_fast.evaluation.table_summary import table_summary
@@ -28,6 +28,7 @@ __all__ = [
     "SCHEMA",
     "Evaluation",
     "FeatureNetwork",
+    "ImageDensities",
     "ImageEvaluation",
     "ImageNormalizer",
     "ImageSampler",
@@ -55,6 +56,7 @@ __all__ = [
     "quadrature_in_data_coordinates",
     "report_table",
     "sample_quality",
+    "score_image_batches",
     "score_images",
     "score_rows",
     "table_summary",

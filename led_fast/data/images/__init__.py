@@ -4,12 +4,14 @@ from led_fast.data.images.collection import ImageCollection, ImageSet
 from led_fast.data.images.dequantize import LEVELS, dequantize, quantize
 from led_fast.data.images.read import read_images
 from led_fast.data.images.source import ImageSource, Split, open_images
+from led_fast.data.images.stream import ImageStream
 
 __all__ = [
     "LEVELS",
     "ImageCollection",
     "ImageSet",
     "ImageSource",
+    "ImageStream",
     "Split",
     "dequantize",
     "open_images",

@@ -5,6 +5,7 @@ import json
 import pickle
 import pickletools
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -89,18 +90,34 @@ def read_cifar(found: CifarFiles) -> ImageCollection:
     return ImageCollection(train, test, notes=notes)
 
 
+def stream_cifar(found: CifarFiles) -> Iterator[tuple[str, Tensor]]:
+    """The images of the batches, one batch at a time: ("train" or "test", (n, 3, 32, 32) uint8)."""
+    for title in ("train", "test"):
+        for path in _batches(found.place, found.form, title):
+            yield title, _read_batch(path, found.form)[0]
+
+
 def _read_part(place: Path, form: _Form, part: str) -> ImageSet:
+    images, labels = zip(*(_read_batch(path, form) for path in _batches(place, form, part)), strict=True)
+    classes = _read_labels(place, part) if form.suffix == ".png" else torch.cat(labels)
+    return ImageSet(torch.cat(images), classes)
+
+
+def _batches(place: Path, form: _Form, part: str) -> list[Path]:
     names = form.train if part == "train" else form.test
     paths = [place / f"{name}{form.suffix}" for name in names]
     for path in paths:
         if not path.is_file():
             wanted = ", ".join(f"{name}{form.suffix}" for name in (*form.train, *form.test))
             raise InputError(f"{path}: no such file; want {wanted}")
+    return paths
+
+
+def _read_batch(path: Path, form: _Form) -> tuple[Tensor, Tensor]:
+    """(images, classes), where a PNG file holds no classes."""
     if form.suffix == ".png":
-        return ImageSet(torch.cat([_read_png(path) for path in paths]), _read_labels(place, part))
-    read = _read_pickle if form.suffix == "" else _read_binary
-    images, labels = zip(*(read(path, form) for path in paths), strict=True)
-    return ImageSet(torch.cat(images), torch.cat(labels))
+        return _read_png(path), torch.empty(0, dtype=torch.int64, device="cpu")
+    return (_read_binary if form.suffix else _read_pickle)(path, form)
 
 
 def _are_classes(labels: object) -> bool:

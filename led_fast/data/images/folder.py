@@ -3,7 +3,8 @@
 import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -28,6 +29,7 @@ _GRAY = {"1", "L", "LA", "La"}
 _COLOR = {"P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV"}
 _SHOW_PROGRESS_FROM = 2000  # pictures: some seconds
 _NAMED = 3  # pictures in a message
+_AT_A_TIME = 512  # pictures that a stream decodes
 _WORKERS = 8
 _MOST_PIXELS = 1 << 27  # half a GiB in memory
 _LARGE = 1 << 24  # pixels; such pictures are decoded one at a time
@@ -40,6 +42,36 @@ class _Picture(NamedTuple):
     pixels: np.ndarray
     animated: bool
     transparent: bool
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """By which it is counted."""
+        return (
+            "taken",
+            *(["animated"] if self.animated else []),
+            *(["transparent"] if self.transparent else []),
+        )
+
+
+class _Found(NamedTuple):
+    """The pictures in a folder, by the folders that hold those to learn from, and those to test with if they differ."""
+
+    listing: Listing
+    files: list[Path]
+    paths: dict[Path, list[Path]]
+
+
+def _find(listing: Listing) -> _Found:
+    folder, files = listing.folder, [path for path in listing.files if path.suffix.lower() in _SUFFIXES]
+    roots = [folder / "train", folder / "test"]
+    if not all(root.is_dir() for root in roots):
+        roots = [folder]
+    paths = {root: [path for path in files if path.is_relative_to(root)] for root in roots}
+    for root, found in paths.items():
+        if not found:
+            wanted = "want idx files, CIFAR's batches, or pictures"
+            raise InputError(f"{root}: holds no images: {wanted}; {_instead(listing, root)}")
+    return _Found(listing, files, paths)
 
 
 def read_folder(listing: Listing, size: int, strict: bool = False) -> ImageCollection:
@@ -57,33 +89,79 @@ def read_folder(listing: Listing, size: int, strict: bool = False) -> ImageColle
     Raises:
         InputError: no picture can be used, or with `strict` any picture cannot.
     """
-    folder, files = listing.folder, [path for path in listing.files if path.suffix.lower() in _SUFFIXES]
-    roots = [folder / "train", folder / "test"]
-    if not all(root.is_dir() for root in roots):
-        roots = [folder]
-    paths = [[path for path in files if path.is_relative_to(root)] for root in roots]
-    for root, found in zip(roots, paths, strict=True):
-        if not found:
-            wanted = "want idx files, CIFAR's batches, or pictures"
-            raise InputError(f"{root}: holds no images: {wanted}; {_instead(listing, root)}")
-    decoded = [_decode_all(found, size, root) for root, found in zip(roots, paths, strict=True)]
+    found = _find(listing)
+    decoded = [_decode_all(paths, size, root) for root, paths in found.paths.items()]
     skipped = tuple(problem for part in decoded for problem in part.values() if isinstance(problem, str))
     pictures = [{p: image for p, image in part.items() if isinstance(image, _Picture)} for part in decoded]
     if skipped and (strict or not all(pictures)):
-        more = f" (and {len(skipped) - _NAMED} more)" if len(skipped) > _NAMED else ""
-        raise InputError(
-            f"{len(skipped)} of {sum(map(len, paths))} pictures are of no use: "
-            f"{'; '.join(skipped[:_NAMED])}{more}"
-        )
+        raise _of_no_use(skipped, found)
     color = any(image.pixels.ndim == 3 for part in pictures for image in part.values())
     sets = [
         ImageSet(
             _stack([image.pixels for image in part.values()], color), labels, [str(path) for path in part]
         )
-        for part, labels in zip(pictures, _labels(roots, [list(part) for part in pictures]), strict=True)
+        for part, labels in zip(
+            pictures, _labels(list(found.paths), [list(part) for part in pictures]), strict=True
+        )
     ]
-    notes = _notes(listing, files, {path for part in paths for path in part}, pictures)
+    notes = _notes(
+        found, Counter(mark for part in pictures for image in part.values() for mark in image.marks)
+    )
     return ImageCollection(sets[0], sets[1] if len(sets) > 1 else None, skipped, notes)
+
+
+class FolderStream:
+    """The pictures in a folder, decoded some at a time, see `read_folder`.
+
+    What a picture becomes does not depend on the others: `color` says whether gray ones become RGB.
+
+    Attributes:
+        skipped: so far.
+    """
+
+    def __init__(self, listing: Listing, size: int, color: bool) -> None:
+        self._found, self._size, self._color = _find(listing), size, color
+        self._marks: Counter[str] = Counter()
+        self.skipped: list[str] = []
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was passed over, and done to the pictures, so far."""
+        return _notes(self._found, self._marks)
+
+    def parts(self) -> Iterator[tuple[str, list[str], Tensor]]:
+        """("train" or "test", their files, (n, C, size, size) uint8).
+
+        Raises:
+            InputError: a picture in colour where gray ones are wanted, or no picture can be used.
+        """
+        for title, (root, paths) in zip(("train", "test"), self._found.paths.items(), strict=False):
+            any_of_use = False
+            for start in range(0, len(paths), _AT_A_TIME):
+                used = {}
+                for path, image in _decode_all(paths[start : start + _AT_A_TIME], self._size, root).items():
+                    if isinstance(image, str):
+                        self.skipped.append(image)
+                        continue
+                    if image.pixels.ndim == 3 and not self._color:
+                        raise InputError(
+                            f"{path}: want a gray picture, because the model's images are gray; got RGB"
+                        )
+                    used[str(path)] = image
+                    self._marks.update(image.marks)
+                if used:
+                    any_of_use = True
+                    yield title, list(used), _stack([image.pixels for image in used.values()], self._color)
+            if not any_of_use:
+                raise _of_no_use(self.skipped, self._found)
+
+
+def _of_no_use(skipped: Sequence[str], found: _Found) -> InputError:
+    more = f" (and {len(skipped) - _NAMED} more)" if len(skipped) > _NAMED else ""
+    pictures = sum(map(len, found.paths.values()))
+    return InputError(
+        f"{len(skipped)} of {pictures} pictures are of no use: {'; '.join(skipped[:_NAMED])}{more}"
+    )
 
 
 def _instead(listing: Listing, root: Path) -> str:
@@ -93,19 +171,20 @@ def _instead(listing: Listing, root: Path) -> str:
     return f"got {first_few(names) or 'no files'}" + ("; unpack it first" if packed else "")
 
 
-def _notes(
-    listing: Listing, files: Sequence[Path], used: set[Path], pictures: Sequence[dict[Path, _Picture]]
-) -> tuple[str, ...]:
-    taken = [image for part in pictures for image in part.values()]
-    animated, transparent = (sum(image[what] for image in taken) for what in (1, 2))
-    others = sorted(set(listing.files) - set(files))
+def _notes(found: _Found, marks: Counter[str]) -> tuple[str, ...]:
+    """What was passed over, and how many of the `taken` pictures have which marks."""
+    used = {path for paths in found.paths.values() for path in paths}
+    others = sorted(set(found.listing.files) - set(found.files))
     notes = counted(others, "file that is no picture", "files that are no pictures")
-    outside = [path for path in files if path not in used]
+    outside = [path for path in found.files if path not in used]
     notes += counted(outside, "picture outside of train and test", "pictures outside of train and test")
-    if animated:
-        notes.append(f"{animated} of {len(taken)} pictures have several frames: the first was taken")
-    if transparent:
-        notes.append(f"{transparent} of {len(taken)} pictures are transparent: they were composed on white")
+    done = {
+        "animated": "have several frames: the first was taken",
+        "transparent": "are transparent: they were composed on white",
+    }
+    notes += [
+        f"{marks[mark]} of {marks['taken']} pictures {what}" for mark, what in done.items() if marks[mark]
+    ]
     return tuple(notes)
 
 

@@ -4,8 +4,9 @@ import math
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import torch
 from torch import Tensor
@@ -69,14 +70,24 @@ def read_idx_folder(found: IdxFiles) -> ImageCollection:
     """Reads what `find_idx` found; the `t10k` files are the test images. EMNIST's images are turned upright."""
 
     def image_set(part: str) -> ImageSet:
-        images = read_idx(found.files[f"{part}-images"], dims=3)
-        if found.on_their_side:
-            images = images.transpose(1, 2).contiguous()
+        images = _upright(read_idx(found.files[f"{part}-images"], dims=3), found)
         labels = found.files.get(f"{part}-labels")
         return ImageSet(images[:, None], None if labels is None else read_idx(labels, dims=1).long())
 
     test = image_set("t10k") if "t10k-images" in found.files else None
     return ImageCollection(image_set("train"), test, notes=found.notes)
+
+
+def stream_idx_folder(found: IdxFiles) -> Iterator[tuple[str, Tensor]]:
+    """The images that `find_idx` found, some at a time: ("train" or "test", (n, 1, H, W) uint8)."""
+    for title, key in (("train", "train-images"), ("test", "t10k-images")):
+        if key in found.files:
+            for part in stream_idx(found.files[key], dims=3):
+                yield title, _upright(part, found)[:, None]
+
+
+def _upright(images: Tensor, found: IdxFiles) -> Tensor:
+    return images.transpose(1, 2).contiguous() if found.on_their_side else images
 
 
 def read_idx(path: Path, dims: int) -> Tensor:
@@ -92,28 +103,46 @@ def read_idx(path: Path, dims: int) -> Tensor:
     Raises:
         InputError: not such a file, truncated, longer than its shape, or empty.
     """
-    header = 4 * (1 + dims)
+    return torch.cat(list(stream_idx(path, dims)))
+
+
+def stream_idx(path: Path, dims: int) -> Iterator[Tensor]:
+    """The items of an idx file in order, some at a time; see `read_idx`."""
     try:
         with open_unpacked(path) as file:
-            start = file.read(header)
-            if len(start) < header:
-                raise InputError(f"{path}: want a header of {header} bytes, got a file of {len(start)}")
-            magic, *shape = struct.unpack(f">{1 + dims}I", start)
-            wanted = _UNSIGNED_BYTES << 8 | dims
-            if magic != wanted:
-                raise InputError(
-                    f"{path}: want magic number {wanted} (bytes, {dims} dimensions), got {magic}"
-                )
-            size, content = math.prod(shape), bytearray()
-            while len(content) <= size and (
-                block := file.read(_BLOCK)
-            ):  # no more than the shape wants, and a block
-                content += block
+            shape = _read_shape(file, path, dims)
+            size, item, read = math.prod(shape), math.prod(shape[1:]), 0
+            if size == 0:
+                raise InputError(f"{path}: holds nothing, its shape is {shape}")
+            part = max(1, _BLOCK // item) * item
+            while content := _read_up_to(file, min(part, size - read)):
+                read += len(content)
+                if len(content) % item:
+                    break
+                yield torch.frombuffer(content, dtype=torch.uint8).reshape(-1, *shape[1:])
+            beyond = len(file.read(_BLOCK))
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
-    if len(content) != size:
-        more = " or more" if len(content) > size else ""
-        raise InputError(f"{path}: shape {shape} wants {size} bytes, got {len(content)}{more}")
-    if size == 0:
-        raise InputError(f"{path}: holds nothing, its shape is {shape}")
-    return torch.frombuffer(content, dtype=torch.uint8).reshape(shape)
+    if read + beyond != size:
+        more = " or more" if beyond else ""
+        raise InputError(f"{path}: shape {shape} wants {size} bytes, got {read + beyond}{more}")
+
+
+def _read_shape(file: IO[bytes], path: Path, dims: int) -> list[int]:
+    header = 4 * (1 + dims)
+    start = file.read(header)
+    if len(start) < header:
+        raise InputError(f"{path}: want a header of {header} bytes, got a file of {len(start)}")
+    magic, *shape = struct.unpack(f">{1 + dims}I", start)
+    wanted = _UNSIGNED_BYTES << 8 | dims
+    if magic != wanted:
+        raise InputError(f"{path}: want magic number {wanted} (bytes, {dims} dimensions), got {magic}")
+    return list(shape)
+
+
+def _read_up_to(file: IO[bytes], size: int) -> bytearray:
+    """So many bytes, or what there is of them: memory grows with a file, not with what its header says."""
+    content = bytearray()
+    while len(content) < size and (block := file.read(min(_BLOCK, size - len(content)))):
+        content += block
+    return content

@@ -3,14 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
 from torch.nn.functional import pad
 
 from led_fast.data.images.arrays import read_arrays
-from led_fast.data.images.cifar import find_cifar, read_cifar
+from led_fast.data.images.cifar import CifarFiles, find_cifar, read_cifar
 from led_fast.data.images.collection import ImageCollection, ImageSet
 from led_fast.data.images.folder import read_folder
-from led_fast.data.images.idx import find_idx, read_idx_folder
-from led_fast.data.images.listing import list_files
+from led_fast.data.images.idx import IdxFiles, find_idx, read_idx_folder
+from led_fast.data.images.listing import Listing, list_files
 from led_fast.errors import InputError
 
 DEFAULT_SIZE = 64
@@ -54,22 +55,37 @@ def read_images(path: str | Path, strict: bool = False, size: int = DEFAULT_SIZE
 
 
 def _read(path: Path, strict: bool, size: int) -> ImageCollection:
+    found, passed_over = recognise(path)
+    if isinstance(found, Path):
+        return read_arrays(found)
+    if isinstance(found, IdxFiles):
+        collection = read_idx_folder(found)
+    elif isinstance(found, CifarFiles):
+        collection = read_cifar(found)
+    else:
+        collection = read_folder(found, size, strict)
+    return replace(collection, notes=(*passed_over, *collection.notes))
+
+
+def recognise(path: Path) -> tuple[Path | IdxFiles | CifarFiles | Listing, tuple[str, ...]]:
+    """(an array file, a data set's files, or the files in a folder; what else lies there).
+
+    Raises:
+        InputError: nothing there, or nothing that is known.
+    """
     if path.suffix.lower() in (".npy", ".npz") and path.is_file():
-        return read_arrays(path)
+        return path, ()
     if not path.is_dir():
         got = "another kind of file" if path.exists() else "nothing"
         raise InputError(f"{path}: want a folder of images or a .npy or .npz file, got {got}")
     listing = list_files(path)
-    if idx := find_idx(listing):
-        collection = read_idx_folder(idx)
-    elif cifar := find_cifar(listing):
-        collection = read_cifar(cifar)
-    else:
-        collection = read_folder(listing, size, strict)
-    return replace(collection, notes=(*listing.passed_over, *collection.notes))
+    return find_idx(listing) or find_cifar(listing) or listing, listing.passed_over
+
+
+def pad_28(images: Tensor) -> Tensor:
+    """Pads images of 28x28 with zeros to 32x32; others stay as they are."""
+    return pad(images, (2, 2, 2, 2)) if images.shape[-2:] == (28, 28) else images
 
 
 def _padded(part: ImageSet) -> ImageSet:
-    if part.images.shape[-2:] != (28, 28):
-        return part
-    return ImageSet(pad(part.images, (2, 2, 2, 2)), part.labels, part.names)
+    return replace(part, images=pad_28(part.images))

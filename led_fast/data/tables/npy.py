@@ -1,4 +1,4 @@
-"""Arrays as tables: a .npy file mapped where it lies, or an array in memory."""
+"""Arrays as tables: a .npy file, or an array in memory."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from led_fast.data.mapped import map_array
+from led_fast.data.stored import open_npy
 from led_fast.data.tables.schema import (
     MOST_CATEGORIES,
     all_missing,
@@ -18,8 +18,10 @@ from led_fast.data.tables.schema import (
     rounded_integer,
     unnamed,
 )
-from led_fast.data.tables.table import Labels, RowStore, Table
+from led_fast.data.tables.table import Labels, RowStore, Table, copying
 from led_fast.errors import InputError
+
+_VALUES = 1 << 20  # that are copied at a time
 
 
 def table_of(values: np.ndarray, names: Sequence[str] | None = None, place: str = "table") -> Table:
@@ -49,7 +51,7 @@ def table_of(values: np.ndarray, names: Sequence[str] | None = None, place: str 
 
 def read_npy(path: Path, ignore: Sequence[str], drop_missing: bool, columns: Sequence[str] | None) -> Table:
     """Reads a `.npy` file, see `read_table`."""
-    values, dtype = _mapped(path)
+    values, dtype = _copied(path)
     names = made_up_names(values.shape[1])
     choice = choose(path, names, False, ignore, columns)
     kinds = (dtype,) * len(choice.names)
@@ -65,33 +67,41 @@ def read_npy(path: Path, ignore: Sequence[str], drop_missing: bool, columns: Seq
 
 def npy_names(path: Path) -> tuple[str, ...]:
     """The columns of a `.npy` file, see `column_names`."""
-    return made_up_names(_mapped(path)[0].shape[1])
+    with open_npy(path) as stored:
+        return made_up_names(_form(stored.dtype, stored.shape, str(path))[1])
 
 
-def _mapped(path: Path) -> tuple[np.ndarray, str]:
-    """(the array with two dimensions, its type's name), mapped where it lies."""
-    return _checked(map_array(path), str(path))
+def _copied(path: Path) -> tuple[np.ndarray, str]:
+    """(the array with two dimensions, in a mapped file of our own; its type's name)."""
+    with open_npy(path) as stored, copying(path):
+        dtype, columns = _form(stored.dtype, stored.shape, str(path))
+        store = RowStore(columns, stored.dtype)
+        for part in stored.parts(max(1, _VALUES // columns)):
+            store.append(part)
+        return store.close(), dtype
 
 
 def _checked(values: np.ndarray, place: str) -> tuple[np.ndarray, str]:
     """(the array with two dimensions, its type's name)."""
-    if values.dtype == np.bool_:
+    dtype, columns = _form(values.dtype, values.shape, place)
+    return values.reshape(-1, columns), dtype
+
+
+def _form(of: np.dtype, shape: tuple[int, ...], place: str) -> tuple[str, int]:
+    """(the name of an array's type, how many columns it has)."""
+    if of == np.bool_:
         dtype = "bool"
-    elif values.dtype.kind in "iu":
+    elif of.kind in "iu":
         dtype = "int"
-    elif np.issubdtype(values.dtype, np.floating) and values.dtype.itemsize <= 8:
+    elif np.issubdtype(of, np.floating) and of.itemsize <= 8:
         dtype = "float"
     else:
-        raise InputError(
-            f"{place}: want an array of real numbers of at most 64 bits, got dtype {values.dtype}"
-        )
-    if values.ndim == 1:
-        values = values[:, None]
-    if values.ndim != 2:
-        raise InputError(f"{place}: want an array of shape (rows, columns), got shape {values.shape}")
-    if 0 in values.shape:
+        raise InputError(f"{place}: want an array of real numbers of at most 64 bits, got dtype {of}")
+    if len(shape) not in (1, 2):
+        raise InputError(f"{place}: want an array of shape (rows, columns), got shape {shape}")
+    if 0 in shape:
         raise InputError(f"{place}: holds no rows")
-    return values, dtype
+    return dtype, shape[1] if len(shape) == 2 else 1
 
 
 def _whole_rows(path: Path, table: Table, drop: bool) -> tuple[np.ndarray | None, list[str]]:
@@ -139,8 +149,10 @@ def _labels(name: str, values: np.ndarray) -> Labels | None:
 
 def _only(table: Table, whole: np.ndarray) -> Table:
     """Some rows of a table, copied to a file of their own."""
-    store = RowStore(len(table.names))
-    for where, part in table.chunks():
-        store.append(part[whole[where]])
+    with copying(table.place):
+        store = RowStore(len(table.names))
+        for where, part in table.chunks():
+            store.append(part[whole[where]])
+        values = store.close()
     labels = {name: replace(labels, codes=labels.codes[whole]) for name, labels in table.labels.items()}
-    return replace(table, values=store.close(), picked=tuple(range(len(table.names))), labels=labels)
+    return replace(table, values=values, picked=tuple(range(len(table.names))), labels=labels)

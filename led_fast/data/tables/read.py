@@ -1,4 +1,4 @@
-"""A user's file as a table of numbers: .csv, .tsv and .parquet through duckdb, .npy mapped where it lies."""
+"""A user's file as a table of numbers: .csv, .tsv and .parquet through duckdb, .npy by NumPy."""
 
 import json
 import tempfile
@@ -27,7 +27,7 @@ from led_fast.data.tables.schema import (
     report_missing,
     rounded_integer,
 )
-from led_fast.data.tables.table import Labels, RowStore, Table
+from led_fast.data.tables.table import Labels, RowStore, Table, copying
 from led_fast.errors import InputError
 
 _BATCH = 122_880  # rows of a duckdb row group
@@ -45,8 +45,8 @@ def read_table(
 
     Separator, quotes, header, decimal comma, encoding and compression of a text file are found. Missing values are
     empty fields, `NA`, `N/A`, `NaN`, `null` and `None`; `true` and `false` are 1 and 0. A file without a header
-    has the columns x1, …, xD. The numbers of a `.npy` file are mapped where they lie; all others are copied, as
-    float64, to a temporary file (in TMPDIR) that goes with the table.
+    has the columns x1, …, xD. The numbers are copied, as float64 (of a `.npy` file as they are), to a temporary file
+    (in TMPDIR) that goes with the table: what happens to the user's file afterwards changes nothing.
 
     Args:
         path: a `.csv`, `.csv.gz`, `.tsv`, `.tsv.gz`, `.parquet` or `.npy` file; `.npy` holds real numbers of shape
@@ -161,11 +161,10 @@ def _opened(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, _Origin]]:
     with tempfile.TemporaryDirectory(prefix="led_fast_") as folder, connect(Path(folder)) as connection:
         open_file = _open_parquet if path.suffix.lower() == ".parquet" else _open_text
         try:
-            yield connection, open_file(connection, path, Path(folder))
+            with copying(path):
+                yield connection, open_file(connection, path, Path(folder))
         except duckdb.Error as error:
             raise plain_error(path, error) from None
-        except OSError as error:  # no room for a temporary file
-            raise InputError(f"{path}: cannot be copied to {tempfile.gettempdir()} ({error})") from None
 
 
 def _open_text(connection: duckdb.DuckDBPyConnection, path: Path, folder: Path) -> _Origin:

@@ -3,7 +3,9 @@
 import math
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -61,7 +63,7 @@ def _same_number(one: str, other: str) -> bool:
 class Table:
     """Rows of finite numbers with named columns, and the labels beside them.
 
-    The numbers stay on disk, in a mapped file: `take` and `chunks` bring rows into memory as float64.
+    The numbers stay on disk, in a mapped file of their own: `take` and `chunks` bring rows into memory as float64.
 
     Attributes:
         place: the file they came from, for messages.
@@ -103,10 +105,11 @@ class Table:
             and self.picked == tuple(range(values.shape[1]))
         ):
             return values
-        store = RowStore(len(self.names))
-        for _, part in self.chunks():
-            store.append(part)
-        return store.close()
+        with copying(self.place):
+            store = RowStore(len(self.names))
+            for _, part in self.chunks():
+                store.append(part)
+            return store.close()
 
     def chunks(self, rows: int = _CHUNK) -> Iterator[tuple[slice, np.ndarray]]:
         """All rows in order, in parts: (which rows, their values (m, D) float64)."""
@@ -118,22 +121,32 @@ class Table:
 class RowStore:
     """An anonymous temporary file that rows are appended to, then mapped; it goes when its last user does."""
 
-    def __init__(self, columns: int) -> None:
+    def __init__(self, columns: int, dtype: np.dtype | type = np.float64) -> None:
         """Opens the file where `tempfile` puts temporary files (TMPDIR)."""
         self._file = tempfile.TemporaryFile(prefix="led_fast_table_")  # noqa: SIM115, the map keeps it
-        self._columns, self._rows = columns, 0
+        self._columns, self._dtype, self._rows = columns, dtype, 0
 
     def append(self, rows: np.ndarray) -> None:
         """Adds rows, (m, columns)."""
-        self._file.write(np.ascontiguousarray(rows, dtype=np.float64).tobytes())
+        self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).tobytes())
         self._rows += len(rows)
 
     def close(self) -> np.ndarray:
-        """All rows, (n, columns) float64, mapped, not to be written."""
+        """All rows, (n, columns), mapped, not to be written."""
         shape = (self._rows, self._columns)
         if math.prod(shape) == 0:
-            return np.empty(shape)
+            return np.empty(shape, self._dtype)
         self._file.flush()
-        mapped = np.memmap(self._file, dtype=np.float64, mode="c", shape=shape)  # as tensors want it
+        mapped = np.memmap(self._file, dtype=self._dtype, mode="c", shape=shape)  # as tensors want it
         self._file.close()
         return mapped
+
+
+@contextmanager
+def copying(place: str | Path) -> Iterator[None]:
+    """Says of which file a copy does not fit where temporary files go."""
+    try:
+        yield
+    except OSError as error:
+        folder = tempfile.tempdir or "TMPDIR"
+        raise InputError(f"{place}: cannot be copied to {folder} ({error})") from None

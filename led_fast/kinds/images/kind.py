@@ -1,15 +1,16 @@
 """Images as a kind of data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
 
-from led_fast.data.images import ImageSource, open_images, quantize, read_images
+from led_fast.data.images import ImageSource, ImageStream, open_images, quantize
 from led_fast.data.images.read import DEFAULT_SIZE
 from led_fast.density import DensityModel, Verdict
 from led_fast.errors import InputError
@@ -19,8 +20,9 @@ from led_fast.evaluation import (
     evaluate_images,
     image_report_table,
     open_features,
-    score_images,
+    score_image_batches,
 )
+from led_fast.evaluation.image_normalizer import IMAGES_AT_A_TIME
 from led_fast.figures import grid_figure, sorted_figure
 from led_fast.gpu import gpu_or_cpu
 from led_fast.kinds.images.settings import GAN, PRESETS, ImagesModel
@@ -132,17 +134,18 @@ class ImagesKind:
     def score(self, trained: TrainedModel, place: Path, console: Console) -> Rows:
         """Log density in nats, bits per dimension, and rank of every image: 1 is the densest."""
         shape, device = trained.config.model.shape, gpu_or_cpu()
-        images = read_images(place, size=shape[-1])
+        images = ImageStream(place, shape)
+        log_prob = trained.model.to(device).log_prob
+        with console.status("reading") as status:
+            batches = _counted(images.parts(IMAGES_AT_A_TIME), lambda n: status.update(f"{n} images scored"))
+            found = score_image_batches(log_prob, batches, device=device)
         for remark in _remarks(images.skipped, images.notes):
             say(console, remark)
-        if (got := tuple(images.train.images.shape[1:])) != shape:
-            raise InputError(f"{place}: want images of shape {shape}, got {got}")
-        scores = score_images(trained.model.to(device).log_prob, images, shape, device=device)
-        columns: dict[str, Sequence[Any]] = {
-            "name": [score.name for score in scores],
-            "log_density": [score.log_prob for score in scores],
-            "bits_per_dim": [score.bits_per_dim for score in scores],
-            "rank": [score.rank for score in scores],
+        columns: dict[str, Sequence[Any] | np.ndarray] = {
+            "name": images.names,
+            "log_density": found.log_prob.numpy(),
+            "bits_per_dim": found.bits_per_dim.numpy(),
+            "rank": found.rank.numpy(),
         }
         return Rows(columns, {"log_density": ".3f", "bits_per_dim": ".5f"})
 
@@ -164,6 +167,15 @@ class ImagesKind:
             with torch.no_grad():
                 log_prob: Tensor = model.log_prob(images)
             sorted_figure(out, images, log_prob, note=note)
+
+
+def _counted(batches: Iterable[Tensor], tell: Callable[[int], None]) -> Iterator[Tensor]:
+    """The batches, telling of each how many came before it."""
+    count = 0
+    for batch in batches:
+        tell(count)
+        yield batch
+        count += len(batch)
 
 
 def _preset(name: str) -> Preset:
