@@ -64,10 +64,13 @@ def test_another_shape_is_refused_at_the_first_part(tmp_path):
 
 CUT = """
 import os, sys
+from pathlib import Path
 import numpy as np
+import torch
 from led_fast.data.images import ImageStream, read_images
 from led_fast.data.tables import TableSource, read_table
 from led_fast.errors import InputError
+from led_fast.training.checkpoint import load_state, save_state
 folder = sys.argv[1]
 images = np.random.default_rng(0).integers(0, 256, (4000, 64, 64), dtype=np.uint8)
 rows = images[:, 0, :3] + images[:, 1, :3] / 256 + images[:, 2, :3] / 65536
@@ -90,6 +93,11 @@ for order in "CF":
     source = TableSource(path, table)
     os.truncate(path, 200)
     assert (table.mapped() == rows).all() and source.sample(1000).shape == (1000, 3)
+path = Path(folder, "state.safetensors")
+save_state(path, "model", {"ones": torch.ones(100_000)})
+state = load_state(path, "model")
+os.truncate(path, 500)
+assert state["ones"].sum() == 100_000
 """
 
 
