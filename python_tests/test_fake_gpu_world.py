@@ -13,6 +13,7 @@ import torch.distributed as dist
 from coarse import coarsen
 from fake_gpu import collectives
 from fake_gpu.small import blobs
+from processes import join_all
 from test_training_distributed import environment, free_port
 
 import led_fast.cli.train
@@ -83,9 +84,7 @@ def test_two_processes_train_points_by_gloo_and_images_by_the_devices_backend(ta
         arguments = ["train", place, "--out", str(tmp_path / "run"), *options]
         processes.append(PROCESSES.Process(target=_train, args=(rank, port, arguments, errors[rank])))
         processes[-1].start()
-    for process in processes:
-        process.join(timeout=300)
-    assert [process.exitcode for process in processes] == [0, 0], [path.read_text() for path in errors]
+    assert join_all(processes) == [0, 0], [path.read_text() for path in errors]
     states = load_state(RunDirectory(tmp_path / "run").checkpoint, "checkpoint")["trainer"]["random"]
     kinds = {"cpu"} if backend == "gloo" else {"cpu", fake_gpu.NAME}
     assert [set(state) for state in states] == [kinds, kinds]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from coarse import coarsen, shrink_tables
+from processes import join_all
 from states import same_state
 
 import led_fast.cli.train
@@ -47,8 +48,7 @@ def start(place, run):
 
 def finish(place, run):
     process = start(place, run)
-    process.join(timeout=300)
-    assert process.exitcode == 0, (run.path.parent / "errors.txt").read_text()
+    assert join_all([process]) == [0], (run.path.parent / "errors.txt").read_text()
     return load_state(run.model, "model")["model"]
 
 

@@ -1,12 +1,11 @@
 """Training, scoring and sampling in somebody's process: its threads, forks, defaults and process groups."""
 
-import multiprocessing
-import os
 import signal
 import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,9 @@ import torch
 import torch.distributed as dist
 from coarse import coarsen, shrink_tables
 from command_line import run as led_fast_command
+from processes import join_all
 from states import same_state
-from test_training_distributed import free_port
+from test_training_distributed import PROCESSES
 from torch.nn.parallel import DistributedDataParallel
 
 import led_fast.cli.train
@@ -95,13 +95,14 @@ def test_another_thread_trains_without_handlers(tmp_path):
 
 
 FORKED = """
-import os, sys
+import os, signal, sys
 import numpy as np, torch
 from led_fast import LED
 torch.set_num_threads(2)
 torch.randn(4_000_000).exp().sum(), torch.randn(500, 500) @ torch.randn(500, 500)  # OpenMP has threads now
 child = os.fork()
 if not child:
+    signal.alarm(250)  # or it would keep the pipes open after its parent was killed
     rows = np.random.default_rng(0).normal(size=(200, 2))
     LED(steps=2, random_state=0).fit(rows).score(rows)
     os._exit(7)
@@ -117,10 +118,11 @@ def test_a_process_forked_after_openmp_was_used_does_not_wait_forever():
     assert b"computes by one thread in a forked process" in done.stderr
 
 
-def _in_a_group(rank, port, folder):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+def _in_a_group(rank, folder):
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+    # By a file, because another program may take a port first; by default it waits half an hour.
+    where, limit = f"file://{folder / 'store'}", timedelta(seconds=120)
+    dist.init_process_group("gloo", where, rank=rank, world_size=2, timeout=limit)
     torch.manual_seed(rank)
     x = torch.randn(8, 3) * (rank + 1)
     with join_world() as world:
@@ -140,13 +142,10 @@ def _in_a_group(rank, port, folder):
 
 @pytest.mark.slow
 def test_a_program_keeps_its_own_process_group(tmp_path):
-    processes = multiprocessing.get_context("spawn")
-    port = free_port()
-    started = [processes.Process(target=_in_a_group, args=(rank, port, tmp_path)) for rank in range(2)]
+    started = [PROCESSES.Process(target=_in_a_group, args=(rank, tmp_path)) for rank in range(2)]
     for process in started:
         process.start()
-    for process in started:
-        process.join(timeout=300)
+    assert join_all(started, seconds=180) == [0, 0]
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert [first[0], second[0]] == ["0 of 2", "1 of 2"]
     assert "let a batch pass through the flow" in first[1] and first[1] == second[1]

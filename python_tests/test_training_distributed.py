@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from coarse import coarsen
+from processes import join_all
 from states import same_state
 from torch import nn
 
@@ -160,8 +161,7 @@ def by_two(tmp_path_factory):
     processes = [PROCESSES.Process(target=work, args=(rank, port, folder)) for rank in range(SIZE)]
     for process in processes:
         process.start()
-    for process in processes:
-        process.join(timeout=300)
+    assert join_all(processes) == [0] * SIZE
     return [torch.load(folder / f"{rank}.pt") for rank in range(SIZE)]
 
 
@@ -208,9 +208,7 @@ def start(out, *options, target="ring", size=SIZE):
 
 def finish(started):
     processes, folder = started
-    for process in processes:
-        process.join(timeout=300)
-    codes = [process.exitcode for process in processes]
+    codes = join_all(processes)
     return codes, [(folder / f"errors-{rank}.txt").read_text() for rank in range(len(processes))]
 
 
