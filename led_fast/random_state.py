@@ -4,6 +4,10 @@
 restores some leaves the others reseeded, and what lists none lets a GPU's numbers depend on what ran before.
 """
 
+import os
+import threading
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -11,6 +15,9 @@ import torch
 from torch import Tensor
 
 Device = torch.device | str
+
+_inside: Counter[int] = Counter()  # the threads that are in `isolated`, and how deep
+os.register_at_fork(after_in_child=_inside.clear)  # where the others are gone
 
 
 def random_state(device: Device) -> dict[str, Tensor]:
@@ -41,12 +48,26 @@ def set_seed(seed: int, device: Device) -> None:
 
 @contextmanager
 def isolated(device: Device) -> Iterator[None]:
-    """Leaves the generators that computing on a device uses as they were found."""
+    """Leaves the generators that computing on a device uses as they were found.
+
+    They are the whole process's, so two threads at a time disturb each other; the second is warned.
+    """
+    me = threading.get_ident()
+    if any(thread != me for thread in list(_inside)):
+        warnings.warn(
+            "two threads draw torch's random numbers at a time: what either learns or draws does not follow its seed; "
+            "processes of their own do not disturb each other",
+            stacklevel=3,
+        )
+    _inside[me] += 1
     state = random_state(device)
     try:
         yield
     finally:
         set_random_state(state, device)
+        _inside[me] -= 1
+        if _inside[me] <= 0:
+            del _inside[me]
 
 
 @contextmanager

@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+from fuzz import memory
 from image_files import random_images, write_pictures
 from test_data_images import write_mnist
-from test_fuzz import memory
 
 from led_fast.data.images import ImageStream, read_images
 from led_fast.errors import InputError

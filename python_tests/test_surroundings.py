@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import led_fast.cli.train
 from led_fast import LED, flows
+from led_fast.random_state import seeded
 from led_fast.training import join_world
 from led_fast.training.checkpoint import load_state
 from led_fast.training.run import RunDirectory
@@ -92,6 +94,28 @@ def test_another_thread_trains_without_handlers(tmp_path):
     thread.join()
     assert signal.getsignal(signal.SIGINT) is handler
     assert same_state(found[0], trained(tmp_path / "plain"))
+
+
+def test_threads_that_draw_at_once_are_told():
+    def draw():
+        with seeded(1):
+            torch.rand(3)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw()
+        with seeded(0), seeded(1):
+            draw()
+        thread = threading.Thread(target=draw)
+        thread.start()
+        thread.join()
+    with seeded(0), pytest.warns(UserWarning, match="two threads draw torch's random numbers at a time"):
+        thread = threading.Thread(target=draw)
+        thread.start()
+        thread.join()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw()
 
 
 FORKED = """
