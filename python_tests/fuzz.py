@@ -1,6 +1,6 @@
 """Damaged files, thousands for each reader: a result or an InputError, in seconds and in less than 1 GiB.
 
-python python_tests/fuzz.py 10000 [READER ...]  # writes docs/results/fuzz.json
+python python_tests/fuzz.py 10000 [READER ...]  # writes docs/results/fuzz.json, and the table of it in a page
 """
 
 import json
@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 from led_fast import __version__
 from led_fast.errors import InputError
 
-RESULTS = Path(__file__).parents[1] / "docs" / "results" / "fuzz.json"
+DOCS = Path(__file__).parents[1] / "docs"
+RESULTS, PAGE = DOCS / "results" / "fuzz.json", DOCS / "contribute.md"
+MARKS = "<!-- fuzz -->\n", "<!-- end of fuzz -->"
 
 SECONDS = 10  # of the processor
 MOST_MEMORY = 2**20  # KiB
@@ -91,18 +93,41 @@ def fuzz(name, inputs):
     }
 
 
+def table(results):
+    """The results as Markdown."""
+    rows = []
+    for name, row in sorted(results["readers"].items()):
+        counts = [f"{row[key]:,}" for key in ("inputs", "read", "refused", "memory_mib")]
+        rows.append(" | ".join([f"| {name}", *counts, f"{len(row['findings'])} |"]))
+    head = "| reader | inputs | read | refused | MiB at most | findings |"
+    return "\n".join([head, "|---|--:|--:|--:|--:|--:|", *rows])
+
+
+def write_page(results):
+    text = PAGE.read_text()
+    before, after = text[: text.index(MARKS[0]) + len(MARKS[0])], text[text.index(MARKS[1]) :]
+    PAGE.write_text(f"{before}\n{table(results)}\n\n{after}")
+
+
 def main(inputs, names):
     for name in names or readers():
         found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"readers": {}}
-        found["command"] = f"python python_tests/fuzz.py {inputs}"
+        found["command"] = "python python_tests/fuzz.py INPUTS READER ..."
         found["versions"] = {"led_fast": __version__, "python": platform.python_version()}
         try:
             found["readers"][name] = fuzz(name, int(inputs)) | {"findings": []}
         except Exception as error:
             notes = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
-            found["readers"][name] = {"inputs": int(inputs), "findings": notes}
+            found["readers"][name] = {
+                "inputs": int(inputs),
+                "read": 0,
+                "refused": 0,
+                "memory_mib": 0,
+                "findings": notes,
+            }
         print(name, found["readers"][name], flush=True)
         RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    write_page(json.loads(RESULTS.read_text()))
 
 
 if __name__ == "__main__":

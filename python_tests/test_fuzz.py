@@ -6,7 +6,7 @@ import json
 import zipfile
 
 import pytest
-from fuzz import MOST_MEMORY, fuzz, memory, read
+from fuzz import MARKS, MOST_MEMORY, PAGE, RESULTS, fuzz, memory, read, table
 from fuzz_readers import readers
 
 from led_fast.errors import InputError
@@ -124,6 +124,13 @@ INPUTS |= dict.fromkeys(["table.safetensors", "checkpoint.safetensors"], 60)
 @pytest.mark.parametrize("name", readers())
 def test_damaged_files_are_read_or_refused(name):
     fuzz(name, INPUTS[name])
+
+
+def test_the_page_says_what_was_tried():
+    results = json.loads(RESULTS.read_text())
+    assert results["readers"].keys() == readers().keys()
+    assert not any(row["findings"] for row in results["readers"].values())
+    assert f"{MARKS[0]}\n{table(results)}\n\n{MARKS[1]}" in PAGE.read_text()
 
 
 @pytest.mark.slow
