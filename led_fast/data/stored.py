@@ -40,8 +40,10 @@ class StoredArray:
             raise ValueError(f"of version {version}")
         self.shape, self.fortran, self.dtype = _HEADERS[version](file)
         self._file, self._place, self._start = file, place, file.tell()
+        if self.dtype.hasobject:
+            raise ValueError("an array of Python objects")
         wanted, got = math.prod(self.shape) * self.dtype.itemsize, size - self._start
-        if self.dtype.hasobject or min(self.shape, default=0) < 0 or wanted > got:
+        if min(self.shape, default=0) < 0 or wanted > got:
             raise ValueError(f"dtype {self.dtype} and shape {self.shape} want {wanted} bytes, got {got}")
 
     def whole(self) -> np.ndarray:

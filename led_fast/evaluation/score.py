@@ -5,6 +5,7 @@ from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,7 +109,7 @@ def score_image_batches(
         for batch in batches:
             dims = math.prod(batch.shape[1:])
             log_probs.extend(log_prob(dequantize(batch).to(device)).double().tolist())
-    values = torch.frombuffer(log_probs, dtype=torch.float64)
+    values = torch.from_numpy(np.array(log_probs))
     ranks = torch.empty_like(values, dtype=torch.int64)
     ranks[values.argsort(descending=True, stable=True)] = torch.arange(1, len(values) + 1, device="cpu")
     return ImageDensities(values, bits_per_dim(values, dims, LEVELS), ranks)

@@ -19,7 +19,7 @@ _TRAIN = ("x_train", "train_images", "images", "arr_0")
 _TEST = ("x_test", "test_images")
 _TRAIN_LABELS = ("y_train", "train_labels", "labels")
 _TEST_LABELS = ("y_test", "test_labels")
-_PART = 1 << 22  # bytes that are read at a time
+_PART = 1 << 20  # bytes that are read at a time
 
 
 def read_arrays(path: Path) -> ImageCollection:
