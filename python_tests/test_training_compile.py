@@ -121,7 +121,7 @@ def test_auto_says_what_a_compiler_has_found(command, paces, monkeypatch):
 def test_minutes_become_steps_by_the_pace_that_was_chosen(command, paces):
     paces(50.0, 20.0)
     printed, config = command("--minutes", "4", "--compile", "auto")
-    assert config.steps == 12 and "4 minutes are 12 steps" in printed
+    assert config.steps == 12 and "--minutes 4: 12 steps on this machine" in printed
 
 
 def test_without_a_compiler_auto_goes_on_and_on_does_not(command, paces, monkeypatch, tmp_path):

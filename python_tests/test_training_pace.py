@@ -56,29 +56,29 @@ def lines(capsys, clock):
 
 def test_the_time_left_is_that_of_a_stage_by_its_own_pace(lines):
     assert lines(images.PRESETS["mnist32"].recipe, [10, 60, 70, 80, 90, 95, 100]) == [
-        "left 1:00 of the warm-up",
-        "left 0:10 of the warm-up",
-        "left unknown of the joint training: a new stage",
-        "left 0:50 of the joint training",
-        "left unknown of the calibration: a new stage",
-        "left 0:10 of the calibration",
-        "left 0:00 of the calibration",
+        "1:00 of warm-up left",
+        "0:10 of warm-up left",
+        "joint training begins",
+        "0:50 of joint training left",
+        "calibration begins",
+        "0:10 of calibration left",
+        "0:00 of calibration left",
     ]
 
 
 def test_a_resumed_run_knows_its_stage(lines):
-    assert lines(images.PRESETS["mnist32"].recipe, [80], start=75) == ["left 0:50 of the joint training"]
+    assert lines(images.PRESETS["mnist32"].recipe, [80], start=75) == ["0:50 of joint training left"]
 
 
 def test_a_calibration_that_rests_is_soon_done(lines):
     assert lines(Recipe(calibration=Calibration(0.5)), [50, 60, 70], rest_from=60)[1:] == [
-        "left 1:20 of the calibration",
-        "left 0:00 of the calibration",
+        "1:20 of calibration left",
+        "0:00 of calibration left",
     ]
 
 
 def test_a_run_of_one_stage_does_not_name_it(lines):
-    assert lines(points.PRESETS["default"].recipe, [50]) == ["left 4:10"]
+    assert lines(points.PRESETS["default"].recipe, [50]) == ["4:10 left"]
 
 
 @pytest.mark.parametrize("preset, a_step", [("tiny", 0.7 + 0.2 * 5 + 0.1 * 2), ("paper_mnist32", 5.0)])

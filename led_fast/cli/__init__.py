@@ -4,6 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import wraps
 
 import tyro
 from tyro.conf import FlagCreatePairsOff
@@ -49,11 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with any_text(), warnings.catch_warnings():  # commands say it in their own words, see doubt.py
             warnings.simplefilter("ignore", UnreliableNormalizerWarning)
+            about_all = arguments in (["--help"], ["-h"])
             return tyro.extras.subcommand_cli_from_dict(
-                COMMANDS,
+                {name: _brief(command) for name, command in COMMANDS.items()} if about_all else COMMANDS,
                 prog="led-fast",
                 description="Learn a normalised density, and a sampler of it, from points, tables or images. "
-                "led-fast --version tells the version.",
+                "led-fast COMMAND --help tells all about a command, led-fast --version the version.",
                 args=arguments,
                 config=(FlagCreatePairsOff,),
             )
@@ -75,3 +77,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with any_text():
         print(f"led-fast: {message}", file=sys.stderr)
     return code
+
+
+def _brief(command: Callable[..., int]) -> Callable[..., int]:
+    """A command with one line of help, for the list of all of them."""
+
+    @wraps(command)
+    def brief(*arguments: object, **options: object) -> int:
+        return command(*arguments, **options)
+
+    brief.__doc__ = (command.__doc__ or "").partition("\n")[0]
+    return brief

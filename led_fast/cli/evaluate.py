@@ -1,12 +1,13 @@
 """led-fast evaluate: how good a run is, and how far its numbers can be believed."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import arg
 
 from led_fast.cli.data import reopen, require
-from led_fast.cli.options import Run, check_density
+from led_fast.cli.options import Run, Several, check_density
 from led_fast.cli.report import write_report
 from led_fast.kinds import find_kind
 from led_fast.kinds.kind import EvaluateOptions
@@ -16,7 +17,7 @@ from led_fast.training import RunDirectory, load_model
 Place = Annotated[str | None, arg(metavar="DIR|FILE", help_behavior_hint="(default: the run's)")]
 Features = Annotated[str | None, arg(metavar="classifier|FILE", help_behavior_hint="(default: none)")]
 Samples = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 10000)")]
-Outliers = Annotated[tuple[Path, ...], arg(metavar="DIR", help_behavior_hint="")]
+Outliers = Annotated[Several[Path], arg(metavar="DIR", help_behavior_hint="")]
 
 Anomaly = Annotated[str | None, arg(metavar="COLUMN=VALUE", help_behavior_hint="")]
 
@@ -57,7 +58,7 @@ def evaluate_command(
     if ood:
         check_density(run, config)
     source = reopen(config, place=data)
-    options = EvaluateOptions(features, ood, samples, anomaly)
+    options = EvaluateOptions(features, tuple(chain.from_iterable(ood)), samples, anomaly)
     with folder.locked():
         reported = write_report(folder, trained, source, options, console())
     if not reported:

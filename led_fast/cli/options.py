@@ -1,15 +1,18 @@
 """Options that commands share, and their checks."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from led_fast.cli.data import require
 from led_fast.errors import InputError
 from led_fast.kinds import find_kind
 from led_fast.training import RunDirectory, TrainConfig, TrainedModel, load_model
 
+T = TypeVar("T")
+Several = UseAppendAction[tuple[tuple[T, ...], ...]]
+"""Values of an option that may be given again, each time with one value or more: none takes the place of another."""
 Run = Annotated[Positional[Path], arg(metavar="RUN")]
 Output = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: CSV on standard output)")]
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +15,7 @@ from tyro.conf import Positional, arg
 from led_fast import __version__, terminal
 from led_fast.cli.data import open_target, remark, reopen
 from led_fast.cli.doubt import warn
-from led_fast.cli.options import check_seed
+from led_fast.cli.options import Several, check_seed
 from led_fast.cli.report import write_report
 from led_fast.errors import InputError, first_line
 from led_fast.files import read_json, write_json
@@ -61,7 +62,7 @@ CompileChoice = Annotated[
     Compile | Literal["auto"] | None, arg(metavar="auto|on|off", help_behavior_hint="(default: off)")
 ]
 Wait = Annotated[float, arg(metavar="MINUTES")]
-Columns = Annotated[tuple[str, ...], arg(metavar="COLUMN", help_behavior_hint="")]
+Columns = Annotated[Several[str], arg(metavar="COLUMN", help_behavior_hint="")]
 Operators = Annotated[Ops | None, arg(metavar="fast|reference", help_behavior_hint="(default: fast)")]
 Graphs = Annotated[CudaGraph | None, arg(metavar="auto|off", help_behavior_hint="(default: auto)")]
 
@@ -146,12 +147,12 @@ def train_command(
         compile: whether torch.compile compiles the networks that are trained, but not our operators. auto: where a
             trial of both says that a step takes less, unless the run is done in two minutes or no compiler is there;
             on CPUs it seldom does. It changes results by rounding, so a resumed run keeps its own.
-        ignore: columns of a table that are not to be modelled, such as labels.
+        ignore: columns of a table that are not to be modelled, such as labels and text: --ignore one --ignore two.
         drop_missing: pass over rows of a table in which a value is missing, instead of refusing them.
         strict: stop at a picture that cannot be used, instead of skipping it.
         wait: minutes to wait for the other processes of a run that torchrun, or WORLD_SIZE, shares out.
-        resume: go on with the run in --out. An option that is given must be that of the run, but --cuda-graph, and
-            --steps, which may be more, also where the run is finished.
+        resume: go on with the run in --out. Other options must be those of the run, or left out; but --steps may be
+            more, also where the run is finished, and --cuda-graph may change.
     """
     if steps is not None and minutes is not None:
         raise InputError("--steps and --minutes: give one of the two")
@@ -165,6 +166,7 @@ def train_command(
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"{option}: want a positive number, got {value}")
     check_seed(seed or 0)
+    ignored = tuple(sorted(set(chain.from_iterable(ignore))))
     place, preset = _present_form(target, preset, data, resume)
     if resume:
         asked = [
@@ -176,7 +178,7 @@ def train_command(
             ("compile", None if compile == "auto" else compile),
             ("recipe.objective", objective),
             ("recipe.batches.integral_samples", integral_samples),
-            ("reading.ignore", tuple(sorted(set(ignore))) or None),
+            ("reading.ignore", ignored or None),
             ("reading.drop_missing", drop_missing or None),
         ]
         config = _reopen(out, asked)
@@ -187,7 +189,7 @@ def train_command(
             config = replace(config, steps=steps, minutes=None)
         source = reopen(config, strict, place)
     else:
-        reading = Reading(strict, tuple(sorted(set(ignore))), drop_missing)
+        reading = Reading(strict, ignored, drop_missing)
         source = open_target(place or target, preset, reading)
         config = TrainConfig.of(source, preset, seed or 0, steps, minutes, reading=reading)
         config = replace(config, ops=ops or "fast", cuda_graph=cuda_graph or "auto")
@@ -201,6 +203,8 @@ def train_command(
             )
         remark(kind, source, console)
         if not resume:
+            if preset is None and len(kind.presets) > 1:
+                say(console, f"preset: {config.preset}")
             config = _in_precision(config, kind, precision, world, console)
         check_precision(config.precision, kind.device(), kind.float32_only(config.model))
         run = RunDirectory(out)
@@ -309,7 +313,7 @@ def _begun(
     if config.minutes is not None:
         pace = pace or measure_pace(config, source, world)
         config = replace(config, steps=pace.steps_in(config.minutes))
-        say(console, f"{config.minutes:g} minutes are {config.steps} steps on this machine")
+        say(console, f"--minutes {config.minutes:g}: {config.steps} steps on this machine")
     return config
 
 

@@ -56,9 +56,9 @@ def _worst_columns(report: dict[str, Any]) -> Table:
     columns = sorted(report["columns"], key=lambda column: -column["ks_samples"])[:_SHOWN]
     constant = f", {len(report['constants'])} constant left out" if report["constants"] else ""
     discrete = sum(column["kind"] == "discrete" for column in report["columns"])
-    table = Table(box=None, pad_edge=False)
     count = f"{len(report['columns'])} columns, {discrete} discrete{constant}"
-    table.add_column(f"{count}; worst sampled first")
+    table = Table(box=None, pad_edge=False, title=count, title_justify="left", title_style="")
+    table.add_column("column, worst first")
     table.add_column("kind")
     for name in ("samples", "refined", "training rows"):
         table.add_column(f"KS {name}", justify="right")
@@ -71,10 +71,10 @@ def _worst_columns(report: dict[str, Any]) -> Table:
 
 def _fresh(estimate: dict[str, Any]) -> list[tuple[str, str, str]]:
     (low, high), (least, most) = ([_number(end) for end in estimate[key]] for key in ("ci95", "bound95"))
-    cap = f"whatever the weights below the cap, e^{estimate['cap']:g}"
+    cap = f"for any weights up to e^{estimate['cap']:.2f}"
     return [
         ("  by fresh draws", _number(estimate["value"]), f"95 % interval {low} to {high}"),
-        ("", "", f"{least} to {most} {cap}"),
+        ("", "", f"95 % bound {least} to {most}, {cap}"),
         ("  effective sample size / S", _number(estimate["ess_fraction"]), f"S = {estimate['samples']}"),
         ("  largest weight's share", _number(estimate["max_weight_share"], 5), ""),
         ("  Pareto k̂", _number(estimate["pareto_k"], 2), ""),

@@ -34,7 +34,7 @@ _SHOWN = {
 
 
 class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
-    """Shows the step, the latest metrics and the time left of the stage, for each stage has a pace of its own.
+    """Shows the step, the latest metrics and the time left of the stage, because each stage has a pace of its own.
 
     Args:
         title: what is being trained.
@@ -84,8 +84,8 @@ class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
         self._show(line)
         if not is_live(self._console) and (step >= self._next_line or step == self._total):
             self._next_line = step + self._total // _PLAIN_LINES
-            text = f"step {step}/{self._total}  {line}  {self._time_left(step)}"
-            say(self._console, text)
+            parts = (f"step {step}/{self._total}", line, self._time_left(step))
+            say(self._console, "  ".join(filter(None, parts)))
 
     def _enter(self, stage: Stage, step: int) -> None:
         self._stage, self._end = stage, math.ceil(stage.end * self._total)
@@ -97,10 +97,10 @@ class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
         self._live.update(Group(self._bar, Text(f"  {line}", style="dim")))
 
     def _time_left(self, step: int) -> str:
-        """By the pace since the last line, for a calibration comes to rest some time."""
-        part = f" of the {self._stage.name}" if len(self._recipe.stages) > 1 else ""
+        """By the pace since the last line, because a calibration may come to rest early."""
+        part = f" of {self._stage.name}" if len(self._recipe.stages) > 1 else ""
         if step == self._timed_from and step < self._end:
-            return f"left unknown{part}: a new stage"
+            return f"{self._stage.name} begins"
         seconds = (time.monotonic() - self._began) / max(step - self._timed_from, 1) * (self._end - step)
         self._timed_from, self._began = step, time.monotonic()
-        return f"left {int(seconds) // 60}:{int(seconds) % 60:02d}{part}"
+        return f"{int(seconds) // 60}:{int(seconds) % 60:02d}{part} left"

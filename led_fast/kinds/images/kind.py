@@ -1,6 +1,7 @@
 """Images as a kind of data."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from rich.console import Console
 from torch import Tensor
 
 from led_fast.data.images import ImageSource, ImageStream, open_images, quantize
-from led_fast.data.images.read import DEFAULT_SIZE
 from led_fast.density import DensityModel, Verdict
 from led_fast.errors import InputError
 from led_fast.evaluation import (
@@ -38,6 +38,7 @@ from led_fast.training.world import World
 
 _SAMPLES, _FIRST_SAMPLES, _FEWEST_SAMPLES = 10_000, 5000, 100
 _SHOWN = 100
+_SIDES = (64, 32)  # of pictures
 _JUDGED = 500  # images, by which the last map is chosen
 _NAMED = 5  # of the pictures that were skipped
 
@@ -61,11 +62,11 @@ class ImagesKind:
         return Path(place).is_dir() or place.lower().endswith(".npz")
 
     def open(self, place: str, preset: str | None, reading: Reading) -> ImageSource:
-        """Opens images of the shape that a preset's networks take."""
-        size = DEFAULT_SIZE if preset is None else _preset(preset).model.shape[-1]
-        source = open_images(place, reading.strict, size=size)
-        if preset is not None:
-            _check_shape(source, preset)
+        """Opens images of the shape that a preset's networks take; without one, of the largest that most have."""
+        if preset is None:
+            return _open_suited(place, reading.strict)
+        source = open_images(place, reading.strict, size=_preset(preset).model.shape[-1])
+        _check_shape(source, preset)
         return source
 
     def remarks(self, source: ImageSource) -> list[str]:
@@ -125,7 +126,8 @@ class ImagesKind:
         if not config.recipe.has_density:
             evaluation = evaluate_image_samples(model, source, config.seed, features, samples)
         else:
-            with console.status("samples, scores, and log α by annealing: some minutes on a CPU"):
+            say(console, "the report: samples, scores, and log α by annealing; minutes on a CPU")
+            with console.status("measuring"):
                 evaluation = evaluate_images(model, source, config.seed, features, outliers, samples)
         evaluation.report["last_map"] = config.model.generator.last_map
         pictures = {"density.png": _drawn(evaluation)}
@@ -182,6 +184,16 @@ def _preset(name: str) -> Preset:
     if name not in PRESETS:
         raise InputError(f"--preset: want one of {', '.join(PRESETS)} for images, got {name!r}")
     return PRESETS[name]
+
+
+def _open_suited(place: str, strict: bool) -> ImageSource:
+    """Pictures of a folder in the largest size that a preset takes and that most of them have."""
+    for side in _SIDES[:-1]:
+        with suppress(InputError):
+            source = open_images(place, strict, size=side)
+            if _fitting(source) and len(source.problems) <= len(source.split("train")):
+                return source
+    return open_images(place, strict, size=_SIDES[-1])
 
 
 def _fitting(source: ImageSource) -> list[str]:
