@@ -88,7 +88,9 @@ class LED:
         """Changes arguments of the constructor; ValueError for one that there is not."""
         for name, value in params.items():
             if name not in self.get_params():
-                raise ValueError(f"LED.set_params: want one of {', '.join(self.get_params())}, got {name!r}")
+                raise ValueError(
+                    f"LED.set_params: names must be among {', '.join(self.get_params())}, got {name!r}"
+                )
             setattr(self, name, value)
         return self
 
@@ -130,7 +132,7 @@ class LED:
             raise ValueError(f"LED: steps must be a positive integer, got {self.steps!r}")
         rows, names = _table(X)
         if len(rows) < _FEWEST_ROWS:
-            raise ValueError(f"LED.fit: want at least {_FEWEST_ROWS} rows, got n_samples={len(rows)}")
+            raise ValueError(f"LED.fit: X must have {_FEWEST_ROWS} rows or more, got n_samples={len(rows)}")
         source = TableSource("X", table_of(rows, names, "X"), fewest=_FEWEST_ROWS)
         seed = _seed(self.random_state)
         config = TrainConfig.of(source, seed=seed, steps=self.steps)

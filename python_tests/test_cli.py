@@ -210,7 +210,7 @@ def test_resume_of_a_finished_run_changes_nothing(ring_run, capsys):
             ["ring", "--out", "{run}", "--resume", "--strict"],
             "--strict: is for images, and these are points",
         ),
-        (["ring", "--out", "{run}", "--resume", "--data", "x"], "unknown data 'x': want ring, grid"),
+        (["ring", "--out", "{run}", "--resume", "--data", "x"], "x: want ring, grid"),
         (
             ["ring", "--preset", "mnist32", "--out", "{run}", "--resume"],
             "was started with preset default, not mnist32",

@@ -339,7 +339,7 @@ def test_other_commands_refuse(tiny_run, data, tmp_path, refuse):
     )
     assert "--samples: want at least 100" in refuse("evaluate", tiny_run, "--samples", 5)
     assert "--samples: want at least 100, got 0" in refuse("evaluate", tiny_run, "--samples", 0)
-    assert "unknown features 'magic'" in refuse("evaluate", tiny_run, "--features", "magic")
+    assert "features: want classifier, or a .pth" in refuse("evaluate", tiny_run, "--features", "magic")
     assert "there is no folder" in refuse(
         "score", tiny_run, data / "blobs.npy", "--out", tmp_path / "no" / "s.csv"
     )

@@ -51,9 +51,7 @@ def test_sampling_follows_the_global_seed():
     assert torch.equal(*draws)
 
 
-@pytest.mark.parametrize(
-    "name, message", [("rings", "unknown data 'rings': want ring"), ("no.csv", "no such file")]
-)
+@pytest.mark.parametrize("name, message", [("rings", "rings: want ring"), ("no.csv", "no such file")])
 def test_unknown_source(name, message):
     with pytest.raises(InputError, match=message):
         open_source(name)

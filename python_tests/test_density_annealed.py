@@ -189,17 +189,17 @@ class WithoutInverse(nn.Module):
         (
             lambda: annealed_log_normalizer(quartic, normal_flow(), temperatures=1),
             ValueError,
-            "temperatures >= 2",
+            "temperatures and leapfrogs must be at least 2 and 1",
         ),
         (
             lambda: annealed_log_normalizer(quartic, normal_flow(), chains=39),
             ValueError,
-            "40 chains or more, got 39",
+            "chains must be at least 40, got 39",
         ),
         (
             lambda: annealed_log_normalizer(quartic, normal_flow(), samples=torch.zeros(5, 2)),
             ValueError,
-            "40 samples or more, got 5",
+            "samples must be at least 40, got 5",
         ),
         (
             lambda: annealed_log_normalizer(quartic, OneWayFlow(StandardNormal(2), [Inflate(1)])),

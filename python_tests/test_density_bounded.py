@@ -198,5 +198,5 @@ def test_an_inverse_that_is_off_shows_in_the_weights():
 
 
 def test_more_batches_than_samples_are_refused():
-    with pytest.raises(ValueError, match="wanted samples >= batches, got 10 < 20"):
+    with pytest.raises(ValueError, match="samples must be at least batches = 20, got 10"):
         estimate_bounded_log_normalizer(lambda y: y.sum(1), DiagonalNormal(torch.zeros(2)), 1.0, samples=10)

@@ -19,5 +19,5 @@ def test_auroc_counts_pairs():
 
 def test_auroc_of_nothing_or_of_nan():
     for bad in (torch.tensor([]), torch.tensor([math.nan])):
-        with pytest.raises(ValueError, match="auroc: want scores"):
+        with pytest.raises(ValueError, match="auroc: inside and outside must hold"):
             auroc(torch.zeros(3), bad)

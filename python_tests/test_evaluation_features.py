@@ -140,7 +140,7 @@ def test_torchscript_file(tmp_path, unlabelled, module):
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("inception", "unknown features 'inception'"),
+        ("inception", "features: want classifier, or a .pth or .pt file, got 'inception'"),
         ("none.pt", "no such file"),
         ("bad.pt", "not a TorchScript file"),
     ],

@@ -46,5 +46,5 @@ def test_frechet_distance_with_fewer_images_than_features():
 
 @pytest.mark.parametrize("shapes", [((10, 3), (10, 4)), ((1, 3), (10, 3)), ((10,), (10,))])
 def test_frechet_distance_of_other_shapes(shapes):
-    with pytest.raises(ValueError, match="frechet_distance: want features"):
+    with pytest.raises(ValueError, match="frechet_distance: a and b must have shapes"):
         frechet_distance(torch.zeros(shapes[0]), torch.zeros(shapes[1]))

@@ -248,5 +248,5 @@ def test_scores_of_single_images():
         assert score.bits_per_dim == pytest.approx(8 - score.log_prob / (DIMS * math.log(2)), abs=1e-9)
     assert scores == score_images(lambda x: -x.flatten(1).mean(1), collection, SHAPE)
     assert json.dumps(dataclasses.asdict(scores[0]))
-    with pytest.raises(InputError, match=r"want images of shape \(1, 8, 8\), got \(1, 4, 4\)"):
+    with pytest.raises(InputError, match=r"train images: want shape \(1, 8, 8\), got \(1, 4, 4\)"):
         score_images(lambda x: x, collection, (1, 8, 8))

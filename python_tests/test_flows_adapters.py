@@ -332,7 +332,7 @@ def test_normflows_draws_from_a_slice_and_refuses_its_density():
 
 def test_too_few_dimensions():
     with pytest.raises(
-        ValueError, match=r"to_zuko: CircularConv2d takes samples of 3 dimensions, .*\(4, 6\)"
+        ValueError, match=r"to_zuko: samples of CircularConv2d must have 3 dimensions, .*\(4, 6\)"
     ):
         to_zuko(LAYERS["CircularConv2d"].build(), 3)()(torch.zeros(4, 6))
 

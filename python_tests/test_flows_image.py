@@ -61,7 +61,7 @@ def test_channel_shuffle_brings_what_is_alike_in_all_groups_together():
         (lambda: ChannelShuffle(2)(torch.zeros(1, 3, 2, 2)), r"shape \(B, 2 K, H, W\), got \(1, 3, 2, 2\)"),
         (lambda: PairNeighbors("diagonals"), "'columns' or 'rows', got 'diagonals'"),
         (lambda: PairNeighbors("rows")(torch.zeros(1, 3, 3, 2)), "even number of rows"),
-        (lambda: Coupling(nn.Identity(), 3, 3), "0 < given < features = 3, got given = 3"),
+        (lambda: Coupling(nn.Identity(), 3, 3), "given must lie between 0 and features = 3, got 3"),
         (lambda: Coupling(nn.Identity(), 3, 1, bound=0.0), "bound must be positive"),
         (lambda: Coupling(nn.Identity(), 3, 1)(torch.zeros(2, 4)), r"shape \(B, 3, ...\)"),
     ],

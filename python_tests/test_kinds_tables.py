@@ -258,7 +258,7 @@ def test_two_columns_of_small_integers_are_a_table(tmp_path, capsys):
     [
         (["--objective", "gan"], "--objective: tables have no plain GAN"),
         (["--precision", "bf16"], "--precision: bf16 has too few digits for the critic of a table"),
-        (["--preset", "tabel"], "for tables table; got 'tabel'"),
+        (["--preset", "tabel"], "for tables table, got 'tabel'"),
         (["--preset", "default"], "want two columns for points in the plane, got 4"),
         (["--strict"], "--strict: is for images, and these are tables"),
         (["--ignore", "klass"], "has no column 'klass' to ignore; its columns are count, width, unit, class"),
@@ -300,7 +300,7 @@ def test_what_tables_have_not_is_refused(trained, tmp_path, refuse):
     for anomaly, message in (
         ("odd", "--anomaly: want COLUMN=VALUE, got 'odd'"),
         ("unit=7", "no column 'unit' was ignored"),
-        ("class=rare", "column 'class' never is 'rare'; it holds 'odd', 'usual'"),
+        ("class=rare", "column 'class': want one of its values, 'odd', 'usual', got 'rare'"),
     ):
         assert message in refuse("evaluate", trained, "--anomaly", anomaly)
     assert (trained / "report.json").read_bytes() == before

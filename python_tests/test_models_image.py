@@ -205,7 +205,7 @@ def test_standardize_takes_the_moments_of_each_pixels_logit():
     ):
         torch.testing.assert_close(location, logits[1], rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(deviation, scale, rtol=1e-3, atol=1e-3)
-    with pytest.raises(TypeError, match="wanted a generator from image_generator"):
+    with pytest.raises(TypeError, match="generator must end in an Affine"):
         standardize(OneWayFlow(generator.base, generator.layers[:3]), critic, logits.sigmoid())
 
 
@@ -284,7 +284,7 @@ def test_copies_and_state_dicts():
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda: image_generator("mnist"), "unknown preset 'mnist': choose one of color32"),
+        (lambda: image_generator("mnist"), "preset must be one of color32"),
         (lambda: image_generator(ImagePreset((1, 28, 28))), "8, 16, 32 or 64, got 28x28"),
         (lambda: image_generator(ImagePreset((1, 32, 16))), "got 32x16"),
         (lambda: image_generator(ImagePreset(SHAPE, ImageGeneratorConfig(grid=3))), "grid must be"),
@@ -295,7 +295,7 @@ def test_copies_and_state_dicts():
         (lambda: image_generator(ImagePreset(SHAPE, ImageGeneratorConfig(latent=64))), r"lie in \(0, 64\)"),
         (
             lambda: image_critic("paper_mnist32").adopt(image_generator("tiny")),
-            "wanted a critic with base='generator'",
+            "base must be 'generator', got 'pixels'",
         ),
         (lambda: image_critic("tiny")(torch.rand(2, 3, 8, 8)), r"\(B, 1, 8, 8\), got \(2, 3, 8, 8\)"),
     ],

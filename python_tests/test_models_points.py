@@ -200,9 +200,9 @@ def test_modules_pickle():
     [
         (
             lambda: points_generator("papers"),
-            "unknown preset 'papers': choose one of default, inflated, paper, paper_printed, perp",
+            "preset must be one of default, inflated, paper, paper_printed, perp",
         ),
-        (lambda: points_critic("nope"), "unknown preset"),
+        (lambda: points_critic("nope"), "preset must be one of"),
         (lambda: points_generator(PointsGeneratorConfig(features=1)), "features must be at least 2, got 1"),
         (lambda: points_generator(PointsGeneratorConfig(), dim=3), "features must be at least 3, got 2"),
         (

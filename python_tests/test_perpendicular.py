@@ -349,8 +349,8 @@ BAD = {
     "dilation must be at least 1": (ValueError, dict(dilation=0)),
     "groups must divide": (ValueError, dict(groups=3)),
     "groups must be an integer": (TypeError, dict(groups=2.0)),
-    "does not fit x": (ValueError, dict(dilation=4)),
-    "are for 4-d x": (ValueError, dict(x=X[:, :, 0, 0], weight=W[..., 0, 0], stride=2)),
+    "must fit x": (ValueError, dict(dilation=4)),
+    "must have 4 dimensions for stride": (ValueError, dict(x=X[:, :, 0, 0], weight=W[..., 0, 0], stride=2)),
 }
 
 

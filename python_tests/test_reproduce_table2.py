@@ -190,7 +190,7 @@ def test_glow_that_diverges_says_so(data, tmp_path, few):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["table2"], "--data DIR: table2 wants it"),
+        (["table2"], "--data: want DIR for table2, got none"),
         (["table1", "--data", "{data}"], "only table2, tables and penalty take it"),
         (["table2", "--data", "{data}", "--budget", "0"], "--budget: want a positive number"),
         (["table2", "--data", "{unlabelled}"], "has no labels"),

@@ -140,12 +140,12 @@ def test_the_command_in_a_second_a_method(few, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["tables"], "--data DIR: tables wants it"),
+        (["tables"], "--data: want DIR for tables, got none"),
         (
             ["tables", "--data", "nowhere"],
             "letter.csv: no such file; --data DIR must hold letter.csv, shuttle.csv",
         ),
-        (["speed", "--data", "nowhere"], "--data DIR: only table2, tables and penalty take it"),
+        (["speed", "--data", "nowhere"], "--data: is for table2, tables and penalty, got speed"),
     ],
 )
 def test_data_that_are_missing_or_in_vain(arguments, message, tmp_path, capsys):

@@ -23,7 +23,7 @@ def kind_of(place: str, preset: str | None, reading: Reading) -> Kind:
         having = [kind for kind in kinds if preset in kind.presets]
         if not having:
             known = "; ".join(f"for {kind.about} {', '.join(kind.presets)}" for kind in kinds)
-            raise InputError(f"--preset: want {known}; got {preset!r}")
+            raise InputError(f"--preset: want {known}, got {preset!r}")
         kinds = having
     if preset is not None and len(kinds) == 1:
         return kinds[0]

@@ -64,11 +64,11 @@ def reproduce_command(
     """
     console = terminal.console()
     if experiment not in _NAMES:
-        raise InputError(f"want one of {', '.join(_NAMES)}, got {experiment!r}")
+        raise InputError(f"experiment: want one of {', '.join(_NAMES)}, got {experiment!r}")
     if experiment in _WANT_DATA and data is None:
-        raise InputError(f"--data DIR: {experiment} wants it")
+        raise InputError(f"--data: want DIR for {experiment}, got none")
     if data is not None and experiment not in (*_WANT_DATA, "penalty"):
-        raise InputError("--data DIR: only table2, tables and penalty take it")
+        raise InputError(f"--data: is for table2, tables and penalty, got {experiment}")
     if not 0 < budget < math.inf:
         raise InputError(f"--budget: want a positive number, got {budget}")
     for option, value in (("--seeds", seeds), ("--jobs", jobs)):

@@ -148,7 +148,7 @@ def open_source(name: str, drop_missing: bool = False) -> DataSource:
         return MixtureSource(name, _MIXTURES[name]())
     if not name.lower().endswith(SUFFIXES):
         raise InputError(
-            f"unknown data {name!r}: want ring, grid, or a file that ends in {', '.join(SUFFIXES)}"
+            f"{name}: want ring, grid, or a file that ends in {', '.join(SUFFIXES)}, got another name"
         )
     table = read_table(name, drop_missing=drop_missing)
     if len(table.names) != _PLANE:

@@ -106,12 +106,14 @@ def annealed_log_normalizer(
     """
     if temperatures < 2 or leapfrogs < 1:
         raise ValueError(
-            "annealed_log_normalizer: wanted temperatures >= 2 and leapfrogs >= 1, got "
+            "annealed_log_normalizer: temperatures and leapfrogs must be at least 2 and 1, got "
             f"{temperatures} and {leapfrogs}"
         )
     for name, count in (("chains", chains), ("samples", len(samples) if samples is not None else chains)):
         if count < 2 * MIN_BATCHES:
-            raise ValueError(f"annealed_log_normalizer: wanted {2 * MIN_BATCHES} {name} or more, got {count}")
+            raise ValueError(
+                f"annealed_log_normalizer: {name} must be at least {2 * MIN_BATCHES}, got {count}"
+            )
     with eval_mode(critic, proposal):
         path = AnnealingPath(critic, proposal)
         schedule = tune_annealing(path, temperatures, leapfrogs)

@@ -34,6 +34,6 @@ def bits_per_dim(log_prob: _Value, dims: int, levels: int = 256, value_range: fl
     """
     if dims < 1 or levels < 1 or not value_range > 0:
         raise ValueError(
-            f"bits_per_dim: wanted dims, levels >= 1 and value_range > 0, got {dims}, {levels}, {value_range}"
+            f"bits_per_dim: dims, levels and value_range must be positive, got {dims}, {levels}, {value_range}"
         )
     return -log_prob / (dims * math.log(2)) + math.log2(levels / value_range)

@@ -70,7 +70,7 @@ def estimate_bounded_log_normalizer(
     """
     if samples < batches:
         raise ValueError(
-            f"estimate_bounded_log_normalizer: wanted samples >= batches, got {samples} < {batches}"
+            f"estimate_bounded_log_normalizer: samples must be at least batches = {batches}, got {samples}"
         )
     log_weights, marks = [], []
     with torch.no_grad(), eval_mode(critic, proposal):

@@ -63,7 +63,7 @@ def pareto_k(log_weights: Tensor) -> float:
     ordered = log_weights.flatten().double().sort().values  # NaN comes last
     count = len(ordered)
     if count < 25:
-        raise ValueError(f"pareto_k: wanted at least 25 log-weights, got {count}")
+        raise ValueError(f"pareto_k: log_weights must be 25 or more, got {count}")
     if not ordered[-1].isfinite():
         return math.inf if ordered[-1] == math.inf else math.nan
     scaled = (ordered[-_tail_size(count) - 1 :] - ordered[-1]).exp()  # relative to the largest weight

@@ -73,7 +73,9 @@ def estimate_log_normalizer(
         (1.8379, True)
     """
     if samples < batches:
-        raise ValueError(f"estimate_log_normalizer: wanted samples >= batches, got {samples} < {batches}")
+        raise ValueError(
+            f"estimate_log_normalizer: samples must be at least batches = {batches}, got {samples}"
+        )
     log_weights = []
     with torch.no_grad(), eval_mode(critic, proposal):
         for _ in range(batches):
@@ -93,7 +95,8 @@ def summarize_log_weights(log_weights: Tensor) -> NormalizerEstimate:
     """
     if log_weights.dim() != 2 or len(log_weights) < MIN_BATCHES:
         raise ValueError(
-            f"summarize_log_weights: wanted shape ({MIN_BATCHES} batches or more, samples per batch), got "
+            f"summarize_log_weights: log_weights must have shape (batches, samples per batch), "
+            f"{MIN_BATCHES} batches or more, got "
             f"{tuple(log_weights.shape)}"
         )
     log_weights = log_weights.double()

@@ -105,7 +105,7 @@ def quadrature_log_normalizer(
     corner, far = torch.tensor([low, high], dtype=torch.float64, device="cpu")
     if corner.shape != (2,) or not bool((far > corner).all()):
         raise ValueError(
-            f"quadrature_log_normalizer: wanted corners low < high of the plane, got {low} and {high}"
+            f"quadrature_log_normalizer: low and high must be corners in the plane, low < high, got {low} and {high}"
         )
     first_side = (far - corner) / cells
     steps = torch.arange(cells, dtype=torch.float64, device="cpu") + 0.5

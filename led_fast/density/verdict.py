@@ -75,7 +75,10 @@ class Verdict:
             LookupError, OverflowError, TypeError, ValueError: it is none of these.
         """
         if not isinstance(values["reliable"], bool) or not isinstance(values["reason"], str):
-            raise TypeError("want reliable as true or false, and reason as text")
+            raise TypeError(
+                "Verdict.from_json: reliable must be true or false and reason a text, got "
+                f"{values['reliable']!r} and {values['reason']!r}"
+            )
         if "evidence" in values:
             interval, evidence = values["interval"], dict(values["evidence"])
         elif "used" in values:

@@ -22,7 +22,8 @@ def auroc(inside: Tensor, outside: Tensor) -> float:
     """
     if min(inside.numel(), outside.numel()) == 0 or bool(inside.isnan().any() | outside.isnan().any()):
         raise ValueError(
-            f"auroc: want scores that are not NaN, at least one of each, got {inside.numel()} and {outside.numel()}"
+            f"auroc: inside and outside must hold a score or more each, none of them NaN, got "
+            f"{inside.numel()} and {outside.numel()}"
         )
     ordered = outside.flatten().double().sort().values
     inside = inside.flatten().double()

@@ -25,7 +25,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     """
     if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise ValueError(
-            f"frechet_distance: want features (n, d) and (m, d), n and m at least 2, got {tuple(a.shape)} "
+            f"frechet_distance: a and b must have shapes (n, d) and (m, d), n and m at least 2, got {tuple(a.shape)} "
             f"and {tuple(b.shape)}"
         )
     a, b = a.double(), b.double()

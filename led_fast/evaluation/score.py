@@ -73,7 +73,7 @@ def score_images(
     names: list[str] = []
     for title, part in parts:
         if tuple(part.images.shape[1:]) != shape:
-            raise InputError(f"want images of shape {shape}, got {tuple(part.images.shape[1:])}")
+            raise InputError(f"{title} images: want shape {shape}, got {tuple(part.images.shape[1:])}")
         names += part.names or [f"{title}[{i}]" for i in range(len(part.images))]
     batches = (batch for _, part in parts for batch in part.images.split(IMAGES_AT_A_TIME))
     found = score_image_batches(log_prob, batches, seed, device)

@@ -47,8 +47,8 @@ class GaussianConditional(nn.Module):
     def _neighbours(self, kept: Tensor, dropped: int) -> Tensor:
         if dropped > kept.shape[1]:
             raise ValueError(
-                f"GaussianConditional: each dropped feature needs a kept neighbour, got "
-                f"{dropped} dropped and {kept.shape[1]} kept"
+                f"GaussianConditional: dropped must have at most as many features as kept, got {dropped} and "
+                f"{kept.shape[1]}"
             )
         return kept[:, :dropped]
 

@@ -54,7 +54,7 @@ class Coupling(Layer):
         super().__init__()
         check_positive("Coupling", features=features, bound=bound)
         if not 0 < given < features:
-            raise ValueError(f"Coupling: wanted 0 < given < features = {features}, got given = {given}")
+            raise ValueError(f"Coupling: given must lie between 0 and features = {features}, got {given}")
         self.network = network
         self.features = features
         self.given = given

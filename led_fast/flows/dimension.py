@@ -99,7 +99,7 @@ class Slice(Layer):
     def __init__(self, features: int, keep: int, conditional: nn.Module | None = None) -> None:
         super().__init__()
         if not 0 < keep < features:
-            raise ValueError(f"Slice: wanted 0 < keep < features = {features}, got keep = {keep}")
+            raise ValueError(f"Slice: keep must lie between 0 and features = {features}, got {keep}")
         self.features = features
         self.keep = keep
         self.conditional = (

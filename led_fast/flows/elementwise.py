@@ -37,7 +37,7 @@ class Affine(Layer):
     def __init__(self, scale: Tensor, shift: Tensor) -> None:
         super().__init__()
         if not scale.is_meta and not bool((scale != 0).all()):
-            raise ValueError("Affine: scale must not hold zeros")
+            raise ValueError("Affine: scale must be nonzero, got zeros")
         self.register_buffer("scale", scale.detach().clone())
         self.register_buffer("shift", shift.detach().clone())
 

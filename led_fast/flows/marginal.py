@@ -263,10 +263,12 @@ def _fit_column(values: Tensor, step: float, feature: int) -> _Column:
         first = distinct[0]
         distinct, lower, upper = (first + (level + off) * step for off in (0.0, -0.5, 0.5))
         if not (lower < upper).all():
-            raise ValueError(f"Marginal.fit: step {step:g} of feature {feature} is lost in rounding")
+            raise ValueError(
+                f"Marginal.fit: steps must not vanish in rounding, got {step:g} for feature {feature}"
+            )
     if len(distinct) < 2 and step == 0:
         raise ValueError(
-            f"Marginal.fit: feature {feature} must take two values or more, got {distinct.item()} in every row"
+            f"Marginal.fit: u must take two values or more in feature {feature}, got {distinct.item()} in every row"
         )
     if step == 0:
         half = distinct.diff() / 2
@@ -293,7 +295,9 @@ def _fit_column(values: Tensor, step: float, feature: int) -> _Column:
     slopes = spans * (knots[[0, -1]].abs() / 2).clamp(min=1.0)
     most = 6 * len(values) + 3 * len(rows)  # du/dF of a cell that is 1 wide is at most that
     if not torch.cat([edges, most * edges.diff(), slopes]).isfinite().all():
-        raise ValueError(f"Marginal.fit: feature {feature} spans more than float64 holds")
+        raise ValueError(
+            f"Marginal.fit: u must span no more than float64 holds, got more in feature {feature}"
+        )
     return _Column(edges, knots, slopes)
 
 
@@ -304,7 +308,7 @@ def _levels(distinct: Tensor, counts: Tensor, step: float, feature: int) -> tupl
     on = (level - nearest).abs() <= _OFF_LATTICE
     if not on.all():
         raise ValueError(
-            f"Marginal.fit: feature {feature} must lie on a lattice of step {step:g}, "
+            f"Marginal.fit: u must lie on a lattice of step {step:g} in feature {feature}, "
             f"got {distinct[0].item():g} and {distinct[~on][0].item():g}"
         )
     level, group = nearest.unique(return_inverse=True)

@@ -101,7 +101,9 @@ def standardize(generator: OneWayFlow, critic: ImageCritic, images: Tensor) -> N
     """
     affine = next((layer for layer in reversed(generator.layers) if isinstance(layer, Affine)), None)
     if affine is None:
-        raise TypeError("standardize: wanted a generator from image_generator, which ends in an Affine")
+        raise TypeError(
+            "standardize: generator must end in an Affine, as those of image_generator do, got none"
+        )
     location, scale = _moments(critic.coordinates(images)[0])
     affine.shift.copy_(location)
     affine.scale.copy_(scale)
@@ -147,5 +149,5 @@ def _preset(preset: str | ImagePreset) -> ImagePreset:
     if isinstance(preset, ImagePreset):
         return preset
     if preset not in IMAGE_PRESETS:
-        raise ValueError(f"unknown preset {preset!r}: choose one of {', '.join(sorted(IMAGE_PRESETS))}")
+        raise ValueError(f"models: preset must be one of {', '.join(sorted(IMAGE_PRESETS))}, got {preset!r}")
     return IMAGE_PRESETS[preset]

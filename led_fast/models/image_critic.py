@@ -111,7 +111,7 @@ class ImageCritic(nn.Module):
             ValueError: the critic's base is of independent pixels.
         """
         if not isinstance(self.base, FrozenFlow):
-            raise ValueError("ImageCritic.adopt: wanted a critic with base='generator', got base='pixels'")
+            raise ValueError("ImageCritic.adopt: base must be 'generator', got 'pixels'")
         self.base.flow.load_state_dict(generator.state_dict())
         with torch.no_grad():
             for parameter in self.net.net[-1].parameters():

@@ -104,7 +104,9 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
     """
     channels, height, width = shape
     if height != width or height not in (8, 16, 32, 64):
-        raise ValueError(f"image_generator: wanted height = width = 8, 16, 32 or 64, got {height}x{width}")
+        raise ValueError(
+            f"image_generator: height and width must be equal, and 8, 16, 32 or 64, got {height}x{width}"
+        )
     if config.grid not in (1, 2, 4, 8):
         raise ValueError(f"image_generator: grid must be 1, 2, 4 or 8, got {config.grid}")
     layers_of = (

@@ -156,7 +156,7 @@ def points_generator(preset: str | PointsGeneratorConfig = "default", dim: int =
     layers_of = (config.activation, config.linear, config.norm)
     if config.start == "identity" and layers_of != ("learned_soft_relu", "dense", "none"):
         raise ValueError(
-            'points_generator: start "identity" wants activation, linear and norm to be "learned_soft_relu", "dense" '
+            'points_generator: with start "identity" activation, linear and norm must be "learned_soft_relu", "dense" '
             f'and "none", got {layers_of}'
         )
     layers = _inflation(config, dim)
@@ -211,7 +211,7 @@ def points_balance(dim: int = _PLANE) -> Perceptron:
 
 def _preset(name: str) -> PointsPreset:
     if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}: choose one of {', '.join(sorted(PRESETS))}")
+        raise ValueError(f"models: preset must be one of {', '.join(sorted(PRESETS))}, got {name!r}")
     return PRESETS[name]
 
 

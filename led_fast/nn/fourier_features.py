@@ -44,7 +44,7 @@ class FourierFeatures(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 < lowest <= highest:
-            raise ValueError(f"FourierFeatures: wanted 0 < lowest <= highest, got {lowest} and {highest}")
+            raise ValueError(f"FourierFeatures: 0 < lowest <= highest must hold, got {lowest} and {highest}")
         self.out_features = features + 2 * directions
         place = torch.arange(directions) + 0.5
         length = lowest * (highest / lowest) ** (place / directions)

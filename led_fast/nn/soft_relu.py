@@ -72,7 +72,9 @@ class SoftReLU(nn.Module):
             isinstance(given, float | None) and given == default
             for given, default in ((alpha, 5.8), (beta, 1.0), (u0, 0.0), (t0, None))
         ):
-            raise ValueError(f"SoftReLU: a learned layer takes no {alpha=}, {beta=}, {u0=}, {t0=}")
+            raise ValueError(
+                f"SoftReLU: alpha, beta, u0 and t0 must be left out where learned, got {alpha=}, {beta=}, {u0=}, {t0=}"
+            )
         if features is not None and (type(features) is not int or features < 1):
             raise ValueError(f"SoftReLU: features must be a positive integer, got {features!r}")
         self.features = features

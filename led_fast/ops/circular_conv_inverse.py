@@ -85,7 +85,7 @@ def _check(y: Tensor, weight: Tensor, transpose: bool) -> torch.dtype:
         raise ValueError(f"{op}: y must have shape (B, {weight.shape[0]}, H, W), got {tuple(y.shape)}")
     if (y.dtype == torch.float64) != (weight.dtype == torch.float64):
         raise ValueError(
-            f"{op}: weight must be of float64 if y is, got weight of {weight.dtype}, y of {y.dtype}"
+            f"{op}: weight and y must both be float64 or neither, got weight of {weight.dtype}, y of {y.dtype}"
         )
     if y.device != weight.device:
         raise ValueError(f"{op}: weight must be on y's device {y.device}, got {weight.device}")

@@ -189,11 +189,13 @@ def _check(op: str, x, weight, t, stride, padding, dilation, groups: Any) -> Geo
         ]
         if min(grid) < 1 or min(weight.shape[2:]) < 1:
             raise ValueError(
-                f"{op}: weight's kernel {tuple(weight.shape[2:])} does not fit x {tuple(x.shape)}"
+                f"{op}: weight's kernel must fit x {tuple(x.shape)}, got {tuple(weight.shape[2:])}"
             )
         out = (*out, *grid)
     elif (stride, padding, dilation, groups) != ([1, 1], [0, 0], [1, 1], 1):
-        raise ValueError(f"{op}: stride, padding, dilation and groups are for 4-d x, got x {tuple(x.shape)}")
+        raise ValueError(
+            f"{op}: x must have 4 dimensions for stride, padding, dilation and groups, got {tuple(x.shape)}"
+        )
     if t is not None:
         check_floating(op, "t", t)
         if tuple(t.shape) != out:

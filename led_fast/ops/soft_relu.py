@@ -114,7 +114,9 @@ def as_numbers(
 def check_parameters(op: str, alpha: float, beta: float, u0: float, t0: float) -> None:
     """Raises ValueError unless alpha > beta > 0 and all parameters are finite and within float32's range."""
     if not alpha > beta > 0:
-        raise ValueError(f"{op}: alpha > beta > 0 is required, got alpha={alpha}, beta={beta}")
+        raise ValueError(
+            f"{op}: alpha and beta must satisfy alpha > beta > 0, got alpha={alpha}, beta={beta}"
+        )
     if not (alpha < math.inf and abs(u0) < math.inf and abs(t0) < math.inf):
         raise ValueError(f"{op}: parameters must be finite, got alpha={alpha}, u0={u0}, t0={t0}")
     if alpha > _MOST or beta < 1 / _MOST or alpha > _MOST * beta:

@@ -101,7 +101,9 @@ def of_bends(
         _prepared(op, label, value, x) for label, value in (("alpha", alpha), ("beta", beta), ("u0", u0))
     )
     if isinstance(alpha, float) and isinstance(beta, float) and not alpha > beta:
-        raise ValueError(f"{op}: alpha > beta > 0 is required, got alpha={alpha}, beta={beta}")
+        raise ValueError(
+            f"{op}: alpha and beta must satisfy alpha > beta > 0, got alpha={alpha}, beta={beta}"
+        )
     t0 = math.log(2) / alpha if t0 is None else _prepared(op, "t0", t0, x)
 
     def vector(value: Parameter) -> Tensor:

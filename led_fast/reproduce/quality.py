@@ -19,7 +19,7 @@ def mixture_source(data: str) -> tuple[DataSource, GaussianMixture]:
     """The source of a data set whose density is known, and that density."""
     source = open_source(data)
     if source.mixture is None:
-        raise ValueError(f"mixture_source: want data of known density, ring or grid, got {data}")
+        raise ValueError(f"mixture_source: data must be ring or grid, whose density is known, got {data!r}")
     return source, source.mixture
 
 

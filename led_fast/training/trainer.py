@@ -80,7 +80,7 @@ class Trainer:
         self.task = kind.task(config, source, self.world)
         if recipe.calibrate_from_in_use < 1 and not self.task.tilts:
             raise ValueError(
-                "Trainer: a recipe with calibration.begin < 1 wants a critic that tilts a generator"
+                "Trainer: critic must tilt a generator where calibration.begin < 1, got another one"
             )
         self.critic, self.generator, self.balance = self.task.critic, self.task.generator, self.task.balance
         # Once, because walking through modules takes as long as some of a small network's layers.

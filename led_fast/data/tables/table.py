@@ -48,7 +48,7 @@ class Labels:
         same = [c == value or _same_number(c, value) for c in self.categories]
         if not any(same):
             there = ", ".join(map(repr, self.categories[:20])) + (", …" if len(self.categories) > 20 else "")
-            raise InputError(f"column {self.name!r} never is {value!r}; it holds {there}")
+            raise InputError(f"column {self.name!r}: want one of its values, {there}, got {value!r}")
         return np.array(same)[self.codes[rows]]
 
 

@@ -77,7 +77,7 @@ def _in_place(
 ) -> list[tuple[str, str, np.ndarray]]:
     """(name, dtype, values of that dtype) of each column of the file, in its order."""
     if values.ndim != 2 or values.shape[1] != len(columns):
-        raise ValueError(f"write_table: values must be of shape (n, {len(columns)}), got {values.shape}")
+        raise ValueError(f"write_table: values must have shape (n, {len(columns)}), got {values.shape}")
     placed = [(c.position, c.name, c.dtype, round_to_lattice(c, values[:, j])) for j, c in enumerate(columns)]
     placed += [(c.position, c.name, c.dtype, np.full(len(values), c.value)) for c in constants]
     return [

@@ -28,7 +28,7 @@ def open_features(name: str, source: ImageSource, device: torch.device | str = "
         return train_classifier(source, device=device)
     path = Path(name)
     if path.suffix not in (".pth", ".pt"):
-        raise InputError(f"unknown features {name!r}: want classifier, or a .pth or .pt file")
+        raise InputError(f"features: want classifier, or a .pth or .pt file, got {name!r}")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.suffix == ".pt":

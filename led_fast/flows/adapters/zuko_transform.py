@@ -97,6 +97,7 @@ class LayerTransform(Transform):
         events = self.domain.event_dim
         if len(shape) < events:
             raise ValueError(
-                f"to_zuko: {type(self.layer).__name__} takes samples of {events} dimensions, got shape {tuple(shape)}"
+                f"to_zuko: samples of {type(self.layer).__name__} must have {events} dimensions, got "
+                f"shape {tuple(shape)}"
             )
         return shape[: len(shape) - events], shape[len(shape) - events :]

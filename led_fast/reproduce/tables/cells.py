@@ -116,7 +116,7 @@ def measure_truth(
     """What the density that the data were drawn from gives the test rows."""
     table = _table(directory, data, fingerprint, rows)
     if table.truth is None:
-        raise ValueError(f"measure_truth: want data of known density, got {data!r}")
+        raise ValueError(f"measure_truth: data must be of known density, got {data!r}")
     return _judge(table.truth.log_prob(likelihood_split(table, seed).test), None)
 
 

@@ -60,7 +60,7 @@ def anomaly_split(table: LabelledTable, seed: int) -> Split:
         seed: of the order of rows.
     """
     if table.labels is None or not table.normal:
-        raise ValueError(f"anomaly_split: want a table with labels and normal classes, got {table.name!r}")
+        raise ValueError(f"anomaly_split: table must have labels and normal classes, got {table.name!r}")
     normal = np.isin(table.labels, table.normal)
     odd = table.values[~normal]
     odd = odd[np.random.default_rng(seed).permutation(len(odd))[:_MOST_JUDGED]]
