@@ -41,7 +41,7 @@ def test_labels(read):
     assert table.labels["k"].take(slice(None)) == ["u", "", "u"]
     assert table.labels["k"].equal("u").tolist() == [True, False, True]
     assert table.labels["n"].equal("3", np.array([1, 2])).tolist() == [False, True]
-    with pytest.raises(InputError, match="column 'k': want one of its values, '', 'u'.*, got 'w'"):
+    with pytest.raises(InputError, match=r"column 'k': want one of its values, '', 'u'.*, got 'w'"):
         table.labels["k"].equal("w")
 
 

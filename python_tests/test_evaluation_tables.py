@@ -284,7 +284,7 @@ def test_anomalies_by_label(good):
     assert found["auroc_generator"] == pytest.approx(exact, abs=1e-6) and found["auroc"] > 0.9
     assert found["odd_rows"] == len(rows.odd) and found["other_rows"] == len(rows.others)
     assert "AUROC of kind = odd" in printed(report) and not undocumented(report, "tables")
-    with pytest.raises(InputError, match="column 'kind': want one of its values, .*, got 'strange'"):
+    with pytest.raises(InputError, match=r"column 'kind': want one of its values, .*, got 'strange'"):
         labelled_rows(source, "kind", "strange")
 
 

@@ -36,7 +36,7 @@ def refine_command(
         n: how many images.
         nearest: how far from the mean the first latent value is; 1 is as far as those of typical samples.
         farthest: how far away the last one is.
-        steps: of the ascent. A few clean an image; many lose it, for the densest images are nearly blank.
+        steps: of the ascent. A few clean an image; many lose it, because the densest images are nearly blank.
         seed: of the latent values.
     """
     for option, value in (("-n", n), ("--steps", steps), ("--nearest", nearest)):

@@ -47,8 +47,8 @@ def reproduce_command(
 
     led-fast reproduce tables --data TABLES --out results
 
-    Writes EXPERIMENT.json, .md and, but for speed and tables, .png. Ctrl-C loses little: the same command goes on
-    with what is not finished.
+    Writes EXPERIMENT.json and .md, and a .png except for speed and tables. Ctrl-C loses little: the same command goes
+    on with what is not finished.
 
     Args:
         experiment: a table or a figure; ablations: what each part of the recipe is worth; penalty: how much lower

@@ -105,14 +105,14 @@ def train_command(
     torchrun --nproc-per-node 2 -m led_fast train MNIST --out runs/mnist
 
     On a table, each column's distribution is fitted first; then a flow of all columns learns by maximum likelihood,
-    and last the critic tilts the flow's density to what it has missed, as far as log α can be told. Columns that never
-    change are left out; columns on a lattice (counts, ratings, few decimals) get noise of one step, so that they have
-    a density.
+    and last the critic tilts the flow's density to what it has missed, as far as log α can still be estimated. Columns
+    that never change are left out; columns on a lattice (counts, ratings, few decimals) get noise of one step, so that
+    they have a density.
 
     On images, unless the preset is paper_… or the objective gan, the generator first learns alone, by maximum
     likelihood of the data, for 70 % of the steps. Then the critic tilts the density that it has learned, and the
-    generator follows, until 90 %. Last, the critic tilts the generator as it is now, no more than log α can be
-    estimated for. The paper has no such stages.
+    generator follows, until 90 %. Last, the generator rests and the critic tilts it, as far as log α can still be
+    estimated. The paper has no such stages.
 
     Ctrl-C, or a crash, loses at most the steps since the last checkpoint; --resume goes on, on CPUs bit for bit.
 
@@ -129,7 +129,7 @@ def train_command(
             learned bends, from a start where log q is nearly right; paper_printed: 256 soft-ReLU features in 8 blocks,
             trained as printed. For images, mnist32: gray 32x32
             ones; color32 and color64: RGB; paper_…: draw twice the size and slice it down, as the paper does; tiny:
-            8x8, for tests. A table has one, whose size goes by the number of rows.
+            8x8, for tests. A table has one preset, whose size goes by the number of rows.
         objective: led: the density; gan: the same networks as a plain GAN, to compare samples with. On images it has
             rates and a gradient penalty of its own.
         integral_samples: S of Eq. 3, samples of one estimate of the integral; 1 is the Wasserstein critic of Eq. 4.
@@ -145,7 +145,7 @@ def train_command(
             losses, and the model that comes of it, stay in float32. auto: bf16 for images on a GPU that has it
             (compute capability 8.0) where the critic has no penalty, else float32; a resumed run keeps its own.
         compile: whether torch.compile compiles the networks that are trained, but not our operators. auto: where a
-            trial of both says that a step takes less, unless the run is done in two minutes or no compiler is there;
+            trial of both says that a step takes less, unless the run is shorter than two minutes or there is no compiler;
             on CPUs it seldom does. It changes results by rounding, so a resumed run keeps its own.
         ignore: columns of a table that are not to be modelled, such as labels and text: --ignore one --ignore two.
         drop_missing: pass over rows of a table in which a value is missing, instead of refusing them.

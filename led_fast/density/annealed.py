@@ -43,7 +43,7 @@ class AnnealedBracket:
     Attributes:
         forward: from the base to the critic's density; its mean is below log α, as that of all importance
             sampling.
-        reverse: from samples of the critic's density to the base; its mean is above log α as far as the samples
+        reverse: from samples of the critic's density to the base; its mean is above log α if the samples
             are exact. None where no samples were given.
     """
 
@@ -80,7 +80,7 @@ def annealed_log_normalizer(
         critic: f, (B, ...) -> (B,), differentiable.
         proposal: a bijective flow, whose base has `log_prob`.
         samples: (n, ...), at least 40, of the critic's density, to start the reverse chains from; in random
-            order. The upper bound is one as far as they are exact. Refined samples of a `DensityModel` are
+            order. It is an upper bound only if they are exact. Refined samples of a `DensityModel` are
             approximate: they cover what its generator covers, so that both the bound and its interval are to
             be read as "if the generator drops no mode".
         temperatures: number of intervals between inverse temperatures, at least 2.

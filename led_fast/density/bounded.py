@@ -47,7 +47,7 @@ def estimate_bounded_log_normalizer(
 ) -> BoundedEstimate:
     """Estimates `log α = log E_q[exp(f(y) - log q(y))]` where `f - log q <= cap` everywhere, in eval mode.
 
-    So it is where f = net + log q with a net that is capped. Such weights leave no mass unseen where q hardly draws:
+    This holds where f = net + log q and the net is capped. Such weights leave no mass unseen where q hardly draws:
     at most `e^cap` times what q has there. The draws must be fresh: a net that was trained on a pool of draws has
     learned to be low at these, and their weights are too small without showing it. So the proposal is asked for
     draws here, and is not believed where draws come more than once, or where weights are above the cap, because the
@@ -134,7 +134,7 @@ def betting_interval(x: Tensor, level: float = 0.95) -> tuple[float, float]:
 
     (Waudby-Smith and Ramdas 2024, "Estimating means of bounded random variables by betting", predictable plug-in
     bets, Eq. 26.) Whoever bets on x being above m, or below, in a game that is fair if m is the mean, wins 2 / (1 -
-    level) times the stake with a probability of (1 - level) / 2 at most. The interval are the m at which neither
+    level) times the stake with a probability of (1 - level) / 2 at most. The interval holds the m at which neither
     has won as much. For weights as tables have them it is .4 to .85 times as wide as the empirical Bernstein bound
     (Maurer and Pontil 2009), and .01 to .25 times as Hoeffding's.
 

@@ -65,7 +65,7 @@ class LastMap(Layer):
     """A map into the box (0, 1) of image data, of each element alone.
 
     Attributes:
-        centre: what it takes to be halfway between dark and light, in t.
+        centre: the t that becomes halfway between dark and light.
     """
 
     centre: float
@@ -131,7 +131,7 @@ def _steepness_lost(t: Tensor) -> Tensor:
 
 
 def logit(x: Tensor) -> Tensor:
-    """`log(x / (1 - x))`, finite everywhere but at NaN; beyond [0, 1] as at the nearest edge. Differentiable.
+    """`log(x / (1 - x))`, finite everywhere but at NaN. Beyond [0, 1] it is that of the nearest edge. Differentiable.
 
     Floating-point numbers are dense at 0, but those of float32 lie 6e-8 apart at 1. So the two ends are not alike:
     a bound that suits 1 would cut off at 0 what the black pixels of dequantised images, and of a generator of

@@ -21,8 +21,8 @@ class DCGANCritic(nn.Module):
     """`f(x) = log N(x) = net(x) - Σ_k ‖x⊥_k‖` over every convolution k of a DCGAN discriminator.
 
     4x4 convolutions of stride 2 halve the image and double the channels, from `width` on, down to 4x4; a
-    last one makes one number of it. Leaky ReLUs of slope 0.2 between them. No batch norm: the density of an
-    image must not depend on the other images of its batch.
+    last one makes one number of it. Leaky ReLUs of slope 0.2 stand between them. There is no batch norm: the density of
+    an image must not depend on the other images of its batch.
 
     Args:
         image_size: 8, 16, 32 or 64, height and width.

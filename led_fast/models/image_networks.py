@@ -1,4 +1,4 @@
-"""The networks inside an image generator's couplings and slices: free in form, for no Jacobian is taken of them.
+"""The networks inside an image generator's couplings and slices: free in form, because no Jacobian is taken of them.
 
 The couplings work on cells: C·factor² values at each point of a coarse grid, of which pixel shuffles by two make
 the image. The first `latents` values of a cell are the latent ones, the others are called pixels.

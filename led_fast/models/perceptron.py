@@ -11,7 +11,7 @@ from led_fast.nn import FourierFeatures, PerpendicularLinear, PerpendicularSeque
 class Perceptron(nn.Module):
     """A perceptron with one output, on Fourier features of its input where `directions` > 0.
 
-    With a penalty, the output is less the norms of what its linear layers do not look at.
+    With a penalty, the norms of what its linear layers do not look at are subtracted from the output.
 
     Shape:
         x: (B, features). Output: (B,).

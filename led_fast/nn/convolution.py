@@ -12,8 +12,8 @@ from led_fast.ops.convolution import convolution, transposed_convolution, whole_
 class Conv2d(nn.Conv2d):
     """:class:`torch.nn.Conv2d`, up to rounding, in less time on a CPU; see `led_fast.ops.convolution`.
 
-    The output may have channels last where the input has not. A pixel that is not finite may spoil some that PyTorch's
-    kernel would not let it reach.
+    The output may be channels-last where the input is not. A pixel that is not finite may spoil more of the output
+    than it does in PyTorch.
 
     Args:
         *args: As in torch, also by name.
@@ -43,8 +43,8 @@ class Conv2d(nn.Conv2d):
 class ConvTranspose2d(nn.ConvTranspose2d):
     """:class:`torch.nn.ConvTranspose2d`, up to rounding, in less time on a CPU; see `led_fast.ops.convolution`.
 
-    The output may have channels last where the input has not. A pixel that is not finite may spoil some that PyTorch's
-    kernel would not let it reach.
+    The output may be channels-last where the input is not. A pixel that is not finite may spoil more of the output
+    than it does in PyTorch.
 
     Args:
         *args: As in torch, also by name.

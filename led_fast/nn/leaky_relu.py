@@ -15,8 +15,8 @@ from led_fast.ops.backend import reference_in_use
 class InplaceLeakyReLU(nn.LeakyReLU):
     """:class:`torch.nn.LeakyReLU` that changes its input, and whose second derivative costs nothing.
 
-    That is 0. PyTorch makes a tensor of zeros of it, and from there goes back through all layers before; here there is
-    no gradient, None, where there would be those zeros alone. For a network that wants its input no more.
+    The second derivative is 0. PyTorch makes a tensor of zeros of it, and goes back with these through all layers
+    before. Here the gradient is None instead, so that nothing goes back. The network must not need its input again.
 
     Args:
         negative_slope: below 0, positive.

@@ -15,9 +15,9 @@ from led_fast.ops.autocast import autocast_is_on, in_full_precision
 class MixedSequential(nn.Sequential):
     """:class:`torch.nn.Sequential` whose last layer with weights computes in float32 under autocast.
 
-    Of a network that a log density depends on, bfloat16 may have the inside, but not the output: 8 bits of a critic's
-    value of 100 nats leave it 0.5 nats off. `set_inner_dtype` switches autocast on for the inside alone, whatever holds
-    around the network; without it, the inside follows the caller's autocast, and without both all is as in torch.
+    The inside of a network may compute in bfloat16, but an output that a log density depends on may not: with 8 bits a
+    critic's value of 100 nats is off by 0.5 nats. `set_inner_dtype` switches autocast on for the inside alone, whatever
+    the caller's autocast is. Without it the inside follows the caller's autocast; without both, all is as in torch.
 
     Args:
         *layers: Modules of any kind.
@@ -75,14 +75,14 @@ class MixedSequential(nn.Sequential):
 def set_inner_dtype(module: nn.Module, dtype: torch.dtype | None) -> None:
     """Has every `MixedSequential` in a module, itself included, compute its inside in a dtype.
 
-    It is no part of a state dict: what is loaded computes in float32. A copy keeps it.
+    A state dict does not hold the dtype: what is loaded computes in float32. A copy of the module keeps it.
 
     Args:
         module: of any kind.
-        dtype: torch.bfloat16, for the devices whose autocast takes it. None: that of the weights.
+        dtype: torch.bfloat16, on devices whose autocast takes it; None: the weights' dtype.
 
     Raises:
-        ValueError: another dtype; float16 wants its losses scaled.
+        ValueError: another dtype is given. float16 would need scaled losses.
 
     Example:
         >>> import torch

@@ -20,9 +20,9 @@ def soft_relu_inverse(
 ) -> tuple[Tensor, Tensor]:
     """The x with `soft_relu(x)[0] == y`, and the log-determinant of this inverse map, in one pass over memory.
 
-    A fixed number of steps from a start that is within 1 of the solution, in units of the bend, for all parameters
-    and all y (csrc/soft_relu/inverse.h): the time does not depend on the values. Each direction returns the
-    log-determinant of the map it applies, so those of `soft_relu` and of its inverse cancel.
+    It takes a fixed number of steps, from a start that is within 1 of the solution in units of the bend, for all
+    parameters and all y (csrc/soft_relu/inverse.h). So the time does not depend on the values. Each direction returns
+    the log-determinant of the map it applies, so those of `soft_relu` and of its inverse cancel.
 
     Args:
         y: Shape (B, ...), any strides; float64, float32, bfloat16 or float16. B may be 0.

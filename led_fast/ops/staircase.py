@@ -39,8 +39,8 @@ def staircase(
         centers: c, shape (F, K).
         heights: a, shape (F, K), positive.
         steepness: b, shape (F, K), positive.
-        slope: m, shape (F,), positive. That these three are is not checked, because it would have to be waited for:
-            where the derivative is negative, log_abs_det is NaN.
+        slope: m, shape (F,), positive. Whether these three are positive is not checked, because a GPU would have to
+            be waited for: where the derivative is negative, log_abs_det is NaN.
 
     Returns:
         `y`, of `x`'s shape and dtype (channels-last stays channels-last, other strides become contiguous), and
@@ -89,9 +89,9 @@ def staircase_inverse(
         centers: c, shape (F, K).
         heights: a, shape (F, K), positive.
         steepness: b, shape (F, K), positive.
-        slope: m, shape (F,), positive. That these three are is not checked: where one is negative, x and log_abs_det
-            have no meaning. With a slope below 1e-15 (1e-50 in float64) of a step's, the staircase is so flat beside it
-            that the search may end before it has found x.
+        slope: m, shape (F,), positive. Whether these three are positive is not checked: where one is negative, x and
+            log_abs_det have no meaning. With a slope below 1e-15 (1e-50 in float64) of a step's, the staircase is so
+            flat beside it that the search may end before it has found x.
 
     Returns:
         `x` and `log_abs_det = -Σ log dy/dx`, shapes and dtypes as in :func:`staircase`. The staircase of x is y

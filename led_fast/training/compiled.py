@@ -32,8 +32,8 @@ def _probe(x: Tensor) -> Tensor:
 def compile_networks(*modules: nn.Module | None) -> None:
     """Has every outermost `MixedSequential` compiled, once for each shape of its batches.
 
-    Under `compiling()`. State dicts, and copies that were made before, stay as they are. Random numbers, such as of
-    dropout, are the same as without.
+    Call them under `compiling()`. State dicts, and copies that were made before, stay as they are. Random numbers, such
+    as of dropout, are the same as without.
 
     Raises:
         InputError: there is no such network.

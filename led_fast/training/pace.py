@@ -37,7 +37,7 @@ class Pace(NamedTuple):
     def steps_in(self, minutes: float) -> int:
         """How many steps fit in some minutes.
 
-        When a stage comes to rest cannot be foreseen: where it does, a run is done somewhat earlier.
+        A stage may come to rest early, which cannot be foreseen: then the run is done somewhat earlier.
         """
         # What is done once depends on the steps too: a short run does less of it than the throw-away one.
         return max(1, round(max(60 * minutes - self.once, 30 * minutes) / self.step))
@@ -49,7 +49,7 @@ def measure_pace(
 ) -> Pace:
     """Takes a few steps of each stage.
 
-    What they have compiled is there for a run of the same process.
+    What they compile is there for a run in the same process.
 
     Args:
         config: of the run.

@@ -68,7 +68,7 @@ def name_device(device: torch.device) -> str:
 def use_precision(precision: Precision, *modules: nn.Module | None) -> None:
     """Has the networks of critics and classifiers compute in a precision.
 
-    Not those inside a flow: in bf16 they move log q at data by up to a nat (docs/precision.md).
+    Networks inside a flow stay as they are: in bf16 they would move log q at data by up to a nat (docs/precision.md).
     """
     for module in filter(None, modules):
         set_inner_dtype(module, torch.bfloat16 if precision == "bf16" else None)
