@@ -145,8 +145,8 @@ def train_command(
             losses, and the model that comes of it, stay in float32. auto: bf16 for images on a GPU that has it
             (compute capability 8.0) where the critic has no penalty, else float32; a resumed run keeps its own.
         compile: whether torch.compile compiles the networks that are trained, but not our operators. auto: where a
-            trial of both says that a step takes less, unless the run is shorter than two minutes or there is no compiler;
-            on CPUs it seldom does. It changes results by rounding, so a resumed run keeps its own.
+            trial of both says that a step takes less; without a compiler, and in runs of less than two minutes, off.
+            On CPUs it seldom pays. It changes results by rounding, so a resumed run keeps its own.
         ignore: columns of a table that are not to be modelled, such as labels and text: --ignore one --ignore two.
         drop_missing: pass over rows of a table in which a value is missing, instead of refusing them.
         strict: stop at a picture that cannot be used, instead of skipping it.

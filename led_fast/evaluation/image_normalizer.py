@@ -115,7 +115,7 @@ def estimate_image_normalizer(
         source: its data, to which the pixels are fitted.
         samples: of each proposal.
         temperatures: of the annealing; 0: none.
-        chains: of the annealing; 50 at least, or it is not called reliable. Neither is log α then, because pixels seldom are.
+        chains: of the annealing. With fewer than 50 it is not called reliable; nor is log α, because pixels seldom are.
     """
     last_map = model.critic.last_map if isinstance(model.critic, ImageCritic) else Sigmoid()
     device = next(model.parameters()).device
