@@ -132,7 +132,7 @@ class LED:
             raise ValueError(f"LED: steps must be a positive integer, got {self.steps!r}")
         rows, names = _table(X)
         if len(rows) < _FEWEST_ROWS:
-            raise ValueError(f"LED.fit: X must have {_FEWEST_ROWS} rows or more, got n_samples={len(rows)}")
+            raise ValueError(f"LED.fit: X must have at least {_FEWEST_ROWS} rows, got n_samples={len(rows)}")
         source = TableSource("X", table_of(rows, names, "X"), fewest=_FEWEST_ROWS)
         seed = _seed(self.random_state)
         config = TrainConfig.of(source, seed=seed, steps=self.steps)

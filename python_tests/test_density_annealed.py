@@ -204,7 +204,7 @@ class WithoutInverse(nn.Module):
         (
             lambda: annealed_log_normalizer(quartic, OneWayFlow(StandardNormal(2), [Inflate(1)])),
             ValueError,
-            "must be a bijective flow",
+            "proposal must be bijective",
         ),
         (
             lambda: annealed_log_normalizer(

@@ -191,7 +191,7 @@ def test_glow_that_diverges_says_so(data, tmp_path, few):
     "options, message",
     [
         (["table2"], "--data: want DIR for table2, got none"),
-        (["table1", "--data", "{data}"], "only table2, tables and penalty take it"),
+        (["table1", "--data", "{data}"], "is for table2, tables and penalty"),
         (["table2", "--data", "{data}", "--budget", "0"], "--budget: want a positive number"),
         (["table2", "--data", "{unlabelled}"], "has no labels"),
         (["table2", "--data", "{odd}"], "no preset is for images of shape (1, 9, 9)"),
