@@ -60,7 +60,7 @@ class AnnealingPath:
     def __init__(self, critic: Callable[[Tensor], Tensor], proposal: OneWayFlow) -> None:
         self.critic, self.proposal = critic, proposal
         if not proposal.bijective:
-            raise ValueError("AnnealingPath: proposal must be bijective, got a flow with Inflate or Slice")
+            raise ValueError("AnnealingPath: proposal must be bijective, got a flow with a layer that is not")
         with torch.no_grad():
             # The spread of each coordinate of the base, in whose units the steps are.
             self._scale = proposal.base.rsample(_SCALE_DRAWS).std(dim=0)

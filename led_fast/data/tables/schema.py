@@ -105,7 +105,7 @@ class AdvisedError(InputError):
 
 def no_number(path: Path, names: Sequence[str], row: int, value: str, kind: str = "") -> InputError:
     """A value that is no number, in the first of the columns that hold such values."""
-    also = f"; so it is with values of {listed(names[1:])}" if names[1:] else ""
+    also = f"; other columns with such values: {listed(names[1:])}" if names[1:] else ""
     short = value if len(value) <= 60 else value[:60] + "…"
     said = f"column {names[0]!r}, row {row}: {short!r} is not a number{kind}{also}"
     return AdvisedError(f"{path}: {said}", f"leave out with {_ignored(names)}")
