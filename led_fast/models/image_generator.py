@@ -109,20 +109,8 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
         )
     if config.grid not in (1, 2, 4, 8):
         raise ValueError(f"image_generator: grid must be 1, 2, 4 or 8, got {config.grid}")
-    layers_of = (
-        config.coupling_width,
-        config.local_couplings,
-        config.activation,
-        config.norm,
-        config.conditional,
-    )
-    if config.start == "identity" and layers_of != (0, 0, "learned_soft_relu", "none", "gaussian"):
-        raise ValueError(
-            'image_generator: start "identity" wants coupling_width, local_couplings, activation, norm and conditional '
-            f'to be 0, 0, "learned_soft_relu", "none" and "gaussian", got {layers_of}'
-        )
-    if config.start == "identity" and not config.oversize:
-        raise ValueError('image_generator: start "identity" wants oversize')
+    if config.start == "identity":
+        _check_layers_of_identity(config)
     drawn = (channels, 2 * height, 2 * width) if config.oversize else shape
     layers, factor = _start(config, drawn)
     if config.start == "identity":
@@ -134,6 +122,16 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
             layers += [PairNeighbors(along), Slice(2 * channels, channels, _conditional(config, channels))]
     layers += [Affine(torch.ones(shape), torch.zeros(shape)), build_last_map(config.last_map)]
     return OneWayFlow(StandardNormal(config.latent), layers)
+
+
+def _check_layers_of_identity(config: ImageGeneratorConfig) -> None:
+    names = ("coupling_width", "local_couplings", "activation", "norm", "conditional", "oversize")
+    wanted = (0, 0, "learned_soft_relu", "none", "gaussian", True)
+    got = tuple(getattr(config, name) for name in names)
+    if got != wanted:
+        raise ValueError(
+            f'image_generator: with start "identity" {", ".join(names[:-1])} and {names[-1]} must be {wanted}, got {got}'
+        )
 
 
 def build_last_map(name: LastMapName, learned: bool = True) -> LastMap:
