@@ -202,5 +202,5 @@ def test_weights_of_images_are_unbiased_wherever_the_parameters_go():
     ],
 )
 def test_a_start_that_suits_no_other_layers(change, value):
-    with pytest.raises(ValueError, match='image_generator: with start "identity" .* must be'):
+    with pytest.raises(ValueError, match=r'image_generator: with start "identity", .* must be'):
         image_generator(ImagePreset(SMALL.shape, replace(SMALL.generator, **{change: value})))

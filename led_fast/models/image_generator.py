@@ -130,7 +130,7 @@ def _check_layers_of_identity(config: ImageGeneratorConfig) -> None:
     got = tuple(getattr(config, name) for name in names)
     if got != wanted:
         raise ValueError(
-            f'image_generator: with start "identity" {", ".join(names[:-1])} and {names[-1]} must be {wanted}, got {got}'
+            f'image_generator: with start "identity", {", ".join(names)} must be {wanted}, got {got}'
         )
 
 
