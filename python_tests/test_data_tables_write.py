@@ -113,7 +113,7 @@ def test_bad_places(tmp_path):
         check_suffix(tmp_path / "t.xlsx")
     with pytest.raises(InputError, match="no folder"):
         write_table(tmp_path / "none" / "t.csv", COLUMNS, DRAWN)
-    with pytest.raises(ValueError, match=r"values must be of shape \(n, 6\), got \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"values must have shape \(n, 6\), got \(3, 2\)"):
         write_table(tmp_path / "t.csv", COLUMNS, DRAWN[:, :2])
 
 
