@@ -35,5 +35,5 @@ def test_every_octave_of_the_plane_sees_every_direction():
 
 
 def test_bad_frequencies():
-    with pytest.raises(ValueError, match=r"0 < lowest <= highest, got 3\.0 and 1\.0"):
+    with pytest.raises(ValueError, match=r"0 < lowest <= highest must hold, got 3\.0 and 1\.0"):
         FourierFeatures(2, lowest=3.0, highest=1.0)

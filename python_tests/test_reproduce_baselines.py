@@ -52,7 +52,7 @@ def test_qualities_of_the_truth_and_of_a_wider_density():
 
 def test_a_source_of_unknown_density_is_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(200, 2)))
-    with pytest.raises(ValueError, match="mixture_source: want data of known density"):
+    with pytest.raises(ValueError, match="mixture_source: data must be ring or grid"):
         mixture_source(str(tmp_path / "a.npy"))
 
 

@@ -217,7 +217,7 @@ def test_odd_rows_are_never_trained_on(monkeypatch):
     for part in (split.train.values, split.validation.values, split.test):
         assert not odd & set(part[:, 0])
     assert len(split.train.values) == 560
-    with pytest.raises(ValueError, match="want a table with labels and normal classes, got 'numbered'"):
+    with pytest.raises(ValueError, match="table must have labels and normal classes, got 'numbered'"):
         anomaly_split(replace(table, labels=None), 0)
 
 

@@ -121,7 +121,7 @@ def test_averages_begin_anew_with_a_stage(source):
 
 
 def test_only_a_critic_that_tilts_a_generator_can_be_calibrated(source):
-    with pytest.raises(ValueError, match=r"calibration\.begin < 1 wants a critic that tilts a generator"):
+    with pytest.raises(ValueError, match=r"critic must tilt a generator where calibration\.begin < 1"):
         trainer_of(source, {"model.critic.width": 8, "model.critic.base": "pixels"})
 
 
