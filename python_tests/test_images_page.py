@@ -56,9 +56,9 @@ def test_estimates_of_log_alpha(report, name):
 def test_readme(report):
     quality, text = report["quality"], (DOCS.parent / "README.md").read_text().replace("\n", " ")
     for figure in (
-        f"a run on MNIST of {report['seconds'] / 60:.0f} minutes",
+        f"a run on MNIST took {report['seconds'] / 60:.0f} minutes",
         f"{report['bits_per_dim']:.3f} bits per dimension",
-        f"Fréchet distance {quality['distance']:.2f} beside real images' {quality['distance_real']:.2f}",
+        f"is {quality['distance']:.2f}, that of real images {quality['distance_real']:.2f}",
     ):
         assert figure in text
 
