@@ -21,28 +21,30 @@ page of those files.
 COMMENTS = {
     "table1": """\
 The paper reports 8 modes and 63.5 % on the ring, 16.2 modes and 68.3 % on the grid. Its own family of generators,
-[made to work](paper_family.md), finds all modes of the ring and more of the grid's than the paper says, and sharper ones
-(`paper`); its density, with log α by quadrature, is within .002 nats of the truth. The generator's own estimate of log α is
-within .06 nats on the ring and .13 on the grid; where its k̂ is above .7, the report calls it unreliable.
+[made to work](paper_family.md), finds all modes of the ring and more of the grid's than the paper says, and sharper
+ones (`paper`); its density, with log α by quadrature, is within .002 nats of the truth. The generator's own estimate
+of log α is within .06 nats on the ring and .13 on the grid; where its k̂ is above .7, the report calls it unreliable.
 
 Our default finds all modes with every seed. What does the work: its generator starts from a **learned mixture of 64
-normals**. A mixture can represent these two data sets exactly, and it does most of the separating of the modes; its number
-is not tied to theirs. The critic's density does not depend on it. The GAN has the default's two networks and the same noisy
-data, and only other losses. The spline flow needs no normaliser, because its density is exact; it leaves bridges between
-the modes. `paper_printed` got 1,000 steps instead of the paper's 500 epochs: its rows say nothing about the paper's
-figures, and its own reports say "unreliable".""",
+normals**. A mixture can represent these two data sets exactly, and it does most of the separating of the modes; its
+number is not tied to theirs. The critic's density does not depend on it. The GAN has the default's two networks and
+the same noisy data, and only other losses. The spline flow needs no normaliser, because its density is exact; it
+leaves bridges between the modes. `paper_printed` got 200 steps instead of the paper's 500 epochs: its rows say
+nothing about the paper's figures, and its own reports say "unreliable".""",
     "figure1": """\
 The kernel density estimate, of 5,000 samples and with its width chosen by validation, makes a spot of every stray
-sample of the generator and is ragged at the modes; the critic has learned that these samples are unlikely.""",
+sample of the generator and is ragged at the modes; the critic has learned that these samples are unlikely. So the
+bridges of the paper's family, below the upper rows, are in the kernel density and not in the critic's.""",
     "figure6": """\
 As printed: slope 1 to the right, β/α to the left, and invertible everywhere.""",
     "figure7": """\
-As the paper found, one integral sample is not enough: from step 1,000 on, the estimate is 12 nats or more too low with
-*any* number of samples, because the critic has mass where the generator never draws. With 64 samples the estimate is
-right at every moment, and 256 are hardly better.
+As the paper found, one integral sample is not enough: from step 1,000 on, the estimate is nats too low with *any*
+number of samples, because the critic has mass where the generator never draws. With 64 samples the default's estimate
+is right at every moment, and 256 are hardly better. The paper's family is right with 64, too, until its generator
+leaves modes and bridges behind: then few weights hold most of the sum, k̂ says so, and 1,024 samples are not enough.
 
-Note k̂ = 0.31 in the row that is 17 nats off: the weights alone cannot see what the proposal misses. So every report of
-ours sets other, independent estimates beside the first.""",
+Note k̂ = 0.31 and 0.58 in rows that are 17 and 19 nats off: the weights alone cannot see what the proposal misses. So
+every report of ours sets other, independent estimates beside the first.""",
     "figure8": """\
 One normal as base instead of the default's mixture, so that all separating of the modes is the layers' work; 1,500
 steps, one seed. Depth matters and width does not: one block leaves out four or five modes at any width, two blocks and
