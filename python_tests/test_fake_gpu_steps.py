@@ -28,9 +28,12 @@ LAUNCHES = {  # of a step, at most
     ("color64", "joint training", False): 1170,
     ("color64", "joint training", True): 1305,
     ("color64", "calibration", False): 235,
-    ("paper_mnist32", "joint training", False): 770,
-    ("paper_color32", "joint training", False): 770,
-    ("paper_color64", "joint training", False): 820,
+    ("paper_mnist32", "joint training", False): 1270,
+    ("paper_mnist32", "joint training", True): 1780,
+    ("paper_color32", "joint training", False): 1110,
+    ("paper_color32", "joint training", True): 1620,
+    ("paper_color64", "joint training", False): 1010,
+    ("paper_color64", "joint training", True): 1630,
 }
 
 
