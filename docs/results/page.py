@@ -38,17 +38,21 @@ bridges of the paper's family, below the upper rows, are in the kernel density a
     "figure6": """\
 As printed: slope 1 to the right, β/α to the left, and invertible everywhere.""",
     "figure7": """\
-As the paper found, one integral sample is not enough: from step 1,000 on, the estimate is nats too low with *any*
-number of samples, because the critic has mass where the generator never draws. With 64 samples the default's estimate
-is right at every moment, and 256 are hardly better. The paper's family is right with 64, too, until its generator
-leaves modes and bridges behind: then few weights hold most of the sum, k̂ says so, and 1,024 samples are not enough.
+As the paper found, one integral sample is not enough: from step 1,000 on, the estimate is four nats and more too low
+with *any* number of samples, because the critic has mass where the generator never draws. With 64 samples the
+default's estimate is right at every moment, and 256 are hardly better. The paper's family is right with 64, too, until
+its generator leaves modes and bridges behind: then few weights hold most of the sum, and 1,024 samples are not enough.
 
-Note k̂ = 0.31 and 0.58 in rows that are 17 and 19 nats off: the weights alone cannot see what the proposal misses. So
-every report of ours sets other, independent estimates beside the first.""",
+Note k̂ = 0.58 in a row that is 19 nats off: the weights alone cannot see what the proposal misses. So every report of
+ours sets other, independent estimates beside the first.""",
     "figure8": """\
-One normal as base instead of the default's mixture, so that all separating of the modes is the layers' work; 1,500
-steps, one seed. Depth matters and width does not: one block leaves out four or five modes at any width, two blocks and
-four reach all 25, and the bridges between them thin out.""",
+1,500 steps, one seed. That is short for the paper's family: most modes count, but few samples are good, because the
+modes have not parted yet ([longer runs](paper_family.md)). Up to 256 features train; more than two are noise beside
+the plane for the most part, and neither help nor harm.
+
+Below, the default with one normal as base instead of its mixture, so that all separating of the modes is the layers'
+work. Depth matters and width does not: one block leaves out three to five modes at any width, two blocks and four
+reach all 25, and the bridges between them thin out.""",
     "ablations": """\
 A quarter of the default's steps and one seed, so only large gaps mean anything, and the generator is not sharp yet.
 
