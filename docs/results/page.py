@@ -52,7 +52,7 @@ the plane for the most part, and neither help nor harm.
 
 Below, the default with one normal as base instead of its mixture, so that all separating of the modes is the layers'
 work. Depth matters and width does not: one block leaves out three to five modes at any width, two blocks and four
-reach all 25, and the bridges between them thin out.""",
+reach 24 or 25, and the bridges between them thin out.""",
     "ablations": """\
 A quarter of the default's steps and one seed, so only large gaps mean anything, and the generator is not sharp yet.
 
