@@ -73,7 +73,7 @@ class AffineGenerator(nn.Module):
     def forward(self, z):
         return self.log_scale.exp() * z + self.shift, self.base.log_prob(z) - self.log_scale.sum()
 
-    def log_prob(self, y):
+    def log_prob_bound(self, y):
         return self.base.log_prob((y - self.shift) * (-self.log_scale).exp()) - self.log_scale.sum()
 
 
