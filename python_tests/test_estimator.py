@@ -212,7 +212,7 @@ def test_in_scikit_learns_company(fitted, small):
     assert np.isfinite(pipeline.fit(table().clip(0)).score(table(40, 1).clip(0)))
     search = GridSearchCV(LED(random_state=0), {"steps": [2, 4]}, cv=2).fit(table(100))
     assert search.best_params_["steps"] in (2, 4)
-    with pytest.raises(ValueError, match="want one of minutes"):
+    with pytest.raises(ValueError, match="names must be among minutes"):
         LED().set_params(depth=3)
     assert repr(LED(steps=3)) == "LED(steps=3)"
 
