@@ -100,7 +100,7 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
     """Builds the flow of a config onto images (C, H, W); its last two layers are an `Affine` and the last map.
 
     Raises:
-        ValueError: H is not W or not 8, 16, 32, 64, or the latent values do not fit.
+        ValueError: H is not W or not 8, 16, 32, 64, the latent values do not fit, or the start does not suit the layers.
     """
     channels, height, width = shape
     if height != width or height not in (8, 16, 32, 64):
