@@ -1,7 +1,7 @@
 """Writes docs/results.md from the result files beside this script: `python docs/results/page.py`.
 
 The files come from `led-fast reproduce EXPERIMENT --out docs/results`; of their folder only EXPERIMENT.json and
-EXPERIMENT.png are kept in the repository.
+EXPERIMENT.png are kept in the repository, large pictures with a palette of 256 colours.
 """
 
 from pathlib import Path
@@ -46,9 +46,9 @@ its generator leaves modes and bridges behind: then few weights hold most of the
 Note k̂ = 0.58 in a row that is 19 nats off: the weights alone cannot see what the proposal misses. So every report of
 ours sets other, independent estimates beside the first.""",
     "figure8": """\
-1,500 steps, one seed. That is short for the paper's family: most modes count, but few samples are good, because the
-modes have not parted yet ([longer runs](paper_family.md)). Up to 256 features train; more than two are noise beside
-the plane for the most part, and neither help nor harm.
+1,500 steps, one seed. That is short for the paper's family, and most of its modes count by a cloud of samples alone:
+a few bends hold one or two edges of the grid so far ([longer runs of 32 blocks](paper_family.md)). Up to 256 features
+train; more than two are noise beside the plane for the most part, and neither help nor harm.
 
 Below, the default with one normal as base instead of its mixture, so that all separating of the modes is the layers'
 work. Depth matters and width does not: one block leaves out three to five modes at any width, two blocks and four
