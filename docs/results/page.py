@@ -38,8 +38,8 @@ bridges of the paper's family, below the upper rows, are in the kernel density a
     "figure6": """\
 As printed: slope 1 to the right, β/α to the left, and invertible everywhere.""",
     "figure7": """\
-As the paper found, one integral sample is not enough: from step 1,000 on, the estimate is four nats and more too low
-with *any* number of samples, because the critic has mass where the generator never draws. With 64 samples the
+As the paper found, one integral sample is not enough: from step 1,000 on, the estimate is nats too low, or a matter of
+luck, with *any* number of samples, because the critic has mass where the generator never draws. With 64 samples the
 default's estimate is right at every moment, and 256 are hardly better. The paper's family is right with 64, too, until
 its generator leaves modes and bridges behind: then few weights hold most of the sum, and 1,024 samples are not enough.
 
