@@ -37,10 +37,11 @@ def test_without_a_preset_pictures_are_as_large_as_most_of_them(tmp_path, groups
     assert len(source.problems) == skipped
 
 
-def test_no_picture_is_skipped_where_all_must_be_used(tmp_path):
+def test_where_all_pictures_must_be_used_the_size_stays_and_small_ones_are_refused(tmp_path):
     folder = pictures(tmp_path, (150, 64, 64, "RGB"), (2, 40, 40, "RGB"))
-    source = images.KIND.open(str(folder), None, Reading(strict=True))
-    assert source.shape == (3, 32, 32) and not source.problems
+    with pytest.raises(InputError, match="want at least 64x64 pixels"):
+        images.KIND.open(str(folder), None, Reading(strict=True))
+    assert images.KIND.open(str(folder), "color32", Reading(strict=True)).shape == (3, 32, 32)
 
 
 def test_pictures_that_suit_no_preset_are_refused_by_the_smallest_size(tmp_path):

@@ -194,6 +194,7 @@ def test_weights_of_images_are_unbiased_wherever_the_parameters_go():
 @pytest.mark.parametrize(
     ("change", "value"),
     [
+        ("block_scales", 1),
         ("oversize", False),
         ("norm", "act"),
         ("activation", "staircase"),
@@ -204,3 +205,16 @@ def test_weights_of_images_are_unbiased_wherever_the_parameters_go():
 def test_a_start_that_suits_no_other_layers(change, value):
     with pytest.raises(ValueError, match=r'image_generator: with start "identity", .* must be'):
         image_generator(ImagePreset(SMALL.shape, replace(SMALL.generator, **{change: value})))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_images_start_alike_whatever_the_defaults(dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        generator = image_generator(SMALL)
+        assert all(parameter.dtype == dtype for parameter in generator.parameters())
+        assert ess(logit_weights(generator, 400)) > 0.5
+        with torch.device("meta"):
+            assert all(parameter.is_meta for parameter in image_generator(SMALL).parameters())
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -10,7 +10,7 @@ from led_fast.data import open_source
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource
 from led_fast.kinds.images import task
 from led_fast.training import DivergenceError, TrainConfig, Trainer
-from led_fast.training.descent import RunningAverages, adam, descend, set_learning_rate
+from led_fast.training.descent import RunningAverages, adam, descend, rate_shares, set_learning_rate
 from led_fast.training.readings import Readings
 
 PARTS = (
@@ -218,15 +218,11 @@ def test_a_learning_rate_is_set_for_every_parameter():
 
 
 def test_wide_layers_learn_at_a_lower_rate():
-    weights = [
-        torch.zeros(16, 4, 3, 3),
-        torch.zeros(3, 8),
-        torch.zeros(2, 32),
-        torch.zeros(50),
-        torch.zeros(()),
-    ]
-    parameters = [torch.nn.Parameter(weight) for weight in weights]
-    optimizer = adam(parameters, 0.1, (0.9, 0.99), full_rate_inputs=8)
+    transposed = torch.nn.ConvTranspose2d(10, 3, 4, stride=2, bias=False)
+    convolution, narrow = torch.nn.Conv2d(4, 16, 3, bias=False), torch.nn.Linear(8, 3, bias=False)
+    network = torch.nn.Sequential(convolution, narrow, torch.nn.Linear(32, 2), transposed)
+    parameters = list(network.parameters())
+    optimizer = adam(parameters, 0.1, (0.9, 0.99), shares=rate_shares(network, 8))
     for rate in (0.1, 0.02):
         for parameter in parameters:
             parameter.grad = torch.ones_like(parameter)
@@ -234,7 +230,7 @@ def test_wide_layers_learn_at_a_lower_rate():
                 parameter.zero_()
         set_learning_rate(optimizer, rate)
         optimizer.step()  # of Adam, as long as the rate where the gradient is always the same
-        for parameter, inputs in zip(parameters, (36, 8, 32, 1, 1), strict=True):
+        for parameter, inputs in zip(parameters, (36, 8, 32, 1, 10 * 16 / 4), strict=True):
             torch.testing.assert_close(parameter, torch.full_like(parameter, -rate * min(1, 8 / inputs)))
 
 

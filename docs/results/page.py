@@ -21,9 +21,10 @@ page of those files.
 COMMENTS = {
     "table1": """\
 The paper reports 8 modes and 63.5 % on the ring, 16.2 modes and 68.3 % on the grid. Its own family of generators,
-[made to work](paper_family.md), finds all modes of the ring and more of the grid's than the paper says, and sharper
-ones (`paper`); its density, with log α by quadrature, is within .002 nats of the truth. The generator's own estimate
-of log α is within .06 nats on the ring and .13 on the grid; where its k̂ is above .7, the report calls it unreliable.
+[made to work](paper_family.md), finds all modes of the ring and more of the grid's than the paper says, and more of its
+samples lie within 3σ (`paper`); its density, with log α by quadrature, is within .002 nats of the truth. The
+generator's own estimate of log α is within .06 nats on the ring and .13 on the grid; where its k̂ is above .7, the
+report calls it unreliable.
 
 Our default finds all modes with every seed. What does the work: its generator starts from a **learned mixture of 64
 normals**. A mixture can represent these two data sets exactly, and it does most of the separating of the modes; its
@@ -46,9 +47,8 @@ its generator leaves modes and bridges behind: then few weights hold most of the
 Note k̂ = 0.58 in a row that is 19 nats off: the weights alone cannot see what the proposal misses. So every report of
 ours sets other, independent estimates beside the first.""",
     "figure8": """\
-1,500 steps, one seed. That is short for the paper's family, and most of its modes count by a cloud of samples alone:
-a few bends hold one or two edges of the grid so far ([longer runs of 32 blocks](paper_family.md)). Up to 256 features
-train; more than two are noise beside the plane for the most part, and neither help nor harm.
+1,500 steps, one seed. That is short for the paper's family: most of its modes count by a cloud of samples alone
+([longer runs of 32 blocks](paper_family.md)). Up to 256 features train; one seed shows no trend with width.
 
 Below, the default with one normal as base instead of its mixture, so that all separating of the modes is the layers'
 work. Depth matters and width does not: one block leaves out three to five modes at any width, two blocks and four

@@ -78,7 +78,8 @@ class Slice(Layer):
         features: number of features (channels) of the input.
         keep: number of features kept.
         conditional: module `(t2, t1) -> log r(t2 | t1)`, (B,). Default: a `LearnedConditional`.
-            `led_fast.flows.GaussianConditional` is the paper's.
+            `led_fast.flows.GaussianConditional` is the paper's. For `augment`, its
+            `rsample_and_log_prob(t1, n) -> (t2, log r(t2 | t1))` draws n features.
 
     Shape:
         t: (B, features, ...). Output: (B, keep, ...) and ladj (B,).

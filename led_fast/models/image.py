@@ -34,6 +34,7 @@ _PAPER = ImageGeneratorConfig(
     latent=100,
     coupling_width=0,
     blocks=2,
+    block_scales=None,
     activation="learned_soft_relu",
     oversize=True,
     conditional="gaussian",

@@ -100,7 +100,7 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
     """Builds the flow of a config onto images (C, H, W); its last two layers are an `Affine` and the last map.
 
     Raises:
-        ValueError: H is not W or not 8, 16, 32, 64, the latent values do not fit, or the start does not suit the layers.
+        ValueError: H is not W or not 8, 16, 32, 64, the latent values do not fit, or the layers do not suit the start.
     """
     channels, height, width = shape
     if height != width or height not in (8, 16, 32, 64):
@@ -125,8 +125,16 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
 
 
 def _check_layers_of_identity(config: ImageGeneratorConfig) -> None:
-    names = ("coupling_width", "local_couplings", "activation", "norm", "conditional", "oversize")
-    wanted = (0, 0, "learned_soft_relu", "none", "gaussian", True)
+    names = (
+        "coupling_width",
+        "local_couplings",
+        "block_scales",
+        "activation",
+        "norm",
+        "conditional",
+        "oversize",
+    )
+    wanted = (0, 0, None, "learned_soft_relu", "none", "gaussian", True)
     got = tuple(getattr(config, name) for name in names)
     if got != wanted:
         raise ValueError(

@@ -15,7 +15,7 @@ _IMAGE_BENDS = (
     0.8  # of those in the plane, over the root of the number of pixels, so that log q is off by a fixed sum
 )
 # 2x2 pixels, row by row: the right one is compared with the left one, then the lower left with the upper left.
-_NEIGHBOURS = torch.tensor([[1.0, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 1, 1]])
+_NEIGHBOURS = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 1, 1]]
 
 
 @torch.no_grad()
@@ -106,14 +106,14 @@ def start_convolutions_near_identity(layers: Sequence[nn.Module], channels: int,
     last = [layer for layer in layers if isinstance(layer, CircularConv2d)][-1]
     for before, layer, behind in zip([None, *layers[:-1]], layers, [*layers[1:], None], strict=True):
         if isinstance(layer, SoftReLU):
-            kept = _becomes_upper_left(len(layer.position), channels)
+            kept = _becomes_upper_left(len(layer.position), channels).to(layer.position)
             layer.log_ratio.mul_(_IMAGE_BENDS / values**0.5 * kept)
             # It shifts by -position; behind a shuffle that differs between pixels, and no bias takes it back.
             layer.position.mul_(kept if isinstance(behind, CircularConv2d) else 0)
         elif isinstance(layer, CircularConv2d):
-            matrix = _rotation(_becomes_upper_left(layer.channels, channels))
+            matrix = _rotation(_becomes_upper_left(layer.channels, channels)).to(layer.weight)
             if layer is last:
-                matrix = torch.block_diag(*[_NEIGHBOURS] * channels) @ matrix
+                matrix = torch.block_diag(*[layer.weight.new_tensor(_NEIGHBOURS)] * channels) @ matrix
             row, column = ((size - 1) // 2 for size in layer.kernel_size)
             layer.weight.zero_()[:, :, row, column] = matrix
             if layer.bias is not None and isinstance(before, SoftReLU):
@@ -122,11 +122,11 @@ def start_convolutions_near_identity(layers: Sequence[nn.Module], channels: int,
 
 def _becomes_upper_left(width: int, channels: int) -> Tensor:
     """Which of C·4^n channels hold, after n shuffles, the upper left of every 2x2 pixels; (width,) of booleans."""
-    return torch.arange(width) // (width // channels // 4) % 4 == 0
+    return torch.arange(width, device="cpu") // (width // channels // 4) % 4 == 0
 
 
 def _rotation(turned: Tensor) -> Tensor:
     """A random orthogonal matrix of some of the channels, the identity of the others."""
-    matrix, places = torch.eye(len(turned)), turned.nonzero().squeeze(1)
-    matrix[places[:, None], places] = nn.init.orthogonal_(torch.empty(len(places), len(places)))
+    matrix, places = torch.eye(len(turned), device="cpu"), turned.nonzero().squeeze(1)
+    matrix[places[:, None], places] = nn.init.orthogonal_(matrix.new_empty(len(places), len(places)))
     return matrix

@@ -132,10 +132,8 @@ def markdown(content: dict[str, Any]) -> str:
 
 def draw(path: Path, results: Sequence[Finished], note: str) -> None:
     """α̂/α with bars of 1σ: a row a preset and moment, a column an S; the first seed."""
-    first, n = (
-        [_panels(result) for result in results[: len(_PRESETS) * len(INTEGRAL_SAMPLES)]],
-        len(INTEGRAL_SAMPLES),
-    )
+    n = len(INTEGRAL_SAMPLES)
+    first = [_panels(result) for result in results[: len(_PRESETS) * n]]
     of_one_s = [first[i::n] for i in range(n)]
     columns = [[panel for panels in each for panel in panels] for each in of_one_s if all(each)]
     if columns:  # not all of them diverged

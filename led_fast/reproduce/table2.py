@@ -95,7 +95,7 @@ _KEY = (
     "calibrated with 64 integral samples, the density of the generator as it has become. The paper's family has no "
     "couplings and no such stages: critic and generator learn together. b/p is the paper's: bits per "
     "pixel of the density on [-1, 1], without the offset of discrete data (uniform: 1 a channel). bits/dim has that "
-    "offset (uniform: 8). The generator's values, and Glow's, are exact, those with ≤ bounds; the critic's are "
+    "offset (uniform: 8). The generator's values, and Glow's, are exact, those with ≤ or ≥ bounds; the critic's are "
     "as good as log α, and marked "
     "where that is not to be relied on. One image of samples a row, in the table's order.\n"
 )
@@ -284,14 +284,16 @@ def _row(method: str, cell: dict[str, Any]) -> list[str]:
     return [
         *head,
         _number(pixel["test"]) + mark,
-        f"{_number(pixel['samples_generator'])} / {_number(pixel['samples_critic'])}{mark}",
-        f"{_number(result['bits_per_dim'])}{mark} / {_at_most(result)}{_number(exact)}",
+        f"{_by_generator(result, pixel['samples_generator'], '≥')} / {_number(pixel['samples_critic'])}{mark}",
+        f"{_number(result['bits_per_dim'])}{mark} / {_by_generator(result, exact, '≤')}",
         _number((alpha.evidence.get("base") or alpha.evidence["generator"])["ess_fraction"], 5),
     ]
 
 
-def _at_most(result: dict[str, Any]) -> str:
-    return "" if result.get("generator_density", "exact") == "exact" else "≤ "
+def _by_generator(result: dict[str, Any], value: float | None, bound: str) -> str:
+    """A value under the generator; a bound where it has a surrogate density."""
+    exact = value is None or result.get("generator_density", "exact") == "exact"
+    return _number(value) if exact else f"{bound} {_number(value)}"
 
 
 def _method(cell: str) -> str:

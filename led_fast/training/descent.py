@@ -1,13 +1,15 @@
 """Parts of a training step that all networks share. None of them waits for a GPU."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from led_fast.training.world import World
+
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class DivergenceError(RuntimeError):
@@ -19,17 +21,15 @@ def adam(
     rate: float,
     betas: tuple[float, float],
     weight_decay: float = 0.0,
-    full_rate_inputs: int | None = None,
+    shares: Mapping[nn.Parameter, float] | None = None,
 ) -> Adam:
     """Adam as one kernel; on a GPU the learning rate lies there, where a recorded step reads it anew.
 
-    Matrices and convolutions of more than `full_rate_inputs` inputs learn at a share of the rate, see
-    `led_fast.training.settings.Optimizer`.
+    `shares` of the rate are those of `rate_shares`; other parameters have all of it.
     """
     by_share: dict[float, list[nn.Parameter]] = {}
     for parameter in parameters:
-        inputs = parameter[0].numel() if parameter.dim() > 1 else 1
-        share = 1.0 if full_rate_inputs is None else min(1.0, full_rate_inputs / inputs)
+        share = 1.0 if shares is None else shares.get(parameter, 1.0)
         by_share.setdefault(share, []).append(parameter)
     device = next(iter(by_share.values()))[0].device
     on_cpu = device.type == "cpu"
@@ -46,8 +46,23 @@ def adam(
     )
 
 
+def rate_shares(network: nn.Module, full_rate_inputs: int) -> dict[nn.Parameter, float]:
+    """Shares of the learning rate of matrices and convolutions, see `led_fast.training.settings.Optimizer`."""
+    shares = {}
+    for module in network.modules():
+        for parameter in module.parameters(recurse=False):
+            if parameter.dim() > 1:
+                inputs = parameter[0].numel()
+                if isinstance(
+                    module, _TRANSPOSED
+                ):  # (inputs, outputs, ...), and a stride leaves out most of its taps
+                    inputs = parameter[:, 0].numel() // math.prod(module.stride)
+                shares[parameter] = min(1.0, full_rate_inputs / inputs)
+    return shares
+
+
 def set_learning_rate(optimizer: Adam, rate: float) -> None:
-    """Sets the learning rate of all parameters, of those that have a share of it to that."""
+    """Sets the learning rate; each group of parameters gets its share."""
     for group in optimizer.param_groups:
         of_group = rate * group.get("share", 1.0)
         if not group["capturable"]:

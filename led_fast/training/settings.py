@@ -99,7 +99,7 @@ class GeneratorLoss:
 
     Attributes:
         likelihood_weight: weight of its own -log q at the data; what follows has the rest. For generators that can
-            be inverted, and of a bound of it for those that drop by Eq. 8.
+            be inverted, and of a bound of it for those that drop by a Gaussian r (Eq. 8).
         forward_weight: weight of the forward KL to the critic; the reverse KL has the rest.
         entropy_weight: k of Eq. 5.
         max_weight: clip of an importance weight in the forward KL, in units of the mean weight.

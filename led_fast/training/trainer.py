@@ -19,7 +19,7 @@ from led_fast.kinds import find_kind
 from led_fast.random_state import random_state, set_random_state, set_seed
 from led_fast.training.compiled import as_written, compile_networks, compiling
 from led_fast.training.config import TrainConfig
-from led_fast.training.descent import RunningAverages, adam, descend, set_learning_rate
+from led_fast.training.descent import RunningAverages, adam, descend, rate_shares, set_learning_rate
 from led_fast.training.graph import StepGraphs
 from led_fast.training.objective import OBJECTIVES, CalibrationObjective, Critic, Loss, Objective
 from led_fast.training.precision import use_precision
@@ -104,7 +104,9 @@ class Trainer:
             optimizer.generator_learning_rate,
             optimizer.betas,
             optimizer.weight_decay,
-            optimizer.full_rate_inputs,
+            None
+            if optimizer.full_rate_inputs is None
+            else rate_shares(self.generator, optimizer.full_rate_inputs),
         )
         if self.world.size > 1:
             self.generator.sample(_START_SAMPLES)  # starts normalisation layers, alike everywhere

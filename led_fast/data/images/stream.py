@@ -19,10 +19,10 @@ from led_fast.errors import InputError
 
 
 class ImageStream:
-    """The images that `read_images` reads, in the same order, but never all of them in memory.
+    """The images that `read_images` reads, in the same order, some of them in memory at a time.
 
-    A picture of a folder becomes gray or RGB as the shape has it, whatever the others are. Of CIFAR's files one is in
-    memory at a time.
+    Gray pictures of a folder become RGB where the shape is; a picture of colours where it is gray is an error. One of
+    CIFAR's files is in memory at a time, and the whole of an array of an `.npz` file in Fortran's order.
 
     Args:
         path: as of `read_images`.

@@ -190,10 +190,12 @@ def _open_suited(place: str, strict: bool) -> ImageSource:
     """Pictures of a folder in the largest size that a preset takes and that most of them have."""
     for side in _SIDES[:-1]:
         with suppress(InputError):
-            source = open_images(place, strict, size=side)
+            source = open_images(place, size=side)
             if _fitting(source) and len(source.problems) <= len(source.split("train")):
-                return source
-    return open_images(place, strict, size=_SIDES[-1])
+                break
+    else:
+        side = _SIDES[-1]
+    return open_images(place, strict, size=side)
 
 
 def _fitting(source: ImageSource) -> list[str]:
