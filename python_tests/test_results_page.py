@@ -45,3 +45,13 @@ def test_table1_holds_what_is_claimed(data, modes):
 def test_files_are_small():
     for path in (DOCS / "results").iterdir():
         assert path.is_dir() or path.stat().st_size <= 200_000, path
+
+
+def test_the_papers_family_reaches_what_readme_says():
+    cells = read_content(DOCS / "results" / "table1.json")["cells"]
+    readme = (DOCS.parent / "README.md").read_text()
+    for data, modes in (("ring", "8/8"), ("grid", "21.6/25")):
+        reports = [cells[f"{data}-paper-{seed}"]["result"] for seed in range(5)]
+        found = sum(report["modes"] for report in reports) / 5
+        good = sum(report["high_quality_percent"] for report in reports) / 5
+        assert f"{found:g}" == modes.split("/")[0] and modes in readme and f"{good:.0f} %" in readme
