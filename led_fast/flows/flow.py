@@ -100,9 +100,7 @@ class OneWayFlow(Layer):
         Raises:
             NotInvertibleError: a layer has no inverse.
         """
-        with in_full_precision(y, self) as t:
-            z, steps = self._steps_back(t, self.layers)
-            return total([self.base.log_prob(z), *steps], z)
+        return self._log_prob(y, self.layers)
 
     def log_prob_bound(self, y: Tensor) -> Tensor:
         """A lower bound of log q(y) in expectation, (B, ...) -> (B,), in nats; without a `Slice`, log q(y) itself.
@@ -114,14 +112,15 @@ class OneWayFlow(Layer):
         Raises:
             NotInvertibleError: a layer has no inverse, or a slice an r that cannot be drawn from.
         """
-        with in_full_precision(y, self) as t:
-            z, steps = self._steps_back(t, self.layers, augmented=True)
-            return total([self.base.log_prob(z), *steps], z)
+        return self._log_prob(y, self.layers, augmented=True)
 
     def log_prob_before_last(self, t: Tensor) -> Tensor:
         """As `log_prob`, of points that the last layer has not moved yet."""
-        with in_full_precision(t, self) as t:
-            z, steps = self._steps_back(t, self.layers[:-1])
+        return self._log_prob(t, self.layers[:-1])
+
+    def _log_prob(self, y: Tensor, layers: nn.ModuleList, augmented: bool = False) -> Tensor:
+        with in_full_precision(y, self) as t:
+            z, steps = self._steps_back(t, layers, augmented)
             return total([self.base.log_prob(z), *steps], z)
 
     def _steps_back(

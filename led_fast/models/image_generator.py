@@ -113,10 +113,10 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
         _check_layers_of_identity(config)
     drawn = (channels, 2 * height, 2 * width) if config.oversize else shape
     layers, factor = _start(config, drawn)
+    blocks = _blocks(config, channels, factor)
     if config.start == "identity":
-        layers += _blocks_near_identity(config, shape, factor)
-    else:
-        layers += _blocks(config, channels, factor)
+        start_convolutions_near_identity(blocks, channels, math.prod(shape))
+    layers += blocks
     if config.oversize:
         for along in ("columns", "rows"):
             layers += [PairNeighbors(along), Slice(2 * channels, channels, _conditional(config, channels))]
@@ -148,34 +148,26 @@ def build_last_map(name: LastMapName, learned: bool = True) -> LastMap:
 
 
 def _blocks(config: ImageGeneratorConfig, channels: int, factor: int) -> list[nn.Module]:
-    """From the coarsest grid to the image that is drawn."""
+    """From the coarsest grid to the image that is drawn.
+
+    A start near the identity wants no blocks at the drawn size, where a convolution cannot tell what is kept from what
+    is not, and a convolution before the last shuffle, which can.
+    """
     layers: list[nn.Module] = []
+    identity = config.start == "identity"
     finest = math.inf if config.block_scales is None else 2**config.block_scales
     while factor >= 1:
         scale_channels = channels * factor**2
-        for _ in range(config.blocks if factor < finest else 0):
+        for _ in range(config.blocks if factor < finest and not (identity and factor == 1) else 0):
             layers += [_convolution(config, scale_channels), *_norm(config, scale_channels)]
             layers.append(_activation(config, scale_channels))
         if factor == 2:
-            layers += _local_couplings(config, channels)
+            layers += (
+                [_convolution(config, scale_channels)] if identity else _local_couplings(config, channels)
+            )
         if factor > 1:
             layers.append(PixelShuffle(2))
         factor //= 2
-    return layers
-
-
-def _blocks_near_identity(config: ImageGeneratorConfig, shape: Shape, factor: int) -> list[nn.Module]:
-    """The same, without blocks at the drawn size, where a convolution cannot tell what is kept from what is not."""
-    layers: list[nn.Module] = []
-    while factor > 1:
-        width = shape[0] * factor**2
-        for _ in range(config.blocks):
-            layers += [CircularConv2d(width, config.kernel_size), SoftReLU(features=width, learned=True)]
-        if factor == 2:
-            layers.append(CircularConv2d(width, config.kernel_size))
-        layers.append(PixelShuffle(2))
-        factor //= 2
-    start_convolutions_near_identity(layers, shape[0], math.prod(shape))
     return layers
 
 

@@ -11,9 +11,8 @@ from led_fast.flows import Linear, SoftReLU
 from led_fast.nn import CircularConv2d
 
 _SAMPLES = 4096
-_IMAGE_BENDS = (
-    0.8  # of those in the plane, over the root of the number of pixels, so that log q is off by a fixed sum
-)
+# Of those in the plane, over the root of the number of pixels, so that log q is off by a fixed sum.
+_IMAGE_BENDS = 0.8
 # 2x2 pixels, row by row: the right one is compared with the left one, then the lower left with the upper left.
 _NEIGHBOURS = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 1, 1]]
 

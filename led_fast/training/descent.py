@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ def adam(
     rate: float,
     betas: tuple[float, float],
     weight_decay: float = 0.0,
-    shares: Mapping[nn.Parameter, float] | None = None,
+    shares: Mapping[nn.Parameter, float] = MappingProxyType({}),
 ) -> Adam:
     """Adam as one kernel; on a GPU the learning rate lies there, where a recorded step reads it anew.
 
@@ -29,8 +30,7 @@ def adam(
     """
     by_share: dict[float, list[nn.Parameter]] = {}
     for parameter in parameters:
-        share = 1.0 if shares is None else shares.get(parameter, 1.0)
-        by_share.setdefault(share, []).append(parameter)
+        by_share.setdefault(shares.get(parameter, 1.0), []).append(parameter)
     device = next(iter(by_share.values()))[0].device
     on_cpu = device.type == "cpu"
     return Adam(
@@ -46,16 +46,17 @@ def adam(
     )
 
 
-def rate_shares(network: nn.Module, full_rate_inputs: int) -> dict[nn.Parameter, float]:
+def rate_shares(network: nn.Module, full_rate_inputs: int | None) -> dict[nn.Parameter, float]:
     """Shares of the learning rate of matrices and convolutions, see `led_fast.training.settings.Optimizer`."""
-    shares = {}
+    shares: dict[nn.Parameter, float] = {}
+    if full_rate_inputs is None:
+        return shares
     for module in network.modules():
         for parameter in module.parameters(recurse=False):
             if parameter.dim() > 1:
                 inputs = parameter[0].numel()
-                if isinstance(
-                    module, _TRANSPOSED
-                ):  # (inputs, outputs, ...), and a stride leaves out most of its taps
+                if isinstance(module, _TRANSPOSED):
+                    # Its weight is (inputs, outputs, ...), and a stride leaves out most of its taps.
                     inputs = parameter[:, 0].numel() // math.prod(module.stride)
                 shares[parameter] = min(1.0, full_rate_inputs / inputs)
     return shares

@@ -104,9 +104,7 @@ class Trainer:
             optimizer.generator_learning_rate,
             optimizer.betas,
             optimizer.weight_decay,
-            None
-            if optimizer.full_rate_inputs is None
-            else rate_shares(self.generator, optimizer.full_rate_inputs),
+            rate_shares(self.generator, optimizer.full_rate_inputs),
         )
         if self.world.size > 1:
             self.generator.sample(_START_SAMPLES)  # starts normalisation layers, alike everywhere

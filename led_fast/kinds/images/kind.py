@@ -189,13 +189,12 @@ def _preset(name: str) -> Preset:
 def _open_suited(place: str, strict: bool) -> ImageSource:
     """Pictures of a folder in the largest size that a preset takes and that most of them have."""
     for side in _SIDES[:-1]:
+        source = None
         with suppress(InputError):
             source = open_images(place, size=side)
-            if _fitting(source) and len(source.problems) <= len(source.split("train")):
-                break
-    else:
-        side = _SIDES[-1]
-    return open_images(place, strict, size=side)
+        if source is not None and _fitting(source) and len(source.problems) <= len(source.split("train")):
+            return open_images(place, strict, size=side) if strict and source.problems else source
+    return open_images(place, strict, size=_SIDES[-1])
 
 
 def _fitting(source: ImageSource) -> list[str]:

@@ -60,9 +60,8 @@ _PAPER = replace(
     ),
     penalty=Penalty(weight=0.1, interval=4),
     generator_loss=replace(_RECIPE.generator_loss, likelihood_weight=0.8),
-    calibration=replace(
-        _RECIPE.calibration, begin=1.0
-    ),  # what drops coordinates is no density that could be tilted
+    # What drops coordinates is no density that could be tilted.
+    calibration=replace(_RECIPE.calibration, begin=1.0),
 )
 
 PRESETS: dict[str, Preset] = {
