@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from coarse import coarsen, shrink_tables
 from command_line import run as led_fast_command
 from PIL import Image
@@ -105,18 +106,12 @@ def test_a_port_in_use_is_named(monkeypatch):
             join_world(minutes=0.01).__enter__()
 
 
-def test_two_processes_of_one_number_are_told(monkeypatch):
-    place = led_fast.training.rendezvous.Place(0, 2, None, "127.0.0.1", free_port(), False, "0")
-    waiting = threading.Thread(target=pytest.raises, args=(PeerLostError, meet, place, 0.05))
-    waiting.start()
-    again = led_fast.training.rendezvous.Place(0, 2, None, "127.0.0.1", place.port, True, "0")
+def test_two_processes_of_one_number_are_told():
+    server = torch.distributed.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+    torch.distributed.PrefixStore("led_fast/0", server).add("came/0", 1)
+    again = led_fast.training.rendezvous.Place(0, 2, None, "127.0.0.1", server.port, True, "0")
     with pytest.raises(InputError, match="another process of this run is number 0, too"):
-        meet(again, 0.05)
-    waiting.join()
-
-
-def meet(place, minutes):
-    return led_fast.training.rendezvous.meet(place, minutes)
+        led_fast.training.rendezvous.meet(again, 1)
 
 
 # ---- terminals
