@@ -47,9 +47,12 @@ def exact_model(**critic):
     return model
 
 
-def exact_source(seed=0, count=4000):
+def exact_source(seed=0, count=4000, tilted=0.0):
+    """Images of the generator, or of its density tilted by exp(-tilted x), pixel by pixel, by resampling."""
     torch.manual_seed(seed)
-    images = quantize(exact_generator().sample(count))
+    pixels = exact_generator().sample(count).flatten()
+    chosen = torch.multinomial(torch.exp(-tilted * pixels), len(pixels), replacement=True) if tilted else ...
+    images = quantize(pixels[chosen].view(count, *SHAPE))
     return ImageSource("exact", ImageCollection(ImageSet(images)))
 
 

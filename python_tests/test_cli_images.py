@@ -14,9 +14,11 @@ from PIL import Image
 from states import same_state
 
 from led_fast.density import Verdict
+from led_fast.errors import InputError
 from led_fast.evaluation import evaluate_images
 from led_fast.files import read_json
 from led_fast.kinds.images import GAN, kind
+from led_fast.kinds.images.kind import _open_outliers
 from led_fast.training import TrainConfig, Trainer, load
 from led_fast.training.checkpoint import load_state
 from led_fast.training.model import read_model, write_model
@@ -123,10 +125,42 @@ def test_evaluate_with_outliers(tiny_run, data, capsys):
     assert run("evaluate", tiny_run, "--ood", data / "noise.npy", "--samples", 200) == 0
     report = json.loads((tiny_run / "report.json").read_text())
     assert (
-        report["outliers"].keys() == {"uniform noise", str(data / "noise.npy")}
+        report["outliers"].keys() == {"uniform noise", "constant images", str(data / "noise.npy")}
         and report["log_normalizer"]["evidence"]["generator"]["samples"] == 200
     )
-    assert "AUROC, test against" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "AUROC, test against" in told and "by typicality, tilt, ratio" in told
+
+
+class Quadrants(torch.nn.Module):
+    """Features of 8x8 images."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(images.float() / 255, 4).flatten(1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_refined_images_can_be_judged(tiny_run, capsys, refuse, tmp_path):
+    assert "--refined: wants --features" in refuse("evaluate", tiny_run, "--refined")
+    torch.jit.script(Quadrants()).save(str(tmp_path / "quadrants.pt"))
+    options = ("--features", tmp_path / "quadrants.pt", "--refined", "--samples", 100)
+    assert run("evaluate", tiny_run, *options) == 0
+    report = json.loads((tiny_run / "report.json").read_text())
+    assert (
+        report["quality_refined"]["transitions"] == 10 and 0 < report["quality_refined"]["ess_fraction"] <= 1
+    )
+    assert "of refined images" in capsys.readouterr().out
+
+
+def test_gray_outliers_are_coloured_for_a_model_of_coloured_images(tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "gray.npy", rng.integers(0, 256, (120, 32, 32), dtype=np.uint8))
+    np.save(tmp_path / "color.npy", rng.integers(0, 256, (120, 3, 32, 32), dtype=np.uint8))
+    gray = _open_outliers(str(tmp_path / "gray.npy"), "mnist32").split("test")
+    colored = _open_outliers(str(tmp_path / "gray.npy"), "color32").split("test")
+    assert gray.shape[1] == 1 and torch.equal(colored, gray.expand(-1, 3, -1, -1))
+    with pytest.raises(InputError, match=r"color.npy: mnist32 wants images of shape \(1, 32, 32\)"):
+        _open_outliers(str(tmp_path / "color.npy"), "mnist32")
 
 
 def test_sample_interpolate_and_refine(tiny_run, tmp_path, capsys):
@@ -134,6 +168,9 @@ def test_sample_interpolate_and_refine(tiny_run, tmp_path, capsys):
         assert run("sample", tiny_run, "-n", 12, "--seed", 3, "--out", tmp_path / f"s.{suffix}") == 0
     images = np.load(tmp_path / "s.npy")
     assert images.shape == (12, 1, 8, 8) and images.dtype == np.uint8
+    assert run("sample", tiny_run, "-n", 12, "--seed", 3, "--refine", "--out", tmp_path / "refined.npy") == 0
+    refined = np.load(tmp_path / "refined.npy")
+    assert refined.shape == images.shape and (refined != images).any()
     assert run("interpolate", tiny_run, "--rows", 2, "--steps", 3, "--out", tmp_path / "i.png") == 0
     assert run("refine", tiny_run, "-n", 4, "--steps", 20, "--out", tmp_path / "r.png") == 0
     before, after = (
@@ -331,7 +368,6 @@ def test_the_form_that_names_the_preset_first_still_begins_and_resumes(data, tin
 
 
 def test_other_commands_refuse(tiny_run, data, tmp_path, refuse):
-    assert "--refine: is for points" in refuse("sample", tiny_run, "--refine", "--out", tmp_path / "s.png")
     assert "want a .png or .npy file for images" in refuse("sample", tiny_run)
     assert "want images of shape (1, 8, 8)" in refuse("score", tiny_run, data / "large.npy")
     assert "want a file that ends in .csv" in refuse(

@@ -16,7 +16,7 @@ from led_fast.density import (
     by_quadrature,
     quadrature_log_normalizer,
 )
-from led_fast.density.model import _systematic
+from led_fast.density.refinement import _systematic
 from led_fast.flows import BatchNorm, Linear, OneWayFlow, StandardNormal
 from led_fast.models import points_critic, points_generator
 from led_fast.training.checkpoint import load_state, save_state

@@ -10,7 +10,7 @@ LIBRARY = "ops", "nn", "flows", "density", "models"
 # They say what cannot be done at all.
 OTHER_WORDS = {
     "forward_with_score: Slice drops features, and has no score of those it keeps",
-    "DensityModel.refined_sample: the importance weights are not finite, or all are zero",
+    "resample: the importance weights are not finite, or all are zero",
 }
 
 

@@ -10,11 +10,11 @@ from torch import nn
 
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource
 from led_fast.density import DensityModel, NormalizerEstimate
+from led_fast.density.latent import latent_bijection
 from led_fast.evaluation.image_normalizer import (
     ImageNormalizer,
     StoredImages,
     estimate_image_normalizer,
-    latent_bijection,
 )
 from led_fast.flows import (
     DiagonalNormal,

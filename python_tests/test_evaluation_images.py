@@ -128,6 +128,13 @@ def test_a_known_divergence_is_reported():
     difference = report["bits_per_pixel"]["samples_critic"] - report["bits_per_pixel"]["samples_generator"]
     assert difference == pytest.approx(report["kl_generator_model"] / (DIMS * math.log(2)), rel=1e-6)
     assert report["quality"] is None
+    # Test images are of the generator's density, so what it knows of them is more.
+    assert report["gain"] == pytest.approx(-(log_mean + mean) / (DIMS * math.log(2)), abs=0.01)
+    difference = report["bits_per_dim_generator"] - report["bits_per_dim"]
+    assert report["gain"] == pytest.approx(difference, abs=1e-9)
+    # Of one noise per image, so that the error is of the tilt alone: that of -0.7 Σ x over 400 images.
+    spread = math.sqrt(DIMS * torch.trapezoid(P * (0.7 * x - mean / DIMS) ** 2, Z).item() / 400)
+    assert report["gain_standard_error"] == pytest.approx(spread / (DIMS * math.log(2)), rel=0.15)
 
 
 def test_the_models_own_log_normalizer_is_used_and_checked():
@@ -169,8 +176,9 @@ def test_outliers():
     bright = ImageSource("bright", ImageCollection(ImageSet(255 - exact_source(seed=2).split("train") // 4)))
     outliers = {"same": same, "bright": bright}
     report = evaluate_quickly(exact_model(), source, outliers=outliers, samples=1000).report["outliers"]
-    assert report["same"] == {"auroc": pytest.approx(0.5, abs=0.06), "images": 400}
+    assert report["same"]["auroc"] == pytest.approx(0.5, abs=0.06) and report["same"]["images"] == 400
     assert report["bright"]["auroc"] > 0.999 and report["uniform noise"]["auroc"] > 0.9
+    assert report.keys() == {"uniform noise", "constant images", "same", "bright"}
     wide = ImageSource("wide", ImageCollection(ImageSet(torch.zeros(200, 1, 4, 5, dtype=torch.uint8))))
     with pytest.raises(InputError, match=r"wide: want images of shape \(1, 4, 4\), got \(1, 4, 5\)"):
         evaluate_quickly(exact_model(), source, outliers={"wide": wide}, samples=100)

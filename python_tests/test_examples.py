@@ -77,6 +77,7 @@ WHY_NOT = {  # public functions and classes without an example in their docstrin
     "led_fast.evaluation.evaluate_image_samples": NEEDS_A_RUN,
     "led_fast.evaluation.evaluate_table": NEEDS_A_RUN,
     "led_fast.evaluation.estimate_image_normalizer": NEEDS_A_RUN,
+    "led_fast.evaluation.SampleJudge": NEEDS_A_RUN,
     "led_fast.evaluation.sample_quality": NEEDS_A_RUN,
     "led_fast.evaluation.labelled_rows": "takes a table with labels: `evaluate --anomaly` calls it",
     "led_fast.evaluation.open_features": "trains a classifier, or reads a file of weights",

@@ -255,7 +255,7 @@ def test_what_it_has_not_is_refused(trained, tmp_path, refuse):
     for command in ("interpolate", "refine"):
         message = refuse(command, trained, "--out", tmp_path / "x.png")
         assert f"{command}: is for images, and these are angles" in message
-    assert "--refine: is for points in the plane and tables, and these are angles" in refuse(
+    assert "--refine: is for points in the plane and images and tables, and these are angles" in refuse(
         "sample", trained, "--refine"
     )
     assert "--samples: is for images, and these are angles" in refuse("evaluate", trained, "--samples", 200)

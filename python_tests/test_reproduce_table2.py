@@ -73,7 +73,15 @@ def test_quick_run_of_every_method_but_glow(data, tmp_path, few, monkeypatch):
 def test_a_selected_model_is_the_one_of_its_step(data, tmp_path, few, monkeypatch):
     distances, judged = iter([3.0, 1.0, 2.0, 4.0]), []
     seeds = []
-    monkeypatch.setattr(selection, "_validation_distance", lambda *a: seeds.append(a[3]) or next(distances))
+    draw = selection.evaluate_image_samples
+    monkeypatch.setattr(
+        selection, "evaluate_image_samples", lambda *a, **b: seeds.append(a[2]) or draw(*a, **b)
+    )
+    monkeypatch.setattr(
+        selection,
+        "SampleJudge",
+        lambda *_, split: lambda images: {"distance": next(distances), split: images},
+    )
     evaluate = table2.evaluate_image_flow
     monkeypatch.setattr(table2, "evaluate_image_flow", lambda *a: judged.append(a[0]) or evaluate(*a))
     source = table2.open_images(data)

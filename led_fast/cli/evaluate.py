@@ -28,6 +28,7 @@ def evaluate_command(
     features: Features = None,
     ood: Outliers = (),
     samples: Samples = None,
+    refined: bool = False,
     anomaly: Anomaly = None,
 ) -> int:
     """Measure a trained density, and write report.json and a picture.
@@ -48,17 +49,25 @@ def evaluate_command(
             labels; or a .pth file with the weights of EfficientNet-Lite0, or a .pt file in TorchScript.
         ood: for images, other images that should be less dense than the test images.
         samples: for images, the number of generated images, of importance weights and of test images.
+        refined: for images with --features, also the Fréchet distance of images of the density itself, as led-fast
+            sample --refine draws them; on a CPU a quarter of an hour or more.
         anomaly: for tables, a column that was ignored and its value in rows that should be less dense than the others.
     """
     folder = RunDirectory.open(run)
     trained = load_model(folder)
     config, kind = trained.config, find_kind(trained.config.kind)
-    given = {"--features": features, "--ood": ood or None, "--samples": samples, "--anomaly": anomaly}
+    given = {
+        "--features": features,
+        "--ood": ood or None,
+        "--samples": samples,
+        "--refined": refined or None,
+        "--anomaly": anomaly,
+    }
     require(kind, *(option for option, value in given.items() if value is not None))
     if ood:
         check_density(run, config)
     source = reopen(config, place=data)
-    options = EvaluateOptions(features, tuple(chain.from_iterable(ood)), samples, anomaly)
+    options = EvaluateOptions(features, tuple(chain.from_iterable(ood)), samples, refined, anomaly)
     with folder.locked():
         reported = write_report(folder, trained, source, options, console())
     if not reported:

@@ -27,8 +27,8 @@ def refine_command(
 
     led-fast refine runs/mnist --out refined.png
 
-    This latent ascent is no sampling: it ends at images that are denser than any sample. (led-fast sample --refine, for
-    points, is another thing: importance resampling.)
+    This latent ascent is no sampling: it ends at images that are denser than any sample. (led-fast sample --refine is
+    another thing: importance resampling.)
 
     Args:
         run: folder of a finished run on images.

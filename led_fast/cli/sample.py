@@ -31,8 +31,9 @@ def sample_command(run: Run, n: Count = None, refine: bool = False, seed: int = 
     Args:
         run: folder of a finished run.
         n: how many.
-        refine: for points and tables, resample the generator's draws by importance, so that they follow the density
-            itself. (led-fast refine, for images, is another thing: latent ascent.)
+        refine: resample the generator's draws by importance, so that they follow the density itself; images also take
+            a few Langevin steps, so that what was chosen twice parts. (led-fast refine is another thing: latent
+            ascent.)
         seed: of the draws.
         out: a new file: for points .npy, .csv or .png; for tables .csv, .tsv, .parquet or .npy; for images .npy (uint8,
             of shape (n, C, H, W)) or .png.

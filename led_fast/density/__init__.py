@@ -13,7 +13,7 @@ from led_fast.density.diagnostics import effective_sample_size, max_weight_share
 from led_fast.density.latent import LatentAscent, ascend, far_latents, interpolate
 from led_fast.density.micro_batch import in_micro_batches
 from led_fast.density.mode import eval_mode
-from led_fast.density.model import DensityModel, RefinedSample
+from led_fast.density.model import DensityModel
 from led_fast.density.normalizer import (
     KLGate,
     NormalizerEstimate,
@@ -32,6 +32,7 @@ from led_fast.density.objectives import (
 from led_fast.density.penalty import squared_gradient
 from led_fast.density.proposals import CoveringProposal, KernelProposal, Proposal, ProposalDraw
 from led_fast.density.quadrature import QuadratureEstimate, quadrature_log_normalizer
+from led_fast.density.refinement import RefinedSample
 from led_fast.density.verdict import (
     UnreliableNormalizerWarning,
     Verdict,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from led_fast.density.mode import eval_mode
-from led_fast.flows import OneWayFlow
+from led_fast.flows import Inflate, OneWayFlow, Slice, StandardNormal, Unflatten
 from led_fast.random_state import seeded
 
 
@@ -106,6 +106,23 @@ def far_latents(generator: OneWayFlow, nearest: float, farthest: float, n: int) 
     radius = torch.linspace(nearest, farthest, n, device=z.device, dtype=z.dtype)
     scale = radius * math.sqrt(z[0].numel()) / z.flatten(1).norm(dim=1)
     return z * scale.view(-1, *[1] * (z.dim() - 1))
+
+
+def latent_bijection(generator: OneWayFlow) -> OneWayFlow | None:
+    """The same distribution as a bijection of all its noise, where a generator begins by drawing all of it.
+
+    None where it draws noise later, or drops coordinates.
+    """
+    base, layers = generator.base, list(generator.layers)
+    first = next(
+        (i for i, layer in enumerate(layers) if not isinstance(layer, Inflate | Unflatten)), len(layers)
+    )
+    rest = layers[first:]
+    if not isinstance(base, StandardNormal) or any(isinstance(layer, Inflate | Slice) for layer in rest):
+        return None
+    with torch.no_grad():
+        noise = OneWayFlow(base, layers[:first]).rsample(1)
+    return OneWayFlow(StandardNormal(*noise.shape[1:]).to(noise.device), rest)
 
 
 def _with_fixed_noise(generator: OneWayFlow, device: torch.device) -> Callable[[Tensor], Tensor]:

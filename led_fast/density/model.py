@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import json
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from led_fast.density.diagnostics import effective_sample_size
 from led_fast.density.mode import eval_mode
 from led_fast.density.quadrature import QuadratureEstimate
+from led_fast.density.refinement import RefinedSample, resample
 from led_fast.density.verdict import UnreliableNormalizerWarning, Verdict, by_quadrature
 from led_fast.flows import OneWayFlow
-
-
-class RefinedSample(NamedTuple):
-    """Importance-resampled x, (n, ...), and the effective share of the draws they were chosen from."""
-
-    x: Tensor
-    ess_fraction: float
 
 
 class DensityModel(nn.Module):
@@ -138,34 +131,9 @@ class DensityModel(nn.Module):
             raise ValueError(f"DensityModel.refined_sample: n must be positive, got {n}")
         self._warn()
         with eval_mode(self.generator, self.critic):
-            rounds = [self._weighted_draw(n) for _ in range(draws_per_sample)]
-        x, log_weights = (torch.cat(parts) for parts in zip(*rounds, strict=True))
-        return RefinedSample(
-            x[_systematic(log_weights, n)], effective_sample_size(log_weights) / len(log_weights)
-        )
-
-    def _weighted_draw(self, n: int) -> tuple[Tensor, Tensor]:
-        y, log_q = self.generator.rsample_and_log_prob(n)
-        return y, self.critic(y) - log_q
+            return resample(self.critic, self.generator, n, draws_per_sample)
 
 
 def _to_bytes(verdict: Verdict | None) -> Tensor:
     text = json.dumps(None if verdict is None else verdict.to_json())
     return torch.tensor(list(text.encode()), dtype=torch.uint8, device="cpu")
-
-
-def _systematic(log_weights: Tensor, n: int) -> Tensor:
-    """Indices of n draws in proportion to their weights, in random order.
-
-    Systematic resampling: one uniform offset for n equal strides, so each index comes `n w̄` times, rounded
-    up or down.
-    """
-    if not bool(log_weights.max().isfinite()):
-        raise ValueError(
-            "DensityModel.refined_sample: the importance weights are not finite, or all are zero"
-        )
-    cumulative = log_weights.double().softmax(0).cumsum(0)
-    offset = torch.rand((), dtype=torch.float64, device=log_weights.device)
-    strides = (torch.arange(n, dtype=torch.float64, device=log_weights.device) + offset) / n
-    index = torch.searchsorted(cumulative, strides * cumulative[-1]).clamp(max=len(log_weights) - 1)
-    return index[torch.randperm(n, device=index.device)]

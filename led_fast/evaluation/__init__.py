@@ -15,7 +15,8 @@ from led_fast.evaluation.images import (
 )
 from led_fast.evaluation.modes import ModeCount, count_modes
 from led_fast.evaluation.normalizer import plane_verdict, quadrature_in_data_coordinates
-from led_fast.evaluation.quality import sample_quality
+from led_fast.evaluation.quality import SampleJudge, sample_quality
+from led_fast.evaluation.refined_images import RefinedImages, refine_images
 from led_fast.evaluation.report import Evaluation, evaluate
 from led_fast.evaluation.schema import SCHEMA
 from led_fast.evaluation.score import ImageDensities, ImageScore, score_image_batches, score_images
@@ -37,6 +38,8 @@ __all__ = [
     "ModeCount",
     "OddColumn",
     "OddRow",
+    "RefinedImages",
+    "SampleJudge",
     "TableEvaluation",
     "TableScores",
     "auroc",
@@ -54,6 +57,7 @@ __all__ = [
     "open_features",
     "plane_verdict",
     "quadrature_in_data_coordinates",
+    "refine_images",
     "report_table",
     "sample_quality",
     "score_image_batches",

@@ -20,15 +20,13 @@ from led_fast.density import (
     eval_mode,
     judge,
 )
+from led_fast.density.latent import latent_bijection
 from led_fast.density.normalizer import MIN_BATCHES
+from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME
 from led_fast.flows import (
     DiagonalNormal,
-    Inflate,
     OneWayFlow,
     Sigmoid,
-    Slice,
-    StandardNormal,
-    Unflatten,
 )
 from led_fast.flows.elementwise import LastMap
 from led_fast.models import ImageCritic
@@ -45,7 +43,6 @@ _BLIND_TO = {
 # and no interval of it may be known. In the plane the tolerance is 0: there .1 is a mode of a tenth of the mass, which
 # two intervals and quadrature tell, and on images the same is nothing beside what pixels' float32 rounds.
 _TOLERANCE = 0.1
-IMAGES_AT_A_TIME = 250
 _CHAINS_AT_A_TIME = 100  # with all that their gradients need in memory
 
 
@@ -162,23 +159,6 @@ class StoredImages:
 
 def _lowest(value: float) -> float:
     return -math.inf if math.isnan(value) else value
-
-
-def latent_bijection(generator: OneWayFlow) -> OneWayFlow | None:
-    """The same distribution as a bijection of all its noise, where a generator begins by drawing all of it.
-
-    None where it draws noise later, or drops coordinates.
-    """
-    base, layers = generator.base, list(generator.layers)
-    first = next(
-        (i for i, layer in enumerate(layers) if not isinstance(layer, Inflate | Unflatten)), len(layers)
-    )
-    rest = layers[first:]
-    if not isinstance(base, StandardNormal) or any(isinstance(layer, Inflate | Slice) for layer in rest):
-        return None
-    with torch.no_grad():
-        noise = OneWayFlow(base, layers[:first]).rsample(1)
-    return OneWayFlow(StandardNormal(*noise.shape[1:]).to(noise.device), rest)
 
 
 def pixel_proposal(images: Tensor, last_map: LastMap) -> OneWayFlow:

@@ -23,6 +23,7 @@ def image_report_table(report: dict[str, Any]) -> Table:
 
 
 _Row = tuple[str, Any, str, str]
+_OTHER_SCORES = ("typicality", "tilt", "ratio")  # see ImageValues.scores
 
 
 def _likelihood(report: dict[str, Any]) -> list[_Row]:
@@ -38,6 +39,10 @@ def _likelihood(report: dict[str, Any]) -> list[_Row]:
     if (by_generator := report["bits_per_dim_generator"]) is not None:
         known = "a bound: no more than this" if surrogate else "exact: its density needs no log α"
         rows.append(("  under the generator", by_generator, "{:.3f}", known))
+        if (gain := report.get("gain")) is not None:
+            error = report["gain_standard_error"]
+            spread = "" if error is None else f"standard error {error:.4f}, without that of log α"
+            rows.append(("  gained by the tilt", gain, "{:.4f}", spread))
     if (last_map := report.get("last_map")) is not None:
         rows.append(("  last map", last_map, "{}", "as the training data have it"))
     return [
@@ -56,10 +61,24 @@ def _quality(report: dict[str, Any]) -> list[_Row]:
         rows.append(("Fréchet distance", quality["distance"], "{:.2f}", real))
         accuracy = "" if quality["accuracy"] is None else f"accuracy {quality['accuracy']:.2%}"
         rows.append(("  by features of", quality["features"], "{}", accuracy))
+        if refined := report.get("quality_refined"):
+            rows += _refined(refined)
     for name, outlier in report["outliers"].items():
         below = outlier["auroc"] is not None and outlier["auroc"] < 0.5
         meaning = "BELOW CHANCE: the outliers are denser" if below else "chance ½"
         rows.append((f"AUROC, test against {name}", outlier["auroc"], "{:.4f}", meaning))
+        others = {score: outlier[f"auroc_{score}"] for score in _OTHER_SCORES if f"auroc_{score}" in outlier}
+        shown = ", ".join("undefined" if value is None else f"{value:.4f}" for value in others.values())
+        rows.append(("  by " + ", ".join(others), shown, "{}", ""))
+    return rows
+
+
+def _refined(refined: dict[str, Any]) -> list[_Row]:
+    chosen = f"of draws, {refined['ess_fraction']:.0%} of them effective"
+    rows: list[_Row] = [("  of resampled images", refined["distance_resampled"], "{:.2f}", chosen)]
+    if refined["transitions"]:
+        moved = f"{refined['transitions']} Langevin transitions, {refined['acceptance']:.0%} accepted"
+        rows.append(("  of refined images", refined["distance"], "{:.2f}", moved))
     return rows
 
 

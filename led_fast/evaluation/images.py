@@ -1,7 +1,7 @@
 """The report of a density on images: likelihood, sample quality, outliers, and how far log α can be believed."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -13,16 +13,13 @@ from led_fast.density import DensityModel, bits_per_dim, eval_mode, kl_gate
 from led_fast.density.json_values import finite
 from led_fast.density.normalizer import MIN_BATCHES
 from led_fast.errors import InputError
-from led_fast.evaluation.auroc import auroc
 from led_fast.evaluation.divergence import standard_error
 from led_fast.evaluation.features import FeatureNetwork
-from led_fast.evaluation.image_normalizer import (
-    IMAGES_AT_A_TIME,
-    ImageNormalizer,
-    StoredImages,
-    estimate_image_normalizer,
-)
-from led_fast.evaluation.quality import sample_quality
+from led_fast.evaluation.image_normalizer import ImageNormalizer, StoredImages, estimate_image_normalizer
+from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME, in_parts
+from led_fast.evaluation.outliers import ImageValues, constant_images, outlier_report
+from led_fast.evaluation.quality import SampleJudge, sample_quality
+from led_fast.evaluation.refined_images import refine_images
 from led_fast.evaluation.schema import SCHEMA
 from led_fast.flows import Slice
 from led_fast.random_state import seeded
@@ -82,6 +79,7 @@ def evaluate_images(
     samples: int = 10_000,
     temperatures: int = 200,
     chains: int = 200,
+    refined: bool = False,
 ) -> ImageEvaluation:
     """Evaluates a density of images.
 
@@ -90,7 +88,8 @@ def evaluate_images(
     - `bits_per_dim` of `held_out_images` test images with its standard error, beside that of the uniform
       density, 8; `bits_per_dim_train` of as many training images; `bits_per_dim_generator` of the test images
       under the generator's own density, which needs no log α (an upper bound where the generator drops coordinates,
-      see `led_fast.flows.OneWayFlow.log_prob_bound`; None where it has neither).
+      see `led_fast.flows.OneWayFlow.log_prob_bound`; None where it has neither), and `gain`, the bits that the
+      critic saves of them, with the standard error of the difference image by image.
     - `bits_per_pixel`: the unit of the paper's b/p, see `bits_per_pixel`; for test images, for samples under
       the generator and under the critic, and for the uniform density.
     - `log_normalizer`: the estimates of log α (`generator`, `base`, `pixels`, `annealed`) with their diagnostics,
@@ -98,9 +97,13 @@ def evaluate_images(
       none the best estimate; and whether that is `reliable`, see `ImageNormalizer.objection`.
     - `kl_generator_model`, KL(q ‖ p) in nats, and `kl_gate`; `generator_density` says whether log q is exact,
       or a surrogate because the generator drops coordinates.
-    - `quality`: see `sample_quality`; None without `features`.
-    - `outliers`: for uniform noise and each other source the share of pairs in which a test image is denser
-      than an outlier (`auroc`; below ½ the outliers are denser).
+    - `quality`: see `SampleJudge`; None without `features`. `quality_refined`: of as many images of the density itself,
+      see `refine_images`: their `distance`, `distance_resampled` before Langevin `transitions`, the `acceptance` of
+      these, and the `ess_fraction` of the draws; None unless both are asked for.
+    - `outliers`: for uniform noise, constant images and each other source the share of pairs in which a test image
+      is denser than an outlier (`auroc`; below ½ the outliers are denser), and in which it scores higher by
+      what else a density has to say: `auroc_typicality`, `auroc_tilt` and `auroc_ratio`, see
+      `led_fast.evaluation.outliers.ImageValues`.
 
     Args:
         model: a density of images in [0, 1].
@@ -111,6 +114,7 @@ def evaluate_images(
         samples: number of generated images and of weights, and the most held-out images.
         temperatures: of the annealing, see `estimate_image_normalizer`.
         chains: of the annealing.
+        refined: judge refined images, too.
 
     Raises:
         InputError: outliers of another shape.
@@ -124,27 +128,38 @@ def evaluate_images(
         held_out, train = source.held_out(samples), source.sample(min(samples, len(source.split("test"))))
         draws = _draw(model, samples)
         normalizer = estimate_image_normalizer(model, source, samples, temperatures, chains)
-        log_q = _log_q(model, held_out)
-        log_n = {name: _log_n(model, x) for name, x in (("test", held_out), ("train", train))}
-        log_n["uniform noise"] = _log_n(model, torch.rand_like(held_out))
-        for name, other in outliers.items():
-            log_n[name] = _log_n(model, other.held_out(samples))
+        test, trained = ImageValues.of(model, held_out), ImageValues.of(model, train)
+        others = {
+            "uniform noise": torch.rand_like(held_out),
+            "constant images": constant_images(len(held_out), source.shape),
+            **{name: other.held_out(samples) for name, other in outliers.items()},
+        }
+        odd = {
+            name: outlier_report(test, trained, ImageValues.of(model, images))
+            for name, images in others.items()
+        }
+        quality = _quality(model, source, features, draws.images, refined)
     log_alpha, half_width = _used(model, normalizer)
     gate = kl_gate(draws.log_n - draws.log_q, log_alpha, half_width)
     dims, pixels = math.prod(source.shape), math.prod(source.shape[1:])
-    log_prob = {name: value - log_alpha for name, value in log_n.items()}
+    log_prob, log_prob_train = test.log_n - log_alpha, trained.log_n - log_alpha
+    gain = None if test.log_q is None else (log_prob - test.log_q) / (dims * math.log(2))
     sample_log_prob = draws.log_n - log_alpha
     sliced = any(isinstance(module, Slice) for module in model.generator.modules())
     report = {
         "schema": SCHEMA,
         "held_out_images": len(held_out),
-        "bits_per_dim": bits_per_dim(log_prob["test"].mean().item(), dims, LEVELS),
-        "bits_per_dim_standard_error": standard_error(log_prob["test"]) / (dims * math.log(2)),
-        "bits_per_dim_train": bits_per_dim(log_prob["train"].mean().item(), dims, LEVELS),
-        "bits_per_dim_generator": None if log_q is None else bits_per_dim(log_q.mean().item(), dims, LEVELS),
+        "bits_per_dim": bits_per_dim(log_prob.mean().item(), dims, LEVELS),
+        "bits_per_dim_standard_error": standard_error(log_prob) / (dims * math.log(2)),
+        "bits_per_dim_train": bits_per_dim(log_prob_train.mean().item(), dims, LEVELS),
+        "bits_per_dim_generator": (
+            None if test.log_q is None else bits_per_dim(test.log_q.mean().item(), dims, LEVELS)
+        ),
+        "gain": None if gain is None else gain.mean().item(),
+        "gain_standard_error": None if gain is None else standard_error(gain),
         "bits_per_dim_uniform": bits_per_dim(0.0, dims, LEVELS),
         "bits_per_pixel": {
-            "test": bits_per_pixel(log_prob["test"].mean().item(), dims, pixels),
+            "test": bits_per_pixel(log_prob.mean().item(), dims, pixels),
             "samples_generator": bits_per_pixel(draws.log_q.mean().item(), dims, pixels),
             "samples_critic": bits_per_pixel(sample_log_prob.mean().item(), dims, pixels),
             "uniform": bits_per_pixel(0.0, dims, pixels),
@@ -153,11 +168,8 @@ def evaluate_images(
         "generator_density": "surrogate" if sliced else "exact",
         "kl_generator_model": gate.kl,
         "kl_gate": gate._asdict(),
-        "quality": None if features is None else sample_quality(quantize(draws.images), source, features),
-        "outliers": {
-            name: {"auroc": auroc(log_n["test"], log_n[name]), "images": len(log_n[name])}
-            for name in ("uniform noise", *outliers)
-        },
+        **quality,
+        "outliers": odd,
     }
     return ImageEvaluation(finite(report), draws.images, sample_log_prob)
 
@@ -195,7 +207,8 @@ def evaluate_image_flow(
     with seeded(seed):
         held_out = source.held_out(samples)
     dims, pixels = math.prod(source.shape), math.prod(source.shape[1:])
-    test, drawn = (_in_parts(flow.log_prob, flow, x).double() for x in (held_out, found.samples))
+    device = next(flow.parameters()).device
+    test, drawn = (in_parts(flow.log_prob, x, device).double() for x in (held_out, found.samples))
     report = {
         "held_out_images": len(held_out),
         "bits_per_dim_generator": bits_per_dim(test.mean().item(), dims, LEVELS),
@@ -238,20 +251,24 @@ def _draw(model: DensityModel, samples: int) -> _Draws:
     return _Draws(torch.cat(images), torch.cat(log_q), torch.cat(log_n))
 
 
-def _in_parts(
-    function: Callable[[Tensor], Tensor], model: DensityModel | ImageSampler, images: Tensor
-) -> Tensor:
-    device = next(model.parameters()).device
-    return torch.cat([function(part.to(device)).cpu() for part in images.split(IMAGES_AT_A_TIME)])
-
-
-def _log_n(model: DensityModel, images: Tensor) -> Tensor:
-    return _in_parts(model.unnormalized_log_prob, model, images).double()
-
-
-def _log_q(model: DensityModel, images: Tensor) -> Tensor | None:
-    """The generator's log density of images, or a bound of it; None where it has neither."""
-    return _in_parts(model.generator.log_prob_bound, model, images) if model.generator.has_bound else None
+def _quality(
+    model: DensityModel, source: ImageSource, features: FeatureNetwork | None, images: Tensor, refined: bool
+) -> dict[str, Any]:
+    """The report's `quality` and `quality_refined`."""
+    if features is None:
+        return {"quality": None, "quality_refined": None}
+    judge = SampleJudge(source, features)
+    found: dict[str, Any] = {"quality": judge(quantize(images)), "quality_refined": None}
+    if refined:
+        made = refine_images(model, len(images))
+        found["quality_refined"] = {
+            "distance": judge(quantize(made.images))["distance"],
+            "distance_resampled": judge(quantize(made.resampled))["distance"],
+            "transitions": made.transitions,
+            "acceptance": made.acceptance,
+            "ess_fraction": made.ess_fraction,
+        }
+    return found
 
 
 def _used(model: DensityModel, normalizer: ImageNormalizer) -> tuple[float, float]:

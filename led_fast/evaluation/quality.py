@@ -1,5 +1,6 @@
 """How much generated images look like real ones, by a named feature network."""
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,14 +13,57 @@ from led_fast.evaluation.frechet import frechet_distance
 _SEED = 0
 
 
-def sample_quality(
-    generated: Tensor, source: ImageSource, features: FeatureNetwork, split: Split = "test"
-) -> dict[str, Any]:
+class SampleJudge:
     """The Fréchet distance of generated images from test images, beside that of real ones.
 
     Both distances are between n images and the same n test images, so their bias from the size is the same:
     `distance` of the generated images, `distance_real` of training images. A generator is as good as this
     network and size can tell where the two are equal. n is the smallest of the numbers there are.
+
+    Args:
+        source: the data.
+        features: measures the distance; distances by different networks cannot be compared.
+        split: where the real images come from; what selects a model must not be `test`.
+    """
+
+    def __init__(self, source: ImageSource, features: FeatureNetwork, split: Split = "test") -> None:
+        self.features = features
+        self._train, self._test = source.split("train"), source.split(split)
+        self._real = cache(self._features_of_real)
+
+    def __call__(self, generated: Tensor) -> dict[str, Any]:
+        """Judges images (N, C, H, W) uint8.
+
+        Returns:
+            `features`, `dimension`, `accuracy` (of a classifier, else None), `images` n, `distance`,
+            `distance_real`.
+        """
+        n = min(len(generated), len(self._train), len(self._test))
+        ours = extract_features(self.features, generated[:n])
+        real, reference = self._real(n)
+        return {
+            "features": self.features.name,
+            "dimension": reference.shape[1],
+            "accuracy": self.features.accuracy,
+            "images": n,
+            "distance": frechet_distance(ours, reference),
+            "distance_real": frechet_distance(real, reference),
+        }
+
+    def _features_of_real(self, n: int) -> tuple[Tensor, Tensor]:
+        """Those of n training images and of n others."""
+        order = torch.Generator("cpu").manual_seed(_SEED)
+        train, test = (
+            images[torch.randperm(len(images), generator=order, device="cpu")[:n]]
+            for images in (self._train, self._test)
+        )
+        return extract_features(self.features, train), extract_features(self.features, test)
+
+
+def sample_quality(
+    generated: Tensor, source: ImageSource, features: FeatureNetwork, split: Split = "test"
+) -> dict[str, Any]:
+    """The Fréchet distance of generated images from test images, beside that of real ones; see `SampleJudge`.
 
     Args:
         generated: (N, C, H, W) uint8.
@@ -28,21 +72,6 @@ def sample_quality(
         split: where the real images come from; what selects a model must not be `test`.
 
     Returns:
-        `features`, `dimension`, `accuracy` (of a classifier, else None), `images` n, `distance`,
-        `distance_real`.
+        What `SampleJudge` returns.
     """
-    train, test = source.split("train"), source.split(split)
-    n = min(len(generated), len(train), len(test))
-    order = torch.Generator("cpu").manual_seed(_SEED)
-    train, test = (
-        images[torch.randperm(len(images), generator=order, device="cpu")[:n]] for images in (train, test)
-    )
-    ours, real, reference = (extract_features(features, images) for images in (generated[:n], train, test))
-    return {
-        "features": features.name,
-        "dimension": reference.shape[1],
-        "accuracy": features.accuracy,
-        "images": n,
-        "distance": frechet_distance(ours, reference),
-        "distance_real": frechet_distance(real, reference),
-    }
+    return SampleJudge(source, features, split)(generated)

@@ -12,7 +12,7 @@ from torch import Tensor
 from led_fast.data.images import LEVELS, ImageCollection, dequantize
 from led_fast.density import bits_per_dim
 from led_fast.errors import InputError
-from led_fast.evaluation.image_normalizer import IMAGES_AT_A_TIME
+from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME
 from led_fast.random_state import seeded
 from led_fast.surroundings import usual
 

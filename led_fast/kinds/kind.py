@@ -36,6 +36,7 @@ class EvaluateOptions:
         features: of the Fréchet distance: `classifier` or a file.
         ood: data that should be less dense.
         samples: how many samples and weights; None: the kind's default.
+        refined: whether samples of the density itself are judged, too.
         anomaly: `COLUMN=VALUE`, the rows that should be less dense.
         first: whether this is the report at the end of training, which is to be quick.
     """
@@ -43,6 +44,7 @@ class EvaluateOptions:
     features: str | None = None
     ood: tuple[Path, ...] = ()
     samples: int | None = None
+    refined: bool = False
     anomaly: str | None = None
     first: bool = False
 

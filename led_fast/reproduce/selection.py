@@ -11,8 +11,8 @@ from led_fast.evaluation import (
     FeatureNetwork,
     ImageEvaluation,
     ImageSampler,
+    SampleJudge,
     evaluate_image_samples,
-    sample_quality,
 )
 
 _MOMENTS = (0.7, 0.8, 0.9)  # shares of a run after which its model may be selected, beside the last one
@@ -51,8 +51,12 @@ def evaluate_selected(
         The evaluation's report with `steps`, `training_seconds`, `selected_step` and, by step, `validation`, the
         distances.
     """
+    judge = SampleJudge(source, features, split="validation")
     distances = {
-        step: _validation_distance(model, source, features, seed + 1) for step, model in models.items()
+        step: judge(quantize(evaluate_image_samples(model, source, seed + 1, samples=_SELECTED_BY).samples))[
+            "distance"
+        ]
+        for step, model in models.items()
     }
     selected = min(distances, key=distances.__getitem__)
     found = evaluate(models[selected])
@@ -64,10 +68,3 @@ def evaluate_selected(
         "validation": {str(step): distance for step, distance in distances.items()},
         **found.report,
     }
-
-
-def _validation_distance(
-    model: ImageSampler, source: ImageSource, features: FeatureNetwork, seed: int
-) -> float:
-    images = quantize(evaluate_image_samples(model, source, seed, samples=_SELECTED_BY).samples)
-    return sample_quality(images, source, features, split="validation")["distance"]

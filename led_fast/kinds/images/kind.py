@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from led_fast.data.images import ImageSource, ImageStream, open_images, quantize
+from led_fast.data.images import ImageSet, ImageSource, ImageStream, open_images, quantize, read_images
 from led_fast.density import DensityModel, Verdict
 from led_fast.errors import InputError
 from led_fast.evaluation import (
@@ -22,7 +22,8 @@ from led_fast.evaluation import (
     open_features,
     score_image_batches,
 )
-from led_fast.evaluation.image_normalizer import IMAGES_AT_A_TIME
+from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME
+from led_fast.evaluation.refined_images import refine_images
 from led_fast.figures import grid_figure, sorted_figure
 from led_fast.gpu import gpu_or_cpu
 from led_fast.kinds.images.settings import GAN, PRESETS, ImagesModel
@@ -50,7 +51,9 @@ class ImagesKind:
     about = "images"
     presets = tuple(PRESETS)
     model_type = ImagesModel
-    can = frozenset({"--strict", "--features", "--ood", "--samples", "interpolate", "refine"})
+    can = frozenset(
+        {"--strict", "--features", "--ood", "--samples", "--refine", "--refined", "interpolate", "refine"}
+    )
     gan: Mapping[str, Any] | None = GAN
     parallel = True
     default_samples = 100
@@ -117,7 +120,9 @@ class ImagesKind:
         samples = usual if options.samples is None else options.samples
         if samples < _FEWEST_SAMPLES:
             raise InputError(f"--samples: want at least {_FEWEST_SAMPLES}, got {samples}")
-        outliers = {str(path): self.open(str(path), config.preset, Reading()) for path in options.ood}
+        if options.refined and options.features is None:
+            raise InputError("--refined: wants --features, which judge the images")
+        outliers = {str(path): _open_outliers(str(path), config.preset) for path in options.ood}
         for other in outliers.values():
             for remark in self.remarks(other):
                 say(console, remark)
@@ -128,7 +133,9 @@ class ImagesKind:
         else:
             say(console, "the report: samples, scores, and log α by annealing; minutes on a CPU")
             with console.status("measuring"):
-                evaluation = evaluate_images(model, source, config.seed, features, outliers, samples)
+                evaluation = evaluate_images(
+                    model, source, config.seed, features, outliers, samples, refined=options.refined
+                )
         evaluation.report["last_map"] = config.model.generator.last_map
         pictures = {"density.png": _drawn(evaluation)}
         return Report(evaluation.report, [image_report_table(evaluation.report)], pictures)
@@ -160,7 +167,7 @@ class ImagesKind:
         device = gpu_or_cpu()
         model = trained.model.to(device)
         with seeded(seed, device), torch.no_grad():
-            images = model.sample(n)
+            images = refine_images(model, n).images.to(device) if refine else model.sample(n)
         if out.suffix == ".npy":
             write_array(out, quantize(images).cpu().numpy())
         elif model.log_normalizer.isnan():
@@ -199,6 +206,22 @@ def _open_suited(place: str, strict: bool) -> ImageSource:
 
 def _fitting(source: ImageSource) -> list[str]:
     return [name for name, preset in PRESETS.items() if preset.model.shape == source.shape]
+
+
+def _open_outliers(place: str, preset: str) -> ImageSource:
+    """Other images of the shape that a preset's networks take; gray ones get as many equal channels as it has."""
+    channels, _, side = _preset(preset).model.shape
+    found = read_images(place, size=side)
+    if found.train.images.shape[1] == 1:
+        test = None if found.test is None else _repeated(found.test, channels)
+        found = replace(found, train=_repeated(found.train, channels), test=test)
+    source = ImageSource(place, found)
+    _check_shape(source, preset)
+    return source
+
+
+def _repeated(part: ImageSet, channels: int) -> ImageSet:
+    return replace(part, images=part.images.expand(-1, channels, -1, -1))
 
 
 def _check_shape(source: ImageSource, preset: str) -> None:

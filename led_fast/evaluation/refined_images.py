@@ -1,0 +1,86 @@
+"""Images of a density itself, made of its generator's."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from led_fast.density import DensityModel, eval_mode
+from led_fast.density.annealing import AnnealingPath
+from led_fast.density.latent import latent_bijection
+from led_fast.density.refinement import langevin, langevin_step_size, resample
+from led_fast.evaluation.image_normalizer import StoredImages
+from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME
+from led_fast.surroundings import usual
+
+
+class RefinedImages(NamedTuple):
+    """Images that follow a critic's density, as far as its generator covers it, on the CPU.
+
+    Attributes:
+        images: (n, C, H, W).
+        resampled: the same before the Langevin transitions, (n, C, H, W).
+        ess_fraction: effective share of the draws that they were chosen from.
+        transitions: of each image.
+        acceptance: of the transitions; NaN where there were none.
+    """
+
+    images: Tensor
+    resampled: Tensor
+    ess_fraction: float
+    transitions: int
+    acceptance: float
+
+
+@usual()
+def refine_images(
+    model: DensityModel, n: int, transitions: int = 10, draws_per_sample: int = 8
+) -> RefinedImages:
+    """Draws images from a density: importance resampling, then Langevin transitions under the critic.
+
+    Resampling chooses among the generator's draws by weights N / q, at most 250 images at a time. What was chosen
+    twice parts by Metropolis-adjusted Langevin transitions in the latent coordinates of the generator, which leave the
+    density as it is. A generator that drops coordinates has no such coordinates, and no transitions.
+
+    Args:
+        model: a density of images.
+        n: number of images.
+        transitions: of every image, at least one.
+        draws_per_sample: of the generator for each image.
+
+    Raises:
+        ValueError: the weights are not finite, or all are zero.
+
+    Example:
+        >>> from led_fast import density, evaluation, models
+        >>> preset = models.IMAGE_PRESETS["tiny"]
+        >>> model = density.DensityModel(models.image_critic(preset), models.image_generator(preset))
+        >>> evaluation.refine_images(model, 5, transitions=2).images.shape
+        torch.Size([5, 1, 8, 8])
+    """
+    flow = latent_bijection(model.generator)
+    parts, moved, shares, acceptances = [], [], [], []
+    with eval_mode(model):
+        path = AnnealingPath(model.critic, flow) if flow is not None and flow.invertible else None
+        step_size = None
+        for size in [len(part) for part in torch.empty(n).split(IMAGES_AT_A_TIME)]:
+            chosen, share = resample(model.critic, StoredImages(model.generator), size, draws_per_sample)
+            parts.append(chosen.cpu())
+            shares.append(share)
+            if path is None:
+                continue
+            step_size = step_size or langevin_step_size(path, chosen)
+            images, acceptance = langevin(path, chosen, step_size, transitions)
+            moved.append(images.cpu())
+            acceptances.append(acceptance)
+    resampled = torch.cat(parts)
+    return RefinedImages(
+        torch.cat(moved) if moved else resampled,
+        resampled,
+        sum(shares) / len(shares),
+        transitions if moved else 0,
+        sum(acceptances) / len(acceptances) if acceptances else math.nan,
+    )

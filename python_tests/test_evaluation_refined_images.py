@@ -1,0 +1,74 @@
+"""Images of a density itself, against one that is known exactly."""
+
+import math
+
+import pytest
+import torch
+from exact_images import DIMS, MEAN, SCALE, SHAPE, P, Z, evaluate_quickly, exact_model, exact_source
+from report_page import undocumented
+from test_evaluation_images import PIXELS, render
+
+from led_fast.density import DensityModel
+from led_fast.evaluation import refine_images
+from led_fast.flows import Linear, OneWayFlow, Sigmoid, StandardNormal, Unflatten
+
+TILT = 6.0
+N = 1500
+
+
+@pytest.fixture
+def model():
+    """The exact density, tilted, and a generator of the untilted one, whose base is standard normal."""
+    torch.manual_seed(0)
+    affine = Linear(DIMS)
+    with torch.no_grad():
+        affine.weight.copy_(SCALE * torch.eye(DIMS))
+        affine.bias.fill_(MEAN)
+    generator = OneWayFlow(StandardNormal(DIMS), [affine, Unflatten(*SHAPE), Sigmoid()])
+    return DensityModel(exact_model(tilt=TILT).critic, generator)
+
+
+def brightness(tilt):
+    """Mean and standard deviation of a pixel whose density is tilted by exp(-tilt x), by quadrature."""
+    x = torch.sigmoid(Z)
+    weight = P * torch.exp(-tilt * x)
+    weight /= torch.trapezoid(weight, Z)
+    mean = torch.trapezoid(weight * x, Z)
+    return mean.item(), torch.trapezoid(weight * (x - mean) ** 2, Z).sqrt().item()
+
+
+def test_refined_images_follow_the_density_and_none_comes_twice(model):
+    refined = refine_images(model, N, transitions=30)
+    mean, std = brightness(TILT)
+    untilted, _ = brightness(0.0)
+    assert untilted - mean > 0.1
+    # Few draws are effective, so resampling alone falls short, and its copies part afterwards.
+    assert refined.ess_fraction < 0.1 and len(refined.resampled.unique(dim=0)) < N / 2
+    assert len(refined.images.unique(dim=0)) > 0.99 * N and refined.transitions == 30
+    error = std / math.sqrt(N * DIMS)
+    assert refined.images.mean().item() == pytest.approx(mean, abs=6 * error)
+    assert abs(refined.images.mean().item() - mean) < abs(refined.resampled.mean().item() - mean)
+    assert 0.4 < refined.acceptance < 0.8
+
+
+def test_without_latents_of_all_noise_images_are_resampled_only():
+    torch.manual_seed(0)
+    refined = refine_images(exact_model(tilt=0.7), 300)
+    assert refined.transitions == 0 and math.isnan(refined.acceptance)
+    assert refined.images is refined.resampled
+    mean, std = brightness(0.7)
+    assert refined.images.mean().item() == pytest.approx(mean, abs=6 * std / math.sqrt(300 * DIMS))
+
+
+def test_a_report_has_the_distance_of_refined_images(model):
+    torch.manual_seed(0)
+    source = exact_source(tilted=TILT)
+    report = evaluate_quickly(model, source, features=PIXELS, samples=300, refined=True).report
+    raw, refined = report["quality"], report["quality_refined"]
+    assert refined["distance"] < 0.3 * raw["distance"]
+    assert refined["transitions"] == 10 and 0 < refined["ess_fraction"] < 0.1
+    assert not undocumented(report, "images")
+    assert "10 Langevin transitions" in render(report)
+    plain = evaluate_quickly(exact_model(), source, features=PIXELS, samples=100, refined=True).report
+    assert plain["quality_refined"]["acceptance"] is None and "Langevin" not in render(plain)
+    assert evaluate_quickly(exact_model(), source, samples=100).report["quality_refined"] is None
