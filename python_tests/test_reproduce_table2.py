@@ -11,6 +11,7 @@ import torch
 from coarse import coarsen
 
 from led_fast.cli import main
+from led_fast.data.images import ImageCollection, ImageSet, ImageSource
 from led_fast.evaluation import FeatureNetwork
 from led_fast.reproduce import glow_cell, selection, table2
 from led_fast.reproduce.glow import GlowConfig
@@ -66,6 +67,9 @@ def test_quick_run_of_every_method_but_glow(data, tmp_path, few, monkeypatch):
         assert distances.keys() == {"6", "7", "8"}
         assert cells[name]["result"]["selected_step"] == int(min(distances, key=distances.__getitem__))
     assert result["bits_per_dim_generator"] is not None and "bits_per_dim" not in cells["gan-0"]["result"]
+    (row,) = (line for line in ours if "**LED-64**" in line)
+    assert f"{result['gain']:.4f} ± {result['gain_standard_error']:.4f}" in row
+    assert f"{result['quality']['distance']:.2f} / {result['quality_refined']['distance']:.2f}" in row
     monkeypatch.setattr(Trainer, "step", lambda _: pytest.fail("a training step was taken"))
     assert main(command) == 0  # nothing is done twice
 
@@ -119,6 +123,21 @@ def test_both_families_have_rows_where_there_is_a_preset_of_each(tmp_path):
             config = configs[f"{family}-{s}-0"]
             assert config["preset"] == preset and config["recipe"]["batches"]["integral_samples"] == s
     assert not any(cell.name.startswith("paper") for cell in table2.cells(1, True, source, ["mnist32"], 1))
+
+
+def test_where_the_data_have_a_last_map_of_their_own_a_row_is_without_it(data, monkeypatch):
+    monkeypatch.setattr(table2.glow, "available", lambda: False)
+    ink = (200 * (torch.rand(400, 1, 8, 8) < 0.2)).to(torch.uint8)
+    for source, dark in (
+        (ImageSource("ink", ImageCollection(ImageSet(ink))), True),
+        (table2.open_images(data), False),
+    ):
+        made = {cell.name: cell for cell in table2.cells(1, True, source, ["tiny"], 1.0)}
+        maps = {
+            name: cell.settings["config"]["model"]["generator"]["last_map"] for name, cell in made.items()
+        }
+        assert maps.pop("sigmoid-0", None) == ("sigmoid" if dark else None)
+        assert set(maps.values()) == {"dark" if dark else "sigmoid"}
 
 
 def test_quick_run_of_glow(data, tmp_path, few, monkeypatch):
