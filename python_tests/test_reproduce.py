@@ -61,7 +61,7 @@ def test_the_penalty_on_images(tmp_path, few):
     images = np.random.default_rng(0).integers(0, 256, (200, 32, 32), dtype=np.uint8)
     np.save(tmp_path / "noise.npy", images)
     cells = penalty.perpendicular_penalty(str(tmp_path / "noise.npy")).cells(1, True)
-    cell = next(cell for cell in cells if cell.name.startswith("penalty-images-direction"))
+    cell = next(cell for cell in cells if cell.name.startswith("penalty-images-mnist32-direction"))
     (tmp_path / "cell").mkdir()
     result = cell.work(tmp_path / "cell", **cell.settings)
     assert math.isfinite(result["noise_margin"]) and math.isfinite(result["shifted_margin"])

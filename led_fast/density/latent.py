@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from led_fast.density.mode import eval_mode
-from led_fast.flows import Inflate, OneWayFlow, Slice, StandardNormal, Unflatten
+from led_fast.flows import Inflate, Layer, OneWayFlow, StandardNormal
+from led_fast.flows.contract import inverse, total
 from led_fast.random_state import seeded
 
 
@@ -109,20 +110,50 @@ def far_latents(generator: OneWayFlow, nearest: float, farthest: float, n: int) 
 
 
 def latent_bijection(generator: OneWayFlow) -> OneWayFlow | None:
-    """The same distribution as a bijection of all its noise, where a generator begins by drawing all of it.
-
-    None where it draws noise later, or drops coordinates.
-    """
+    """The same distribution as a bijection of all the noise that a generator draws, (B, D); None where it drops any."""
     base, layers = generator.base, list(generator.layers)
-    first = next(
-        (i for i, layer in enumerate(layers) if not isinstance(layer, Inflate | Unflatten)), len(layers)
-    )
-    rest = layers[first:]
-    if not isinstance(base, StandardNormal) or any(isinstance(layer, Inflate | Slice) for layer in rest):
+    if not isinstance(base, StandardNormal) or not all(
+        isinstance(layer, Inflate) or getattr(layer, "bijective", False) for layer in layers
+    ):
         return None
     with torch.no_grad():
-        noise = OneWayFlow(base, layers[:first]).rsample(1)
-    return OneWayFlow(StandardNormal(*noise.shape[1:]).to(noise.device), rest)
+        dimension = generator.rsample(1).numel()
+        start = base.rsample(1)
+    return OneWayFlow(StandardNormal(dimension).to(start.device), [_OfAllNoise(layers, start.shape[1:])])
+
+
+class _OfAllNoise(Layer):
+    """The layers of a one-way flow, but that noise is not drawn by them: it comes with the latent values, (B, D)."""
+
+    bijective = invertible = True
+
+    def __init__(self, layers: list[nn.Module], latents: torch.Size) -> None:
+        super().__init__()
+        self.layers, self.latents = nn.ModuleList(layers), latents
+
+    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        noise, used = t, self.latents.numel()
+        t, steps = noise[:, :used].unflatten(1, self.latents), []
+        for layer in self.layers:
+            if isinstance(layer, Inflate):
+                shape = (layer.features, *t.shape[2:])
+                drawn = noise[:, used : used + math.prod(shape)].unflatten(1, shape)
+                t, used = torch.cat([t, drawn], dim=1), used + math.prod(shape)
+            else:
+                t, step = layer(t)
+                steps.append(step)
+        return t, total(steps, t)
+
+    def inverse(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        noise, steps = [], []
+        for layer in reversed(self.layers):
+            if isinstance(layer, Inflate):
+                t, drawn = t.split([t.shape[1] - layer.features, layer.features], dim=1)
+                noise.append(drawn.flatten(1))
+            else:
+                t, step = inverse(layer, t)
+                steps.append(step)
+        return torch.cat([t.flatten(1), *reversed(noise)], dim=1), total(steps, t)
 
 
 def _with_fixed_noise(generator: OneWayFlow, device: torch.device) -> Callable[[Tensor], Tensor]:

@@ -29,7 +29,9 @@ class ImagePreset:
     critic: ImageCriticConfig = field(default_factory=ImageCriticConfig)
 
 
-_COUPLED = ImageGeneratorConfig(local_couplings=1)
+_MULTISCALE = ImageGeneratorConfig(
+    scale_steps=(8, 4, 4), coupling_width=32, kernel_size=1, activation="learned_soft_relu"
+)
 _PAPER = ImageGeneratorConfig(
     latent=100,
     coupling_width=0,
@@ -45,12 +47,12 @@ _PAPER_CRITIC = ImageCriticConfig(width=32, penalty="direction", base="pixels")
 IMAGE_PRESETS: dict[str, ImagePreset] = {
     "tiny": ImagePreset(
         (1, 8, 8),
-        replace(_COUPLED, latent=4, grid=2, coupling_width=8, local_width=8),
+        ImageGeneratorConfig(latent=4, grid=2, coupling_width=8, local_couplings=1, local_width=8),
         ImageCriticConfig(width=8),
     ),
-    "mnist32": ImagePreset((1, 32, 32), _COUPLED),
-    "color32": ImagePreset((3, 32, 32), replace(_COUPLED, latent=64, kernel_size=7)),
-    "color64": ImagePreset((3, 64, 64), replace(_COUPLED, latent=128, grid=8, kernel_size=7)),
+    "mnist32": ImagePreset((1, 32, 32), _MULTISCALE),
+    "color32": ImagePreset((3, 32, 32), replace(_MULTISCALE, coupling_width=64)),
+    "color64": ImagePreset((3, 64, 64), replace(_MULTISCALE, scale_steps=(8, 4, 4, 4), coupling_width=64)),
     "paper_mnist32": ImagePreset((1, 32, 32), _PAPER, _PAPER_CRITIC),
     "paper_color32": ImagePreset((3, 32, 32), replace(_PAPER, grid=8), _PAPER_CRITIC),
     "paper_color64": ImagePreset((3, 64, 64), replace(_PAPER, grid=8, blocks=1), _PAPER_CRITIC),
@@ -105,9 +107,14 @@ def standardize(generator: OneWayFlow, critic: ImageCritic, images: Tensor) -> N
         raise TypeError(
             "standardize: generator must end in an Affine, as those of image_generator do, got none"
         )
-    location, scale = _moments(critic.coordinates(images)[0])
-    affine.shift.copy_(location)
-    affine.scale.copy_(scale)
+    coordinates = critic.coordinates(images)[0]
+    location, scale = _moments(coordinates)
+    if affine.shift.shape == location.shape:
+        affine.shift.copy_(location)
+        affine.scale.copy_(scale)
+    else:
+        affine.shift.copy_(coordinates.mean((0, 2, 3))[:, None, None])
+        affine.scale.copy_(coordinates.std((0, 2, 3))[:, None, None].clamp(min=1.0))
     critic.location.copy_(location)
     critic.scale.copy_(scale)
     for module in generator.modules():

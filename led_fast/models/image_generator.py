@@ -38,6 +38,7 @@ from led_fast.models.image_networks import (
     Shape,
     local_network,
 )
+from led_fast.models.multiscale_generator import multiscale_layers
 from led_fast.models.start import start_convolutions_near_identity
 from led_fast.nn import CircularConv2d
 from led_fast.ranges import Count, Natural
@@ -71,6 +72,9 @@ class ImageGeneratorConfig:
         start: "random": layers as they are drawn. "identity": all blocks lie at coarser scales than the drawn image's,
             and start where Eq. 8 is exact and log q nearly right, see `led_fast.models.start`; wants `oversize`, the
             "gaussian" conditional and "learned_soft_relu", and neither couplings nor a norm.
+        scale_steps: steps of a multi-scale flow at each scale, from the image's own on, see
+            `led_fast.models.multiscale_generator`; then only `coupling_width`, `kernel_size`, "learned_soft_relu" or
+            another `activation`, which means none, and `last_map` count. (): DCGAN.
         last_map: into the box: "sigmoid", the logistic function, as the paper's tanh; or "dark" for images that are
             mostly black, see :class:`led_fast.flows.DarkMap`.
 
@@ -93,6 +97,7 @@ class ImageGeneratorConfig:
     oversize: bool = False
     conditional: Literal["learned", "gaussian"] = "learned"
     start: Literal["random", "identity"] = "random"
+    scale_steps: tuple[Count, ...] = ()
     last_map: LastMapName = "sigmoid"
 
 
@@ -107,6 +112,14 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
         raise ValueError(
             f"image_generator: height and width must be equal, and 8, 16, 32 or 64, got {height}x{width}"
         )
+    box = build_last_map(config.last_map)
+    if config.scale_steps:
+        bends = config.activation == "learned_soft_relu"
+        latents, multiscale = multiscale_layers(
+            shape, config.scale_steps, config.coupling_width, config.kernel_size, bends
+        )
+        alike = torch.ones(channels, 1, 1)  # for all pixels, so that convolutions see them as they are
+        return OneWayFlow(StandardNormal(latents), [*multiscale, Affine(alike, 0 * alike), box])
     if config.grid not in (1, 2, 4, 8):
         raise ValueError(f"image_generator: grid must be 1, 2, 4 or 8, got {config.grid}")
     if config.start == "identity":
@@ -120,7 +133,7 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
     if config.oversize:
         for along in ("columns", "rows"):
             layers += [PairNeighbors(along), Slice(2 * channels, channels, _conditional(config, channels))]
-    layers += [Affine(torch.ones(shape), torch.zeros(shape)), build_last_map(config.last_map)]
+    layers += [Affine(torch.ones(shape), torch.zeros(shape)), box]
     return OneWayFlow(StandardNormal(config.latent), layers)
 
 

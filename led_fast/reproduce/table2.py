@@ -66,10 +66,11 @@ _INTEGRALS: dict[str, Mapping[str, Any]] = {
         "recipe.batches.micro_batch": 128,
     },
 }
+_LIKELIHOOD: Mapping[str, Any] = {"recipe.warm_up": 1.0, "recipe.optimizer.decay_until": 1.0}
 _CHANGES: dict[str, Mapping[str, Any]] = {  # of a preset
     "gan": GAN,
-    "likelihood": {"recipe.warm_up": 1.0},
-    "sigmoid": {"recipe.warm_up": 1.0, "model.generator.last_map": "sigmoid"},
+    "likelihood": _LIKELIHOOD,
+    "sigmoid": {**_LIKELIHOOD, "model.generator.last_map": "sigmoid"},
     **{f"led-{s}": changes for s, changes in _INTEGRALS.items()},
     **{f"paper-{s}": changes for s, changes in _INTEGRALS.items()},
 }
