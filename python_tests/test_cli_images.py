@@ -198,6 +198,7 @@ def test_a_gan_has_samples_but_no_density(gan_run, data, tmp_path, refuse):
     out, no_density = tmp_path / "r.png", "is a plain GAN, which has no density"
     assert no_density in refuse("score", gan_run, data / "blobs.npy")
     assert no_density in refuse("evaluate", gan_run, "--ood", data / "noise.npy")
+    assert no_density in refuse("evaluate", gan_run, "--features", "classifier", "--refined")
     assert no_density in refuse("refine", gan_run, "--out", out) and not out.exists()
 
 

@@ -64,7 +64,7 @@ def evaluate_command(
         "--anomaly": anomaly,
     }
     require(kind, *(option for option, value in given.items() if value is not None))
-    if ood:
+    if ood or refined:
         check_density(run, config)
     source = reopen(config, place=data)
     options = EvaluateOptions(features, tuple(chain.from_iterable(ood)), samples, refined, anomaly)
