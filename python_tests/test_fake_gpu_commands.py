@@ -73,9 +73,11 @@ def test_train_has_written_a_report(trained):
 
 def test_evaluate(trained, works):
     data = trained / "data.npz"
-    works("evaluate", trained / "run", "--features", "classifier", "--ood", data, "--samples", 100)
+    options = ("--features", "classifier", "--refined", "--ood", data, "--samples", 100)
+    works("evaluate", trained / "run", *options)
     found = json.loads((trained / "run" / "report.json").read_text())
-    assert np.isfinite(found["quality"]["distance"]) and len(found["outliers"]) == 2
+    assert np.isfinite(found["quality"]["distance"]) and len(found["outliers"]) == 3
+    assert np.isfinite(found["quality_refined"]["distance"])
 
 
 def test_sample_is_of_its_seed_alone(trained, works, tmp_path):
@@ -86,7 +88,7 @@ def test_sample_is_of_its_seed_alone(trained, works, tmp_path):
         drawn.append(np.load(out))
         torch.rand(3, device=fake_gpu.NAME)
     assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
-    works("sample", trained / "run", "-n", 5, "--out", tmp_path / "drawn.png")
+    works("sample", trained / "run", "-n", 5, "--refine", "--out", tmp_path / "drawn.png")
 
 
 def test_score(trained, works, tmp_path):

@@ -87,7 +87,7 @@ def test_a_run_of_images_from_training_to_its_report(tmp_path):
     model = load_model(run).model.to(fake_gpu.NAME)
     assert model.log_prob(model.sample(3)).isfinite().all()
     features = train_classifier(source, tmp_path, fake_gpu.NAME, steps=2)
-    evaluate_images(model, source, 0, features, samples=100, temperatures=2, chains=40)
+    evaluate_images(model, source, 0, features, samples=100, temperatures=2, chains=40, refined=True)
     np.save(tmp_path / "images.npy", source.split("test").numpy()[:, 0])
     scores = score_images(
         model.log_prob, read_images(tmp_path / "images.npy"), source.shape, device=fake_gpu.NAME
