@@ -125,6 +125,15 @@ def test_both_families_have_rows_where_there_is_a_preset_of_each(tmp_path):
     assert not any(cell.name.startswith("paper") for cell in table2.cells(1, True, source, ["mnist32"], 1))
 
 
+def test_a_gain_that_is_a_bound_is_left_out_and_one_of_doubt_is_marked():
+    result = {"gain": 0.5, "gain_standard_error": 0.1, "generator_density": "surrogate"}
+    assert table2._gain(result, " (unreliable)") == "—"
+    assert (
+        table2._gain(result | {"generator_density": "exact"}, " (unreliable)")
+        == "0.5000 ± 0.1000 (unreliable)"
+    )
+
+
 def test_where_the_data_have_a_last_map_of_their_own_a_row_is_without_it(data, monkeypatch):
     monkeypatch.setattr(table2.glow, "available", lambda: False)
     ink = (200 * (torch.rand(400, 1, 8, 8) < 0.2)).to(torch.uint8)

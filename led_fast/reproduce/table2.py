@@ -1,4 +1,4 @@
-"""Table 2: samples and likelihoods on images, LED by the number of integral samples beside three baselines."""
+"""Table 2: samples and likelihoods on images, LED by the number of integral samples beside baselines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -92,9 +92,9 @@ _PAPER_HEADER = ("FID", "test b/p", "sample b/p, generator", "sample b/p, critic
 _KEY = (
     "Every method is to train for the same time, which its steps are counted from beforehand; minutes are what they "
     "took. All but Glow and the paper's family are of the same networks, the GAN at rates and a gradient penalty of "
-    "its own. The last map is the one that suits the data in every row but one. The step is selected by the Fréchet "
-    "distance from validation images; of a critic that is calibrated it is the last, because log α can be told only "
-    "then. LED begins with a generator that has learned by maximum likelihood, for 70 % of the steps; its critic "
+    "its own. The last map is the one that suits the data, where a row names no other. The step is selected by the "
+    "Fréchet distance from validation images; of a critic that is calibrated it is the last, because log α can be told "
+    "only then. LED begins with a generator that has learned by maximum likelihood, for 70 % of the steps; its critic "
     "tilts that generator's density until 90 %, and then, calibrated with 64 integral samples, the density of the "
     "generator as it has become. The paper's family has no couplings and no such stages: critic and generator learn "
     "together. b/p is the paper's: bits per pixel of the density on [-1, 1], without the offset of discrete data "
@@ -290,7 +290,7 @@ def _row(method: str, cell: dict[str, Any]) -> list[str]:
         _number(pixel["test"]) + mark,
         f"{_by_generator(result, pixel['samples_generator'], '≥')} / {_number(pixel['samples_critic'])}{mark}",
         f"{_number(result['bits_per_dim'])}{mark} / {_by_generator(result, exact, '≤')}",
-        _gain(result) + mark,
+        _gain(result, mark),
         _number((alpha.evidence.get("base") or alpha.evidence["generator"])["ess_fraction"], 5),
     ]
 
@@ -300,11 +300,11 @@ def _refined(result: dict[str, Any]) -> str:
     return f" / {refined['distance']:.2f}" if refined else ""
 
 
-def _gain(result: dict[str, Any]) -> str:
+def _gain(result: dict[str, Any], mark: str) -> str:
     """What the tilt gains; nothing where the generator's own density is a bound."""
     if result.get("gain") is None or result["generator_density"] != "exact":
         return MISSING
-    return f"{result['gain']:.4f} ± {result['gain_standard_error']:.4f}"
+    return f"{result['gain']:.4f} ± {result['gain_standard_error']:.4f}{mark}"
 
 
 def _by_generator(result: dict[str, Any], value: float | None, bound: str) -> str:
