@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import math
+import weakref
 
 import pytest
 import torch
@@ -28,6 +29,7 @@ from led_fast.density import DensityModel
 from led_fast.errors import InputError
 from led_fast.evaluation import (
     FeatureNetwork,
+    SampleJudge,
     bits_per_pixel,
     evaluate_image_flow,
     image_report_table,
@@ -57,6 +59,14 @@ def test_sample_quality_compares_like_with_like():
     assert quality["distance"] == pytest.approx(quality["distance_real"], rel=0.5)
     bad = sample_quality(good // 2, source, PIXELS)
     assert bad["distance"] > 20 * bad["distance_real"] and bad["distance_real"] == quality["distance_real"]
+
+
+def test_a_judge_compares_with_the_split_it_is_told_and_looks_at_real_images_once():
+    source, seen = exact_source(), []
+    features = FeatureNetwork("pixels", lambda x: seen.append(len(x)) or x.flatten(1).float())
+    judge = SampleJudge(source, features, split="validation")
+    validation, test = (judge(source.split(split))["distance"] for split in ("validation", "test"))
+    assert validation == pytest.approx(0, abs=1e-6 * test) and sum(seen) == 4 * 400
 
 
 def test_a_flow_is_evaluated_by_its_own_density_of_samples_and_of_test_images():
@@ -184,6 +194,22 @@ def test_outliers():
         evaluate_quickly(exact_model(), source, outliers={"wide": wide}, samples=100)
 
 
+def test_outliers_are_not_held_in_memory_all_together():
+    given = []
+
+    class OneAtATime(ImageSource):
+        def held_out(self, n, split="test"):
+            assert all(images() is None for images in given)
+            images = super().held_out(n, split)
+            given.append(weakref.ref(images))
+            return images
+
+    images = ImageCollection(ImageSet(exact_source().split("train")))
+    outliers = {name: OneAtATime(name, images) for name in "abc"}
+    evaluate_quickly(exact_model(), exact_source(), outliers=outliers, samples=100)
+    assert len(given) == 3
+
+
 def test_a_generator_that_drops_coordinates_has_a_surrogate_density():
     flow = OneWayFlow(
         DiagonalNormal(torch.full((2, 4, 4), MEAN), SCALE),
@@ -198,7 +224,7 @@ def test_a_generator_that_drops_coordinates_has_a_surrogate_density():
     exact = evaluate_quickly(exact_model(), exact_source(), samples=100).report["bits_per_dim_generator"]
     assert report["bits_per_dim_generator"] == pytest.approx(exact + kl.mean().item() / math.log(2), abs=0.05)
     text = render(report)
-    assert "a surrogate" in text and "a bound: no more than this" in text
+    assert "a surrogate" in text and text.count("a bound: no more than this") == 2
 
 
 def test_same_seed_same_report_and_the_global_generator_is_left_alone():
@@ -232,7 +258,9 @@ def test_the_table_says_what_cannot_be_believed():
 
 
 def test_a_density_that_is_zero_everywhere_is_reported_as_undefined():
-    report = evaluate_quickly(exact_model(offset=-math.inf), exact_source(), samples=100).report
+    model = exact_model(offset=-math.inf)
+    report = evaluate_quickly(model, exact_source(), features=PIXELS, samples=100, refined=True).report
+    assert report["quality"] is not None and report["quality_refined"] is None
     assert report["bits_per_dim"] is None and report["log_normalizer"]["value"] is None
     text = render(report)
     assert "every weight is zero" in text and "undefined" in text and "FAILED" in text

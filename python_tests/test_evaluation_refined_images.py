@@ -8,8 +8,8 @@ from exact_images import DIMS, MEAN, SCALE, SHAPE, P, Z, evaluate_quickly, exact
 from report_page import undocumented
 from test_evaluation_images import PIXELS, render
 
-from led_fast.density import DensityModel
-from led_fast.evaluation import refine_images
+from led_fast.density import DensityModel, refinement
+from led_fast.evaluation import refine_images, refined_images
 from led_fast.flows import Linear, OneWayFlow, Sigmoid, StandardNormal, Unflatten
 
 TILT = 6.0
@@ -60,12 +60,57 @@ def test_without_latents_of_all_noise_images_are_resampled_only():
     assert refined.images.mean().item() == pytest.approx(mean, abs=6 * std / math.sqrt(300 * DIMS))
 
 
+@pytest.mark.parametrize("name", ["n", "transitions", "draws_per_sample"])
+def test_a_number_that_is_not_positive_is_told(name, model):
+    numbers = {"n": 3, "transitions": 1, "draws_per_sample": 1} | {name: 0}
+    with pytest.raises(ValueError, match=f"refine_images: {name} must be positive, got 0"):
+        refine_images(model, **numbers)
+
+
+def test_no_image_is_chosen_from_a_remainder_of_few(model, monkeypatch):
+    asked = []
+
+    def resample(critic, proposal, n, draws_per_sample):
+        asked.append((n, draws_per_sample))
+        return refinement.resample(critic, proposal, n, draws_per_sample)._replace(ess_fraction=n / 1000)
+
+    monkeypatch.setattr(refined_images, "resample", resample)
+    refined = refine_images(model, 251, transitions=1, draws_per_sample=2)
+    assert len(refined.images) == 251 and asked == [(126, 2), (125, 2)]
+    assert refined.ess_fraction == pytest.approx(0.1255)
+
+
+def test_images_are_weighed_as_float32_has_stored_them(model):
+    """Close to white, where the density of what was drawn is another than that of what a critic sees."""
+    with torch.no_grad():
+        model.generator.layers[0].bias.fill_(15.0)
+
+    class Same(torch.nn.Module):
+        def forward(self, x):
+            return model.generator.log_prob(x)
+
+    refined = refine_images(DensityModel(Same(), model.generator), 50, transitions=1)
+    assert refined.ess_fraction == pytest.approx(1)
+
+
+def test_a_network_is_asked_in_eval_mode_and_left_as_it_was(model):
+    class Wild(torch.nn.Module):
+        def forward(self, x):
+            assert not self.training
+            return critic(x)
+
+    critic, model.critic = model.critic, Wild()
+    refine_images(model.train(), 3, transitions=1)
+    assert model.critic.training and model.generator.training
+
+
 def test_a_report_has_the_distance_of_refined_images(model):
     torch.manual_seed(0)
     source = exact_source(tilted=TILT)
     report = evaluate_quickly(model, source, features=PIXELS, samples=300, refined=True).report
     raw, refined = report["quality"], report["quality_refined"]
     assert refined["distance"] < 0.3 * raw["distance"]
+    assert refined["distance"] != refined["distance_resampled"] < raw["distance"]
     assert refined["transitions"] == 10 and 0 < refined["ess_fraction"] < 0.1
     assert not undocumented(report, "images")
     assert "10 Langevin transitions" in render(report)

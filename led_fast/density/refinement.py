@@ -19,6 +19,10 @@ _FIRST_STEP = 0.1  # of the base's deviation
 _ADAPTATION_RATE = 0.5
 
 
+class WeightsError(ValueError):
+    """Importance weights are not finite, or all are zero: there is nothing to choose by."""
+
+
 class RefinedSample(NamedTuple):
     """Importance-resampled x, (n, ...), and the effective share of the draws they were chosen from."""
 
@@ -41,7 +45,7 @@ def resample(
         draws_per_sample: draws for each sample returned.
 
     Raises:
-        ValueError: a weight is NaN or infinite, or all weights are zero.
+        WeightsError: a weight is NaN or infinite, or all weights are zero.
     """
     rounds = []
     for _ in range(draws_per_sample):
@@ -97,7 +101,7 @@ def _systematic(log_weights: Tensor, n: int) -> Tensor:
     up or down.
     """
     if not bool(log_weights.max().isfinite()):
-        raise ValueError("resample: the importance weights are not finite, or all are zero")
+        raise WeightsError("resample: the importance weights are not finite, or all are zero")
     cumulative = log_weights.double().softmax(0).cumsum(0)
     offset = torch.rand((), dtype=torch.float64, device=log_weights.device)
     strides = (torch.arange(n, dtype=torch.float64, device=log_weights.device) + offset) / n

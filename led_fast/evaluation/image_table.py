@@ -40,9 +40,10 @@ def _likelihood(report: dict[str, Any]) -> list[_Row]:
         known = "a bound: no more than this" if surrogate else "exact: its density needs no log α"
         rows.append(("  under the generator", by_generator, "{:.3f}", known))
         if (gain := report.get("gain")) is not None:
-            error = report["gain_standard_error"]
-            spread = "" if error is None else f"standard error {error:.4f}, without that of log α"
-            rows.append(("  gained by the tilt", gain, "{:.4f}", spread))
+            known_gain = ["a bound: no more than this"] if surrogate else []
+            if (error := report["gain_standard_error"]) is not None:
+                known_gain.append(f"standard error {error:.4f}, without that of log α")
+            rows.append(("  gained by the tilt", gain, "{:.4f}", "; ".join(known_gain)))
     if (last_map := report.get("last_map")) is not None:
         rows.append(("  last map", last_map, "{}", "as the training data have it"))
     return [

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from led_fast.data.images import LEVELS, ImageSource, quantize
 from led_fast.density import DensityModel, bits_per_dim, eval_mode, kl_gate
 from led_fast.density.json_values import finite
 from led_fast.density.normalizer import MIN_BATCHES
+from led_fast.density.refinement import WeightsError
 from led_fast.errors import InputError
 from led_fast.evaluation.divergence import standard_error
 from led_fast.evaluation.features import FeatureNetwork
@@ -89,17 +91,18 @@ def evaluate_images(
       density, 8; `bits_per_dim_train` of as many training images; `bits_per_dim_generator` of the test images
       under the generator's own density, which needs no log α (an upper bound where the generator drops coordinates,
       see `led_fast.flows.OneWayFlow.log_prob_bound`; None where it has neither), and `gain`, the bits that the
-      critic saves of them, with the standard error of the difference image by image.
+      critic saves of them (a bound, likewise), with the standard error of the difference image by image.
     - `bits_per_pixel`: the unit of the paper's b/p, see `bits_per_pixel`; for test images, for samples under
       the generator and under the critic, and for the uniform density.
     - `log_normalizer`: the estimates of log α (`generator`, `base`, `pixels`, `annealed`) with their diagnostics,
       see `estimate_image_normalizer`; `used`, the value in all densities here: the model's own, or where it has
-      none the best estimate; and whether that is `reliable`, see `ImageNormalizer.objection`.
+      none the best estimate; and whether that is `reliable`, see `ImageNormalizer.verdict`.
     - `kl_generator_model`, KL(q ‖ p) in nats, and `kl_gate`; `generator_density` says whether log q is exact,
       or a surrogate because the generator drops coordinates.
     - `quality`: see `SampleJudge`; None without `features`. `quality_refined`: of as many images of the density itself,
       see `refine_images`: their `distance`, `distance_resampled` before Langevin `transitions`, the `acceptance` of
-      these, and the `ess_fraction` of the draws; None unless both are asked for.
+      these, and the `ess_fraction` of the draws; None unless both are asked for, and where importance weights are
+      not finite.
     - `outliers`: for uniform noise, constant images and each other source the share of pairs in which a test image
       is denser than an outlier (`auroc`; below ½ the outliers are denser), and in which it scores higher by
       what else a density has to say: `auroc_typicality`, `auroc_tilt` and `auroc_ratio`, see
@@ -129,14 +132,14 @@ def evaluate_images(
         draws = _draw(model, samples)
         normalizer = estimate_image_normalizer(model, source, samples, temperatures, chains)
         test, trained = ImageValues.of(model, held_out), ImageValues.of(model, train)
-        others = {
-            "uniform noise": torch.rand_like(held_out),
-            "constant images": constant_images(len(held_out), source.shape),
-            **{name: other.held_out(samples) for name, other in outliers.items()},
-        }
-        odd = {
-            name: outlier_report(test, trained, ImageValues.of(model, images))
-            for name, images in others.items()
+
+        def told_from(others: Tensor) -> dict[str, float | int | None]:
+            return outlier_report(test, trained, ImageValues.of(model, others))
+
+        odd = {  # one set in memory at a time
+            "uniform noise": told_from(torch.rand_like(held_out)),
+            "constant images": told_from(constant_images(len(held_out), source.shape)),
+            **{name: told_from(other.held_out(samples)) for name, other in outliers.items()},
         }
         quality = _quality(model, source, features, draws.images, refined)
     log_alpha, half_width = _used(model, normalizer)
@@ -260,14 +263,15 @@ def _quality(
     judge = SampleJudge(source, features)
     found: dict[str, Any] = {"quality": judge(quantize(images)), "quality_refined": None}
     if refined:
-        made = refine_images(model, len(images))
-        found["quality_refined"] = {
-            "distance": judge(quantize(made.images))["distance"],
-            "distance_resampled": judge(quantize(made.resampled))["distance"],
-            "transitions": made.transitions,
-            "acceptance": made.acceptance,
-            "ess_fraction": made.ess_fraction,
-        }
+        with suppress(WeightsError):  # one weight is no reason to lose the rest of the report
+            made = refine_images(model, len(images))
+            found["quality_refined"] = {
+                "distance": judge(quantize(made.images))["distance"],
+                "distance_resampled": judge(quantize(made.resampled))["distance"],
+                "transitions": made.transitions,
+                "acceptance": made.acceptance,
+                "ess_fraction": made.ess_fraction,
+            }
     return found
 
 

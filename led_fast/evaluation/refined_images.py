@@ -43,16 +43,17 @@ def refine_images(
 
     Resampling chooses among the generator's draws by weights N / q, at most 250 images at a time. What was chosen
     twice parts by Metropolis-adjusted Langevin transitions in the latent coordinates of the generator, which leave the
-    density as it is. A generator that drops coordinates has no such coordinates, and no transitions.
+    density as it is. A generator that drops coordinates, or draws noise on the way, has no such coordinates, and no
+    transitions.
 
     Args:
         model: a density of images.
-        n: number of images.
+        n: number of images, positive.
         transitions: of every image, at least one.
-        draws_per_sample: of the generator for each image.
+        draws_per_sample: of the generator for each image, at least one.
 
     Raises:
-        ValueError: the weights are not finite, or all are zero.
+        ValueError: a number is not positive; a weight is NaN or infinite, or all weights are zero.
 
     Example:
         >>> from led_fast import density, evaluation, models
@@ -61,12 +62,17 @@ def refine_images(
         >>> evaluation.refine_images(model, 5, transitions=2).images.shape
         torch.Size([5, 1, 8, 8])
     """
+    for name, value in (("n", n), ("transitions", transitions), ("draws_per_sample", draws_per_sample)):
+        if value < 1:
+            raise ValueError(f"refine_images: {name} must be positive, got {value}")
     flow = latent_bijection(model.generator)
+    parts_wanted = -(-n // IMAGES_AT_A_TIME)
     parts, moved, shares, acceptances = [], [], [], []
     with eval_mode(model):
         path = AnnealingPath(model.critic, flow) if flow is not None and flow.invertible else None
         step_size = None
-        for size in [len(part) for part in torch.empty(n).split(IMAGES_AT_A_TIME)]:
+        # Of one size, because few draws choose badly.
+        for size in [len(part) for part in torch.empty(n).tensor_split(parts_wanted)]:
             chosen, share = resample(model.critic, StoredImages(model.generator), size, draws_per_sample)
             parts.append(chosen.cpu())
             shares.append(share)
