@@ -50,6 +50,8 @@ def test_typicality_finds_what_is_too_dense():
     test, train, mode = images(), images(), images(scale=0.05)
     found = outlier_report(*(ImageValues.of(model, x) for x in (test, train, mode)))
     assert found["auroc"] < 0.05 and found["auroc_typicality"] > 0.95 and found["images"] == 600
+    typical = outlier_report(*(ImageValues.of(model, x) for x in (test, mode, mode)))
+    assert typical["auroc_typicality"] < 0.05  # typical is what training images are like
     same = outlier_report(*(ImageValues.of(model, x) for x in (test, train, images())))
     assert all(
         same[name] == pytest.approx(0.5, abs=0.06) for name in ("auroc", "auroc_typicality", "auroc_ratio")
