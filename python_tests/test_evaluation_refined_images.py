@@ -67,6 +67,11 @@ def test_a_number_that_is_not_positive_is_told(name, model):
         refine_images(model, **numbers)
 
 
+def test_a_model_in_float64_has_images_in_float64(model):
+    refined = refine_images(model.double(), 3, transitions=2)
+    assert refined.images.dtype == torch.float64 and refined.transitions == 2
+
+
 def test_no_image_is_chosen_from_a_remainder_of_few(model, monkeypatch):
     asked = []
 

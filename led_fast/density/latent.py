@@ -119,7 +119,7 @@ def latent_bijection(generator: OneWayFlow) -> OneWayFlow | None:
     with torch.no_grad():
         dimension = generator.rsample(1).numel()
         start = base.rsample(1)
-    return OneWayFlow(StandardNormal(dimension).to(start.device), [_OfAllNoise(layers, start.shape[1:])])
+    return OneWayFlow(StandardNormal(dimension).to(start), [_OfAllNoise(layers, start.shape[1:])])
 
 
 class _OfAllNoise(Layer):
