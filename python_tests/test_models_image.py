@@ -19,6 +19,7 @@ from led_fast.models import (
     image_generator,
     standardize,
 )
+from led_fast.models.multiscale_generator import multiscale_layers
 
 SHAPE = (1, 8, 8)
 PLAIN = ImageGeneratorConfig(latent=10, coupling_width=0, block_scales=None)
@@ -28,6 +29,12 @@ GENERATORS = {
     "plain": replace(PLAIN, norm="act"),
     "two blocks": replace(COUPLED, latent=8, blocks=2, block_scales=None, activation="soft_relu"),
     "running": replace(PLAIN, norm="running", activation="soft_relu"),
+    "multiscale": ImageGeneratorConfig(
+        scale_steps=(2, 1), coupling_width=4, kernel_size=1, activation="learned_soft_relu"
+    ),
+    "multiscale, wide kernels": ImageGeneratorConfig(
+        scale_steps=(1, 2, 1), coupling_width=4, kernel_size=3, activation="staircase"
+    ),
 }
 
 
@@ -48,8 +55,9 @@ def push(flow: OneWayFlow, noise: torch.Tensor) -> torch.Tensor:
     t, noise, dropped = noise[None, :latent], noise[latent:], []
     for layer in flow.layers:
         if isinstance(layer, Inflate):
-            padding = noise.view(1, layer.features, *t.shape[2:])
-            t, noise = torch.cat([t, padding], dim=1), noise[:0]
+            count = layer.features * math.prod(t.shape[2:])
+            padding, noise = noise[:count].view(1, layer.features, *t.shape[2:]), noise[count:]
+            t = torch.cat([t, padding], dim=1)
         elif isinstance(layer, Slice):
             t, tail = layer.split(t)
             dropped.append(tail.flatten())
@@ -90,6 +98,36 @@ def test_log_q_is_the_whole_jacobians(name, monkeypatch):
     for i, u in enumerate(torch.cat(noise, dim=1).detach()):
         torch.testing.assert_close(push(flow, u), y[i].flatten())
         torch.testing.assert_close(log_q[i], log_prob(flow, u), rtol=1e-9, atol=1e-9)
+
+
+def test_a_multiscale_flow_sees_a_pixel_alike_everywhere():
+    images = torch.rand(300, 3, 8, 8)
+    images[:, 1] *= 0.2
+    preset = ImagePreset((3, 8, 8), replace(GENERATORS["multiscale"], scale_steps=(1, 1)))
+    generator, critic = image_generator(preset), image_critic(preset)
+    standardize(generator, critic, images)
+    t = generator.layers[-2].inverse(generator.layers[-1].inverse(images)[0])[0]
+    assert generator.layers[-2].shift.shape == (3, 1, 1)
+    torch.testing.assert_close(t.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(t.std((0, 2, 3)), torch.ones(3), atol=1e-4, rtol=0)
+
+
+def test_a_multiscale_flow_halves_at_every_scale_and_starts_as_orthogonal_maps():
+    generator = image_generator(
+        ImagePreset((3, 16, 16), replace(GENERATORS["multiscale"], scale_steps=(2, 2, 2)))
+    )
+    noise = [layer.features for layer in generator.layers if isinstance(layer, Inflate)]
+    assert noise == [12, 6] and generator.base.mean.shape == (48 * 2 * 2,)
+    with torch.no_grad():
+        z = generator.base.rsample(50)
+        t, ladj = OneWayFlow(generator.base, generator.layers[:3])(z)  # a whole step of the coarsest scale
+    assert t.flatten(1).norm(dim=1).div(z.norm(dim=1)).sub(1).abs().max() < 0.3 and ladj.abs().max() < 30
+
+
+@pytest.mark.parametrize("steps", [(), (1, 1, 1, 1)])
+def test_sizes_that_cannot_be_halved_as_often_are_refused(steps):
+    with pytest.raises(ValueError, match="scale_steps must name"):
+        multiscale_layers((1, 8, 8), steps, 4, 1, True)
 
 
 def through(layers, t):

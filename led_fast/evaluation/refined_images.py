@@ -43,7 +43,7 @@ def refine_images(
 
     Resampling chooses among the generator's draws by weights N / q, at most 250 images at a time. What was chosen
     twice parts by Metropolis-adjusted Langevin transitions in the latent coordinates of the generator, which leave the
-    density as it is. A generator that drops coordinates, or draws noise on the way, has no such coordinates, and no
+    density as it is. A generator that drops coordinates has none of these, and makes no
     transitions.
 
     Args:
