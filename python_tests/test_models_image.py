@@ -112,16 +112,12 @@ def test_a_multiscale_flow_sees_a_pixel_alike_everywhere():
     torch.testing.assert_close(t.std((0, 2, 3)), torch.ones(3), atol=1e-4, rtol=0)
 
 
-def test_a_multiscale_flow_halves_at_every_scale_and_starts_as_orthogonal_maps():
-    generator = image_generator(
-        ImagePreset((3, 16, 16), replace(GENERATORS["multiscale"], scale_steps=(2, 2, 2)))
-    )
+def test_a_multiscale_flow_splits_off_half_at_every_scale():
+    preset = ImagePreset((3, 16, 16), replace(GENERATORS["multiscale"], scale_steps=(2, 2, 2)))
+    generator = image_generator(preset)
     noise = [layer.features for layer in generator.layers if isinstance(layer, Inflate)]
     assert noise == [12, 6] and generator.base.mean.shape == (48 * 2 * 2,)
-    with torch.no_grad():
-        z = generator.base.rsample(50)
-        t, ladj = OneWayFlow(generator.base, generator.layers[:3])(z)  # a whole step of the coarsest scale
-    assert t.flatten(1).norm(dim=1).div(z.norm(dim=1)).sub(1).abs().max() < 0.3 and ladj.abs().max() < 30
+    assert sum(isinstance(layer, Coupling) for layer in generator.layers) == 3 * 2 + 2
 
 
 @pytest.mark.parametrize("steps", [(), (1, 1, 1, 1)])
