@@ -51,7 +51,7 @@ _MULTISCALE = replace(
     _RECIPE,
     optimizer=replace(
         _RECIPE.optimizer,
-        critic_learning_rate=2e-2,
+        critic_learning_rate=4e-3,
         generator_learning_rate=1e-2,
         betas=(0.9, 0.99),
         rise=50,
@@ -59,6 +59,7 @@ _MULTISCALE = replace(
         decay_until=_RECIPE.warm_up,
         decay_to=0.05,
     ),
+    generator_loss=replace(_RECIPE.generator_loss, likelihood_weight=0.8),
 )
 _PAPER = replace(
     _RECIPE,
