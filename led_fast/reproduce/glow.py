@@ -50,7 +50,7 @@ class GlowConfig:
     depth: int = 4
     width: int = 32
     batch_size: int = 64
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-2
     decay_from: float = 0.3
     decay_to: float = 0.02
     gradient_clip: float = 100.0
