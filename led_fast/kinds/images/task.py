@@ -21,12 +21,30 @@ from led_fast.training.task import Task
 _STANDARDIZED_BY = 5000  # images
 _NORMALIZER_SAMPLES = 5000
 _PREVIEW_SAMPLES = 64
+_LOST = 10.0  # nats a value, from the median of a batch: more than any two images differ by
 
 
 def image_networks(model: ImagesModel) -> tuple[ImageCritic, OneWayFlow]:
     """The untrained critic and generator of images."""
     networks = model.networks()
     return image_critic(networks), image_generator(networks)
+
+
+def without_lost(y: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
+    """Samples of images with their log densities, of which those that were lost on the way have no gradient.
+
+    Now and then the layers of a flow add up to a pixel far beyond what the last map tells from white. Its image is an
+    ordinary one, but its log density is off by orders of magnitude, and the gradient of the batch is lost. Such samples
+    get the batch's median.
+
+    Args:
+        y: (n, C, H, W).
+        log_q: (n,).
+    """
+    known = log_q.detach()
+    usual = known.nanmedian()
+    lost = ~((known - usual).abs() < _LOST * y[0].numel())
+    return torch.where(lost[:, None, None, None], y.detach(), y), torch.where(lost, usual, log_q)
 
 
 class ImagesTask(Task):
@@ -77,6 +95,7 @@ class ImagesTask(Task):
         if self.recipe.generator_loss.forward_weight:
             return self.generator.rsample_with_score(n)
         y, log_q = self.generator.rsample_and_log_prob(n)  # which the reverse KL can do with, in less time
+        y, log_q = without_lost(y, log_q)
         return ScoredSample(y, log_q, log_q, log_q)
 
     def adopt(self, critic: nn.Module, generator: OneWayFlow) -> None:
