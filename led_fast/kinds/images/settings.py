@@ -49,6 +49,7 @@ _RECIPE = Recipe(
 # A flow that is cheap to train by likelihood learns fastest at a high rate, which has fallen when the critic joins in.
 _MULTISCALE = replace(
     _RECIPE,
+    batches=replace(_RECIPE.batches, integral_samples=64, integrals=1),
     optimizer=replace(
         _RECIPE.optimizer,
         critic_learning_rate=4e-3,

@@ -21,30 +21,13 @@ from led_fast.training.task import Task
 _STANDARDIZED_BY = 5000  # images
 _NORMALIZER_SAMPLES = 5000
 _PREVIEW_SAMPLES = 64
-_LOST = 10.0  # nats a value, from the median of a batch: more than any two images differ by
+_LOST = 10.0  # nats a value, between critic and generator
 
 
 def image_networks(model: ImagesModel) -> tuple[ImageCritic, OneWayFlow]:
     """The untrained critic and generator of images."""
     networks = model.networks()
     return image_critic(networks), image_generator(networks)
-
-
-def without_lost(y: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
-    """Samples of images with their log densities, of which those that were lost on the way have no gradient.
-
-    Now and then the layers of a flow add up to a pixel far beyond what the last map tells from white. Its image is an
-    ordinary one, but its log density is off by orders of magnitude, and the gradient of the batch is lost. Such samples
-    get the batch's median.
-
-    Args:
-        y: (n, C, H, W).
-        log_q: (n,).
-    """
-    known = log_q.detach()
-    usual = known.nanmedian()
-    lost = ~((known - usual).abs() < _LOST * y[0].numel())
-    return torch.where(lost[:, None, None, None], y.detach(), y), torch.where(lost, usual, log_q)
 
 
 class ImagesTask(Task):
@@ -95,8 +78,17 @@ class ImagesTask(Task):
         if self.recipe.generator_loss.forward_weight:
             return self.generator.rsample_with_score(n)
         y, log_q = self.generator.rsample_and_log_prob(n)  # which the reverse KL can do with, in less time
-        y, log_q = without_lost(y, log_q)
         return ScoredSample(y, log_q, log_q, log_q)
+
+    def target(self, f: Tensor, sample: ScoredSample, log_normalizer: Tensor, at: float) -> Tensor:
+        """f, and the generator's own density at samples that were lost on their way: these say nothing then.
+
+        Now and then the layers of a flow add up to a pixel far beyond what float32 tells from white, and the density of
+        the image that is stored has nothing to do with that of the one that was drawn. One such gradient would end the
+        run.
+        """
+        lost = ~((f.detach() - sample.log_q.detach()).abs() < _LOST * sample.y[0].numel())
+        return torch.where(lost, sample.log_q, f)
 
     def adopt(self, critic: nn.Module, generator: OneWayFlow) -> None:
         """A critic that tilts a generator takes this one."""
