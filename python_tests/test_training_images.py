@@ -238,3 +238,29 @@ def test_a_preset_has_a_recipe_that_its_generator_can_follow(preset):
     assert model.generator.oversize == sliced
     assert image_generator(model.networks()).has_bound  # of which the generator's loss has a share
     assert (recipe.warm_up == 0, recipe.calibration.begin == 1) == (sliced, sliced)
+
+
+@pytest.mark.parametrize("lost", [-1e22, float("nan"), 1e9])
+def test_an_image_that_was_lost_on_its_way_takes_no_part_in_the_generators_step(source, lost):
+    trainer = trainer_of(source)
+    trainer.begin_stage(trainer._stage(3))
+
+    def gradients(values, kept):
+        torch.manual_seed(1)
+        sample = trainer.task.generated(8)
+        sample = sample._replace(**{n: getattr(sample, n)[kept] for n in sample._fields})
+        f = torch.where(
+            values[kept].isfinite() & (values[kept].abs() < 1e6), sample.y.sum((1, 2, 3)), values[kept]
+        )
+        target = trainer.task.target(f, sample, torch.tensor(0.0), 1.0)
+        loss = (sample.log_q - target).sum()
+        return loss, torch.autograd.grad(loss, list(trainer.generator.parameters()), allow_unused=True)
+
+    values = torch.zeros(8)
+    values[3] = lost
+    kept = torch.arange(8) != 3
+    loss, found = gradients(values, torch.arange(8))
+    wanted_loss, wanted = gradients(values, kept)
+    torch.testing.assert_close(loss, wanted_loss)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-4)
