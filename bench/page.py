@@ -247,8 +247,8 @@ def training() -> list[str]:
         paragraph(
             "Steps of the presets as they are, with fast operators: how many times faster than with `--ops reference`, "
             "than with `--compile on`, and than those of commit c092c34. Its `paper` is another, larger network, now "
-            "`paper_printed`: that ratio is no operator's. Presets of images are timed with the networks that they had at "
-            "that commit. A step is a critic step, its generator steps and its share of the penalty. "
+            "`paper_printed`: that ratio is no operator's. Presets of images are timed with the networks that they had "
+            "at that commit. A step is a critic step, its generator steps and its share of the penalty. "
             f"{sources('training', 'training_memory')}"
         ),
         "",
