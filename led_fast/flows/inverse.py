@@ -49,8 +49,10 @@ class Inverse(Layer):
     def forward_with_score(self, t: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Layer`: `J_f(t')ᵀ s + ∇ladj_f(t')`, one backward pass of f at t'."""
         out, ladj = self(t)
-        with torch.enable_grad():
-            at = out.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            # Tensors made in inference mode have no gradient, but their copies have.
+            at, score = (v.clone() if v.is_inference() else v.detach() for v in (out, score))
+            at.requires_grad_()
             back, step = self.layer(at)
             carried = gradient((back * score).flatten(1).sum(1) + step, at)
         return out, ladj, carried
