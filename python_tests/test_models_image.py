@@ -3,7 +3,7 @@
 import copy
 import math
 import pickle
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ GENERATORS = {
         scale_steps=(2, 1), coupling_width=4, kernel_size=1, activation="learned_soft_relu"
     ),
     "multiscale, wide kernels": ImageGeneratorConfig(
-        scale_steps=(1, 2, 1), coupling_width=4, kernel_size=3, activation="staircase"
+        scale_steps=(1, 2, 1), coupling_width=4, kernel_size=3, activation="learned_soft_relu"
     ),
 }
 
@@ -123,7 +123,36 @@ def test_a_multiscale_flow_splits_off_half_at_every_scale():
 @pytest.mark.parametrize("steps", [(), (1, 1, 1, 1)])
 def test_sizes_that_cannot_be_halved_as_often_are_refused(steps):
     with pytest.raises(ValueError, match="scale_steps must name"):
-        multiscale_layers((1, 8, 8), steps, 4, 1, True)
+        multiscale_layers((1, 8, 8), steps, 4, 1)
+
+
+UNUSED = {
+    "latent": 8,
+    "grid": 2,
+    "local_couplings": 1,
+    "local_width": 8,
+    "blocks": 2,
+    "block_scales": None,
+    "steps": 5,
+    "norm": "act",
+    "oversize": True,
+    "conditional": "gaussian",
+    "start": "identity",
+    "activation": "soft_relu",
+    "coupling_width": 0,
+}
+
+
+@pytest.mark.parametrize("name", UNUSED)
+def test_what_a_multiscale_flow_has_no_use_for_is_refused(name):
+    preset = ImagePreset(SHAPE, replace(GENERATORS["multiscale"], **{name: UNUSED[name]}))
+    with pytest.raises(ValueError, match=rf"with scale_steps, {name} must be .*, got {UNUSED[name]!r}"):
+        image_generator(preset)
+
+
+def test_every_setting_of_a_generator_counts_in_a_multiscale_flow_or_is_refused():
+    count = {"scale_steps", "kernel_size", "last_map"}
+    assert count | set(UNUSED) == {field.name for field in fields(ImageGeneratorConfig)}
 
 
 def through(layers, t):

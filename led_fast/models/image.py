@@ -91,6 +91,8 @@ def image_critic(preset: str | ImagePreset = "mnist32") -> ImageCritic:
 def standardize(generator: OneWayFlow, critic: ImageCritic, images: Tensor) -> None:
     """Starts both networks from the data's independent pixels: mean and deviation of each, before the last map.
 
+    A multi-scale generator, whose convolutions are to see all pixels alike, starts from those of each channel.
+
     Args:
         generator: from `image_generator`, not trained yet.
         critic: from `image_critic`, likewise.

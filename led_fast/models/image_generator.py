@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -45,10 +45,12 @@ from led_fast.ranges import Count, Natural
 
 LastMapName = Literal["sigmoid", "dark"]
 
+_OF_MULTISCALE = ("scale_steps", "coupling_width", "kernel_size", "activation", "last_map")
+
 
 @dataclass(frozen=True)
 class ImageGeneratorConfig:
-    """DCGAN as a one-way flow: latent values, padded with noise, grow from a coarse grid to the image.
+    """A flow of several scales, or DCGAN as a one-way flow: latent values and noise grow to the image.
 
     Attributes:
         latent: number of latent values; with couplings, a multiple of grid².
@@ -72,9 +74,9 @@ class ImageGeneratorConfig:
         start: "random": layers as they are drawn. "identity": all blocks lie at coarser scales than the drawn image's,
             and start where Eq. 8 is exact and log q nearly right, see `led_fast.models.start`; wants `oversize`, the
             "gaussian" conditional and "learned_soft_relu", and neither couplings nor a norm.
-        scale_steps: steps of a multi-scale flow at each scale, from the image's own on, see
-            `led_fast.models.multiscale_generator`; then only `coupling_width`, `kernel_size`, "learned_soft_relu" or
-            another `activation`, which means none, and `last_map` count. (): DCGAN.
+        scale_steps: steps of a multi-scale flow at each scale, from half of the image's size on, see
+            `led_fast.models.multiscale_generator`. It wants "learned_soft_relu" and `coupling_width`, and has
+            `kernel_size` and `last_map` besides; all else must be as it is by default. (): DCGAN.
         last_map: into the box: "sigmoid", the logistic function, as the paper's tanh; or "dark" for images that are
             mostly black, see :class:`led_fast.flows.DarkMap`.
 
@@ -105,7 +107,8 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
     """Builds the flow of a config onto images (C, H, W); its last two layers are an `Affine` and the last map.
 
     Raises:
-        ValueError: H is not W or not 8, 16, 32, 64, the latent values do not fit, or the layers do not suit the start.
+        ValueError: H is not W or not 8, 16, 32, 64, the latent values do not fit, the layers do not suit the start, or
+            `scale_steps` stands beside what it has no use for.
     """
     channels, height, width = shape
     if height != width or height not in (8, 16, 32, 64):
@@ -114,9 +117,9 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
         )
     box = build_last_map(config.last_map)
     if config.scale_steps:
-        bends = config.activation == "learned_soft_relu"
+        _check_layers_of_multiscale(config)
         latents, multiscale = multiscale_layers(
-            shape, config.scale_steps, config.coupling_width, config.kernel_size, bends
+            shape, config.scale_steps, config.coupling_width, config.kernel_size
         )
         alike = torch.ones(channels, 1, 1)  # for all pixels, so that convolutions see them as they are
         return OneWayFlow(StandardNormal(latents), [*multiscale, Affine(alike, 0 * alike), box])
@@ -135,6 +138,15 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
             layers += [PairNeighbors(along), Slice(2 * channels, channels, _conditional(config, channels))]
     layers += [Affine(torch.ones(shape), torch.zeros(shape)), box]
     return OneWayFlow(StandardNormal(config.latent), layers)
+
+
+def _check_layers_of_multiscale(config: ImageGeneratorConfig) -> None:
+    if not config.coupling_width:
+        raise ValueError("image_generator: with scale_steps, coupling_width must be positive, got 0")
+    wanted: dict[str, Any] = {f.name: f.default for f in fields(config) if f.name not in _OF_MULTISCALE}
+    for name, value in {"activation": "learned_soft_relu", **wanted}.items():
+        if (got := getattr(config, name)) != value:
+            raise ValueError(f"image_generator: with scale_steps, {name} must be {value!r}, got {got!r}")
 
 
 def _check_layers_of_identity(config: ImageGeneratorConfig) -> None:

@@ -17,7 +17,7 @@ _LARGEST_LOG_SCALE = 2.0
 
 
 def multiscale_layers(
-    shape: Shape, steps: tuple[int, ...], width: int, kernel_size: int, bends: bool
+    shape: Shape, steps: tuple[int, ...], width: int, kernel_size: int
 ) -> tuple[int, list[nn.Module]]:
     """The number of latent values, and the layers from them to an image before its last map.
 
@@ -26,10 +26,9 @@ def multiscale_layers(
 
     Args:
         shape: of the image, (C, H, W).
-        steps: of each scale, from the image's own on.
+        steps: of each scale, from half of the image's size on.
         width: channels of the two hidden layers of the networks in couplings.
         kernel_size: of the convolutions.
-        bends: whether there are soft-ReLUs, which learn their bends.
 
     Raises:
         ValueError: an image of this size has not as many scales.
@@ -46,8 +45,7 @@ def multiscale_layers(
         layers.append(PixelShuffle(2))
         for i in range(count):
             layers.append(Inverse(CircularConv2d(channels, kernel_size)))
-            if bends:
-                layers.append(Inverse(SoftReLU(features=channels, learned=True)))
+            layers.append(Inverse(SoftReLU(features=channels, learned=True)))
             layers.append(_coupling(channels, size, width, given_first=i % 2 == 1))
         if scale < len(steps) - 1:
             channels //= 2
