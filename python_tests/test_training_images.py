@@ -241,8 +241,10 @@ def test_a_preset_has_a_recipe_that_its_generator_can_follow(preset):
 
 
 @pytest.mark.parametrize("lost", [-1e22, float("nan"), 1e9])
-def test_an_image_that_was_lost_on_its_way_takes_no_part_in_the_generators_step(source, lost):
-    trainer = trainer_of(source)
+@pytest.mark.parametrize("forward_weight", [0.0, 0.5])
+def test_an_image_that_was_lost_on_its_way_takes_no_part_in_the_generators_step(source, lost, forward_weight):
+    log_normalizer = torch.tensor(-1000.0, dtype=torch.float64)  # beyond what counts as lost, without it
+    trainer = trainer_of(source, {"recipe.generator_loss.forward_weight": forward_weight})
     trainer.begin_stage(trainer._stage(3))
 
     def gradients(values, kept):
@@ -250,10 +252,13 @@ def test_an_image_that_was_lost_on_its_way_takes_no_part_in_the_generators_step(
         sample = trainer.task.generated(8)
         sample = sample._replace(**{n: getattr(sample, n)[kept] for n in sample._fields})
         f = torch.where(
-            values[kept].isfinite() & (values[kept].abs() < 1e6), sample.y.sum((1, 2, 3)), values[kept]
+            values[kept].isfinite() & (values[kept].abs() < 1e6),
+            sample.y.sum((1, 2, 3)) + log_normalizer.float(),
+            values[kept],
         )
-        target = trainer.task.target(f, sample, torch.tensor(0.0), 1.0)
-        loss = (sample.log_q - target).sum()
+        target = trainer.task.target(f, sample, log_normalizer, 1.0)
+        assert target.dtype == torch.float32
+        loss = (sample.log_q_path - target + log_normalizer.float()).sum()
         return loss, torch.autograd.grad(loss, list(trainer.generator.parameters()), allow_unused=True)
 
     values = torch.zeros(8)

@@ -81,14 +81,15 @@ class ImagesTask(Task):
         return ScoredSample(y, log_q, log_q, log_q)
 
     def target(self, f: Tensor, sample: ScoredSample, log_normalizer: Tensor, at: float) -> Tensor:
-        """f, and the generator's own density at samples that were lost on their way: these say nothing then.
+        """f, and α times the generator's own density at samples that were lost on their way: these say nothing then.
 
         Now and then the layers of a flow add up to a pixel far beyond what float32 tells from white, and the density of
         the image that is stored has nothing to do with that of the one that was drawn. One such gradient would end the
         run.
         """
-        lost = ~((f.detach() - sample.log_q.detach()).abs() < _LOST * sample.y[0].numel())
-        return torch.where(lost, sample.log_q, f)
+        own = sample.log_q_path + log_normalizer.to(sample.log_q.dtype)
+        lost = ~((f - own).detach().abs() < _LOST * sample.y[0].numel())
+        return torch.where(lost, own, f)
 
     def adopt(self, critic: nn.Module, generator: OneWayFlow) -> None:
         """A critic that tilts a generator takes this one."""
