@@ -18,6 +18,7 @@ from led_fast.evaluation.image_normalizer import (
 )
 from led_fast.flows import (
     CircularConv2d,
+    Coupling,
     DiagonalNormal,
     GaussianConditional,
     Inflate,
@@ -93,6 +94,14 @@ def test_a_generator_as_a_bijection_of_its_noise(leading):
     torch.testing.assert_close(flow.inverse(flow(z)[0])[0], z, atol=1e-5, rtol=1e-5)
     y, log_q = flow.rsample_and_log_prob(5)
     torch.testing.assert_close(log_q, generator.log_prob(y))
+
+
+def test_a_generator_in_training_does_not_learn_of_being_measured():
+    network = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 1), torch.nn.BatchNorm2d(4))
+    generator = OneWayFlow(StandardNormal(4, 2, 2), [Coupling(network, 4, 2), PixelShuffle(2), Sigmoid()])
+    before = network[1].running_mean.clone()
+    assert latent_bijection(generator) is not None and network.training
+    assert torch.equal(network[1].running_mean, before)
 
 
 def test_generators_that_are_no_bijection():

@@ -116,7 +116,7 @@ def latent_bijection(generator: OneWayFlow) -> OneWayFlow | None:
         isinstance(layer, Inflate) or getattr(layer, "bijective", False) for layer in layers
     ):
         return None
-    with torch.no_grad():
+    with torch.no_grad(), eval_mode(generator):
         dimension = generator.rsample(1).numel()
         start = base.rsample(1)
     return OneWayFlow(StandardNormal(dimension).to(start), [_OfAllNoise(layers, start.shape[1:])])
