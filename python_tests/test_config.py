@@ -14,6 +14,7 @@ from led_fast.data.images import ImageCollection, ImageSet, ImageSource
 from led_fast.errors import InputError
 from led_fast.kinds import images, points
 from led_fast.kinds.tables.settings import Pool
+from led_fast.models import ImageGeneratorConfig
 from led_fast.models.tables import TableCriticConfig, TableGeneratorConfig
 from led_fast.training import Recipe, TrainConfig
 from led_fast.training.config import FORMAT
@@ -166,6 +167,21 @@ def test_a_preset_of_version_0_1_0_is_the_one_of_today(config):
     if config.kind == "points":
         changes["recipe.batches.shared"] = False  # its two steps had samples of their own
     assert found == config.changed(changes)
+
+
+MULTISCALE = [name for name, preset in images.PRESETS.items() if preset.model.generator.scale_steps]
+
+
+@pytest.mark.parametrize("preset", MULTISCALE)
+def test_a_run_of_version_0_1_0_keeps_the_networks_that_its_preset_had(preset):
+    """And the recipe, which is that of `tiny` today."""
+    generator = ImageGeneratorConfig(local_couplings=1, kernel_size=3 if preset == "mnist32" else 7)
+    model = replace(images.PRESETS[preset].model, generator=generator)
+    today = TrainConfig.of(source_of(preset), preset, seed=7)
+    older = replace(today, recipe=images.PRESETS["tiny"].recipe, model=model, cuda_graph="off")
+    content = format_1(older)
+    del content["generator"]["scale_steps"]
+    assert TrainConfig.from_json(content, "c.json") == older != today
 
 
 def test_the_paper_preset_of_version_0_1_0_is_what_is_printed():
