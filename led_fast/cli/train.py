@@ -137,7 +137,7 @@ def train_command(
         steps: how many steps.
         minutes: about how long to train, instead of steps; turned into steps once, before the first one.
         ops: fast: the kernels; reference: the same operators in plain PyTorch, to compare speed and results with.
-        cuda_graph: a step on images is a thousand small kernels, which a GPU finishes faster than a CPU launches them.
+        cuda_graph: a step on images is thousands of kernels, which a GPU finishes sooner than a CPU launches them.
             auto: after a few steps of each kind the GPU records one, and then replays it whole, with the same random
             numbers; on CPUs, and among several processes, nothing is recorded. off: never, to compare speed or to look
             for an error.
