@@ -43,3 +43,12 @@ def test_ascent_raises_the_score_and_holds_the_noise():
 def test_far_latents_have_their_distances():
     z = far_latents(OneWayFlow(StandardNormal(2, 8), []), 1.5, 4.0, n=6)
     torch.testing.assert_close(z.flatten(1).norm(dim=1) / math.sqrt(16), torch.linspace(1.5, 4, 6))
+
+
+def test_ascent_leaves_what_has_no_gradient_and_moves_the_rest():
+    generator = OneWayFlow(StandardNormal(2), [])
+    latents = torch.tensor([[1.0, 2.0], [-1.0, 2.0]])
+    moved = ascend(
+        generator, lambda y: -y.square().sum(1) + y[:, 0].sqrt(), latents, steps=5
+    )  # NaN left of 0
+    assert moved.after[1, 0] == -1 and moved.after[1, 1] < 2 and (moved.after[0] != latents[0]).all()

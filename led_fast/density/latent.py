@@ -63,7 +63,7 @@ def ascend(
 ) -> LatentAscent:
     """Moves latent values uphill in the critic's value of their samples, by Adam.
 
-    The noise that layers add on the way stays the same.
+    The noise that layers add on the way stays the same. So does a coordinate whose gradient is not finite.
 
     Args:
         generator: maps latent values to samples.
@@ -85,7 +85,8 @@ def ascend(
     with eval_mode(generator, critic):
         before = draw(latents).detach()
         for _ in range(steps):
-            (z.grad,) = torch.autograd.grad(-critic(draw(z)).sum(), z)
+            (gradient,) = torch.autograd.grad(-critic(draw(z)).sum(), z)
+            z.grad = gradient.nan_to_num(0, 0, 0)
             optimizer.step()
         with torch.no_grad():
             after = draw(z)
