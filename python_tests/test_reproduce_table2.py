@@ -68,7 +68,7 @@ def test_quick_run_of_every_method_but_glow(data, tmp_path, few, monkeypatch):
         assert cells[name]["result"]["selected_step"] == int(min(distances, key=distances.__getitem__))
     assert result["bits_per_dim_generator"] is not None and "bits_per_dim" not in cells["gan-0"]["result"]
     (row,) = (line for line in ours if "**LED-64**" in line)
-    assert f"{result['gain']:.4f} ± {result['gain_standard_error']:.4f}" in row
+    assert f"{result['gain']:.5f} ± {result['gain_standard_error']:.5f}" in row
     assert f"{result['quality']['distance']:.2f} / {result['quality_refined']['distance']:.2f}" in row
     monkeypatch.setattr(Trainer, "step", lambda _: pytest.fail("a training step was taken"))
     assert main(command) == 0  # nothing is done twice

@@ -304,7 +304,7 @@ def _gain(result: dict[str, Any], mark: str) -> str:
     """What the tilt gains; nothing where the generator's own density is a bound."""
     if result.get("gain") is None or result["generator_density"] != "exact":
         return MISSING
-    return f"{result['gain']:.4f} ± {result['gain_standard_error']:.4f}{mark}"
+    return f"{result['gain']:.5f} ± {result['gain_standard_error']:.5f}{mark}"
 
 
 def _by_generator(result: dict[str, Any], value: float | None, bound: str) -> str:
