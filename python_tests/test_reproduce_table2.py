@@ -130,7 +130,7 @@ def test_a_gain_that_is_a_bound_is_left_out_and_one_of_doubt_is_marked():
     assert table2._gain(result, " (unreliable)") == "—"
     assert (
         table2._gain(result | {"generator_density": "exact"}, " (unreliable)")
-        == "0.5000 ± 0.1000 (unreliable)"
+        == "0.50000 ± 0.10000 (unreliable)"
     )
 
 
