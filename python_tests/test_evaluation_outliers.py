@@ -45,14 +45,19 @@ def test_a_critic_that_tilts_its_generator_has_the_ratio_for_its_tilt():
     torch.testing.assert_close(scores["auroc_tilt"], scores["auroc_ratio"], atol=2e-3, rtol=1e-3)
 
 
+def told_apart(model, test, train, other):
+    test, train, other = (ImageValues.of(model, x) for x in (test, train, other))
+    return outlier_report(test, train.log_n.mean().item(), other)
+
+
 def test_typicality_finds_what_is_too_dense():
     model = exact_model()
     test, train, mode = images(), images(), images(scale=0.05)
-    found = outlier_report(*(ImageValues.of(model, x) for x in (test, train, mode)))
+    found = told_apart(model, test, train, mode)
     assert found["auroc"] < 0.05 and found["auroc_typicality"] > 0.95 and found["images"] == 600
-    typical = outlier_report(*(ImageValues.of(model, x) for x in (test, mode, mode)))
+    typical = told_apart(model, test, mode, mode)
     assert typical["auroc_typicality"] < 0.05  # typical is what training images are like
-    same = outlier_report(*(ImageValues.of(model, x) for x in (test, train, images())))
+    same = told_apart(model, test, train, images())
     assert all(
         same[name] == pytest.approx(0.5, abs=0.06) for name in ("auroc", "auroc_typicality", "auroc_ratio")
     )
@@ -61,7 +66,7 @@ def test_typicality_finds_what_is_too_dense():
 def test_a_score_that_is_not_defined_has_no_auroc():
     test = ImageValues.of(exact_model(), images(20))
     lost = test._replace(log_n=torch.full((20,), -torch.inf), log_q=torch.full((20,), -torch.inf))
-    assert outlier_report(test, test, lost) == {
+    assert outlier_report(test, test.log_n.mean().item(), lost) == {
         "images": 20,
         "auroc": 1.0,
         "auroc_typicality": 1.0,

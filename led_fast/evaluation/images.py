@@ -131,10 +131,12 @@ def evaluate_images(
         held_out, train = source.held_out(samples), source.sample(min(samples, len(source.split("test"))))
         draws = _draw(model, samples)
         normalizer = estimate_image_normalizer(model, source, samples, temperatures, chains)
-        test, trained = ImageValues.of(model, held_out), ImageValues.of(model, train)
+        test = ImageValues.of(model, held_out)
+        trained = in_parts(model.unnormalized_log_prob, train, device).double()
+        typical = trained.mean().item()
 
         def told_from(others: Tensor) -> dict[str, float | int | None]:
-            return outlier_report(test, trained, ImageValues.of(model, others))
+            return outlier_report(test, typical, ImageValues.of(model, others))
 
         odd = {  # one set in memory at a time
             "uniform noise": told_from(torch.rand_like(held_out)),
@@ -145,7 +147,7 @@ def evaluate_images(
     log_alpha, half_width = _used(model, normalizer)
     gate = kl_gate(draws.log_n - draws.log_q, log_alpha, half_width)
     dims, pixels = math.prod(source.shape), math.prod(source.shape[1:])
-    log_prob, log_prob_train = test.log_n - log_alpha, trained.log_n - log_alpha
+    log_prob, log_prob_train = test.log_n - log_alpha, trained - log_alpha
     gain = None if test.log_q is None else (log_prob - test.log_q) / (dims * math.log(2))
     sample_log_prob = draws.log_n - log_alpha
     sliced = any(isinstance(module, Slice) for module in model.generator.modules())

@@ -63,14 +63,13 @@ class ImageValues(NamedTuple):
 
 
 def outlier_report(
-    test: ImageValues, train: ImageValues, other: ImageValues
+    test: ImageValues, typical_log_n: float, other: ImageValues
 ) -> dict[str, float | int | None]:
     """How well each of `ImageValues.scores` tells other images from test images: its AUROC, and `images`.
 
     None where a score is NaN.
     """
-    typical = train.log_n.mean().item()
-    of_test, of_other = test.scores(typical), other.scores(typical)
+    of_test, of_other = test.scores(typical_log_n), other.scores(typical_log_n)
     found: dict[str, float | int | None] = {"images": len(other.log_n)}
     for name, inside in of_test.items():
         undefined = bool(inside.isnan().any() | of_other[name].isnan().any())

@@ -111,12 +111,10 @@ def standardize(generator: OneWayFlow, critic: ImageCritic, images: Tensor) -> N
         )
     coordinates = critic.coordinates(images)[0]
     location, scale = _moments(coordinates)
-    if affine.shift.shape == location.shape:
-        affine.shift.copy_(location)
-        affine.scale.copy_(scale)
-    else:
-        affine.shift.copy_(coordinates.mean((0, 2, 3))[:, None, None])
-        affine.scale.copy_(coordinates.std((0, 2, 3))[:, None, None].clamp(min=1.0))
+    alike = affine.shift.shape != location.shape
+    starts = _moments(coordinates, over=(0, 2, 3)) if alike else (location, scale)
+    for own, start in zip((affine.shift, affine.scale), starts, strict=True):
+        own.copy_(start)
     critic.location.copy_(location)
     critic.scale.copy_(scale)
     for module in generator.modules():
@@ -150,9 +148,13 @@ def best_last_map(images: Tensor) -> LastMapName:
     return max(get_args(LastMapName), key=log_likelihood)
 
 
-def _moments(coordinates: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each pixel; the latter no less than that of dequantisation alone."""
-    return coordinates.mean(dim=0), coordinates.std(dim=0).clamp(min=1.0)
+def _moments(coordinates: Tensor, over: tuple[int, ...] = (0,)) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each pixel, or of all pixels that are pooled by `over`.
+
+    The latter is no less than that of dequantisation alone.
+    """
+    location, scale = coordinates.mean(over, keepdim=True), coordinates.std(over, keepdim=True)
+    return location[0], scale[0].clamp(min=1.0)
 
 
 def _preset(preset: str | ImagePreset) -> ImagePreset:
