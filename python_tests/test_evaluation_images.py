@@ -189,6 +189,9 @@ def test_outliers():
     assert report["same"]["auroc"] == pytest.approx(0.5, abs=0.06) and report["same"]["images"] == 400
     assert report["bright"]["auroc"] > 0.999 and report["uniform noise"]["auroc"] > 0.9
     assert report.keys() == {"uniform noise", "constant images", "same", "bright"}
+    assert report["bright"]["auroc_typicality"] > 0.999  # far from training images, on either side
+    above = evaluate_quickly(exact_model(offset=1e3), source, outliers=outliers, samples=1000).report
+    assert above["outliers"]["bright"]["auroc_typicality"] > 0.999
     wide = ImageSource("wide", ImageCollection(ImageSet(torch.zeros(200, 1, 4, 5, dtype=torch.uint8))))
     with pytest.raises(InputError, match=r"wide: want images of shape \(1, 4, 4\), got \(1, 4, 5\)"):
         evaluate_quickly(exact_model(), source, outliers={"wide": wide}, samples=100)

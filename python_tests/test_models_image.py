@@ -117,7 +117,10 @@ def test_a_multiscale_flow_splits_off_half_at_every_scale():
     generator = image_generator(preset)
     noise = [layer.features for layer in generator.layers if isinstance(layer, Inflate)]
     assert noise == [12, 6] and generator.base.mean.shape == (48 * 2 * 2,)
-    assert sum(isinstance(layer, Coupling) for layer in generator.layers) == 3 * 2 + 2
+    couplings = [layer for layer in generator.layers if isinstance(layer, Coupling)]
+    assert len(couplings) == 3 * 2 + 2
+    # Of two steps in turn, each changes what the other one looks at; what is new is drawn by what was there.
+    assert [layer.given_first for layer in couplings] == [True, False, True, True, False, True, True, False]
 
 
 @pytest.mark.parametrize("steps", [(), (1, 1, 1, 1)])
