@@ -144,7 +144,7 @@ def test_a_diverged_training_is_a_result(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Trainer, "step", diverge)
     (cell,) = run_cells([small_run()], tmp_path, "command", 1, QUIET)
-    assert "the critic's loss is nan" in cell.result["diverged"]
+    assert cell.result["diverged"] == "training diverged at step 1: the critic's loss is nan"  # no path
 
 
 def test_the_content_has_every_cell(tmp_path):

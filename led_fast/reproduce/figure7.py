@@ -61,7 +61,7 @@ def train_and_measure(folder: Path, config: dict[str, Any], moments: list[int]) 
     try:
         train(RunDirectory(folder), settings, source, Console(quiet=True), look)
     except DivergenceError as error:
-        return {"diverged": str(error)}
+        return {"diverged": error.what}
     return {"moments": [read_json(folder / f"step-{step}.json") for step in moments]}
 
 

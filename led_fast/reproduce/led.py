@@ -38,7 +38,7 @@ def train_led(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     try:
         model = train_model(folder, settings, open_source(settings.data))
     except DivergenceError as error:
-        return {"diverged": str(error)}
+        return {"diverged": error.what}
     source = open_source(settings.data)
     evaluation = evaluate(model, source, seed=settings.seed)
     np.save(folder / "samples.npy", evaluation.samples.float().numpy())
@@ -66,7 +66,7 @@ def train_gan(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     try:
         model = train_model(folder, settings, open_source(settings.data))
     except DivergenceError as error:
-        return {"diverged": str(error)}
+        return {"diverged": error.what}
     _, truth = mixture_source(settings.data)
     with seeded(settings.seed):
         samples = model.sample(DRAWN)

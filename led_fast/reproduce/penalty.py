@@ -102,7 +102,7 @@ def _train_and_judge(
     try:
         model = train_model(folder, settings, source)
     except DivergenceError as error:
-        return {"diverged": str(error)}
+        return {"diverged": error.what}
     kept = quality(model, source, settings.seed)
     with seeded(settings.seed):
         x = source.held_out(_POINTS)

@@ -26,8 +26,8 @@ from led_fast.training import TrainConfig
 DATA = ("ring", "grid")
 _LED = ("paper", "default", "paper_printed")  # presets
 _STEPS = {
-    "ring": {"paper": 5_000, "default": 2_000, "paper_printed": 200, "gan": 2_000, "flow": 2_000},
-    "grid": {"paper": 25_000, "default": 2_000, "paper_printed": 200, "gan": 2_000, "flow": 2_000},
+    "ring": {"paper": 5_000, "default": 2_000, "paper_printed": 20_000, "gan": 2_000, "flow": 2_000},
+    "grid": {"paper": 25_000, "default": 2_000, "paper_printed": 20_000, "gan": 2_000, "flow": 2_000},
 }
 _QUICK_STEPS = 40
 _FLOW: dict[str, float] = {"learning_rate": 3e-3, "transforms": 5, "width": 64, "bins": 16}

@@ -198,7 +198,7 @@ def train_images(
     try:
         settings = _train(RunDirectory(folder), settings, source)
     except DivergenceError as error:
-        return {"diverged": str(error)}
+        return {"diverged": error.what}
     kept = {step: folder / str(step) for step in _moments(settings)} | {settings.steps: folder}
     trained = {step: load_model(RunDirectory(path)) for step, path in kept.items()}
     models = {step: each.model.to(gpu_or_cpu()) for step, each in trained.items()}

@@ -14,7 +14,15 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class DivergenceError(RuntimeError):
-    """A loss or a gradient is not finite. It has touched no weight or moment of its network, and no average moved."""
+    """A loss or a gradient is not finite. It has touched no weight or moment of its network, and no average moved.
+
+    Attributes:
+        what: it was, and at which step of a run, without the advice that the message ends in.
+    """
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(f"{what}; {advice}" if advice else what)
+        self.what = what
 
 
 def adam(

@@ -185,7 +185,8 @@ def _take_steps(
             try:
                 metrics = trainer.step()
             except DivergenceError as error:
-                raise DivergenceError(_advice(trainer, run, error)) from None
+                what = f"training diverged at step {trainer.steps_done + 1}: {error.what}"
+                raise DivergenceError(what, _advice(run)) from None
             if after_step is not None:
                 after_step(trainer)
             received = int(world.agree(stop.received or 0))
@@ -202,13 +203,10 @@ def _take_steps(
     return time.monotonic() - began
 
 
-def _advice(trainer: Trainer, run: RunDirectory, error: DivergenceError) -> str:
+def _advice(run: RunDirectory) -> str:
     kept = (
         f"the last checkpoint in {run.path} is kept"
         if run.checkpoint.exists()
         else "there is no checkpoint yet"
     )
-    return (
-        f"training diverged at step {trainer.steps_done + 1}: {error}; {kept}; "
-        "try another --seed in a new --out folder, and look for far outliers if the data are your own"
-    )
+    return f"{kept}; try another --seed in a new --out folder, and look for far outliers if the data are your own"
