@@ -9,7 +9,7 @@ import pytest
 import torch
 from flow_oracles import jacobian, randomize
 
-from led_fast.flows import Coupling, Inflate, OneWayFlow, PixelShuffle, Slice
+from led_fast.flows import Coupling, Inflate, Inverse, OneWayFlow, PixelShuffle, Slice, SoftReLU
 from led_fast.models import (
     IMAGE_PRESETS,
     ImageCriticConfig,
@@ -20,10 +20,14 @@ from led_fast.models import (
     standardize,
 )
 from led_fast.models.multiscale_generator import multiscale_layers
+from led_fast.nn import CircularConv2d
 
 SHAPE = (1, 8, 8)
 PLAIN = ImageGeneratorConfig(latent=10, coupling_width=0, block_scales=None)
 COUPLED = ImageGeneratorConfig(latent=4, grid=2, coupling_width=4, local_couplings=1, local_width=4, steps=2)
+STEPS = ImageGeneratorConfig(
+    latent=4, grid=2, coupling_width=4, blocks=0, local_steps=2, local_width=4, kernel_size=1
+)
 GENERATORS = {
     "coupled": COUPLED,
     "plain": replace(PLAIN, norm="act"),
@@ -35,6 +39,8 @@ GENERATORS = {
     "multiscale, wide kernels": ImageGeneratorConfig(
         scale_steps=(1, 2, 1), coupling_width=4, kernel_size=3, activation="learned_soft_relu"
     ),
+    "steps": STEPS,
+    "steps, wide kernels": replace(STEPS, local_steps=3, kernel_size=3),
 }
 
 
@@ -100,16 +106,28 @@ def test_log_q_is_the_whole_jacobians(name, monkeypatch):
         torch.testing.assert_close(log_q[i], log_prob(flow, u), rtol=1e-9, atol=1e-9)
 
 
-def test_a_multiscale_flow_sees_a_pixel_alike_everywhere():
+@pytest.mark.parametrize("name", ["steps", "multiscale"])
+def test_convolutions_of_steps_see_a_pixel_alike_everywhere(name):
     images = torch.rand(300, 3, 8, 8)
     images[:, 1] *= 0.2
-    preset = ImagePreset((3, 8, 8), replace(GENERATORS["multiscale"], scale_steps=(1, 1)))
+    preset = ImagePreset((3, 8, 8), GENERATORS[name])
     generator, critic = image_generator(preset), image_critic(preset)
     standardize(generator, critic, images)
     t = generator.layers[-2].inverse(generator.layers[-1].inverse(images)[0])[0]
     assert generator.layers[-2].shift.shape == (3, 1, 1)
     torch.testing.assert_close(t.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(t.std((0, 2, 3)), torch.ones(3), atol=1e-4, rtol=0)
+
+
+def test_local_steps_lie_before_the_last_shuffle_and_change_each_half_in_turn():
+    preset = ImagePreset((3, 16, 16), replace(STEPS, local_steps=3))
+    layers = list(image_generator(preset).layers)
+    last = max(i for i, layer in enumerate(layers) if isinstance(layer, PixelShuffle))
+    couplings = [layer for layer in layers[last - 9 : last] if isinstance(layer, Coupling)]
+    assert [layer.given_first for layer in couplings] == [False, True, False]
+    assert all(layer.features == 12 and layer.given == 6 for layer in couplings)
+    others = [layer.layer for layer in layers[last - 9 : last] if isinstance(layer, Inverse)]
+    assert [type(layer) for layer in others] == 3 * [SoftReLU, CircularConv2d]
 
 
 def test_a_multiscale_flow_splits_off_half_at_every_scale():
@@ -133,6 +151,7 @@ UNUSED = {
     "latent": 8,
     "grid": 2,
     "local_couplings": 1,
+    "local_steps": 1,
     "local_width": 8,
     "blocks": 2,
     "block_scales": None,

@@ -29,8 +29,16 @@ class ImagePreset:
     critic: ImageCriticConfig = field(default_factory=ImageCriticConfig)
 
 
+_STEPS = ImageGeneratorConfig(
+    coupling_width=16,
+    local_steps=4,
+    local_width=48,
+    blocks=0,
+    kernel_size=1,
+    activation="learned_soft_relu",
+)
 _MULTISCALE = ImageGeneratorConfig(
-    scale_steps=(8, 4, 4), coupling_width=32, kernel_size=1, activation="learned_soft_relu"
+    scale_steps=(8, 4, 4), coupling_width=64, kernel_size=1, activation="learned_soft_relu"
 )
 _PAPER = ImageGeneratorConfig(
     latent=100,
@@ -50,9 +58,9 @@ IMAGE_PRESETS: dict[str, ImagePreset] = {
         ImageGeneratorConfig(latent=4, grid=2, coupling_width=8, local_couplings=1, local_width=8),
         ImageCriticConfig(width=8),
     ),
-    "mnist32": ImagePreset((1, 32, 32), _MULTISCALE),
-    "color32": ImagePreset((3, 32, 32), replace(_MULTISCALE, coupling_width=64)),
-    "color64": ImagePreset((3, 64, 64), replace(_MULTISCALE, scale_steps=(8, 4, 4, 4), coupling_width=64)),
+    "mnist32": ImagePreset((1, 32, 32), _STEPS),
+    "color32": ImagePreset((3, 32, 32), _MULTISCALE),
+    "color64": ImagePreset((3, 64, 64), replace(_MULTISCALE, scale_steps=(8, 4, 4, 4))),
     "paper_mnist32": ImagePreset((1, 32, 32), _PAPER, _PAPER_CRITIC),
     "paper_color32": ImagePreset((3, 32, 32), replace(_PAPER, grid=8), _PAPER_CRITIC),
     "paper_color64": ImagePreset((3, 64, 64), replace(_PAPER, grid=8, blocks=1), _PAPER_CRITIC),
@@ -91,7 +99,7 @@ def image_critic(preset: str | ImagePreset = "mnist32") -> ImageCritic:
 def standardize(generator: OneWayFlow, critic: ImageCritic, images: Tensor) -> None:
     """Starts both networks from the data's independent pixels: mean and deviation of each, before the last map.
 
-    A multi-scale generator, whose convolutions are to see all pixels alike, starts from those of each channel.
+    A generator whose convolutions are to see all pixels alike starts from those of each channel.
 
     Args:
         generator: from `image_generator`, not trained yet.
@@ -119,8 +127,8 @@ def standardize(generator: OneWayFlow, critic: ImageCritic, images: Tensor) -> N
     critic.scale.copy_(scale)
     for module in generator.modules():
         if isinstance(module, Bend):
-            module.steepness.copy_(0.5 * scale)
-            module.shift.copy_(0.5 * (location - critic.last_map.centre))
+            module.steepness.copy_(0.5 * starts[1])
+            module.shift.copy_(0.5 * (starts[0] - critic.last_map.centre))
     if critic.config.base == "generator":
         critic.adopt(generator)
 

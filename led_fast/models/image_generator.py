@@ -38,7 +38,7 @@ from led_fast.models.image_networks import (
     Shape,
     local_network,
 )
-from led_fast.models.multiscale_generator import multiscale_layers
+from led_fast.models.multiscale_generator import flow_steps, multiscale_layers
 from led_fast.models.start import start_convolutions_near_identity
 from led_fast.nn import CircularConv2d
 from led_fast.ranges import Count, Natural
@@ -59,7 +59,9 @@ class ImageGeneratorConfig:
             (not in the paper); 0: none.
         local_couplings: number of pairs of couplings before the last shuffle, where the even rows of pixels draw the
             odd ones by what is around them, and back (not in the paper).
-        local_width: channels of the networks in them.
+        local_steps: number of steps before the last shuffle, see `led_fast.models.multiscale_generator.flow_steps`;
+            with them all pixels start alike, as convolutions see them.
+        local_width: channels of the networks in local couplings and steps.
         blocks: number of {circular convolution, norm, activation} at each scale.
         block_scales: number of scales, counted from the image's own, that have blocks; None: all.
         kernel_size: of the circular convolutions.
@@ -89,6 +91,7 @@ class ImageGeneratorConfig:
     grid: Count = 4
     coupling_width: Natural = 24
     local_couplings: Natural = 0
+    local_steps: Natural = 0
     local_width: Count = 32
     blocks: Natural = 1
     block_scales: Natural | None = 1
@@ -116,12 +119,12 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
             f"image_generator: height and width must be equal, and 8, 16, 32 or 64, got {height}x{width}"
         )
     box = build_last_map(config.last_map)
+    alike = torch.ones(channels, 1, 1)  # for all pixels, so that convolutions see them as they are
     if config.scale_steps:
         _check_layers_of_multiscale(config)
         latents, multiscale = multiscale_layers(
             shape, config.scale_steps, config.coupling_width, config.kernel_size
         )
-        alike = torch.ones(channels, 1, 1)  # for all pixels, so that convolutions see them as they are
         return OneWayFlow(StandardNormal(latents), [*multiscale, Affine(alike, 0 * alike), box])
     if config.grid not in (1, 2, 4, 8):
         raise ValueError(f"image_generator: grid must be 1, 2, 4 or 8, got {config.grid}")
@@ -129,15 +132,15 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
         _check_layers_of_identity(config)
     drawn = (channels, 2 * height, 2 * width) if config.oversize else shape
     layers, factor = _start(config, drawn)
-    blocks = _blocks(config, channels, factor)
+    blocks = _blocks(config, drawn, factor)
     if config.start == "identity":
         start_convolutions_near_identity(blocks, channels, math.prod(shape))
     layers += blocks
     if config.oversize:
         for along in ("columns", "rows"):
             layers += [PairNeighbors(along), Slice(2 * channels, channels, _conditional(config, channels))]
-    layers += [Affine(torch.ones(shape), torch.zeros(shape)), box]
-    return OneWayFlow(StandardNormal(config.latent), layers)
+    scale = alike if config.local_steps else torch.ones(shape)
+    return OneWayFlow(StandardNormal(config.latent), [*layers, Affine(scale, 0 * scale), box])
 
 
 def _check_layers_of_multiscale(config: ImageGeneratorConfig) -> None:
@@ -153,13 +156,14 @@ def _check_layers_of_identity(config: ImageGeneratorConfig) -> None:
     names = (
         "coupling_width",
         "local_couplings",
+        "local_steps",
         "block_scales",
         "activation",
         "norm",
         "conditional",
         "oversize",
     )
-    wanted = (0, 0, None, "learned_soft_relu", "none", "gaussian", True)
+    wanted = (0, 0, 0, None, "learned_soft_relu", "none", "gaussian", True)
     got = tuple(getattr(config, name) for name in names)
     if got != wanted:
         raise ValueError(
@@ -172,12 +176,13 @@ def build_last_map(name: LastMapName, learned: bool = True) -> LastMap:
     return DarkMap(learned) if name == "dark" else Sigmoid()
 
 
-def _blocks(config: ImageGeneratorConfig, channels: int, factor: int) -> list[nn.Module]:
+def _blocks(config: ImageGeneratorConfig, drawn: Shape, factor: int) -> list[nn.Module]:
     """From the coarsest grid to the image that is drawn.
 
     A start near the identity wants no blocks at the drawn size, where a convolution cannot tell what is kept from what
     is not, and a convolution before the last shuffle, which can.
     """
+    channels, size, _ = drawn
     layers: list[nn.Module] = []
     identity = config.start == "identity"
     finest = math.inf if config.block_scales is None else 2**config.block_scales
@@ -189,6 +194,9 @@ def _blocks(config: ImageGeneratorConfig, channels: int, factor: int) -> list[nn
         if factor == 2:
             layers += (
                 [_convolution(config, scale_channels)] if identity else _local_couplings(config, channels)
+            )
+            layers += flow_steps(
+                config.local_steps, scale_channels, size // 2, config.local_width, config.kernel_size
             )
         if factor > 1:
             layers.append(PixelShuffle(2))
@@ -218,8 +226,9 @@ def _start(config: ImageGeneratorConfig, drawn: Shape) -> tuple[list[nn.Module],
         Inflate(cell - latents),
         Coupling(Decoder(*network), cell, latents),
         Coupling(Encoder(*network), cell, cell - latents, given_first=False, whiten=True),
-        Coupling(Inpainter(*network), cell, cell - latents, given_first=False),
     ]
+    if not config.local_steps:  # in which the latent values meet the pixels around them
+        layers.append(Coupling(Inpainter(*network), cell, cell - latents, given_first=False))
     return layers, factor
 
 

@@ -21,8 +21,8 @@ def multiscale_layers(
 ) -> tuple[int, list[nn.Module]]:
     """The number of latent values, and the layers from them to an image before its last map.
 
-    From the image on, each scale puts squares of four pixels into channels, takes its steps of {circular convolution,
-    soft-ReLU, affine coupling}, and splits off half of the channels as finished noise; the coarsest keeps all.
+    From the image on, each scale puts squares of four pixels into channels, takes its `flow_steps`, and splits off half
+    of the channels as finished noise; the coarsest keeps all.
 
     Args:
         shape: of the image, (C, H, W).
@@ -42,17 +42,35 @@ def multiscale_layers(
     layers: list[nn.Module] = []  # from the image to the latent values
     for scale, count in enumerate(steps):
         channels, size = 4 * channels, size // 2
-        layers.append(PixelShuffle(2))
-        for i in range(count):
-            layers.append(Inverse(CircularConv2d(channels, kernel_size)))
-            layers.append(Inverse(SoftReLU(features=channels, learned=True)))
-            layers.append(_coupling(channels, size, width, given_first=i % 2 == 1))
+        layers += [PixelShuffle(2), *flow_steps(count, channels, size, width, kernel_size)[::-1]]
         if scale < len(steps) - 1:
             channels //= 2
             layers.append(_coupling(2 * channels, size, 0, given_first=True))
             layers.append(Inflate(channels))
     layers.append(Unflatten(channels, size, size))
     return channels * size * size, layers[::-1]
+
+
+def flow_steps(count: int, channels: int, size: int, width: int, kernel_size: int) -> list[nn.Module]:
+    """Steps of {affine coupling, soft-ReLU, circular convolution}, from noise to image.
+
+    The latter two run backward, so that the way from an image to noise is the cheap one.
+
+    Args:
+        count: of the steps.
+        channels: of the images, even.
+        size: of the images.
+        width: channels of the two hidden layers of the networks in couplings.
+        kernel_size: of the convolutions.
+    """
+    layers: list[nn.Module] = []
+    for left in range(count, 0, -1):
+        layers += [
+            _coupling(channels, size, width, given_first=left % 2 == 0),
+            Inverse(SoftReLU(features=channels, learned=True)),
+            Inverse(CircularConv2d(channels, kernel_size)),
+        ]
+    return layers
 
 
 def _coupling(channels: int, size: int, width: int, given_first: bool) -> Coupling:

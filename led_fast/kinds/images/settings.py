@@ -47,7 +47,7 @@ _RECIPE = Recipe(
     calibration=Calibration(begin=0.9),
 )
 # A flow that is cheap to train by likelihood learns fastest at a high rate, which has fallen when the critic joins in.
-_MULTISCALE = replace(
+_STEPS = replace(
     _RECIPE,
     batches=replace(_RECIPE.batches, integral_samples=64, integrals=1),
     optimizer=replace(
@@ -80,10 +80,15 @@ _PAPER = replace(
     calibration=replace(_RECIPE.calibration, begin=1.0),
 )
 
+
+def _has_steps(generator: ImageGeneratorConfig) -> bool:
+    return bool(generator.local_steps or generator.scale_steps)
+
+
 PRESETS: dict[str, Preset] = {
     name: Preset(
         ImagesModel(networks.shape, networks.generator, networks.critic),
-        _PAPER if name.startswith("paper_") else _MULTISCALE if networks.generator.scale_steps else _RECIPE,
+        _PAPER if name.startswith("paper_") else _STEPS if _has_steps(networks.generator) else _RECIPE,
     )
     for name, networks in IMAGE_PRESETS.items()
 }
