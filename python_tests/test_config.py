@@ -185,6 +185,26 @@ def test_a_run_of_version_0_1_0_keeps_the_networks_that_its_preset_had(preset):
     assert TrainConfig.from_json(content, "c.json") == older != today
 
 
+@pytest.mark.parametrize(
+    ("preset", "samples", "rate", "rate_of_critic", "likelihood"),
+    [
+        ("tiny", 1, 2e-3, 1e-3, 0.25),
+        ("mnist32", 1, 1e-2, 1e-3, 0.25),
+        ("color32", 64, 1e-2, 4e-3, 0.8),
+        ("color64", 64, 1e-2, 4e-3, 0.8),
+        ("paper_mnist32", 64, 3e-3, 1e-4, 0.8),
+    ],
+)
+def test_every_generator_of_images_has_the_recipe_that_was_chosen_for_it(
+    preset, samples, rate, rate_of_critic, likelihood
+):
+    recipe = images.PRESETS[preset].recipe
+    assert recipe.batches.integral_samples == samples
+    assert recipe.optimizer.generator_learning_rate == rate
+    assert recipe.optimizer.critic_learning_rate == rate_of_critic
+    assert recipe.generator_loss.likelihood_weight == likelihood
+
+
 def test_the_paper_preset_of_version_0_1_0_is_what_is_printed():
     printed = TrainConfig.of(open_source("ring"), "paper_printed", seed=7)
     assert not printed.recipe.batches.shared

@@ -19,6 +19,7 @@ from led_fast.models import (
     image_generator,
     standardize,
 )
+from led_fast.models.image_networks import Bend
 from led_fast.models.multiscale_generator import multiscale_layers
 from led_fast.nn import CircularConv2d
 
@@ -41,6 +42,8 @@ GENERATORS = {
     ),
     "steps": STEPS,
     "steps, wide kernels": replace(STEPS, local_steps=3, kernel_size=3),
+    "steps, blocks and local couplings": replace(STEPS, blocks=1, local_couplings=1, norm="act"),
+    "steps without couplings below": replace(STEPS, latent=10, coupling_width=0),
 }
 
 
@@ -117,6 +120,10 @@ def test_convolutions_of_steps_see_a_pixel_alike_everywhere(name):
     assert generator.layers[-2].shift.shape == (3, 1, 1)
     torch.testing.assert_close(t.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(t.std((0, 2, 3)), torch.ones(3), atol=1e-4, rtol=0)
+    for bend in (module for module in generator.modules() if isinstance(module, Bend)):
+        scale, shift = generator.layers[-2].scale, generator.layers[-2].shift
+        torch.testing.assert_close(bend.steepness, (0.5 * scale).expand(3, 8, 8))
+        torch.testing.assert_close(bend.shift, (0.5 * (shift - critic.last_map.centre)).expand(3, 8, 8))
 
 
 def test_local_steps_lie_before_the_last_shuffle_and_change_each_half_in_turn():
@@ -126,6 +133,9 @@ def test_local_steps_lie_before_the_last_shuffle_and_change_each_half_in_turn():
     couplings = [layer for layer in layers[last - 9 : last] if isinstance(layer, Coupling)]
     assert [layer.given_first for layer in couplings] == [False, True, False]
     assert all(layer.features == 12 and layer.given == 6 for layer in couplings)
+    assert (
+        sum(isinstance(layer, Coupling) for layer in layers[: last - 9]) == 2
+    )  # pixels by latent values, and back
     others = [layer.layer for layer in layers[last - 9 : last] if isinstance(layer, Inverse)]
     assert [type(layer) for layer in others] == 3 * [SoftReLU, CircularConv2d]
 
@@ -378,6 +388,10 @@ def test_copies_and_state_dicts():
             "multiple of 4",
         ),
         (lambda: image_generator(ImagePreset(SHAPE, ImageGeneratorConfig(latent=64))), r"lie in \(0, 64\)"),
+        (
+            lambda: image_generator(ImagePreset((3, 8, 8), replace(STEPS, latent=64, grid=8))),
+            "with local_steps, grid must be below the drawn image's size, 8, got 8",
+        ),
         (
             lambda: image_critic("paper_mnist32").adopt(image_generator("tiny")),
             "base must be 'generator', got 'pixels'",

@@ -199,6 +199,8 @@ def test_weights_of_images_are_unbiased_wherever_the_parameters_go():
         ("norm", "act"),
         ("activation", "staircase"),
         ("coupling_width", 8),
+        ("local_couplings", 1),
+        ("local_steps", 1),
         ("conditional", "learned"),
     ],
 )

@@ -31,9 +31,8 @@ normals**. A mixture can represent these two data sets exactly, and it does most
 number is not tied to theirs. The critic's density does not depend on it. The GAN has the default's two networks and
 the same noisy data, and only other losses. The spline flow needs no normaliser, because its density is exact; it
 leaves bridges between the modes. `paper_printed` is to take 20,000 steps and diverges with every seed, after 6,600
-to 10,000 of them: half of the time, one to three of its 256 integral samples have all the weight, so nothing holds the
-critic's values back, and the generator's loss passes 14,000. Before that, samples met at most 4 modes of the ring and 14
-of the grid.""",
+to 10,000 of them, when its generator's loss has passed 14,000 nats: 256 samples, nearly all of them the generator's, do
+not hold the critic's values back.""",
     "figure1": """\
 The kernel density estimate, of 5,000 samples and with its width chosen by validation, makes a spot of every stray
 sample of the generator and is ragged at the modes; the critic has learned that these samples are unlikely. So the

@@ -29,14 +29,7 @@ class ImagePreset:
     critic: ImageCriticConfig = field(default_factory=ImageCriticConfig)
 
 
-_STEPS = ImageGeneratorConfig(
-    coupling_width=16,
-    local_steps=4,
-    local_width=48,
-    blocks=0,
-    kernel_size=1,
-    activation="learned_soft_relu",
-)
+_STEPS = ImageGeneratorConfig(coupling_width=16, local_steps=4, local_width=48, blocks=0, kernel_size=1)
 _MULTISCALE = ImageGeneratorConfig(
     scale_steps=(8, 4, 4), coupling_width=64, kernel_size=1, activation="learned_soft_relu"
 )

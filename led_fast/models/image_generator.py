@@ -30,6 +30,7 @@ from led_fast.flows import (
     Unflatten,
 )
 from led_fast.flows.elementwise import LastMap
+from led_fast.models.flow_steps import flow_steps
 from led_fast.models.image_networks import (
     Decoder,
     Encoder,
@@ -38,7 +39,7 @@ from led_fast.models.image_networks import (
     Shape,
     local_network,
 )
-from led_fast.models.multiscale_generator import flow_steps, multiscale_layers
+from led_fast.models.multiscale_generator import multiscale_layers
 from led_fast.models.start import start_convolutions_near_identity
 from led_fast.nn import CircularConv2d
 from led_fast.ranges import Count, Natural
@@ -50,7 +51,7 @@ _OF_MULTISCALE = ("scale_steps", "coupling_width", "kernel_size", "activation", 
 
 @dataclass(frozen=True)
 class ImageGeneratorConfig:
-    """A flow of several scales, or DCGAN as a one-way flow: latent values and noise grow to the image.
+    """DCGAN as a one-way flow, with or without steps of a flow on top, or a flow of several scales of such steps.
 
     Attributes:
         latent: number of latent values; with couplings, a multiple of grid².
@@ -59,13 +60,14 @@ class ImageGeneratorConfig:
             (not in the paper); 0: none.
         local_couplings: number of pairs of couplings before the last shuffle, where the even rows of pixels draw the
             odd ones by what is around them, and back (not in the paper).
-        local_steps: number of steps before the last shuffle, see `led_fast.models.multiscale_generator.flow_steps`;
-            with them all pixels start alike, as convolutions see them.
+        local_steps: number of steps before the last shuffle, see `led_fast.models.flow_steps`. With them latent values
+            are not drawn anew by the pixels around them, which the steps do, and the moments that the flow ends with
+            are those of a channel instead of a pixel's, because convolutions see all pixels alike.
         local_width: channels of the networks in local couplings and steps.
         blocks: number of {circular convolution, norm, activation} at each scale.
         block_scales: number of scales, counted from the image's own, that have blocks; None: all.
-        kernel_size: of the circular convolutions.
-        activation: "staircase", the paper's "soft_relu", or "learned_soft_relu", which learns the bends.
+        kernel_size: of the circular convolutions, of steps too.
+        activation: of the blocks: "staircase", the paper's "soft_relu", or "learned_soft_relu", which learns the bends.
         steps: steps of each staircase.
         norm: "act", "batch" (the paper's batch statistics), "running" or "none".
         oversize: whether to draw an image of twice the size and slice it down, as the paper does: log q is
@@ -110,8 +112,8 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
     """Builds the flow of a config onto images (C, H, W); its last two layers are an `Affine` and the last map.
 
     Raises:
-        ValueError: H is not W or not 8, 16, 32, 64, the latent values do not fit, the layers do not suit the start, or
-            `scale_steps` stands beside what it has no use for.
+        ValueError: H is not W or not 8, 16, 32, 64, the latent values do not fit, `local_steps` find no shuffle, the
+            layers do not suit the start, or `scale_steps` stands beside what it has no use for.
     """
     channels, height, width = shape
     if height != width or height not in (8, 16, 32, 64):
@@ -132,6 +134,11 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
         _check_layers_of_identity(config)
     drawn = (channels, 2 * height, 2 * width) if config.oversize else shape
     layers, factor = _start(config, drawn)
+    if config.local_steps and factor < 2:
+        raise ValueError(
+            f"image_generator: with local_steps, grid must be below the drawn image's size, {drawn[1]}, "
+            f"got {config.grid}"
+        )
     blocks = _blocks(config, drawn, factor)
     if config.start == "identity":
         start_convolutions_near_identity(blocks, channels, math.prod(shape))
@@ -227,7 +234,7 @@ def _start(config: ImageGeneratorConfig, drawn: Shape) -> tuple[list[nn.Module],
         Coupling(Decoder(*network), cell, latents),
         Coupling(Encoder(*network), cell, cell - latents, given_first=False, whiten=True),
     ]
-    if not config.local_steps:  # in which the latent values meet the pixels around them
+    if not config.local_steps:
         layers.append(Coupling(Inpainter(*network), cell, cell - latents, given_first=False))
     return layers, factor
 

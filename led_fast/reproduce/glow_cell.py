@@ -48,7 +48,7 @@ def train_glow(folder: Path, config: dict[str, Any], samples: int) -> dict[str, 
         with isolated(gpu_or_cpu()):
             models, seconds = _train(folder, settings, source)
     except DivergenceError as error:
-        return {"diverged": str(error)}
+        return {"diverged": error.what}
 
     def evaluate(glow: Glow) -> ImageEvaluation:
         return evaluate_image_flow(glow, source, settings.seed, features, samples)

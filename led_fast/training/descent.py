@@ -17,7 +17,11 @@ class DivergenceError(RuntimeError):
     """A loss or a gradient is not finite. It has touched no weight or moment of its network, and no average moved.
 
     Attributes:
-        what: it was, and at which step of a run, without the advice that the message ends in.
+        what: the loss or gradient that was not finite and, within a run, the step: the message without its advice.
+
+    Args:
+        what: see above.
+        advice: what to do about it.
     """
 
     def __init__(self, what: str, advice: str = "") -> None:

@@ -1,0 +1,82 @@
+"""Steps as Glow's (Kingma and Dhariwal 2018), of the paper's circular convolutions and soft-ReLUs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from led_fast.flows import Coupling, Inverse, SoftReLU
+from led_fast.nn import CircularConv2d, Conv2d, InplaceLeakyReLU, MixedSequential
+
+_LARGEST_LOG_SCALE = 2.0
+
+
+def flow_steps(count: int, channels: int, size: int, width: int, kernel_size: int) -> list[nn.Module]:
+    """Steps of {affine coupling, soft-ReLU, circular convolution}, from noise to image.
+
+    The latter two run backward, so that the way from an image to noise is the cheap one.
+
+    Args:
+        count: of the steps, whose couplings change the two halves of the channels in turn.
+        channels: C of the images, even.
+        size: H of the images, and W.
+        width: channels of the two hidden layers of the networks in couplings.
+        kernel_size: of the convolutions.
+
+    Shape:
+        of the layers: (B, C, H, W) -> the same, and ladj (B,).
+    """
+    layers: list[nn.Module] = []
+    for left in range(count, 0, -1):
+        layers += [
+            coupling_by_place(channels, size, width, given_first=left % 2 == 0),
+            Inverse(SoftReLU(features=channels, learned=True)),
+            Inverse(CircularConv2d(channels, kernel_size)),
+        ]
+    return layers
+
+
+def coupling_by_place(channels: int, size: int, width: int, given_first: bool) -> Coupling:
+    """An affine coupling of halves of the channels, by a `PlacedNetwork`."""
+    half = channels // 2
+    network = PlacedNetwork(half, channels, size, width)
+    return Coupling(network, channels, half, given_first=given_first, bound=_LARGEST_LOG_SCALE)
+
+
+class PlacedNetwork(nn.Module):
+    """What values around a place, and the place itself, say about others there, by mean and log scale.
+
+    It starts at zero, so that a coupling starts as the identity.
+
+    Args:
+        given: channels of the input.
+        out: channels of the output.
+        size: of the images, whose places have a bias each.
+        width: hidden channels; 0: a single convolution.
+
+    Shape:
+        (B, given, size, size) -> (B, out, size, size).
+    """
+
+    keeps_input = True
+
+    def __init__(self, given: int, out: int, size: int, width: int) -> None:
+        super().__init__()
+        hidden: list[nn.Module] = []
+        if width:
+            hidden = [
+                Conv2d(given, width, 3, padding=1),
+                InplaceLeakyReLU(0.01),
+                Conv2d(width, width, 1),
+                InplaceLeakyReLU(0.01),
+            ]
+        last = Conv2d(width or given, out, 3, padding=1)
+        with torch.no_grad():
+            for parameter in last.parameters():
+                parameter.zero_()
+        self.net = MixedSequential(*hidden, last)
+        self.bias = nn.Parameter(torch.zeros(out, size, size))
+
+    def forward(self, given: Tensor) -> Tensor:
+        """Returns [mean ‖ log scale]."""
+        return self.net(given) + self.bias
