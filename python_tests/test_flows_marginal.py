@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy import integrate, stats
@@ -405,6 +405,8 @@ FLOATS = st.floats(-1e300, 1e300, allow_subnormal=False) | st.sampled_from([1e-3
 
 @settings(max_examples=150, deadline=None)
 @given(nasty(FLOATS).filter(lambda u: u.min() < u.max()))
+@example(np.array([1e300, np.nextafter(1e300, np.inf)]))
+@example(np.array([1.0, np.nextafter(1.0, 2.0)]))
 def test_any_column_has_a_strictly_monotone_map(values):
     u = torch.from_numpy(values)[:, None]
     layer = Marginal.fit(u)

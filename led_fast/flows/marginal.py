@@ -291,6 +291,8 @@ def _fit_column(values: Tensor, step: float, feature: int) -> _Column:
     tail = -(-len(values) // quantiles)
     ends = torch.searchsorted(below, torch.tensor([tail, len(values) - tail + 1], device=below.device))
     spans = torch.stack([upper[ends[0]] - edges[0], edges[-1] - lower[ends[1]]])
+    # Between neighbouring floats is no number for a border.
+    spans = torch.where(spans > 0, spans, edges.diff()[[0, -1]])
     # Normal tails are 1 / |t| long beyond t; a tail too short costs more where data are than one too long.
     slopes = spans * (knots[[0, -1]].abs() / 2).clamp(min=1.0)
     most = 6 * len(values) + 3 * len(rows)  # du/dF of a cell that is 1 wide is at most that
