@@ -351,7 +351,7 @@ class TestDerivatives:
 
 class TestTorchIntegration:
     @both
-    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+    @pytest.mark.parametrize("dtype", [torch.float64, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
     def test_opcheck(self, dtype, name) -> None:
         for layout in (torch.contiguous_format, torch.channels_last):
             x, *parameters = inputs_of((2, 3, 4, 5), dtype)

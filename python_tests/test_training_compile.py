@@ -40,7 +40,13 @@ def metrics_of(source, preset, compile, changes, at, nudge=None):
             0.8,
             marks=pytest.mark.slow,
         ),
-        (noise_source, "tiny", {"recipe.objective": "gan", "recipe.penalty.weight": 1.0}, 0.8),
+        pytest.param(
+            noise_source,
+            "tiny",
+            {"recipe.objective": "gan", "recipe.penalty.weight": 1.0},
+            0.8,
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["inflated", "perpendicular", "images", "gan with penalty"],
 )
