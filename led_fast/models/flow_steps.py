@@ -12,9 +12,9 @@ _LARGEST_LOG_SCALE = 2.0
 
 
 def flow_steps(count: int, channels: int, size: int, width: int, kernel_size: int) -> list[nn.Module]:
-    """Steps of {affine coupling, soft-ReLU, circular convolution}, from noise to image.
+    """Steps of {circular convolution, soft-ReLU, affine coupling}, in order from the image to noise.
 
-    The latter two run backward, so that the way from an image to noise is the cheap one.
+    The former two run backward, so that the way from an image to noise is the cheap one.
 
     Args:
         count: of the steps, whose couplings change the two halves of the channels in turn.
@@ -27,11 +27,11 @@ def flow_steps(count: int, channels: int, size: int, width: int, kernel_size: in
         of the layers: (B, C, H, W) -> the same, and ladj (B,).
     """
     layers: list[nn.Module] = []
-    for left in range(count, 0, -1):
+    for i in range(count):
         layers += [
-            coupling_by_place(channels, size, width, given_first=left % 2 == 0),
-            Inverse(SoftReLU(features=channels, learned=True)),
             Inverse(CircularConv2d(channels, kernel_size)),
+            Inverse(SoftReLU(features=channels, learned=True)),
+            coupling_by_place(channels, size, width, given_first=i % 2 == 1),
         ]
     return layers
 

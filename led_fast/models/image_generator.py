@@ -202,9 +202,8 @@ def _blocks(config: ImageGeneratorConfig, drawn: Shape, factor: int) -> list[nn.
             layers += (
                 [_convolution(config, scale_channels)] if identity else _local_couplings(config, channels)
             )
-            layers += flow_steps(
-                config.local_steps, scale_channels, size // 2, config.local_width, config.kernel_size
-            )
+            steps = (config.local_steps, scale_channels, size // 2, config.local_width, config.kernel_size)
+            layers += flow_steps(*steps)[::-1]
         if factor > 1:
             layers.append(PixelShuffle(2))
         factor //= 2

@@ -39,7 +39,7 @@ def multiscale_layers(
     layers: list[nn.Module] = []  # from the image to the latent values
     for scale, count in enumerate(steps):
         channels, size = 4 * channels, size // 2
-        layers += [PixelShuffle(2), *flow_steps(count, channels, size, width, kernel_size)[::-1]]
+        layers += [PixelShuffle(2), *flow_steps(count, channels, size, width, kernel_size)]
         if scale < len(steps) - 1:
             channels //= 2
             layers.append(coupling_by_place(2 * channels, size, 0, given_first=True))
