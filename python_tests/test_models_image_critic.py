@@ -1,0 +1,75 @@
+"""Critics of images: a density in the box, and one that tilts a generator's."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from flow_oracles import randomize
+
+from led_fast.models import ImageCriticConfig, ImagePreset, image_critic, image_generator
+
+SHAPE = (1, 8, 8)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def test_critic_integrates_to_what_its_net_says_on_one_pixel_and_is_zero_outside():
+    critic = image_critic(ImagePreset(SHAPE, critic=ImageCriticConfig(width=4, base="pixels"))).double()
+    randomize(critic, 0.3)
+    critic.location.uniform_(-1, 1)
+    critic.scale.uniform_(0.5, 2)
+    x = torch.rand(5, *SHAPE, dtype=torch.float64)
+    x[0, 0, 3, 3], x[1, 0, 0, 0], x[2, 0, 0, 0], x[3, 0, 7, 7] = 1.2, -1e-3, 0.0, 1.0
+    value = critic(x)
+    assert torch.equal(value.isinf(), torch.tensor([True, True, False, False, False]))
+    # With the net at zero the critic is a normalised density of independent pixels.
+    torch.nn.init.zeros_(critic.net.net[-1].weight)
+    torch.nn.init.zeros_(critic.net.net[-1].bias)
+    places = [(0, row, column) for row in range(8) for column in range(8)]
+    image = torch.rand(1, *SHAPE, dtype=torch.float64)
+    every = sum(_pixel_log_density(critic, image[0][place], place) for place in places)
+    torch.testing.assert_close(critic(image)[0], every)
+    base = torch.full((1, *SHAPE), 0.5, dtype=torch.float64)
+    logits = torch.linspace(-13, 13, 8001, dtype=torch.float64)
+    images = base.repeat(len(logits), 1, 1, 1)
+    images[:, 0, 2, 5] = logits.sigmoid()
+    others = critic(base) - _pixel_log_density(critic, torch.tensor(0.5, dtype=torch.float64), (0, 2, 5))
+    density = (critic(images) - others).exp() * images[:, 0, 2, 5] * (1 - images[:, 0, 2, 5])
+    assert torch.trapezoid(density, logits).item() == pytest.approx(1.0, abs=1e-5)
+
+
+def _pixel_log_density(critic, x, place):
+    deviation = (-0.5 * critic.base.log_precision[place]).exp()
+    location, scale = critic.location[place], critic.scale[place]
+    normal = torch.distributions.Normal(location + scale * critic.base.mean[place], scale * deviation)
+    return normal.log_prob(torch.logit(x)) - (x * (1 - x)).log()
+
+
+def test_a_critic_that_has_adopted_its_generator_starts_with_even_weights():
+    generator, critic = image_generator("tiny").double(), image_critic("tiny").double()
+    randomize(generator, 0.05)
+    critic.adopt(generator)
+    y, log_q = generator.rsample_and_log_prob(16)
+    log_weights = critic(y) - log_q
+    torch.testing.assert_close(log_weights, torch.zeros_like(log_weights), atol=1e-6, rtol=0)
+    # What the generator learns from here on is not the critic's.
+    before = critic(y.detach())
+    randomize(generator, 0.05)
+    assert torch.equal(critic(y.detach()), before)
+    assert not any(name.startswith("base") for name, _ in critic.named_parameters())
+    critic.requires_grad_(False)
+    (by_image,) = torch.autograd.grad(critic(y).sum(), y)
+    assert by_image.abs().sum() > 0
+
+
+def test_an_adopted_base_is_saved_with_the_critic():
+    generator, critic, other = image_generator("tiny"), image_critic("tiny"), image_critic("tiny")
+    critic.adopt(randomize(generator, 0.05))
+    other.load_state_dict(critic.state_dict())
+    x = torch.rand(3, *SHAPE)
+    for same in (other, copy.deepcopy(critic), pickle.loads(pickle.dumps(critic))):
+        assert torch.equal(same(x), critic(x))
