@@ -25,7 +25,7 @@ from led_fast.flows import ScoredSample, StandardNormal
 from led_fast.models import points_critic
 from led_fast.training import PeerLostError, TrainConfig, Trainer, World, join_world
 from led_fast.training.checkpoint import load_state
-from led_fast.training.objective import OBJECTIVES, CalibrationObjective
+from led_fast.training.objective import CalibrationObjective, objective_of
 from led_fast.training.run import RunDirectory, read_metrics
 from led_fast.training.settings import Recipe, changed
 
@@ -47,6 +47,7 @@ RECIPES = {
     "several integrals": changed(SMALL, {"batches.integral_samples": 4, "batches.integrals": 6}),
     "likelihood": changed(SMALL, {"generator_loss.likelihood_weight": 0.25}),
     "gan": changed(SMALL, {"objective": "gan"}),
+    "current base": changed(SMALL, {"base": "current", "calibration.begin": 0.9}),
 }
 
 
@@ -81,6 +82,7 @@ class JointBatches:
     """A task whose processes draw their parts of the same joint batches."""
 
     device = torch.device("cpu")
+    tilts = True
 
     def __init__(self, world):
         torch.manual_seed(0)
@@ -122,7 +124,7 @@ class JointBatches:
 def losses_and_gradients(world, recipe):
     """What a step would descend on, in one process or several."""
     task = JointBatches(world)
-    objective = OBJECTIVES[recipe.objective](task, recipe, world)
+    objective = objective_of(recipe)(task, recipe, world)
     networks = [task.critic, task.generator, task.balance]
     parameters = [p for network in networks for p in network.parameters()]
     found = {}

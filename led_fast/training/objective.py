@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from led_fast.density import critic_loss, log_mean_exp, mixed_kl_loss
+from led_fast.density import ProposalDraw, critic_loss, log_mean_exp, mixed_kl_loss
 from led_fast.density.diagnostics import kish_size
 from led_fast.flows import ScoredSample
 from led_fast.training.settings import Recipe
@@ -110,12 +110,18 @@ class LikelihoodObjective:
         wanted = self.task.most_generated(self._proposed)
         if self.recipe.likelihood_weight_at(at) == 1 or not 0 < wanted <= self._generated:
             return None
+        return self._sample()
+
+    def _sample(self) -> ScoredSample:
         return self.task.generated(self._generated)
+
+    def _proposals(self, n: int, at: float, drawn: ScoredSample | None) -> ProposalDraw:
+        return self.task.proposals(n, at) if drawn is None else self.task.proposals(n, at, drawn)
 
     def critic_loss(self, critic: Critic, x: Tensor, at: float, drawn: ScoredSample | None = None) -> Loss:
         """Negative log-likelihood in nats, and the balance's loss."""
         world, batches, n = self.world, self.recipe.batches, self._proposed
-        proposals = self.task.proposals(n, at) if drawn is None else self.task.proposals(n, at, drawn)
+        proposals = self._proposals(n, at, drawn)
         f_data, f_proposal = critic(torch.cat([x, proposals.y])).split([len(x), n])
         f_data, f_proposal, log_q = map(world.gather, (f_data, f_proposal, proposals.log_q))
         loss = critic_loss(f_data, f_proposal, log_q, batches.integral_samples)
@@ -148,7 +154,7 @@ class LikelihoodObjective:
 
     def _divergence(self, critic: Critic, at: float, drawn: ScoredSample | None) -> Loss:
         loss_of, world = self.recipe.generator_loss, self.world
-        sample = self.task.generated(self._generated) if drawn is None else drawn
+        sample = self._sample() if drawn is None else drawn
         f = critic(sample.y)
         target = self.task.target(f, sample, self._now, at)
         joint = ScoredSample(sample.y, *map(world.gather, sample[1:]))
@@ -158,6 +164,43 @@ class LikelihoodObjective:
         )
         kl = (joint.log_q - world.gather(f)).mean() + self._now
         return Loss(loss, {"generator_loss": loss, "kl_generator_model": kl})
+
+
+class TiltObjective(LikelihoodObjective):
+    """The same, with a critic that tilts the generator as it is at every step: f = net + log q.
+
+    All densities are taken relative to q. So log q is 0, f is the net, and no gradient goes through the generator's
+    density: that of the reverse KL is -∇ E[net(y)], because log q in f is a target that stands still, and what is left
+    of log q - f beside the net has an expected gradient of 0.
+
+    Raises:
+        ValueError: the critic tilts no generator, no calibration follows, which takes the last generator for its base,
+            or the recipe's k of Eq. 5 is not 1.
+    """
+
+    def __init__(self, task: Task, recipe: Recipe, world: World) -> None:
+        if not task.tilts:
+            raise ValueError("TiltObjective: critic must tilt a generator where base is 'current'")
+        if recipe.calibration.begin == 1:
+            raise ValueError(
+                "TiltObjective: calibration.begin must be below 1 where base is 'current', got 1"
+            )
+        if (k := recipe.generator_loss.entropy_weight) != 1:
+            raise ValueError(f"TiltObjective: entropy_weight must be 1 where base is 'current', got {k}")
+        super().__init__(task, recipe, world)
+
+    def view(self, critic: nn.Module) -> Critic:
+        """The net: the log density relative to the generator's."""
+        return self.task.discriminate
+
+    def _sample(self) -> ScoredSample:
+        sample = super()._sample()
+        none = torch.zeros_like(sample.log_q)
+        return sample._replace(log_q=none, log_q_path=none)
+
+    def _proposals(self, n: int, at: float, drawn: ScoredSample | None) -> ProposalDraw:
+        proposals = super()._proposals(n, at, drawn)
+        return proposals._replace(log_q=torch.zeros_like(proposals.log_q))
 
 
 class CalibrationObjective:
@@ -244,10 +287,11 @@ class GANObjective:
         yield Loss(loss, {"generator_loss": loss})
 
 
-OBJECTIVES: dict[str, type[LikelihoodObjective] | type[GANObjective]] = {
-    "led": LikelihoodObjective,
-    "gan": GANObjective,
-}
+def objective_of(recipe: Recipe) -> type[LikelihoodObjective] | type[GANObjective]:
+    """What a recipe minimises until its calibration."""
+    if recipe.objective == "gan":
+        return GANObjective
+    return TiltObjective if recipe.base == "current" else LikelihoodObjective
 
 
 def _moved(average: _Number, new: _Number) -> _Number:

@@ -151,6 +151,8 @@ class Recipe:
     Attributes:
         steps: default length of a run.
         objective: "led", or "gan": the same networks as a plain GAN, which has no use for proposals and target.
+        base: what a critic that tilts a generator tilts in joint training: the generator as it was when that began
+            ("first"), or as it is at every step ("current"). A calibration tilts the last one either way.
         warm_up: share of the steps at first in which the generator learns by its likelihood alone, and the critic
             rests.
         ema: decay of the running averages of the weights, which make the model; 0 makes it of the last ones.
@@ -164,6 +166,7 @@ class Recipe:
 
     steps: Count = 2000
     objective: ObjectiveName = "led"
+    base: Literal["first", "current"] = "first"
     warm_up: Share = 0.0
     ema: ShareBelowOne = 0.995
     batches: Batches = Batches()

@@ -21,7 +21,7 @@ from led_fast.training.compiled import as_written, compile_networks, compiling
 from led_fast.training.config import TrainConfig
 from led_fast.training.descent import RunningAverages, adam, descend, rate_shares, set_learning_rate
 from led_fast.training.graph import StepGraphs
-from led_fast.training.objective import OBJECTIVES, CalibrationObjective, Critic, Loss, Objective
+from led_fast.training.objective import CalibrationObjective, Critic, Loss, Objective, objective_of
 from led_fast.training.precision import use_precision
 from led_fast.training.readings import PackedReadings, Readings
 from led_fast.training.schedule import cosine_decay
@@ -88,7 +88,7 @@ class Trainer:
             "critic": list(self.critic.parameters()),
             "generator": list(self.generator.parameters()),
         }
-        self.objective: Objective = OBJECTIVES[recipe.objective](self.task, recipe, self.world)
+        self.objective: Objective = objective_of(recipe)(self.task, recipe, self.world)
         self._function = self.objective.view(self.critic)
         self.calibration = CalibrationObjective(self.task, recipe, self.world)
         critics = [self.critic] if self.balance is None else [self.critic, self.balance]

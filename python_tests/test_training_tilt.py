@@ -1,0 +1,149 @@
+"""The objective of a critic that tilts the generator as it is at every step."""
+
+import copy
+
+import pytest
+import torch
+
+from led_fast.density import ProposalDraw, critic_loss, log_mean_exp
+from led_fast.flows import Linear, OneWayFlow, ScoredSample, StandardNormal
+from led_fast.models import points_critic
+from led_fast.training.objective import LikelihoodObjective, TiltObjective, objective_of
+from led_fast.training.settings import Recipe, changed
+from led_fast.training.world import World
+
+RECIPE = changed(
+    Recipe(),
+    {
+        "base": "current",
+        "batches.data": 16,
+        "batches.integral_samples": 32,
+        "batches.generated": 32,
+        "calibration.begin": 0.9,
+        "generator_loss.forward_weight": 0.3,
+        "generator_loss.likelihood_weight": 0.25,
+    },
+)
+
+
+class TiltTask:
+    """A small flow, and a net that tilts a copy of it: what `TiltObjective` has to agree with as the copy is fresh."""
+
+    device = torch.device("cpu")
+    tilts = True
+    balance = None
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.generator = OneWayFlow(StandardNormal(2), [Linear(2)]).double()
+        self.net = points_critic().double()
+        self.base = copy.deepcopy(self.generator)
+
+    def critic(self, x):
+        return self.net(x) + self.base.log_prob(x)
+
+    def discriminate(self, x):
+        return self.net(x)
+
+    def data(self, n, at):
+        torch.manual_seed(1)
+        return torch.randn(n, 2, dtype=torch.float64)
+
+    def most_generated(self, n):
+        return n
+
+    def proposals(self, n, at, drawn=None):
+        if drawn is None:
+            torch.manual_seed(2)
+            with torch.no_grad():
+                return ProposalDraw(*self.generator.rsample_and_log_prob(n), None)
+        return ProposalDraw(drawn.y[:n].detach(), drawn.log_q[:n].detach(), None)
+
+    def generated(self, n):
+        torch.manual_seed(2)
+        return self.generator.rsample_with_score(n)
+
+    def target(self, f, sample, log_normalizer, at):
+        return f
+
+    def forward_weight(self, weight, at):
+        return weight
+
+
+def gradients(objective_type, task, recipe, shared):
+    """Losses, metrics, and gradients of the net and the generator."""
+    objective = objective_type(task, recipe, World())
+    view = objective.view(task.critic)
+    drawn = objective.draw(0.5) if shared else None
+    found = []
+    critic_of = [objective.critic_loss(view, task.data(16, 0.5), 0.5, drawn)]
+    for losses, network in (
+        (critic_of, task.net),
+        (objective.generator_losses(view, 0.5, drawn), task.generator),
+    ):
+        weights = list(network.parameters())
+        grads, values = [torch.zeros_like(w) for w in weights], {}
+        for loss in losses:
+            new = torch.autograd.grad(loss.value, weights, retain_graph=True, allow_unused=True)
+            grads = [g if n is None else g + loss.weight * n for g, n in zip(grads, new, strict=True)]
+            values |= loss.metrics
+        found.append((grads, values))
+    return found
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("samples", [1, 8, 32])
+def test_is_the_likelihood_of_a_critic_whose_base_is_a_fresh_copy(samples, shared):
+    recipe = changed(RECIPE, {"batches.integral_samples": samples, "batches.integrals": 32 // samples})
+    by_tilt = gradients(TiltObjective, TiltTask(), recipe, shared)
+    by_copy = gradients(LikelihoodObjective, TiltTask(), recipe, shared)
+    for (got, metrics), (wanted, others) in zip(by_tilt, by_copy, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
+        for name in ("ess_fraction", "log_normalizer", "kl_generator_model", "generator_nll"):
+            if name in metrics:
+                torch.testing.assert_close(
+                    metrics[name], others[name], rtol=1e-9, atol=1e-9, check_dtype=False
+                )
+
+
+def test_follows_a_generator_that_moves():
+    task = TiltTask()
+    with torch.no_grad():
+        for parameter in task.generator.parameters():
+            parameter.add_(0.3)  # the copy stays behind
+    objective = TiltObjective(task, RECIPE, World())
+    x = task.data(16, 0.5)
+    loss = objective.critic_loss(objective.view(task.critic), x, 0.5)
+    y = task.proposals(32, 0.5).y
+    wanted = critic_loss(task.net(x), task.net(y), torch.zeros(32, dtype=torch.float64))
+    torch.testing.assert_close(loss.value, wanted)
+    torch.testing.assert_close(loss.metrics["log_normalizer"], log_mean_exp(task.net(y)))
+
+
+def test_samples_keep_what_a_forward_kl_learns_from():
+    sample = TiltObjective(TiltTask(), RECIPE, World()).draw(0.5)
+    assert isinstance(sample, ScoredSample)
+    assert not sample.log_q.any()
+    assert not sample.log_q_path.any()
+    assert sample.log_q_fixed.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("changes", "tilts", "message"),
+    [
+        ({}, False, "must tilt a generator"),
+        ({"calibration.begin": 1.0}, True, "calibration.begin must be below 1"),
+        ({"generator_loss.entropy_weight": 0.5}, True, "entropy_weight must be 1"),
+    ],
+)
+def test_says_what_it_cannot_do(changes, tilts, message):
+    task = TiltTask()
+    task.tilts = tilts
+    with pytest.raises(ValueError, match=message):
+        TiltObjective(task, changed(RECIPE, changes), World())
+
+
+def test_is_chosen_by_the_recipe():
+    assert objective_of(RECIPE) is TiltObjective
+    assert objective_of(changed(RECIPE, {"base": "first"})) is LikelihoodObjective
+    assert objective_of(changed(RECIPE, {"objective": "gan"})) not in (TiltObjective, LikelihoodObjective)
