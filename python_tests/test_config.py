@@ -186,19 +186,20 @@ def test_a_run_of_version_0_1_0_keeps_the_networks_that_its_preset_had(preset):
 
 
 @pytest.mark.parametrize(
-    ("preset", "samples", "rate", "rate_of_critic", "likelihood"),
+    ("preset", "base", "warm_up", "samples", "rate", "rate_of_critic", "likelihood"),
     [
-        ("tiny", 1, 2e-3, 1e-3, 0.25),
-        ("mnist32", 1, 1e-2, 1e-3, 0.25),
-        ("color32", 64, 1e-2, 4e-3, 0.8),
-        ("color64", 64, 1e-2, 4e-3, 0.8),
-        ("paper_mnist32", 64, 3e-3, 1e-4, 0.8),
+        ("tiny", "first", 0.7, 1, 2e-3, 1e-3, 0.25),
+        ("mnist32", "current", 0.5, 64, 1e-2, 1e-3, 0.15),
+        ("color32", "first", 0.7, 64, 1e-2, 4e-3, 0.8),
+        ("color64", "first", 0.7, 64, 1e-2, 4e-3, 0.8),
+        ("paper_mnist32", "first", 0.0, 64, 3e-3, 1e-4, 0.8),
     ],
 )
 def test_every_generator_of_images_has_the_recipe_that_was_chosen_for_it(
-    preset, samples, rate, rate_of_critic, likelihood
+    preset, base, warm_up, samples, rate, rate_of_critic, likelihood
 ):
     recipe = images.PRESETS[preset].recipe
+    assert (recipe.base, recipe.warm_up) == (base, warm_up)
     assert recipe.batches.integral_samples == samples
     assert recipe.optimizer.generator_learning_rate == rate
     assert recipe.optimizer.critic_learning_rate == rate_of_critic
