@@ -56,6 +56,22 @@ def test_the_critic_rests_while_the_generator_warms_up(source):
     assert sum(moved(trainer, "critic", before)) == 3  # all but a constant
 
 
+def test_a_critic_that_tilts_the_current_generator_never_asks_for_the_first_one(source):
+    changes = {"recipe.base": "current", "recipe.warm_up": 0.2, "recipe.penalty.interval": 1}
+    trainer = trainer_of(source, changes, steps=10)
+    for _ in range(3):
+        trainer.step()
+    for buffer in trainer.critic.base.state_dict().values():
+        buffer.fill_(torch.nan)
+    metrics = [trainer.step() for _ in range(6)]
+    assert all("kl_generator_model" in row for row in metrics)
+    trainer.step()  # of the calibration, whose base is the last generator
+    y, log_q = trainer.generator.rsample_and_log_prob(16)
+    torch.testing.assert_close(
+        trainer.critic(y), log_q + trainer.critic.discriminate(y), atol=1e-4, rtol=1e-5
+    )
+
+
 def test_a_gan_has_neither_warm_up_nor_calibration(source):
     metrics = []
     for warm_up, calibrate_from in ((0.25, 0.5), (0.0, 1.0)):
