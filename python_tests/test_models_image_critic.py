@@ -1,13 +1,16 @@
 """Critics of images: a density in the box, and one that tilts a generator's."""
 
 import copy
+import math
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
 from flow_oracles import randomize
 
 from led_fast.models import ImageCriticConfig, ImagePreset, image_critic, image_generator
+from led_fast.models.cap import capped, least_upper_bound
 
 SHAPE = (1, 8, 8)
 
@@ -73,3 +76,24 @@ def test_an_adopted_base_is_saved_with_the_critic():
     x = torch.rand(3, *SHAPE)
     for same in (other, copy.deepcopy(critic), pickle.loads(pickle.dumps(critic))):
         assert torch.equal(same(x), critic(x))
+
+
+@pytest.mark.parametrize("cap", [1.0, 6.0])
+def test_a_cap_bounds_the_net_and_leaves_it_alone_far_below(cap):
+    config = ImageCriticConfig(width=4)
+    plain, critic = (
+        image_critic(ImagePreset(SHAPE, critic=replace(config, cap=bound))).double() for bound in (None, cap)
+    )
+    randomize(plain, 0.3)
+    critic.load_state_dict(plain.state_dict())
+    x = torch.rand(64, *SHAPE, dtype=torch.float64)
+    net = plain.discriminate(x)
+    torch.testing.assert_close(critic.discriminate(x), capped(net, cap))
+    torch.testing.assert_close(critic(x) - plain(x), capped(net, cap) - net)
+    values = torch.tensor([-50.0, 0.0, 1e6], dtype=torch.float64)
+    wanted = torch.tensor(
+        [-50 + math.log1p(math.exp(-cap)), 0.0, least_upper_bound(cap)], dtype=torch.float64
+    )
+    torch.testing.assert_close(capped(values, cap), wanted)
+    slope = torch.func.vmap(torch.func.grad(lambda v: capped(v, cap)))(values)
+    torch.testing.assert_close(slope, torch.sigmoid(cap - values))

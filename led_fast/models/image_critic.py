@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from led_fast.flows import OneWayFlow, Sigmoid
 from led_fast.flows.contract import standard_normal_log_prob, sum_event
 from led_fast.flows.elementwise import LastMap
+from led_fast.models.cap import capped
 from led_fast.models.dcgan_critic import DCGANCritic, Penalty
 from led_fast.models.image_networks import Shape
 from led_fast.ops.autocast import widened
-from led_fast.ranges import Count
+from led_fast.ranges import Count, Positive
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class ImageCriticConfig:
         squared: subtract their squares instead.
         base: the density that the net tilts: "pixels", independent ones, or "generator", a copy of the generator
             as it was when the critic adopted it.
+        cap: the net's upper bound in nats, which it comes to smoothly; so that a sample that a flow has thrown far out,
+            where the net was never trained, has no more weight than that. None: there is none.
 
     Example:
         >>> from led_fast.models import ImageCriticConfig, ImagePreset, image_critic
@@ -38,6 +41,7 @@ class ImageCriticConfig:
     penalty: Penalty = "off"
     squared: bool = False
     base: Literal["pixels", "generator"] = "generator"
+    cap: Positive | None = None
 
 
 class ImageCritic(nn.Module):
@@ -123,7 +127,8 @@ class ImageCritic(nn.Module):
         return self._net(x, (self.coordinates(x)[0] - self.location) / self.scale)
 
     def _net(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.net(torch.cat([2 * x - 1, 0.3 * t], dim=1))
+        value = self.net(torch.cat([2 * x - 1, 0.3 * t], dim=1))
+        return value if self.config.cap is None else capped(value, self.config.cap)
 
     def coordinates(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The pixels before the last map, finite at the box's edges too, and log dx/dt; (B, C, H, W) each."""

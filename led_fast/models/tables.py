@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from led_fast.density import DensityModel
 from led_fast.flows import Coupling, Linear, Marginal, MixtureBase, OneWayFlow
 from led_fast.flows.contract import Layer
+from led_fast.models.cap import capped, least_upper_bound
 from led_fast.nn import MixedSequential
 from led_fast.ranges import Count, Natural, Positive, ShareBelowOne
 
@@ -105,14 +104,12 @@ class CappedTilt(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Returns the tilt."""
-        value = self.net(z).squeeze(1)
-        # Close to the value itself far below the cap, and 0 at 0, so that an untrained tilt is none.
-        return self.cap - F.softplus(self.cap - value) + math.log1p(math.exp(-self.cap))
+        return capped(self.net(z).squeeze(1), self.cap)
 
     @property
     def bound(self) -> float:
         """The least upper bound of the tilt, in nats."""
-        return self.cap + math.log1p(math.exp(-self.cap))
+        return least_upper_bound(self.cap)
 
 
 class TableCoordinates(Layer):

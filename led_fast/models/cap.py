@@ -1,0 +1,16 @@
+"""A smooth upper bound of a tilt, so that importance weights are bounded."""
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def capped(tilt: Tensor, cap: float) -> Tensor:
+    """Close to the tilt itself far below the cap, 0 at 0, and never more than `least_upper_bound(cap)`, in nats."""
+    return cap - F.softplus(cap - tilt) + math.log1p(math.exp(-cap))
+
+
+def least_upper_bound(cap: float) -> float:
+    """What `capped` comes to where the tilt is large, in nats."""
+    return cap + math.log1p(math.exp(-cap))
