@@ -30,7 +30,7 @@ def test_a_recipe_has_the_stages_that_it_uses():
     assert names(images.PRESETS["mnist32"].recipe) == ["warm-up", "joint training", "calibration"]
     assert names(Recipe(warm_up=0.5, calibration=Calibration(0.9), objective="gan")) == ["joint training"]
     assert names(Recipe(warm_up=1.0, calibration=Calibration(0.9))) == ["warm-up"]
-    recipe = images.PRESETS["color32"].recipe
+    recipe = images.PRESETS["tiny"].recipe
     assert [recipe.stage(at).name for at in (0.699, 0.7, 0.899, 0.9, 1.0)] == [
         "warm-up",
         *2 * ["joint training"],
@@ -55,7 +55,7 @@ def lines(capsys, clock):
 
 
 def test_the_time_left_is_that_of_a_stage_by_its_own_pace(lines):
-    assert lines(images.PRESETS["color32"].recipe, [10, 60, 70, 80, 90, 95, 100]) == [
+    assert lines(images.PRESETS["tiny"].recipe, [10, 60, 70, 80, 90, 95, 100]) == [
         "1:00 of warm-up left",
         "0:10 of warm-up left",
         "joint training begins",

@@ -110,7 +110,7 @@ def train_command(
     they have a density.
 
     On images, unless the preset is paper_… or the objective gan, the generator first learns alone, by maximum
-    likelihood of the data, for 70 % of the steps, in mnist32 50 %. Then the critic tilts the generator's density, and
+    likelihood of the data, for half of the steps. Then the critic tilts the generator's density, and
     the generator follows, until 90 %. Last, the generator rests and the critic tilts it, as far as log α can still be
     estimated. The paper has no such stages.
 

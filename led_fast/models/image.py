@@ -33,6 +33,8 @@ _STEPS = ImageGeneratorConfig(coupling_width=16, local_steps=4, local_width=48, 
 _MULTISCALE = ImageGeneratorConfig(
     scale_steps=(8, 4, 4), coupling_width=64, kernel_size=1, activation="learned_soft_relu"
 )
+# Now and then one of its samples lies so far out that no critic was trained there.
+_MULTISCALE_CRITIC = ImageCriticConfig(cap=6.0)
 _PAPER = ImageGeneratorConfig(
     latent=100,
     coupling_width=0,
@@ -52,8 +54,8 @@ IMAGE_PRESETS: dict[str, ImagePreset] = {
         ImageCriticConfig(width=8),
     ),
     "mnist32": ImagePreset((1, 32, 32), _STEPS),
-    "color32": ImagePreset((3, 32, 32), _MULTISCALE),
-    "color64": ImagePreset((3, 64, 64), replace(_MULTISCALE, scale_steps=(8, 4, 4, 4))),
+    "color32": ImagePreset((3, 32, 32), _MULTISCALE, _MULTISCALE_CRITIC),
+    "color64": ImagePreset((3, 64, 64), replace(_MULTISCALE, scale_steps=(8, 4, 4, 4)), _MULTISCALE_CRITIC),
     "paper_mnist32": ImagePreset((1, 32, 32), _PAPER, _PAPER_CRITIC),
     "paper_color32": ImagePreset((3, 32, 32), replace(_PAPER, grid=8), _PAPER_CRITIC),
     "paper_color64": ImagePreset((3, 64, 64), replace(_PAPER, grid=8, blocks=1), _PAPER_CRITIC),

