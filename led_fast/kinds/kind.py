@@ -87,7 +87,7 @@ class Kind(Protocol):
         model_type: the frozen dataclass of what a config holds of this kind: networks and settings of its own.
         can: options and commands that mean something for this kind beyond those that do for every kind, e.g.
             "--strict".
-        gan: what a recipe changes for a plain GAN, by dotted names; None where there is none of this kind.
+        gan: what a config changes for a plain GAN, by dotted names; None where there is none of this kind.
         parallel: whether several processes can train one model together.
         default_samples: how many samples `led-fast sample` draws.
         sample_suffixes: of the files that it can write them to.

@@ -59,8 +59,8 @@ def perpendicular_penalty(images: str | None = None) -> Experiment:
                         made.append(_cell(data, config.changed({"model.critic.penalty": kind})))
             if pictures is not None:
                 steps = _QUICK_IMAGE_STEPS if quick else _IMAGE_STEPS
-                # Pixels are no generator that could be calibrated.
-                changes = {"recipe.calibration.begin": 1.0}
+                # Pixels are no generator that could be tilted, nor calibrated.
+                changes = {"recipe.base": "first", "recipe.calibration.begin": 1.0}
                 config = TrainConfig.of(pictures, "mnist32", seed, steps, changes=changes)
                 for kind in _PENALTIES["images"]:
                     critic = ImageCriticConfig(base="pixels", penalty=kind)
