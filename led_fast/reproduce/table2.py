@@ -101,9 +101,9 @@ _KEY = (
     "generator learn together. b/p is the paper's: bits per pixel of the density on [-1, 1], without the offset of "
     "discrete data (uniform: 1 a channel). bits/dim has that offset (uniform: 8). Refined images are resampled by "
     "importance, and those of ours moved by ten Langevin transitions. What the tilt gains is in bits/dim, image by "
-    "image, ± the standard error. The generator's values, and Glow's, are exact, those with ≤ or ≥ bounds; the critic's "
-    "are as good as log α, and marked where that is not to be relied on. One image of samples a row, in the table's "
-    "order.\n"
+    "image, ± the standard error. The generator's values, and Glow's, are exact, those with ≤ or ≥ bounds; the "
+    "critic's are as good as log α, and marked where that is not to be relied on. One image of samples a row, in the "
+    "table's order.\n"
 )
 _GLOW = (
     "Glow, of normflows' layers on the logits of pixels, has {levels} levels of {depth} steps, with {width} hidden "
