@@ -65,6 +65,7 @@ def trainer_of(
             "recipe.batches.integrals": min(recipe.batches.integrals, BATCH),
             "recipe.batches.generated": BATCH,
             "recipe.warm_up": 0.5 * (recipe.warm_up > 0),
+            "recipe.base": "first",
             "recipe.calibration.begin": 1.0,
         }
     return Trainer(TrainConfig.of(source, preset, steps=steps, changes=changes), source)

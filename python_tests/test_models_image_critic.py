@@ -78,6 +78,11 @@ def test_an_adopted_base_is_saved_with_the_critic():
         assert torch.equal(same(x), critic(x))
 
 
+def test_pixels_have_no_cap():
+    with pytest.raises(ValueError, match="cap must be None where base is 'pixels', got 6"):
+        image_critic(ImagePreset(SHAPE, critic=ImageCriticConfig(base="pixels", cap=6)))
+
+
 @pytest.mark.parametrize("cap", [1.0, 6.0])
 def test_a_cap_bounds_the_net_and_leaves_it_alone_far_below(cap):
     config = ImageCriticConfig(width=4)

@@ -82,7 +82,6 @@ class JointBatches:
     """A task whose processes draw their parts of the same joint batches."""
 
     device = torch.device("cpu")
-    tilts = True
 
     def __init__(self, world):
         torch.manual_seed(0)
@@ -110,6 +109,9 @@ class JointBatches:
         y = self.part(self.points, n)
         return ProposalDraw(y, -y.square().sum(1), self.balance(y).square().mean())
 
+    def discriminate(self, x):
+        return self.critic(x).tanh()
+
     def generated(self, n):
         y, log_q = self.generator.rsample_and_log_prob(n)
         return ScoredSample(y, log_q, 1.5 * log_q, -0.5 * log_q)
@@ -121,17 +123,35 @@ class JointBatches:
         return weight
 
 
+class TiltedBatches(JointBatches):
+    """The same, with a critic that tilts the generator."""
+
+    tilts = True
+
+    def __init__(self, world):
+        super().__init__(world)
+        self.balance, self.generator.invertible = None, True
+
+    def most_generated(self, n):
+        return n
+
+    def proposals(self, n, at, drawn=None):
+        y = self.part(self.points, n)
+        return ProposalDraw(y, -y.square().sum(1), None)
+
+
 def losses_and_gradients(world, recipe):
     """What a step would descend on, in one process or several."""
-    task = JointBatches(world)
+    task = (TiltedBatches if recipe.base == "current" else JointBatches)(world)
     objective = objective_of(recipe)(task, recipe, world)
-    networks = [task.critic, task.generator, task.balance]
+    critic = objective.view(task.critic)
+    networks = [network for network in (task.critic, task.generator, task.balance) if network is not None]
     parameters = [p for network in networks for p in network.parameters()]
     found = {}
     x = task.data(world.share(recipe.batches.data, "batches.data"))
     for name, losses in (
-        ("critic", [objective.critic_loss(task.critic, x, 0.0)]),
-        ("generator", objective.generator_losses(task.critic, 0.0)),
+        ("critic", [objective.critic_loss(critic, x, 0.0)]),
+        ("generator", objective.generator_losses(critic, 0.0)),
         ("calibration", [CalibrationObjective(task, recipe, world).critic_loss(task.critic, x, 0.0)]),
     ):
         for parameter in parameters:

@@ -72,6 +72,15 @@ def test_a_critic_that_tilts_the_current_generator_never_asks_for_the_first_one(
     )
 
 
+@pytest.mark.parametrize("steps", [1, 4, 8])
+def test_where_a_calibration_has_no_step_the_generator_is_not_tilted(source, steps):
+    trainer = trainer_of(source, {"recipe.base": "current", "recipe.warm_up": 0.1}, steps)
+    assert [trainer.step() for _ in range(steps)][-1]
+    critic, generator = trainer.finished_networks()
+    y, log_q = generator.rsample_and_log_prob(16)
+    torch.testing.assert_close(critic(y), log_q, atol=1e-4, rtol=1e-5)
+
+
 def test_a_gan_has_neither_warm_up_nor_calibration(source):
     metrics = []
     for warm_up, calibrate_from in ((0.25, 0.5), (0.0, 1.0)):

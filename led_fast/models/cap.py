@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def capped(tilt: Tensor, cap: float) -> Tensor:
-    """Close to the tilt itself far below the cap, 0 at 0, and never more than `least_upper_bound(cap)`, in nats."""
+    """0 at 0, never more than `least_upper_bound(cap)`, and far below the cap the tilt but for a constant, in nats."""
     return cap - F.softplus(cap - tilt) + math.log1p(math.exp(-cap))
 
 

@@ -28,9 +28,10 @@ class ImageCriticConfig:
             :func:`led_fast.perpendicular`; "off" does not.
         squared: subtract their squares instead.
         base: the density that the net tilts: "pixels", independent ones, or "generator", a copy of the generator
-            as it was when the critic adopted it.
-        cap: the net's upper bound in nats, which it comes to smoothly; so that a sample that a flow has thrown far out,
-            where the net was never trained, has no more weight than that. None: there is none.
+            as it was when the critic adopted it (in joint training, the recipe's `base` may ask for the net alone).
+        cap: the net comes to no more than cap + log(1 + e^-cap) nats, smoothly; so that a sample of the generator that
+            it tilts has a bounded weight, also far out, where the net was never trained. None: there is no bound. Only
+            for the base "generator".
 
     Example:
         >>> from led_fast.models import ImageCriticConfig, ImagePreset, image_critic
@@ -59,6 +60,9 @@ class ImageCritic(nn.Module):
         base: the generator to be frozen; None: independent pixels.
         last_map: whose coordinates t are of, fixed; default: logits.
 
+    Raises:
+        ValueError: the config has a cap, but no generator is given.
+
     Shape:
         x: (B, C, H, W). Output: (B,), in nats.
 
@@ -80,6 +84,8 @@ class ImageCritic(nn.Module):
         last_map: LastMap | None = None,
     ) -> None:
         super().__init__()
+        if config.cap is not None and base is None:
+            raise ValueError("ImageCritic: cap must be None where base is 'pixels', got " + str(config.cap))
         self.last_map = Sigmoid() if last_map is None else last_map
         self.config, self.shape = config, shape
         self.net = DCGANCritic(shape[1], 2 * shape[0], config.width, config.penalty, config.squared)

@@ -49,7 +49,7 @@ class TableCriticConfig:
     Attributes:
         width: hidden units of each layer.
         depth: number of hidden layers.
-        cap: the tilt's upper bound in nats, which it comes to smoothly; so importance weights are bounded.
+        cap: the tilt comes to no more than cap + log(1 + e^-cap) nats, smoothly; so importance weights are bounded.
     """
 
     width: Count = 128

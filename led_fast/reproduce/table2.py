@@ -66,7 +66,7 @@ _INTEGRALS: dict[str, Mapping[str, Any]] = {
         "recipe.batches.micro_batch": 128,
     },
 }
-# Where the rate is to have fallen when the critic joins in, it falls until the end instead.
+# Where the rate is to have fallen before the end, because a critic learns then, it falls until the end instead.
 _LIKELIHOOD: Mapping[str, Any] = {"recipe.warm_up": 1.0, "recipe.optimizer.decay_until": 1.0}
 _CHANGES: dict[str, Mapping[str, Any]] = {  # of a preset
     "gan": GAN,

@@ -171,23 +171,31 @@ class TiltObjective(LikelihoodObjective):
 
     All densities are taken relative to q. So log q is 0, f is the net, and no gradient goes through the generator's
     density: that of the reverse KL is -∇ E[net(y)], because log q in f is a target that stands still, and what is left
-    of log q - f beside the net has an expected gradient of 0.
+    of log q - f beside the net has an expected gradient of 0. Metrics are relative to q as well: `log_normalizer` is
+    that of exp(net) under q, `critic_loss` the data's likelihood less that of q. Until a calibration begins, what the
+    critic itself gives tilts an older generator.
 
     Raises:
-        ValueError: the critic tilts no generator, no calibration follows, which takes the last generator for its base,
-            or the recipe's k of Eq. 5 is not 1.
+        ValueError: the critic tilts no generator, or one whose density at a point is not known; a proposal would be of
+            another density; no calibration follows, which takes the last generator for its base; or the recipe's k of
+            Eq. 5 is not 1.
     """
 
     def __init__(self, task: Task, recipe: Recipe, world: World) -> None:
-        if not task.tilts:
-            raise ValueError("TiltObjective: critic must tilt a generator where base is 'current'")
-        if recipe.calibration.begin == 1:
-            raise ValueError(
-                "TiltObjective: calibration.begin must be below 1 where base is 'current', got 1"
-            )
-        if (k := recipe.generator_loss.entropy_weight) != 1:
-            raise ValueError(f"TiltObjective: entropy_weight must be 1 where base is 'current', got {k}")
         super().__init__(task, recipe, world)
+        if not recipe.integrates:
+            return  # there is no joint training
+        wanted = {
+            "a critic that tilts a generator": task.tilts,
+            "a generator that can be inverted": task.generator.invertible,
+            "proposals of the generator alone": task.balance is None
+            and task.most_generated(self._proposed) >= self._proposed,
+            "recipe.calibration.begin < 1": recipe.calibration.begin < 1,
+            "recipe.generator_loss.entropy_weight = 1": recipe.generator_loss.entropy_weight == 1,
+        }
+        for what, given in wanted.items():
+            if not given:
+                raise ValueError(f"TiltObjective: recipe.base = 'current' wants {what}")
 
     def view(self, critic: nn.Module) -> Critic:
         """The net: the log density relative to the generator's."""

@@ -14,6 +14,9 @@ ObjectiveName = Literal["led", "gan"]
 _Settings = TypeVar("_Settings")
 
 
+CALIBRATION = "calibration"  # the name of that stage
+
+
 class Stage(NamedTuple):
     """A part of a run whose steps are of one kind, between two shares of the steps."""
 
@@ -152,7 +155,8 @@ class Recipe:
         steps: default length of a run.
         objective: "led", or "gan": the same networks as a plain GAN, which has no use for proposals and target.
         base: what a critic that tilts a generator tilts in joint training: the generator as it was when that began
-            ("first"), or as it is at every step ("current"). A calibration tilts the last one either way.
+            ("first"), or as it is at every step ("current"), which wants a generator that can be inverted, a
+            calibration, and k = 1. A calibration tilts the last generator either way.
         warm_up: share of the steps at first in which the generator learns by its likelihood alone, and the critic
             rests.
         ema: decay of the running averages of the weights, which make the model; 0 makes it of the last ones.
@@ -207,7 +211,7 @@ class Recipe:
         stages = [
             Stage("warm-up", 0.0, warm_up),
             Stage("joint training", warm_up, calibration),
-            Stage("calibration", calibration, 1.0),
+            Stage(CALIBRATION, calibration, 1.0),
         ]
         return [stage for stage in stages if stage.begin < stage.end]
 

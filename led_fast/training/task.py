@@ -64,6 +64,8 @@ class Task(ABC):
     def proposals(self, n: int, at: float, drawn: ScoredSample | None = None) -> ProposalDraw:
         """Draws n samples for the integral, without gradients: those of the generator.
 
+        Where the recipe's base is "current", all n must be, and their log_q counts as 0.
+
         Args:
             n: how many.
             at: share of the run.
@@ -79,7 +81,10 @@ class Task(ABC):
         return self.generator.rsample_with_score(n)
 
     def target(self, f: Tensor, sample: ScoredSample, log_normalizer: Tensor, at: float) -> Tensor:
-        """What the generator aims at, from the critic's values f at a sample, (n,): the critic itself."""
+        """What the generator aims at, from the critic's values f at a sample, (n,): the critic itself.
+
+        Where the recipe's base is "current", f, `sample` and log α are relative to the generator's density.
+        """
         return f
 
     def forward_weight(self, weight: float, at: float) -> float:

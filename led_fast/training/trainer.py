@@ -21,12 +21,19 @@ from led_fast.training.compiled import as_written, compile_networks, compiling
 from led_fast.training.config import TrainConfig
 from led_fast.training.descent import RunningAverages, adam, descend, rate_shares, set_learning_rate
 from led_fast.training.graph import StepGraphs
-from led_fast.training.objective import CalibrationObjective, Critic, Loss, Objective, objective_of
+from led_fast.training.objective import (
+    CalibrationObjective,
+    Critic,
+    Loss,
+    Objective,
+    TiltObjective,
+    objective_of,
+)
 from led_fast.training.precision import use_precision
 from led_fast.training.readings import PackedReadings, Readings
 from led_fast.training.schedule import cosine_decay
 from led_fast.training.selection import BestAverages
-from led_fast.training.settings import Stage
+from led_fast.training.settings import CALIBRATION, Stage
 from led_fast.training.task import Source
 from led_fast.training.world import World
 
@@ -54,7 +61,8 @@ class Trainer:
         say: tells the user what is not as asked for.
 
     Raises:
-        ValueError: the recipe calibrates a critic that tilts no generator.
+        ValueError: the recipe calibrates a critic that tilts no generator, or its base is "current" where that cannot
+            be (see `led_fast.training.objective.TiltObjective`).
 
     Example:
         >>> from led_fast.data import open_source
@@ -152,6 +160,11 @@ class Trainer:
     def finished_networks(self) -> tuple[nn.Module, OneWayFlow]:
         """The averaged critic and generator of which the model is made, once all steps are done."""
         self.selection.restore()
+        if (
+            isinstance(self.objective, TiltObjective)
+            and self._stage(self.config.steps - 1).name != CALIBRATION
+        ):
+            self._adopt()  # where there was no step of it, the net is of generators that moved on
         return self.average_critic, self.average_generator
 
     def begin_stage(self, stage: Stage, share: float = 1.0) -> None:

@@ -85,7 +85,8 @@ class ImagesTask(Task):
 
         Now and then the layers of a flow add up to a pixel far beyond what float32 tells from white, and the density of
         the image that is stored has nothing to do with that of the one that was drawn. One such gradient would end the
-        run.
+        run. (Where f is relative to the generator's density, neither is in it, and what the net says of the image that
+        is stored counts.)
         """
         own = sample.log_q_path + log_normalizer.to(sample.log_q.dtype)
         lost = ~((f - own).detach().abs() < _LOST * sample.y[0].numel())
