@@ -190,8 +190,8 @@ def test_a_run_of_version_0_1_0_keeps_the_networks_that_its_preset_had(preset):
     [
         ("tiny", "first", 0.7, 1, 2e-3, 1e-3, 0.25),
         ("mnist32", "current", 0.5, 64, 1e-2, 1e-3, 0.15),
-        ("color32", "current", 0.5, 64, 1e-2, 1e-3, 0.25),
-        ("color64", "current", 0.5, 64, 1e-2, 1e-3, 0.25),
+        ("color32", "current", 0.5, 64, 4e-3, 1e-3, 0.25),
+        ("color64", "current", 0.5, 64, 4e-3, 1e-3, 0.25),
         ("paper_mnist32", "first", 0.0, 64, 3e-3, 1e-4, 0.8),
     ],
 )
