@@ -60,7 +60,7 @@ _STEPS = replace(
     ),
     generator_loss=replace(_RECIPE.generator_loss, likelihood_weight=0.15),
 )
-# A flow of several scales wants a low rate soon. At .01, which is best for four minutes on CIFAR-10, half an hour diverged.
+# A flow of several scales wants a low rate soon. At .01, best in four minutes on CIFAR-10, a run of 30 diverged.
 _MULTISCALE = replace(
     _STEPS,
     optimizer=replace(
