@@ -118,14 +118,15 @@ def estimate_image_normalizer(
     device = next(model.parameters()).device
     pixels = pixel_proposal(source.sample(_FITTED).to(device), last_map)
     batches = max(MIN_BATCHES, -(-samples // IMAGES_AT_A_TIME))
-    tilted = model.critic.tilted if isinstance(model.critic, ImageCritic) else None
 
     def by(flow: OneWayFlow) -> NormalizerEstimate:
         return estimate_log_normalizer(model.critic, StoredImages(flow), samples, batches)
 
     with eval_mode(model):
-        by_generator, by_pixels = by(model.generator), by(pixels)
-        by_base = None if tilted is None else by(tilted)
+        by_generator, by_pixels, by_base = by(model.generator), by(pixels), None
+        if isinstance(model.critic, ImageCritic) and (tilted := model.critic.tilted) is not None:
+            net = model.critic.discriminate
+            by_base = estimate_log_normalizer(net, _OwnMeasure(tilted), samples, batches)
     annealed = None
     if temperatures:
         with contextlib.suppress(AnnealingError):  # the critic's density was not reached
@@ -134,6 +135,21 @@ def estimate_image_normalizer(
                 model.critic, start, None, temperatures, chains, at_a_time=_CHAINS_AT_A_TIME
             ).forward
     return ImageNormalizer(by_generator, by_base, by_pixels, annealed)
+
+
+class _OwnMeasure:
+    """A flow as a proposal whose density counts as 1, for what a critic has besides that density.
+
+    The difference of both log densities says the same, but not where an image lies so far out that they are beyond 10⁸
+    nats: there rounding alone makes a wild weight.
+    """
+
+    def __init__(self, flow: OneWayFlow) -> None:
+        self.flow = flow
+
+    def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
+        y = self.flow.sample(n)
+        return y, y.new_zeros(n)
 
 
 class StoredImages:
