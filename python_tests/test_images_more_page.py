@@ -9,7 +9,8 @@ from led_fast.density import Verdict
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "images_more.md").read_text()
-SECTIONS = dict(zip(("fashion", "cifar10"), PAGE.split("\n## ")[1:], strict=True))
+FOLDERS = {"Fashion-MNIST": "fashion", "CIFAR-10": "cifar10"}
+SECTIONS = {FOLDERS[text.partition("\n")[0]]: text for text in PAGE.split("\n## ")[1:]}
 
 
 @pytest.mark.parametrize("folder", SECTIONS)
