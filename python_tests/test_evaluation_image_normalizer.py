@@ -6,6 +6,8 @@ import math
 import pytest
 import torch
 from exact_images import MEAN, SHAPE, evaluate_quickly, exact_generator, exact_model, exact_source
+from flow_oracles import randomize
+from image_sources import noise_source
 from torch import nn
 
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource
@@ -30,7 +32,15 @@ from led_fast.flows import (
     StandardNormal,
     Unflatten,
 )
-from led_fast.models import IMAGE_PRESETS, image_critic, image_generator, standardize
+from led_fast.models import (
+    IMAGE_PRESETS,
+    ImageCriticConfig,
+    ImagePreset,
+    image_critic,
+    image_generator,
+    standardize,
+)
+from led_fast.models.cap import least_upper_bound
 
 
 def test_estimates_beyond_the_generators_reach():
@@ -227,3 +237,21 @@ def test_the_best_estimate_is_the_precise_one_unless_another_is_certainly_higher
         ImageNormalizer(nan, None, noisy, None).best is noisy
         and ImageNormalizer(noisy, None, nan, None).best is noisy
     )
+
+
+def test_samples_far_out_weigh_no_more_than_the_net_says():
+    # Their log densities are so large that rounding them alone would make weights of e^100 and more.
+    preset = ImagePreset((1, 8, 8), IMAGE_PRESETS["tiny"].generator, ImageCriticConfig(width=8, cap=2.0))
+    torch.manual_seed(0)
+    generator, critic = randomize(image_generator(preset), 0.3), image_critic(preset)
+    critic.adopt(generator)
+    randomize(critic, 0.3)
+    normalizer = estimate_image_normalizer(
+        DensityModel(critic, generator), noise_source(), 400, temperatures=0
+    )
+    y, log_q = StoredImages(generator).rsample_and_log_prob(400)
+    assert ((critic(y) - log_q - critic.discriminate(y)).abs() > 10).any()
+    assert normalizer.base.value <= least_upper_bound(2.0)
+    torch.manual_seed(1)
+    by_net = critic.discriminate(generator.sample(4000)).double().exp().mean().log().item()
+    assert normalizer.base.value == pytest.approx(by_net, abs=0.2)

@@ -24,8 +24,6 @@ RECIPE = changed(
         "generator_loss.likelihood_weight": 0.25,
     },
 )
-
-
 SLICED = OneWayFlow(StandardNormal(4), [Slice(4, 2, GaussianConditional())])
 
 
@@ -149,11 +147,7 @@ def test_samples_keep_what_a_forward_kl_learns_from():
         ({}, {"tilts": False}, "a critic that tilts a generator"),
         ({}, {"balance": object()}, "proposals of the generator alone"),
         ({}, {"most_generated": lambda n: n - 1}, "proposals of the generator alone"),
-        (
-            {},
-            {"generator": OneWayFlow(StandardNormal(4), [Slice(4, 2, GaussianConditional())])},
-            "a generator that can be inverted",
-        ),
+        ({}, {"generator": SLICED}, "a generator that can be inverted"),
         ({"calibration.begin": 1.0}, {}, "calibration.begin < 1"),
         ({"generator_loss.entropy_weight": 0.5}, {}, "entropy_weight = 1"),
     ],

@@ -114,7 +114,8 @@ def estimate_image_normalizer(
         temperatures: of the annealing; 0: none.
         chains: of the annealing. With fewer than 50 it is not called reliable; nor is log α, because pixels seldom are.
     """
-    last_map = model.critic.last_map if isinstance(model.critic, ImageCritic) else Sigmoid()
+    critic = model.critic if isinstance(model.critic, ImageCritic) else None
+    last_map = Sigmoid() if critic is None else critic.last_map
     device = next(model.parameters()).device
     pixels = pixel_proposal(source.sample(_FITTED).to(device), last_map)
     batches = max(MIN_BATCHES, -(-samples // IMAGES_AT_A_TIME))
@@ -124,9 +125,10 @@ def estimate_image_normalizer(
 
     with eval_mode(model):
         by_generator, by_pixels, by_base = by(model.generator), by(pixels), None
-        if isinstance(model.critic, ImageCritic) and (tilted := model.critic.tilted) is not None:
-            net = model.critic.discriminate
-            by_base = estimate_log_normalizer(net, _OwnMeasure(tilted), samples, batches)
+        if critic is not None and critic.tilted is not None:
+            by_base = estimate_log_normalizer(
+                critic.discriminate, _OwnMeasure(critic.tilted), samples, batches
+            )
     annealed = None
     if temperatures:
         with contextlib.suppress(AnnealingError):  # the critic's density was not reached

@@ -85,7 +85,7 @@ class ImageCritic(nn.Module):
     ) -> None:
         super().__init__()
         if config.cap is not None and base is None:
-            raise ValueError("ImageCritic: cap must be None where base is 'pixels', got " + str(config.cap))
+            raise ValueError(f"ImageCritic: cap must be None where base is 'pixels', got {config.cap}")
         self.last_map = Sigmoid() if last_map is None else last_map
         self.config, self.shape = config, shape
         self.net = DCGANCritic(shape[1], 2 * shape[0], config.width, config.penalty, config.squared)

@@ -44,6 +44,7 @@ from led_fast.training import (
     train,
 )
 from led_fast.training.model import TrainedModel, write_model
+from led_fast.training.settings import CALIBRATION
 
 _METHODS = {
     "gan": "DC-GAN of the same networks",
@@ -235,7 +236,7 @@ def _train(run: RunDirectory, config: TrainConfig, source: ImageSource) -> Train
 
 def _moments(config: TrainConfig) -> list[int]:
     """Steps before the last whose model may be selected: none where the last stage is what makes log α known."""
-    return [] if config.recipe.stages[-1].name == "calibration" else moments(config.steps)
+    return [] if config.recipe.stages[-1].name == CALIBRATION else moments(config.steps)
 
 
 def _keep(folder: Path, steps: Sequence[int], trainer: Trainer) -> None:

@@ -160,10 +160,8 @@ class Trainer:
     def finished_networks(self) -> tuple[nn.Module, OneWayFlow]:
         """The averaged critic and generator of which the model is made, once all steps are done."""
         self.selection.restore()
-        if (
-            isinstance(self.objective, TiltObjective)
-            and self._stage(self.config.steps - 1).name != CALIBRATION
-        ):
+        last = self._stage(self.config.steps - 1).name
+        if isinstance(self.objective, TiltObjective) and last != CALIBRATION:
             self._adopt()  # where there was no step of it, the net is of generators that moved on
         return self.average_critic, self.average_generator
 

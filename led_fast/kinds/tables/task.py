@@ -28,6 +28,7 @@ from led_fast.models.tables import (
 )
 from led_fast.random_state import seeded
 from led_fast.training.config import TrainConfig
+from led_fast.training.settings import CALIBRATION
 from led_fast.training.task import Task
 
 DEVICE = torch.device("cpu")  # networks this small are slower on a GPU
@@ -95,7 +96,7 @@ class TablesTask(Task):
 
     def begin(self, stage: str, share: float = 1.0) -> None:
         """Draws the pool, from the finished flow, by random numbers of its own."""
-        if stage != "calibration":
+        if stage != CALIBRATION:
             return
         pool, source = self.settings.pool, self.source
         with seeded(self.seed + 1), torch.no_grad(), eval_mode(self.generator):
@@ -115,7 +116,7 @@ class TablesTask(Task):
     @torch.no_grad()
     def validate(self, critic: nn.Module, generator: OneWayFlow, stage: str) -> float:
         """Mean log density of validation rows as normal columns; of a tilt, what it adds, if its weights are fit."""
-        if stage != "calibration":
+        if stage != CALIBRATION:
             return _values(generator.log_prob, self._validation).mean().item()
         weights = _values(critic, self._validation_pool)
         if not effective_sample_size(weights) >= _LEAST_ESS * len(weights):
