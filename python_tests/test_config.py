@@ -8,7 +8,6 @@ from typing import Annotated, get_args, get_origin, get_type_hints
 import numpy as np
 import pytest
 import torch
-from image_sources import noise_source
 
 from led_fast.data import open_source
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource
@@ -184,33 +183,6 @@ def test_a_run_of_version_0_1_0_keeps_the_networks_that_its_preset_had(preset):
     for newer in ("local_steps", "scale_steps"):
         del content["generator"][newer]
     assert TrainConfig.from_json(content, "c.json") == older != today
-
-
-@pytest.mark.parametrize(
-    ("preset", "base", "warm_up", "samples", "rate", "rate_of_critic", "likelihood", "cap"),
-    [
-        ("tiny", "first", 0.7, 1, 2e-3, 1e-3, 0.25, None),
-        ("mnist32", "current", 0.5, 64, 1e-2, 1e-3, 0.15, None),
-        ("color32", "current", 0.5, 64, 4e-3, 1e-3, 0.25, 6.0),
-        ("color64", "current", 0.5, 64, 4e-3, 1e-3, 0.25, 6.0),
-        ("paper_mnist32", "first", 0.0, 64, 3e-3, 1e-4, 0.8, None),
-    ],
-)
-def test_every_generator_of_images_has_the_recipe_that_was_chosen_for_it(
-    preset, base, warm_up, samples, rate, rate_of_critic, likelihood, cap
-):
-    recipe = images.PRESETS[preset].recipe
-    assert (recipe.base, recipe.warm_up) == (base, warm_up)
-    assert recipe.batches.integral_samples == samples
-    assert recipe.optimizer.generator_learning_rate == rate
-    assert recipe.optimizer.critic_learning_rate == rate_of_critic
-    assert recipe.generator_loss.likelihood_weight == likelihood
-    assert images.PRESETS[preset].model.critic.cap == cap
-
-
-def test_a_gans_logit_has_no_cap():
-    source = noise_source(shape=(3, 32, 32))
-    assert TrainConfig.of(source, "color32", changes=images.GAN).model.critic.cap is None
 
 
 def test_the_paper_preset_of_version_0_1_0_is_what_is_printed():

@@ -1,12 +1,13 @@
-"""Images as a kind of data: which networks suit a folder of pictures."""
+"""Images as a kind of data: which networks suit a folder of pictures, and the recipe of each preset."""
 
 import numpy as np
 import pytest
+from image_sources import noise_source
 from PIL import Image
 
 from led_fast.errors import InputError
 from led_fast.kinds import images
-from led_fast.training import Reading
+from led_fast.training import Reading, TrainConfig
 
 
 def pictures(folder, *groups):
@@ -47,3 +48,30 @@ def test_where_all_pictures_must_be_used_the_size_stays_and_small_ones_are_refus
 def test_pictures_that_suit_no_preset_are_refused_by_the_smallest_size(tmp_path):
     with pytest.raises(InputError, match=r"140 of 140 pictures are of no use: .*want at least 32x32 pixels"):
         images.KIND.open(str(pictures(tmp_path, (140, 20, 20, "RGB"))), None, Reading())
+
+
+@pytest.mark.parametrize(
+    ("preset", "base", "warm_up", "samples", "rate", "rate_of_critic", "likelihood", "cap"),
+    [
+        ("tiny", "first", 0.7, 1, 2e-3, 1e-3, 0.25, None),
+        ("mnist32", "current", 0.5, 64, 1e-2, 1e-3, 0.15, None),
+        ("color32", "current", 0.5, 64, 4e-3, 1e-3, 0.25, 6.0),
+        ("color64", "current", 0.5, 64, 4e-3, 1e-3, 0.25, 6.0),
+        ("paper_mnist32", "first", 0.0, 64, 3e-3, 1e-4, 0.8, None),
+    ],
+)
+def test_every_generator_of_images_has_the_recipe_that_was_chosen_for_it(
+    preset, base, warm_up, samples, rate, rate_of_critic, likelihood, cap
+):
+    recipe = images.PRESETS[preset].recipe
+    assert (recipe.base, recipe.warm_up) == (base, warm_up)
+    assert recipe.batches.integral_samples == samples
+    assert recipe.optimizer.generator_learning_rate == rate
+    assert recipe.optimizer.critic_learning_rate == rate_of_critic
+    assert recipe.generator_loss.likelihood_weight == likelihood
+    assert images.PRESETS[preset].model.critic.cap == cap
+
+
+def test_a_gans_logit_has_no_cap():
+    source = noise_source(shape=(3, 32, 32))
+    assert TrainConfig.of(source, "color32", changes=images.GAN).model.critic.cap is None
