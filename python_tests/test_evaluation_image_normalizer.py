@@ -6,18 +6,15 @@ import math
 import pytest
 import torch
 from exact_images import MEAN, SHAPE, evaluate_quickly, exact_generator, exact_model, exact_source
-from flow_oracles import randomize
 from image_sources import noise_source
+from tilting_images import tilting_model
 from torch import nn
 
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource
-from led_fast.density import DensityModel, NormalizerEstimate
+from led_fast.density import BoundedEstimate, DensityModel, NormalizerEstimate
 from led_fast.density.latent import latent_bijection
-from led_fast.evaluation.image_normalizer import (
-    ImageNormalizer,
-    StoredImages,
-    estimate_image_normalizer,
-)
+from led_fast.evaluation.image_normalizer import ImageNormalizer, estimate_image_normalizer
+from led_fast.evaluation.image_weights import StoredImages
 from led_fast.flows import (
     CircularConv2d,
     Coupling,
@@ -34,8 +31,6 @@ from led_fast.flows import (
 )
 from led_fast.models import (
     IMAGE_PRESETS,
-    ImageCriticConfig,
-    ImagePreset,
     image_critic,
     image_generator,
     standardize,
@@ -239,19 +234,36 @@ def test_the_best_estimate_is_the_precise_one_unless_another_is_certainly_higher
     )
 
 
-def test_samples_far_out_weigh_no_more_than_the_net_says():
-    # Their log densities are so large that rounding them alone would make weights of e^100 and more.
-    preset = ImagePreset((1, 8, 8), IMAGE_PRESETS["tiny"].generator, ImageCriticConfig(width=8, cap=2.0))
-    torch.manual_seed(0)
-    generator, critic = randomize(image_generator(preset), 0.3), image_critic(preset)
-    critic.adopt(generator)
-    randomize(critic, 0.3)
-    normalizer = estimate_image_normalizer(
-        DensityModel(critic, generator), noise_source(), 400, temperatures=0
-    )
-    y, log_q = StoredImages(generator).rsample_and_log_prob(400)
-    assert ((critic(y) - log_q - critic.discriminate(y)).abs() > 10).any()
-    assert normalizer.base.value <= least_upper_bound(2.0)
+@pytest.mark.parametrize("moved_on", [False, True])
+def test_samples_far_out_weigh_no_more_than_the_net_says(moved_on):
+    model = tilting_model()
+    y, log_q = StoredImages(model.generator).rsample_and_log_prob(400)
+    assert ((model.critic(y) - log_q - model.critic.discriminate(y)).abs() > 10).any()
+    if moved_on:
+        next(model.generator.parameters()).data.add_(1e-3)
+    normalizer = estimate_image_normalizer(model, noise_source(), 400, temperatures=0)
+    by_net = normalizer.base if moved_on else normalizer.generator
+    assert isinstance(by_net, BoundedEstimate) and (normalizer.base is None) != moved_on
+    assert by_net.cap == least_upper_bound(2.0)
     torch.manual_seed(1)
-    by_net = critic.discriminate(generator.sample(4000)).double().exp().mean().log().item()
-    assert normalizer.base.value == pytest.approx(by_net, abs=0.2)
+    expected = model.critic.discriminate(model.generator.sample(4000)).double().exp().mean().log().item()
+    assert by_net.value == pytest.approx(expected, abs=0.2)
+
+
+def test_bounded_weights_need_no_other_witness():
+    torch.manual_seed(2)
+    normalizer = estimate_image_normalizer(tilting_model(0.1), noise_source(), 2000, temperatures=0)
+    verdict = normalizer.verdict()
+    assert verdict.reliable and verdict.evidence["generator"]["role"] == "bounded"
+    unbounded = estimate_image_normalizer(tilting_model(None), noise_source(), 2000, temperatures=0).verdict()
+    assert not unbounded.reliable and unbounded.evidence["generator"]["role"] == "unbiased"
+
+
+def test_a_report_takes_the_weights_of_its_samples_from_the_net():
+    model = tilting_model()
+    report = evaluate_quickly(model, noise_source(), samples=400).report
+    torch.manual_seed(1)
+    log_weights = model.critic.discriminate(model.generator.sample(4000)).double()
+    expected = log_weights.exp().mean().log() - log_weights.mean()
+    assert report["kl_gate"]["passed"]
+    assert report["kl_generator_model"] == pytest.approx(expected.item(), abs=0.2)

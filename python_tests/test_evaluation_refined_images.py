@@ -7,9 +7,11 @@ import torch
 from exact_images import DIMS, MEAN, SCALE, SHAPE, P, Z, evaluate_quickly, exact_model, exact_source
 from report_page import undocumented
 from test_evaluation_images import PIXELS, render
+from tilting_images import tilting_model
 
 from led_fast.density import DensityModel, refinement
 from led_fast.evaluation import refine_images, refined_images
+from led_fast.evaluation.image_weights import tilted_noise
 from led_fast.flows import Linear, OneWayFlow, Sigmoid, StandardNormal, Unflatten
 
 TILT = 6.0
@@ -107,6 +109,29 @@ def test_a_network_is_asked_in_eval_mode_and_left_as_it_was(model):
     critic, model.critic = model.critic, Wild()
     refine_images(model.train(), 3, transitions=1)
     assert model.critic.training and model.generator.training
+
+
+def test_a_tilt_pulled_back_to_the_noise_is_the_critics_density():
+    model = tilting_model(scale=0.05).double()
+    tilted = tilted_noise(model)
+    z = 0.1 * torch.randn(20, 64, dtype=torch.float64)  # not far out
+    images, ladj = tilted.flow(z)
+    torch.testing.assert_close(tilted(z), model.critic(images) + ladj, rtol=1e-5, atol=1e-5)
+    assert torch.equal(tilted.images(z), images)
+    next(model.generator.parameters()).data.add_(1e-3)
+    assert tilted_noise(model) is None
+
+
+def test_what_lies_far_out_is_neither_chosen_nor_walked_to_for_its_rounding():
+    model = tilting_model()
+    model.critic.adopt(model.generator)  # the net is 0, and the density the generator's
+    torch.manual_seed(0)
+    refined = refine_images(model, 200, transitions=5)
+    assert refined.ess_fraction == pytest.approx(1)
+    assert refined.acceptance > 0.4
+    raw = model.generator.sample(200).std()
+    for images in (refined.resampled, refined.images):
+        assert images.std().item() == pytest.approx(raw.item(), rel=0.1)
 
 
 def test_a_report_has_the_distance_of_refined_images(model):

@@ -55,8 +55,8 @@ def test_pictures_that_suit_no_preset_are_refused_by_the_smallest_size(tmp_path)
     [
         ("tiny", "first", 0.7, 1, 2e-3, 1e-3, 0.25, None),
         ("mnist32", "current", 0.5, 64, 1e-2, 1e-3, 0.15, None),
-        ("color32", "current", 0.5, 64, 4e-3, 1e-3, 0.25, 6.0),
-        ("color64", "current", 0.5, 64, 4e-3, 1e-3, 0.25, 6.0),
+        ("color32", "current", 0.5, 64, 4e-3, 1e-3, 0.25, 5.0),
+        ("color64", "current", 0.5, 64, 4e-3, 1e-3, 0.25, 5.0),
         ("paper_mnist32", "first", 0.0, 64, 3e-3, 1e-4, 0.8, None),
     ],
 )

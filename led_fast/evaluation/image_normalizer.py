@@ -11,17 +11,20 @@ from led_fast.data.images import ImageSource
 from led_fast.density import (
     AnnealedEstimate,
     AnnealingError,
+    BoundedEstimate,
     DensityModel,
     NormalizerEstimate,
     Verdict,
     Witness,
     annealed_log_normalizer,
+    estimate_bounded_log_normalizer,
     estimate_log_normalizer,
     eval_mode,
     judge,
 )
 from led_fast.density.latent import latent_bijection
 from led_fast.density.normalizer import MIN_BATCHES
+from led_fast.evaluation.image_weights import OwnMeasure, StoredImages, own_tilt, tilted_noise
 from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME
 from led_fast.flows import (
     DiagonalNormal,
@@ -30,6 +33,7 @@ from led_fast.flows import (
 )
 from led_fast.flows.elementwise import LastMap
 from led_fast.models import ImageCritic
+from led_fast.models.cap import least_upper_bound
 
 _FITTED = 5000  # images
 _LEAST_SCALE = 0.5  # of a pixel before the last map
@@ -51,9 +55,9 @@ class ImageNormalizer:
     """Estimates of log α; each is low rather than high: where they differ, the high ones are right.
 
     Attributes:
-        generator: by importance sampling from the generator.
-        base: by importance sampling from the density that the critic tilts; None where it tilts none. After a
-            calibration that density is the generator's, and the two estimates are one kind twice.
+        generator: by importance sampling from the generator; from the net alone where the critic tilts its density.
+        base: by importance sampling from the density that the critic tilts, from the net alone; None where it tilts
+            none, or the generator's as it is.
         pixels: by importance sampling from independent pixels, see `pixel_proposal`.
         annealed: by annealed importance sampling, see `estimate_image_normalizer`; None where it was not asked for
             or did not reach the critic's density.
@@ -88,7 +92,7 @@ class ImageNormalizer:
         best = self.best
         value = best.value if used is None else used
         low, high = (value + end - best.value for end in best.ci95)
-        witnesses = {name: Witness(e, _BLIND_TO[name]) for name, e in self.estimates.items()}
+        witnesses = {name: _witness(name, estimate) for name, estimate in self.estimates.items()}
         return judge(value, witnesses, (low, high), _TOLERANCE)
 
 
@@ -124,55 +128,40 @@ def estimate_image_normalizer(
         return estimate_log_normalizer(model.critic, StoredImages(flow), samples, batches)
 
     with eval_mode(model):
-        by_generator, by_pixels, by_base = by(model.generator), by(pixels), None
-        if critic is not None and critic.tilted is not None:
-            by_base = estimate_log_normalizer(
-                critic.discriminate, _OwnMeasure(critic.tilted), samples, batches
-            )
+        by_pixels, by_base = by(pixels), None
+        if critic is not None and own_tilt(model):
+            by_generator = _by_net(critic, model.generator, samples, batches)
+        else:
+            by_generator = by(model.generator)
+            if critic is not None and critic.tilted is not None:
+                by_base = _by_net(critic, critic.tilted, samples, batches)
     annealed = None
     if temperatures:
+        tilted = tilted_noise(model)
+        start = latent_bijection(model.generator) or pixels
+        target, start = (model.critic, start) if tilted is None else (tilted, tilted.noise)
         with contextlib.suppress(AnnealingError):  # the critic's density was not reached
-            start = latent_bijection(model.generator) or pixels
             annealed = annealed_log_normalizer(
-                model.critic, start, None, temperatures, chains, at_a_time=_CHAINS_AT_A_TIME
+                target, start, None, temperatures, chains, at_a_time=_CHAINS_AT_A_TIME
             ).forward
     return ImageNormalizer(by_generator, by_base, by_pixels, annealed)
 
 
-class _OwnMeasure:
-    """A flow as a proposal whose density counts as 1, for what a critic has besides that density.
-
-    The difference of both log densities says the same, but not where an image lies so far out that they are beyond 10⁸
-    nats: there rounding alone makes a wild weight.
-    """
-
-    def __init__(self, flow: OneWayFlow) -> None:
-        self.flow = flow
-
-    def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
-        y = self.flow.sample(n)
-        return y, y.new_zeros(n)
+def _by_net(
+    critic: ImageCritic, flow: OneWayFlow, samples: int, batches: int
+) -> NormalizerEstimate | BoundedEstimate:
+    """By samples of the flow whose density the critic tilts, from the net alone."""
+    proposal, cap = OwnMeasure(flow), critic.config.cap
+    if cap is None:
+        return estimate_log_normalizer(critic.discriminate, proposal, samples, batches)
+    bound = least_upper_bound(cap)
+    return estimate_bounded_log_normalizer(critic.discriminate, proposal, bound, samples, batches)
 
 
-class StoredImages:
-    """A flow as a proposal of images, with its density at what float32 has made of them.
-
-    Close to white, float32 is coarse: there the density at the number that is stored, which a critic sees, may
-    differ by nats from that at the number that was drawn. Weights of the one over the other would be a few wild
-    ones among many good ones. A flow that cannot be inverted keeps what was drawn.
-
-    The stored image may be far less dense than the drawn one, where other pixels were drawn by the one that was
-    rounded. A critic that tilts the same flow, or one close to it, has lost as much there, and the weight is right;
-    one that knows nothing of it makes a wild weight, and an estimate that is not reliable.
-    """
-
-    def __init__(self, flow: OneWayFlow) -> None:
-        self.flow = flow
-
-    def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
-        """Draws n images, (n, C, H, W), with their log densities, (n,)."""
-        y, log_q = self.flow.rsample_and_log_prob(n)
-        return y, self.flow.log_prob(y) if self.flow.invertible else log_q
+def _witness(name: str, estimate: NormalizerEstimate) -> Witness:
+    if isinstance(estimate, BoundedEstimate):
+        return Witness(estimate, "nothing: the density that is tilted reaches everywhere", "bounded")
+    return Witness(estimate, _BLIND_TO[name])
 
 
 def _lowest(value: float) -> float:

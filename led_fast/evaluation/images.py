@@ -17,7 +17,8 @@ from led_fast.density.refinement import WeightsError
 from led_fast.errors import InputError
 from led_fast.evaluation.divergence import standard_error
 from led_fast.evaluation.features import FeatureNetwork
-from led_fast.evaluation.image_normalizer import ImageNormalizer, StoredImages, estimate_image_normalizer
+from led_fast.evaluation.image_normalizer import ImageNormalizer, estimate_image_normalizer
+from led_fast.evaluation.image_weights import StoredImages, own_tilt
 from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME, in_parts
 from led_fast.evaluation.outliers import ImageValues, constant_images, outlier_report
 from led_fast.evaluation.quality import SampleJudge, sample_quality
@@ -67,7 +68,7 @@ class ImageFlow(ImageSampler, Protocol):
 class _Draws:
     images: Tensor  # (n, C, H, W)
     log_q: Tensor  # (n,)
-    log_n: Tensor  # the critic's, (n,)
+    log_weights: Tensor  # the critic's log density less log q, (n,)
 
 
 @usual()
@@ -145,11 +146,11 @@ def evaluate_images(
         }
         quality = _quality(model, source, features, draws.images, refined)
     log_alpha, half_width = _used(model, normalizer)
-    gate = kl_gate(draws.log_n - draws.log_q, log_alpha, half_width)
+    gate = kl_gate(draws.log_weights, log_alpha, half_width)
     dims, pixels = math.prod(source.shape), math.prod(source.shape[1:])
     log_prob, log_prob_train = test.log_n - log_alpha, trained - log_alpha
     gain = None if test.log_q is None else (log_prob - test.log_q) / (dims * math.log(2))
-    sample_log_prob = draws.log_n - log_alpha
+    sample_log_prob = draws.log_q + draws.log_weights - log_alpha
     sliced = any(isinstance(module, Slice) for module in model.generator.modules())
     report = {
         "schema": SCHEMA,
@@ -246,14 +247,16 @@ def bits_per_pixel(log_prob: float, dims: int, pixels: int) -> float:
 
 def _draw(model: DensityModel, samples: int) -> _Draws:
     batches = max(MIN_BATCHES, -(-samples // IMAGES_AT_A_TIME))
-    generator = StoredImages(model.generator)
-    images, log_q, log_n = [], [], []
+    generator, net = StoredImages(model.generator), own_tilt(model)
+    images, log_q, log_weights = [], [], []
     for _ in range(batches):
         y, density = generator.rsample_and_log_prob(-(-samples // batches))
+        density = density.double()
+        weights = net(y).double() if net else model.unnormalized_log_prob(y).double() - density
         images.append(y.cpu())
-        log_q.append(density.double().cpu())
-        log_n.append(model.unnormalized_log_prob(y).double().cpu())
-    return _Draws(torch.cat(images), torch.cat(log_q), torch.cat(log_n))
+        log_q.append(density.cpu())
+        log_weights.append(weights.cpu())
+    return _Draws(torch.cat(images), torch.cat(log_q), torch.cat(log_weights))
 
 
 def _quality(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor
 from led_fast.density import DensityModel, eval_mode
 from led_fast.density.annealing import AnnealingPath
 from led_fast.density.latent import latent_bijection
+from led_fast.density.proposals import Proposal
 from led_fast.density.refinement import langevin, langevin_step_size, resample
-from led_fast.evaluation.image_normalizer import StoredImages
+from led_fast.evaluation.image_weights import StoredImages, tilted_noise
 from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME
 from led_fast.surroundings import usual
 
@@ -65,22 +67,21 @@ def refine_images(
     for name, value in (("n", n), ("transitions", transitions), ("draws_per_sample", draws_per_sample)):
         if value < 1:
             raise ValueError(f"refine_images: {name} must be positive, got {value}")
-    flow = latent_bijection(model.generator)
     parts_wanted = -(-n // IMAGES_AT_A_TIME)
     parts, moved, shares, acceptances = [], [], [], []
     with eval_mode(model):
-        path = AnnealingPath(model.critic, flow) if flow is not None and flow.invertible else None
+        critic, proposal, path, images_of = _ways(model)
         step_size = None
         # Of one size, because few draws choose badly.
         for size in [len(part) for part in torch.empty(n).tensor_split(parts_wanted)]:
-            chosen, share = resample(model.critic, StoredImages(model.generator), size, draws_per_sample)
-            parts.append(chosen.cpu())
+            chosen, share = resample(critic, proposal, size, draws_per_sample)
+            parts.append(images_of(chosen).cpu())
             shares.append(share)
             if path is None:
                 continue
             step_size = step_size or langevin_step_size(path, chosen)
-            images, acceptance = langevin(path, chosen, step_size, transitions)
-            moved.append(images.cpu())
+            walked, acceptance = langevin(path, chosen, step_size, transitions)
+            moved.append(images_of(walked).cpu())
             acceptances.append(acceptance)
     resampled = torch.cat(parts)
     return RefinedImages(
@@ -90,3 +91,21 @@ def refine_images(
         transitions if moved else 0,
         sum(acceptances) / len(acceptances) if acceptances else math.nan,
     )
+
+
+class _Ways(NamedTuple):
+    critic: Callable[[Tensor], Tensor]
+    proposal: Proposal
+    path: AnnealingPath | None
+    images_of: Callable[[Tensor], Tensor]
+
+
+def _ways(model: DensityModel) -> _Ways:
+    """What refines: in the generator's noise where the critic tilts its density, else in the images themselves."""
+    if tilted := tilted_noise(model):
+        return _Ways(
+            tilted, tilted.noise, AnnealingPath(tilted, tilted.noise), torch.no_grad()(tilted.images)
+        )
+    flow = latent_bijection(model.generator)
+    path = AnnealingPath(model.critic, flow) if flow is not None and flow.invertible else None
+    return _Ways(model.critic, StoredImages(model.generator), path, lambda images: images)
