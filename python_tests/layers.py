@@ -21,6 +21,7 @@ from led_fast.flows import (
     GaussianConditional,
     Inflate,
     Inverse,
+    LightMap,
     Linear,
     Marginal,
     OneWayFlow,
@@ -97,6 +98,7 @@ LAYERS: dict[str, Case] = {
         DarkMap, around=4.5, spread=0.5
     ),  # black pixels, whose slopes are tiny, are in test_flows_dark.py
     "Inflate": Case(lambda: Inflate(2)),
+    "LightMap": Case(LightMap, around=4.5, spread=0.5),
     "Inverse": Case(lambda: Inverse(CircularConv2d(4, 3))),
     "Inverse, coupling": Case(lambda: Inverse(Coupling(Network(1, 6), 4, 1))),
     "Linear": Case(lambda: Linear(5), (5,)),

@@ -1,4 +1,4 @@
-"""The last map of images that are mostly black."""
+"""The last maps of images that are mostly black, or white."""
 
 import math
 
@@ -8,7 +8,7 @@ from flow_oracles import brute_force_ladj
 from scipy import integrate, optimize, stats
 from torch import Tensor
 
-from led_fast.flows import DarkMap, OneWayFlow, StandardNormal
+from led_fast.flows import DarkMap, LightMap, OneWayFlow, StandardNormal
 from led_fast.models import best_last_map
 
 LEVEL, KNEE, TAIL, STEEPNESS = 1 / 256, 2.3, -2.0, 4.0
@@ -155,11 +155,56 @@ class TestDensity:
         assert 0.009 < lost < 0.012
 
 
+class TestLightMap:
+    def light(self) -> LightMap:
+        layer = LightMap().double()
+        layer.dark.load_state_dict(changed().state_dict())
+        return layer
+
+    def test_is_the_dark_map_of_a_negative(self):
+        t, layer = row(VALUES).T, self.light()
+        x, ladj = layer(t)
+        torch.testing.assert_close(x, 1 - changed()(t)[0], rtol=0, atol=0)
+        torch.testing.assert_close(ladj[2:], brute_force_ladj(layer, t[2:]), rtol=1e-5, atol=1e-5)
+
+    def test_inverse_undoes_it(self):
+        t = row([v for v in VALUES if -4 < v < 10]).T
+        x, ladj = self.light()(t)
+        back, ladj_back = self.light().inverse(x)
+        torch.testing.assert_close((back, ladj_back), (t, -ladj), rtol=0, atol=1e-8)
+
+    def test_score_is_that_of_the_density(self):
+        layer = self.light()
+        t = row([-3.0, -1.0, 0.3, 2.4, 6.0]).T
+        x, _, score = layer.forward_with_score(t, -t)
+        x = x.detach().requires_grad_()
+        log_prob = OneWayFlow(StandardNormal(1), [layer]).double().log_prob(x)
+        (wanted,) = torch.autograd.grad(log_prob.sum(), x)
+        torch.testing.assert_close(score, wanted)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+    def test_is_finite_at_the_edges_and_nothing_outside(self, dtype):
+        x = torch.tensor([[0.0], [1.0], [-1e-3], [1.01], [math.nan]], dtype=dtype)
+        t, ladj = LightMap().inverse(x)
+        assert t.dtype == dtype and t[:4].isfinite().all() and ladj[:2].isfinite().all()
+        assert ladj[2:4].tolist() == [-torch.inf] * 2 and t[4].isnan() and ladj[4].isnan()
+
+    def test_white_that_float32_has_rounded_is_hardly_less_dense(self):
+        flow = OneWayFlow(StandardNormal(1), [LightMap()])
+        white, usual = flow.log_prob(torch.tensor([[1.0], [1 - 1 / 512]]))
+        assert usual - 4 < white < usual  # where black has 300 nats less
+
+
 class TestBestLastMap:
     def test_is_dark_where_most_pixels_are_black(self):
         torch.manual_seed(0)
         ink = torch.randint(0, 256, (200, 1, 8, 8)) * (torch.rand(200, 1, 8, 8) < 0.2)
         assert best_last_map((ink + torch.rand(200, 1, 8, 8)) / 256) == "dark"
+
+    def test_is_light_where_most_pixels_are_white(self):
+        torch.manual_seed(0)
+        ink = torch.randint(0, 256, (200, 1, 8, 8)) * (torch.rand(200, 1, 8, 8) < 0.2)
+        assert best_last_map((255 - ink + torch.rand(200, 1, 8, 8)) / 256) == "light"
 
     def test_is_the_logistic_function_of_other_images(self):
         torch.manual_seed(0)

@@ -11,6 +11,7 @@ from led_fast.flows.elementwise import Affine, Sigmoid
 from led_fast.flows.flow import OneWayFlow, ScoredSample
 from led_fast.flows.image import ChannelShuffle, PairNeighbors, PixelShuffle, Unflatten
 from led_fast.flows.inverse import Inverse
+from led_fast.flows.light import LightMap
 from led_fast.flows.linear import Linear, Parametrization
 from led_fast.flows.marginal import Marginal
 from led_fast.flows.norm import ActNorm, BatchNorm
@@ -31,6 +32,7 @@ __all__ = [
     "Inverse",
     "Layer",
     "LearnedConditional",
+    "LightMap",
     "Linear",
     "Marginal",
     "MixtureBase",

@@ -18,6 +18,7 @@ from led_fast.flows import (
     DarkMap,
     GaussianConditional,
     Inflate,
+    LightMap,
     Linear,
     OneWayFlow,
     PairNeighbors,
@@ -44,7 +45,7 @@ from led_fast.models.start import start_convolutions_near_identity
 from led_fast.nn import CircularConv2d
 from led_fast.ranges import Count, Natural
 
-LastMapName = Literal["sigmoid", "dark"]
+LastMapName = Literal["sigmoid", "dark", "light"]
 
 _OF_MULTISCALE = ("scale_steps", "coupling_width", "kernel_size", "activation", "last_map")
 
@@ -81,8 +82,8 @@ class ImageGeneratorConfig:
         scale_steps: steps of a multi-scale flow at each scale, from half of the image's size on, see
             `led_fast.models.multiscale_generator`. It wants "learned_soft_relu" and `coupling_width`, and has
             `kernel_size` and `last_map` besides; all else must be as it is by default. (): DCGAN.
-        last_map: into the box: "sigmoid", the logistic function, as the paper's tanh; or "dark" for images that are
-            mostly black, see :class:`led_fast.flows.DarkMap`.
+        last_map: into the box: "sigmoid", the logistic function, as the paper's tanh; "dark" for images that are
+            mostly black, see :class:`led_fast.flows.DarkMap`; or "light" for mostly white ones.
 
     Example:
         >>> from led_fast.models import ImageGeneratorConfig, ImagePreset, image_generator
@@ -180,7 +181,9 @@ def _check_layers_of_identity(config: ImageGeneratorConfig) -> None:
 
 def build_last_map(name: LastMapName, learned: bool = True) -> LastMap:
     """The last map of that name; `learned` as for `DarkMap`."""
-    return DarkMap(learned) if name == "dark" else Sigmoid()
+    if name == "sigmoid":
+        return Sigmoid()
+    return DarkMap(learned) if name == "dark" else LightMap(learned)
 
 
 def _blocks(config: ImageGeneratorConfig, drawn: Shape, factor: int) -> list[nn.Module]:
