@@ -98,9 +98,9 @@ LAYERS: dict[str, Case] = {
         DarkMap, around=4.5, spread=0.5
     ),  # black pixels, whose slopes are tiny, are in test_flows_dark.py
     "Inflate": Case(lambda: Inflate(2)),
-    "LightMap": Case(LightMap, around=4.5, spread=0.5),
     "Inverse": Case(lambda: Inverse(CircularConv2d(4, 3))),
     "Inverse, coupling": Case(lambda: Inverse(Coupling(Network(1, 6), 4, 1))),
+    "LightMap": Case(LightMap, around=4.5, spread=0.5),
     "Linear": Case(lambda: Linear(5), (5,)),
     "Linear, lu": Case(lambda: Linear(5, "lu"), (5,)),
     "Linear, woodbury": Case(lambda: Linear(5, "woodbury", rank=2), (5,)),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from exact_images import MEAN, SHAPE, evaluate_quickly, exact_generator, exact_model, exact_source
 from image_sources import noise_source
+from test_evaluation_images import render
 from tilting_images import tilting_model
 from torch import nn
 
@@ -60,7 +61,7 @@ def test_estimates_beyond_the_generators_reach():
     assert "pixels differs" in normalizer.verdict(normalizer.generator.value).reason
 
 
-@pytest.mark.parametrize("last_map", ["sigmoid", "dark"])
+@pytest.mark.parametrize("last_map", ["sigmoid", "dark", "light"])
 def test_pixels_see_what_the_critic_sees(last_map):
     # A critic of independent pixels is normalised. Where pixels were drawn by another map, it would seem not to be.
     torch.manual_seed(0)
@@ -255,8 +256,32 @@ def test_bounded_weights_need_no_other_witness():
     normalizer = estimate_image_normalizer(tilting_model(0.1), noise_source(), 2000, temperatures=0)
     verdict = normalizer.verdict()
     assert verdict.reliable and verdict.evidence["generator"]["role"] == "bounded"
+    report = evaluate_quickly(tilting_model(0.1), noise_source(), samples=400).report
+    assert "for any weights below the cap: reliable" in " ".join(render(report).split())
     unbounded = estimate_image_normalizer(tilting_model(None), noise_source(), 2000, temperatures=0).verdict()
     assert not unbounded.reliable and unbounded.evidence["generator"]["role"] == "unbiased"
+
+
+def test_a_bound_that_is_too_wide_to_decide_leaves_the_weights_as_they_are():
+    model = tilting_model(40.0, scale=0.05)
+    model.critic.adopt(model.generator)  # all weights are 1, and e⁴⁰ may be anywhere
+    normalizer = estimate_image_normalizer(model, noise_source(), 400, temperatures=5, chains=100)
+    verdict = normalizer.verdict()
+    assert verdict.reliable and verdict.evidence["generator"]["role"] == "unbiased"
+    assert normalizer.generator.samples >= 20_000
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_annealing_in_the_noise_finds_the_integral_of_the_tilt(training):
+    model = tilting_model(None, scale=0.05).train(training)
+    model.critic.adopt(model.generator)
+    with torch.no_grad():
+        model.critic.net.net[-1].bias.fill_(2.0)
+    modes = []
+    model.critic.net.register_forward_hook(lambda net, *_: modes.append(net.training))
+    normalizer = estimate_image_normalizer(model, noise_source(), 400, temperatures=5, chains=100)
+    assert normalizer.annealed.value == pytest.approx(2.0, abs=1e-3)
+    assert not any(modes) and model.critic.net.training is training
 
 
 def test_a_report_takes_the_weights_of_its_samples_from_the_net():

@@ -130,7 +130,9 @@ def test_what_lies_far_out_is_neither_chosen_nor_walked_to_for_its_rounding():
     assert refined.ess_fraction == pytest.approx(1)
     assert refined.acceptance > 0.4
     raw = model.generator.sample(200).std()
-    for images in (refined.resampled, refined.images):
+    resampled = model.refined_sample(200)
+    assert resampled.ess_fraction == pytest.approx(1)
+    for images in (refined.resampled, refined.images, resampled.x):
         assert images.std().item() == pytest.approx(raw.item(), rel=0.1)
 
 

@@ -164,7 +164,7 @@ class TestLightMap:
     def test_is_the_dark_map_of_a_negative(self):
         t, layer = row(VALUES).T, self.light()
         x, ladj = layer(t)
-        torch.testing.assert_close(x, 1 - changed()(t)[0], rtol=0, atol=0)
+        torch.testing.assert_close(x, 1 - changed()(t)[0], rtol=0, atol=1e-15)
         torch.testing.assert_close(ladj[2:], brute_force_ladj(layer, t[2:]), rtol=1e-5, atol=1e-5)
 
     def test_inverse_undoes_it(self):
@@ -181,6 +181,15 @@ class TestLightMap:
         log_prob = OneWayFlow(StandardNormal(1), [layer]).double().log_prob(x)
         (wanted,) = torch.autograd.grad(log_prob.sum(), x)
         torch.testing.assert_close(score, wanted)
+
+    def test_no_rounding_leads_over_the_knee(self):
+        layer = LightMap()
+        for away in (torch.tensor(-1e9), torch.tensor(1e9)):
+            t = torch.tensor(KNEE)
+            beside = [t := torch.nextafter(t, away) for _ in range(40)]
+            x, ladj = layer(torch.stack(beside)[:, None])
+            assert ((x >= 1 - LEVEL) == (away < 0)).all()
+            torch.testing.assert_close(layer.inverse(x)[1], -ladj, atol=1e-3, rtol=0)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
     def test_is_finite_at_the_edges_and_nothing_outside(self, dtype):
@@ -205,6 +214,11 @@ class TestBestLastMap:
         torch.manual_seed(0)
         ink = torch.randint(0, 256, (200, 1, 8, 8)) * (torch.rand(200, 1, 8, 8) < 0.2)
         assert best_last_map((255 - ink + torch.rand(200, 1, 8, 8)) / 256) == "light"
+
+    @pytest.mark.parametrize("brightest", [0.25, 1.0])
+    def test_is_the_logistic_function_of_dim_or_even_images(self, brightest):
+        torch.manual_seed(0)
+        assert best_last_map(brightest * torch.rand(500, 3, 8, 8)) == "sigmoid"
 
     def test_is_the_logistic_function_of_other_images(self):
         torch.manual_seed(0)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from flow_oracles import randomize
 
-from led_fast.models import ImageCriticConfig, ImagePreset, image_critic, image_generator
+from led_fast.flows import OneWayFlow, Sigmoid, StandardNormal, Unflatten
+from led_fast.models import ImageCritic, ImageCriticConfig, ImagePreset, image_critic, image_generator
 from led_fast.models.cap import capped, least_upper_bound
 
 SHAPE = (1, 8, 8)
@@ -76,6 +77,31 @@ def test_an_adopted_base_is_saved_with_the_critic():
     x = torch.rand(3, *SHAPE)
     for same in (other, copy.deepcopy(critic), pickle.loads(pickle.dumps(critic))):
         assert torch.equal(same(x), critic(x))
+
+
+def test_a_tilt_is_a_generators_own_only_while_it_is_as_it_was():
+    generator, critic = image_generator("tiny"), image_critic("tiny")
+    assert critic.tilt_of(randomize(generator, 0.05)) is None
+    critic.adopt(generator)
+    state = torch.get_rng_state()
+    assert critic.tilt_of(generator) == critic.discriminate
+    assert torch.equal(torch.get_rng_state(), state)
+    changed = copy.deepcopy(generator)
+    next(changed.parameters()).data[0] += 1e-6
+    assert critic.tilt_of(changed) is None
+    of_pixels = image_critic(ImagePreset(SHAPE, critic=ImageCriticConfig(width=4, base="pixels")))
+    assert of_pixels.tilt_of(generator) is None
+
+
+def test_a_generator_of_equal_parameters_may_be_another():
+    class Steeper(Sigmoid):
+        def forward(self, t):
+            return super().forward(3 * t)
+
+    generator = OneWayFlow(StandardNormal(64), [Unflatten(*SHAPE), Sigmoid()])
+    critic = ImageCritic(ImageCriticConfig(width=4), SHAPE, copy.deepcopy(generator))
+    assert critic.tilt_of(generator)
+    assert critic.tilt_of(OneWayFlow(StandardNormal(64), [Unflatten(*SHAPE), Steeper()])) is None
 
 
 def test_pixels_have_no_cap():

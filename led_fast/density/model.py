@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from led_fast.density.mode import eval_mode
+from led_fast.density.proposals import OwnMeasure
 from led_fast.density.quadrature import QuadratureEstimate
 from led_fast.density.refinement import RefinedSample, resample
 from led_fast.density.verdict import UnreliableNormalizerWarning, Verdict, by_quadrature
@@ -46,6 +48,16 @@ class DensityModel(nn.Module):
     def unnormalized_log_prob(self, x: Tensor) -> Tensor:
         """The critic's f(x) = log N(x): (B, ...) -> (B,), in nats."""
         return self.critic(x)
+
+    def own_tilt(self) -> Callable[[Tensor], Tensor] | None:
+        """`f - log q` by itself, (B, ...) -> (B,), where the critic tilts the very density that the generator has.
+
+        A critic that does says so by a method `tilt_of(generator)`; None where it has none, or tilts another density.
+        The difference of both log densities is the same, but not where a sample lies so far out that they are beyond
+        10⁸ nats: there rounding alone makes a wild importance weight.
+        """
+        tilt_of = getattr(self.critic, "tilt_of", None)
+        return None if tilt_of is None else tilt_of(self.generator)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density of x: (B, ...) -> (B,), in nats.
@@ -131,7 +143,10 @@ class DensityModel(nn.Module):
             raise ValueError(f"DensityModel.refined_sample: n must be positive, got {n}")
         self._warn()
         with eval_mode(self.generator, self.critic):
-            return resample(self.critic, self.generator, n, draws_per_sample)
+            tilt = self.own_tilt()
+            if tilt is None:
+                return resample(self.critic, self.generator, n, draws_per_sample)
+            return resample(tilt, OwnMeasure(self.generator), n, draws_per_sample)
 
 
 def _to_bytes(verdict: Verdict | None) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from led_fast.flows import DiagonalNormal, ScoredSample
+from led_fast.flows import DiagonalNormal, OneWayFlow, ScoredSample
 from led_fast.ops import mixture_log_prob
 
 
@@ -19,6 +19,22 @@ class Proposal(Protocol):
     def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         """Draws n samples: (y of shape (n, ...), log_q of shape (n,))."""
         ...
+
+
+class OwnMeasure:
+    """A flow as a proposal whose density counts as 1: for what a critic has besides that density.
+
+    Args:
+        flow: draws samples.
+    """
+
+    def __init__(self, flow: OneWayFlow) -> None:
+        self.flow = flow
+
+    def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
+        """Draws n samples, (n, ...), with zeros, (n,)."""
+        y = self.flow.sample(n)
+        return y, y.new_zeros(n)
 
 
 class ProposalDraw(NamedTuple):

@@ -17,14 +17,15 @@ from led_fast.density import (
     Verdict,
     Witness,
     annealed_log_normalizer,
-    estimate_bounded_log_normalizer,
     estimate_log_normalizer,
     eval_mode,
     judge,
+    summarize_bounded_log_weights,
+    summarize_log_weights,
 )
 from led_fast.density.latent import latent_bijection
 from led_fast.density.normalizer import MIN_BATCHES
-from led_fast.evaluation.image_weights import OwnMeasure, StoredImages, own_tilt, tilted_noise
+from led_fast.evaluation.image_weights import StoredImages, tilted_noise
 from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME
 from led_fast.flows import (
     DiagonalNormal,
@@ -47,6 +48,9 @@ _BLIND_TO = {
 # and no interval of it may be known. In the plane the tolerance is 0: there .1 is a mode of a tenth of the mass, which
 # two intervals and quadrature tell, and on images the same is nothing beside what pixels' float32 rounds.
 _TOLERANCE = 0.1
+# Draws of what a capped net tilts, at least: weights of up to e⁵ beside α = 1 may hide .14 nats from 5,000, and .04
+# from these. Only the net looks at them.
+_CAPPED_SAMPLES = 20_000
 _CHAINS_AT_A_TIME = 100  # with all that their gradients need in memory
 
 
@@ -105,18 +109,20 @@ def estimate_image_normalizer(
 ) -> ImageNormalizer:
     """Estimates log α of a model's critic in several ways.
 
-    Where a critic tilts a generator as it once was, that one is the best proposal: the weights are those of the
-    tilt alone. The weights of the present generator seldom suffice at a thousand dimensions and more: log q would
-    have to follow the critic within a nat or so. Annealing moves the samples towards the critic's density, in the
-    latent coordinates of the generator (see `latent_bijection`), or where it has none, from independent pixels. It
-    needs `temperatures` x `chains` evaluations of the gradient of generator and critic.
+    Where a critic tilts a generator, that one is the best proposal, because the weights are those of the tilt
+    alone; as it is now, if a calibration was the last stage, or as it once was. Where the tilt is capped, a
+    bound of its weights may decide without another witness, see `estimate_bounded_log_normalizer`. The weights
+    of a generator that was not tilted seldom suffice at a thousand dimensions and more: log q would have to
+    follow the critic within a nat or so. Annealing moves the samples towards the critic's density, in the
+    latent coordinates of the generator (see `latent_bijection`), or where it has none, from independent pixels.
+    It needs `temperatures` x `chains` evaluations of the gradient of generator and critic.
 
     Args:
         model: of images in [0, 1].
         source: its data, to which the pixels are fitted.
         samples: of each proposal.
         temperatures: of the annealing; 0: none.
-        chains: of the annealing. With fewer than 50 it is not called reliable; nor is log α, because pixels seldom are.
+        chains: of the annealing. With fewer than 50 it is not called reliable.
     """
     critic = model.critic if isinstance(model.critic, ImageCritic) else None
     last_map = Sigmoid() if critic is None else critic.last_map
@@ -127,35 +133,48 @@ def estimate_image_normalizer(
     def by(flow: OneWayFlow) -> NormalizerEstimate:
         return estimate_log_normalizer(model.critic, StoredImages(flow), samples, batches)
 
-    with eval_mode(model):
+    with eval_mode(model), torch.no_grad():
         by_pixels, by_base = by(pixels), None
-        if critic is not None and own_tilt(model):
-            by_generator = _by_net(critic, model.generator, samples, batches)
+        if critic is not None and model.own_tilt():
+            by_generator = _by_net(critic, model.generator, samples)
         else:
             by_generator = by(model.generator)
             if critic is not None and critic.tilted is not None:
-                by_base = _by_net(critic, critic.tilted, samples, batches)
-    annealed = None
-    if temperatures:
-        tilted = tilted_noise(model)
-        start = latent_bijection(model.generator) or pixels
-        target, start = (model.critic, start) if tilted is None else (tilted, tilted.noise)
-        with contextlib.suppress(AnnealingError):  # the critic's density was not reached
-            annealed = annealed_log_normalizer(
-                target, start, None, temperatures, chains, at_a_time=_CHAINS_AT_A_TIME
-            ).forward
+                by_base = _by_net(critic, critic.tilted, samples)
+        annealed = _annealed(model, pixels, temperatures, chains) if temperatures else None
     return ImageNormalizer(by_generator, by_base, by_pixels, annealed)
 
 
-def _by_net(
-    critic: ImageCritic, flow: OneWayFlow, samples: int, batches: int
-) -> NormalizerEstimate | BoundedEstimate:
-    """By samples of the flow whose density the critic tilts, from the net alone."""
-    proposal, cap = OwnMeasure(flow), critic.config.cap
-    if cap is None:
-        return estimate_log_normalizer(critic.discriminate, proposal, samples, batches)
-    bound = least_upper_bound(cap)
-    return estimate_bounded_log_normalizer(critic.discriminate, proposal, bound, samples, batches)
+def _annealed(
+    model: DensityModel, pixels: OneWayFlow, temperatures: int, chains: int
+) -> AnnealedEstimate | None:
+    """None where the critic's density was not reached."""
+    tilted = tilted_noise(model)
+    start = latent_bijection(model.generator) or pixels
+    target, start = (model.critic, start) if tilted is None else (tilted, tilted.noise)
+    with contextlib.suppress(AnnealingError):
+        return annealed_log_normalizer(
+            target, start, None, temperatures, chains, at_a_time=_CHAINS_AT_A_TIME
+        ).forward
+    return None
+
+
+def _by_net(critic: ImageCritic, flow: OneWayFlow, samples: int) -> NormalizerEstimate:
+    """By samples of the flow whose density the critic tilts, from the net alone.
+
+    Where the net is capped, by its bound; but if that is too wide, as if there were none.
+    """
+    cap = critic.config.cap
+    if cap is not None:
+        samples = max(samples, _CAPPED_SAMPLES)
+    batches = max(MIN_BATCHES, -(-samples // IMAGES_AT_A_TIME))
+    draws = [critic.discriminate(flow.sample(-(-samples // batches))) for _ in range(batches)]
+    log_weights = torch.stack(draws)
+    if cap is not None:
+        bounded = summarize_bounded_log_weights(log_weights, least_upper_bound(cap))
+        if bounded.reliable:
+            return bounded
+    return summarize_log_weights(log_weights)
 
 
 def _witness(name: str, estimate: NormalizerEstimate) -> Witness:

@@ -111,6 +111,8 @@ def _diagnostics(estimate: dict[str, Any]) -> str:
     low, high = ("-∞" if end is None else f"{end:.2f}" for end in estimate["ci95"])
     if not estimate["reliable"]:
         return f"{low} to {high}; UNRELIABLE: {estimate['reason']}"
+    if bound := estimate.get("bound95"):
+        return f"{low} to {high}; {bound[0]:.2f} to {bound[1]:.2f} for any weights below the cap: reliable"
     k = "∞" if estimate["pareto_k"] is None else f"{estimate['pareto_k']:.2f}"
     effective = estimate["ess_fraction"] * estimate["samples"]
     return (

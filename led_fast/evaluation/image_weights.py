@@ -4,37 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from led_fast.density import DensityModel
 from led_fast.density.latent import latent_bijection
 from led_fast.flows import OneWayFlow
-from led_fast.models import ImageCritic
 
 Critic = Callable[[Tensor], Tensor]
-
-
-def own_tilt(model: DensityModel) -> Critic | None:
-    """The critic's net, where what it tilts is the density of the generator as it is; else None.
-
-    After a calibration it is. The net is then the log-weight of the generator's images: the difference of both log
-    densities says the same, but not where an image lies so far out that they are beyond 10⁸ nats. There rounding alone
-    makes a wild weight.
-    """
-    critic = model.critic
-    if not isinstance(critic, ImageCritic) or critic.tilted is None:
-        return None
-    theirs, ours = critic.tilted.state_dict(), model.generator.state_dict()
-    same = theirs.keys() == ours.keys() and all(torch.equal(theirs[name], ours[name]) for name in ours)
-    return critic.discriminate if same else None
 
 
 class TiltedNoise(nn.Module):
     """`net(g(z)) + log N(z)`: a critic that tilts its own generator g, pulled back to the noise z that g draws.
 
     Args:
-        net: see `own_tilt`.
+        net: see `DensityModel.own_tilt`.
         flow: g as a bijection, see `led_fast.density.latent.latent_bijection`.
 
     Shape:
@@ -56,22 +39,10 @@ class TiltedNoise(nn.Module):
 
 
 def tilted_noise(model: DensityModel) -> TiltedNoise | None:
-    """A model in the coordinates of the noise; None without `own_tilt`, or where the generator drops coordinates."""
-    net = own_tilt(model)
+    """A model in the coordinates of the noise; None without its own tilt, or where the generator drops coordinates."""
+    net = model.own_tilt()
     flow = None if net is None else latent_bijection(model.generator)
     return None if net is None or flow is None else TiltedNoise(net, flow)
-
-
-class OwnMeasure:
-    """A flow as a proposal whose density counts as 1, for what a critic has besides that density."""
-
-    def __init__(self, flow: OneWayFlow) -> None:
-        self.flow = flow
-
-    def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
-        """Draws n images, (n, C, H, W), with zeros, (n,)."""
-        y = self.flow.sample(n)
-        return y, y.new_zeros(n)
 
 
 class StoredImages:

@@ -18,7 +18,6 @@ from led_fast.errors import InputError
 from led_fast.evaluation.divergence import standard_error
 from led_fast.evaluation.features import FeatureNetwork
 from led_fast.evaluation.image_normalizer import ImageNormalizer, estimate_image_normalizer
-from led_fast.evaluation.image_weights import StoredImages, own_tilt
 from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME, in_parts
 from led_fast.evaluation.outliers import ImageValues, constant_images, outlier_report
 from led_fast.evaluation.quality import SampleJudge, sample_quality
@@ -27,6 +26,8 @@ from led_fast.evaluation.schema import SCHEMA
 from led_fast.flows import Slice
 from led_fast.random_state import seeded
 from led_fast.surroundings import usual
+
+_ROUNDED = 1.0  # nats
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class _Draws:
     images: Tensor  # (n, C, H, W)
     log_q: Tensor  # (n,)
     log_weights: Tensor  # the critic's log density less log q, (n,)
+    rounded: Tensor  # whether log q of what is stored is another than of what was drawn, (n,)
 
 
 @usual()
@@ -98,6 +100,8 @@ def evaluate_images(
     - `log_normalizer`: the estimates of log α (`generator`, `base`, `pixels`, `annealed`) with their diagnostics,
       see `estimate_image_normalizer`; `used`, the value in all densities here: the model's own, or where it has
       none the best estimate; and whether that is `reliable`, see `ImageNormalizer.verdict`.
+    - `samples_rounded`: share of the samples whose log density as float32 has stored them differs by more than a nat
+      from that of what was drawn.
     - `kl_generator_model`, KL(q ‖ p) in nats, and `kl_gate`; `generator_density` says whether log q is exact,
       or a surrogate because the generator drops coordinates.
     - `quality`: see `SampleJudge`; None without `features`. `quality_refined`: of as many images of the density itself,
@@ -149,7 +153,7 @@ def evaluate_images(
     gate = kl_gate(draws.log_weights, log_alpha, half_width)
     dims, pixels = math.prod(source.shape), math.prod(source.shape[1:])
     log_prob, log_prob_train = test.log_n - log_alpha, trained - log_alpha
-    gain = None if test.log_q is None else (log_prob - test.log_q) / (dims * math.log(2))
+    gain = None if test.ratio is None else (test.ratio - log_alpha) / (dims * math.log(2))
     sample_log_prob = draws.log_q + draws.log_weights - log_alpha
     sliced = any(isinstance(module, Slice) for module in model.generator.modules())
     report = {
@@ -172,6 +176,7 @@ def evaluate_images(
         },
         "log_normalizer": normalizer.verdict(log_alpha).to_json(),
         "generator_density": "surrogate" if sliced else "exact",
+        "samples_rounded": draws.rounded.double().mean().item(),
         "kl_generator_model": gate.kl,
         "kl_gate": gate._asdict(),
         **quality,
@@ -247,16 +252,17 @@ def bits_per_pixel(log_prob: float, dims: int, pixels: int) -> float:
 
 def _draw(model: DensityModel, samples: int) -> _Draws:
     batches = max(MIN_BATCHES, -(-samples // IMAGES_AT_A_TIME))
-    generator, net = StoredImages(model.generator), own_tilt(model)
-    images, log_q, log_weights = [], [], []
+    generator, net = model.generator, model.own_tilt()
+    images, log_q, log_weights, rounded = [], [], [], []
     for _ in range(batches):
-        y, density = generator.rsample_and_log_prob(-(-samples // batches))
-        density = density.double()
+        y, drawn = generator.rsample_and_log_prob(-(-samples // batches))
+        density = (generator.log_prob(y) if generator.invertible else drawn).double()
+        rounded.append(~((density - drawn).abs() < _ROUNDED).cpu())
         weights = net(y).double() if net else model.unnormalized_log_prob(y).double() - density
         images.append(y.cpu())
         log_q.append(density.cpu())
         log_weights.append(weights.cpu())
-    return _Draws(torch.cat(images), torch.cat(log_q), torch.cat(log_weights))
+    return _Draws(*map(torch.cat, (images, log_q, log_weights, rounded)))
 
 
 def _quality(

@@ -22,11 +22,13 @@ class ImageValues(NamedTuple):
         log_n: the critic's log N.
         log_q: the generator's log density, or a bound of it; None where it has neither.
         tilt: the critic's net alone, without the density that it tilts; None where it tilts none.
+        ratio: log N - log q; the tilt itself where it tilts the generator as it is. None where there is no log q.
     """
 
     log_n: Tensor
     log_q: Tensor | None
     tilt: Tensor | None
+    ratio: Tensor | None
 
     @classmethod
     def of(cls, model: DensityModel, images: Tensor) -> ImageValues:
@@ -37,11 +39,11 @@ class ImageValues(NamedTuple):
             return in_parts(function, images, device).double()
 
         generator, critic = model.generator, model.critic
-        return cls(
-            values(model.unnormalized_log_prob),
-            values(generator.log_prob_bound) if generator.has_bound else None,
-            values(critic.discriminate) if isinstance(critic, ImageCritic) else None,
-        )
+        log_n = values(model.unnormalized_log_prob)
+        log_q = values(generator.log_prob_bound) if generator.has_bound else None
+        tilt = values(critic.discriminate) if isinstance(critic, ImageCritic) else None
+        ratio = None if log_q is None else log_n - log_q
+        return cls(log_n, log_q, tilt, tilt if model.own_tilt() else ratio)
 
     def scores(self, typical_log_n: float) -> dict[str, Tensor]:
         """Scores that are to be low where images are odd, by the report's names, (n,) each.
@@ -57,8 +59,8 @@ class ImageValues(NamedTuple):
         }
         if self.tilt is not None:
             found["auroc_tilt"] = self.tilt
-        if self.log_q is not None:
-            found["auroc_ratio"] = self.log_n - self.log_q
+        if self.ratio is not None:
+            found["auroc_ratio"] = self.ratio
         return found
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from led_fast.density import DensityModel, eval_mode
 from led_fast.density.annealing import AnnealingPath
 from led_fast.density.latent import latent_bijection
-from led_fast.density.proposals import Proposal
+from led_fast.density.proposals import OwnMeasure, Proposal
 from led_fast.density.refinement import langevin, langevin_step_size, resample
 from led_fast.evaluation.image_weights import StoredImages, tilted_noise
 from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME
@@ -108,4 +108,7 @@ def _ways(model: DensityModel) -> _Ways:
         )
     flow = latent_bijection(model.generator)
     path = AnnealingPath(model.critic, flow) if flow is not None and flow.invertible else None
-    return _Ways(model.critic, StoredImages(model.generator), path, lambda images: images)
+    net = model.own_tilt()
+    if net is None:
+        return _Ways(model.critic, StoredImages(model.generator), path, lambda images: images)
+    return _Ways(net, OwnMeasure(model.generator), path, lambda images: images)

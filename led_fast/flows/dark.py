@@ -11,15 +11,16 @@ from torch import Tensor, nn
 from led_fast.flows.contract import log_dtype, next_number, normal_cdf, sum_event
 from led_fast.flows.elementwise import LastMap, at_least
 
-_LEVEL = 1 / 256  # of dequantised bytes: black ones are uniform below it
-_SPAN = 1 - _LEVEL
-_KNEE, _TAIL = 2.3, -2.0  # in t
+LEVEL = 1 / 256  # of dequantised bytes: black ones are uniform below it
+_SPAN = 1 - LEVEL
+KNEE = 2.3  # in t
+_TAIL = -2.0
 _STEEPNESS = 4.0  # dt/dv at the knee, a + w
 _LEAST = 1e-30  # of a pixel; t is -27 there
 _LEAST_LOG_SLOPE = -80.0  # of what a score is divided by
 _STEPS = 8  # of Newton's method, from within a few percent of the solution
 _NORMAL = NormalDist()
-_SCALE = _LEVEL / _NORMAL.cdf(_KNEE)  # x by Φ(t), on the darkest level
+_SCALE = LEVEL / _NORMAL.cdf(KNEE)  # x by Φ(t), on the darkest level
 _X_TAIL = _SCALE * _NORMAL.cdf(_TAIL)
 _RATE = _NORMAL.pdf(_TAIL) / _NORMAL.cdf(_TAIL)  # of log x in the tail
 
@@ -78,22 +79,22 @@ class DarkMap(LastMap):
         x, log_slope, rest = self._forward(real, gain, tail)
         with torch.no_grad():
             below = torch.where(real < _TAIL, _RATE, -real)
-            of_log_slope = torch.where(real < _KNEE, below, -tail / (gain * rest + tail).square())
+            of_log_slope = torch.where(real < KNEE, below, -tail / (gain * rest + tail).square())
             carried = (score - of_log_slope) / log_slope.clamp(min=_LEAST_LOG_SLOPE).exp()
         return x.to(t.dtype), sum_event(log_slope), carried.to(score.dtype)
 
     def by_elements(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """See `LastMap`."""
         real, gain, tail = x.to(log_dtype(x)), *self._gain_and_tail()
-        dark = real < _LEVEL
-        log_x = at_least(torch.where(dark, real, 0.5 * _LEVEL), _LEAST).log()
+        dark = real < LEVEL
+        log_x = at_least(torch.where(dark, real, 0.5 * LEVEL), _LEAST).log()
         in_tail = log_x < math.log(_X_TAIL)
         far = _TAIL + (log_x - math.log(_X_TAIL)) / _RATE
-        near = torch.special.ndtri(torch.where(in_tail | ~dark, 0.5 * _LEVEL, real) / _SCALE)
+        near = torch.special.ndtri(torch.where(in_tail | ~dark, 0.5 * LEVEL, real) / _SCALE)
         below = torch.where(in_tail, far, near)
         rest = at_least((1 - torch.where(dark, 0.5, real)) / _SPAN, 0.5 * torch.finfo(real.dtype).eps)
         log_rest = rest.log()
-        above = _KNEE + gain * (1 - rest) - tail * log_rest
+        above = KNEE + gain * (1 - rest) - tail * log_rest
         log_slope = torch.where(dark, _log_slope_below(below), _log_slope_above(log_rest, gain, tail))
         return torch.where(dark, below, above).to(x.dtype), log_slope
 
@@ -104,13 +105,13 @@ class DarkMap(LastMap):
 
     def _forward(self, t: Tensor, gain: Tensor, tail: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x, log dx/dt and 1 - v, like t each."""
-        dark, in_tail = t < _KNEE, t < _TAIL
-        log_rest = _log_rest(torch.where(dark, 1.0, t - _KNEE), gain, tail)
+        dark, in_tail = t < KNEE, t < _TAIL
+        log_rest = _log_rest(torch.where(dark, 1.0, t - KNEE), gain, tail)
         rest = log_rest.exp()
         far = _X_TAIL * (_RATE * (torch.where(in_tail, t, _TAIL) - _TAIL)).exp()
         near = _SCALE * normal_cdf(torch.where(in_tail | ~dark, 0.0, t))
-        last = next_number(_LEVEL, 0.0, t.dtype)  # which rounding must not go beyond
-        x = torch.where(in_tail, far, torch.where(near < _LEVEL, near, last))
+        last = next_number(LEVEL, 0.0, t.dtype)  # which rounding must not go beyond
+        x = torch.where(in_tail, far, torch.where(near < LEVEL, near, last))
         x = torch.where(dark, x, 1 - _SPAN * rest)
         log_slope = torch.where(
             dark, _log_slope_below(torch.where(dark, t, 0.0)), _log_slope_above(log_rest, gain, tail)

@@ -13,6 +13,9 @@ from led_fast.models.image_critic import ImageCritic, ImageCriticConfig
 from led_fast.models.image_generator import ImageGeneratorConfig, LastMapName, build_generator, build_last_map
 from led_fast.models.image_networks import Bend, Shape
 
+_LEVEL = 1 / 256  # of dequantised bytes
+_LEAST_SHARE = 0.05  # of values that are black, or white
+
 
 @dataclass(frozen=True)
 class ImagePreset:
@@ -33,7 +36,7 @@ _STEPS = ImageGeneratorConfig(coupling_width=16, local_steps=4, local_width=48, 
 _MULTISCALE = ImageGeneratorConfig(
     scale_steps=(8, 4, 4), coupling_width=64, kernel_size=1, activation="learned_soft_relu"
 )
-# Weights of up to e⁵ cannot hide .1 nats of log α from 5,000 draws.
+# Weights of up to e⁵ hide less than .1 nats of log α from 20,000 draws, unless few of them are effective.
 _MULTISCALE_CRITIC = ImageCriticConfig(cap=5.0)
 _PAPER = ImageGeneratorConfig(
     latent=100,
@@ -132,6 +135,8 @@ def standardize(generator: OneWayFlow, critic: ImageCritic, images: Tensor) -> N
 def best_last_map(images: Tensor) -> LastMapName:
     """The last map behind which independent normal pixels have the higher likelihood.
 
+    Those of black and of white are for images of which one value in twenty is black, or white.
+
     Args:
         images: dequantised data, (n, C, H, W) in [0, 1]; a few thousand.
 
@@ -148,7 +153,12 @@ def best_last_map(images: Tensor) -> LastMapName:
         standardised = (coordinates - location) / scale
         return -(0.5 * standardised.square() + scale.log() + log_slope).mean().item()
 
-    return max(get_args(LastMapName), key=log_likelihood)
+    shares = {"sigmoid": 1.0, "dark": _share(images < _LEVEL), "light": _share(images >= 1 - _LEVEL)}
+    return max((name for name in get_args(LastMapName) if shares[name] > _LEAST_SHARE), key=log_likelihood)
+
+
+def _share(values: Tensor) -> float:
+    return values.double().mean().item()
 
 
 def _moments(coordinates: Tensor, over: tuple[int, ...] = (0,)) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +16,10 @@ from led_fast.models.cap import capped
 from led_fast.models.dcgan_critic import DCGANCritic, Penalty
 from led_fast.models.image_networks import Shape
 from led_fast.ops.autocast import widened
+from led_fast.random_state import seeded
 from led_fast.ranges import Count, Positive
+
+_COMPARED = 2  # images
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,19 @@ class ImageCritic(nn.Module):
         """The generator whose density this critic tilts; its samples have importance weights exp(net)."""
         return self.base.flow if isinstance(self.base, FrozenFlow) else None
 
+    def tilt_of(self, generator: OneWayFlow) -> Callable[[Tensor], Tensor] | None:
+        """The net, where it tilts the density that this generator has now; else None.
+
+        That is so where both have the same state, and make the same images of the same noise.
+        """
+        if self.tilted is None or not _equal(self.tilted.state_dict(), generator.state_dict()):
+            return None
+        drawn = []
+        for flow in (self.tilted, generator):
+            with torch.no_grad(), seeded(0, self.scale.device):
+                drawn.append(flow.sample(_COMPARED))
+        return self.discriminate if torch.equal(*drawn) else None
+
     def adopt(self, generator: OneWayFlow) -> None:
         """Takes the generator's present density for the base, and lets the net start at 0.
 
@@ -149,6 +166,10 @@ class ImageCritic(nn.Module):
         if tuple(x.shape[1:]) != self.shape:
             wanted = ", ".join(map(str, self.shape))
             raise ValueError(f"ImageCritic: x must have shape (B, {wanted}), got {tuple(x.shape)}")
+
+
+def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 class IndependentPixels(nn.Module):

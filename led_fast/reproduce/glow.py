@@ -65,11 +65,12 @@ class GlowConfig:
 class Glow(nn.Module):
     """A density of images in the box [0, 1], which all of its samples lie in.
 
-    Glow itself is on logits of pixels, or on what `DarkMap` makes of them, without the squash towards ½ that some put
-    before logits: dequantised images have no pixel at 0 or 1, and black ones would be squashed into a spike.
-    Two things differ from the paper. A coupling's scale is exp of a bounded value, where the paper has a sigmoid,
-    by which one divides to draw: some samples would overflow. What is split off is normal with a mean and a
-    deviation for each of its coordinates, as normflows has it; in the paper these depend on what is not split off.
+    Glow itself is on logits of pixels, or on what another last map makes of them, without the squash towards ½
+    that some put before logits: dequantised images have no pixel at 0 or 1, and black ones would be squashed
+    into a spike. Two things differ from the paper. A coupling's scale is exp of a bounded value, where the
+    paper has a sigmoid, by which one divides to draw: some samples would overflow. What is split off is normal
+    with a mean and a deviation for each of its coordinates, as normflows has it; in the paper these depend on
+    what is not split off.
 
     Args:
         config: `shape` and the sizes are used.
