@@ -132,7 +132,8 @@ def train_command(
             8x8, for tests. A table has one preset, whose size goes by the number of rows.
         objective: led: the density; gan: the same networks as a plain GAN, to compare samples with. On images it has
             rates and a gradient penalty of its own.
-        integral_samples: S of Eq. 3, samples of one estimate of the integral; 1 is the Wasserstein critic of Eq. 4.
+        integral_samples: S of Eq. 3, samples of one estimate of the integral; 1 is the Wasserstein critic of Eq. 4,
+            and makes poor images.
         seed: of weights, data and noise.
         steps: how many steps.
         minutes: about how long to train, instead of steps; turned into steps once, before the first one.
