@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from led_fast.flows import Coupling, Inverse, SoftReLU
 from led_fast.nn import CircularConv2d, Conv2d, InplaceLeakyReLU, MixedSequential
 
-_LARGEST_LOG_SCALE = 2.0
+
+class Limits(NamedTuple):
+    """What keeps steps from building each other up on the way to an image.
+
+    A coupling there adds what it predicts, and networks extrapolate: a value that is out of the ordinary makes others
+    so, and after a dozen steps a patch of pixels is far beyond white. (Behrmann et al. 2021, "Understanding and
+    mitigating exploding inverses in invertible neural networks".)
+
+    Attributes:
+        log_scale: largest of a coupling.
+        reach: values count as no more than this to a network, smoothly; None: as what they are.
+    """
+
+    log_scale: float = 2.0
+    reach: float | None = None
 
 
-def flow_steps(count: int, channels: int, size: int, width: int, kernel_size: int) -> list[nn.Module]:
+_USUAL = Limits()
+
+
+def flow_steps(
+    count: int, channels: int, size: int, width: int, kernel_size: int, limits: Limits = _USUAL
+) -> list[nn.Module]:
     """Steps of {circular convolution, soft-ReLU, affine coupling}, in order from the image to noise.
 
     The former two run backward, so that the way from an image to noise is the cheap one.
@@ -22,6 +43,7 @@ def flow_steps(count: int, channels: int, size: int, width: int, kernel_size: in
         size: H of the images, and W.
         width: channels of the two hidden layers of the networks in couplings.
         kernel_size: of the convolutions.
+        limits: of the couplings.
 
     Shape:
         of the layers: (B, C, H, W) -> the same, and ladj (B,).
@@ -31,16 +53,18 @@ def flow_steps(count: int, channels: int, size: int, width: int, kernel_size: in
         layers += [
             Inverse(CircularConv2d(channels, kernel_size)),
             Inverse(SoftReLU(features=channels, learned=True)),
-            coupling_by_place(channels, size, width, given_first=i % 2 == 1),
+            coupling_by_place(channels, size, width, i % 2 == 1, limits),
         ]
     return layers
 
 
-def coupling_by_place(channels: int, size: int, width: int, given_first: bool) -> Coupling:
+def coupling_by_place(
+    channels: int, size: int, width: int, given_first: bool, limits: Limits = _USUAL
+) -> Coupling:
     """An affine coupling of halves of the channels, by a `PlacedNetwork`."""
     half = channels // 2
-    network = PlacedNetwork(half, channels, size, width)
-    return Coupling(network, channels, half, given_first=given_first, bound=_LARGEST_LOG_SCALE)
+    network = PlacedNetwork(half, channels, size, width, limits.reach)
+    return Coupling(network, channels, half, given_first=given_first, bound=limits.log_scale)
 
 
 class PlacedNetwork(nn.Module):
@@ -53,6 +77,7 @@ class PlacedNetwork(nn.Module):
         out: channels of the output.
         size: of the images, whose places have a bias each.
         width: hidden channels; 0: a single convolution.
+        reach: see `Limits`.
 
     Shape:
         (B, given, size, size) -> (B, out, size, size).
@@ -60,8 +85,9 @@ class PlacedNetwork(nn.Module):
 
     keeps_input = True
 
-    def __init__(self, given: int, out: int, size: int, width: int) -> None:
+    def __init__(self, given: int, out: int, size: int, width: int, reach: float | None = None) -> None:
         super().__init__()
+        self.reach = reach
         hidden: list[nn.Module] = []
         if width:
             hidden = [
@@ -79,4 +105,5 @@ class PlacedNetwork(nn.Module):
 
     def forward(self, given: Tensor) -> Tensor:
         """Returns [mean ‖ log scale]."""
-        return self.net(given) + self.bias
+        seen = given if self.reach is None else self.reach * torch.tanh(given / self.reach)
+        return self.net(seen) + self.bias

@@ -9,8 +9,12 @@ from __future__ import annotations
 from torch import nn
 
 from led_fast.flows import Inflate, PixelShuffle, Unflatten
-from led_fast.models.flow_steps import coupling_by_place, flow_steps
+from led_fast.models.flow_steps import Limits, coupling_by_place, flow_steps
 from led_fast.models.image_networks import Shape
+
+# Most values are about standard normal. Of CIFAR-10's samples, after three minutes, .6 % have a value beyond 30 before the
+# last map, and 7.9 % without a reach and log scales up to 2; likelihood is not worse.
+_LIMITS = Limits(log_scale=1.0, reach=3.0)
 
 
 def multiscale_layers(
@@ -39,10 +43,10 @@ def multiscale_layers(
     layers: list[nn.Module] = []  # from the image to the latent values
     for scale, count in enumerate(steps):
         channels, size = 4 * channels, size // 2
-        layers += [PixelShuffle(2), *flow_steps(count, channels, size, width, kernel_size)]
+        layers += [PixelShuffle(2), *flow_steps(count, channels, size, width, kernel_size, _LIMITS)]
         if scale < len(steps) - 1:
             channels //= 2
-            layers.append(coupling_by_place(2 * channels, size, 0, given_first=True))
+            layers.append(coupling_by_place(2 * channels, size, 0, True, _LIMITS))
             layers.append(Inflate(channels))
     layers.append(Unflatten(channels, size, size))
     return channels * size * size, layers[::-1]
