@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
+
+import led_fast
+from led_fast import reference
 
 Parameters = tuple[Tensor, Tensor, Tensor, Tensor]  # centers, heights, steepness (F, K), slope (F,)
 
@@ -64,3 +68,40 @@ def bisected(y: Tensor, parameters: Parameters) -> Tensor:
         below = value_of(middle, parameters) < y
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
     return 0.5 * low + 0.5 * high
+
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+BOTH = {"staircase": led_fast.staircase, "staircase_inverse": led_fast.staircase_inverse}
+REFERENCES = {"staircase": reference.staircase, "staircase_inverse": reference.staircase_inverse}
+# One element, a register and its neighbours, samples of one element, short samples and long ones in parts.
+SHAPES = [(1, 1), (5, 3), (70, 2), (3, 4, 7), (2, 3, 16, 16), (9, 2, 1, 3), (2, 3, 33, 131), (600, 1)]
+both = pytest.mark.parametrize("name", BOTH)
+
+
+def real_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def inputs_of(
+    shape: tuple[int, ...], dtype: torch.dtype, steps: int = 5, kind: str = "gentle"
+) -> list[Tensor]:
+    parameters = parameters_of(kind, shape[1], steps)
+    return [2 * normal(*shape, dtype=dtype), *(p.to(real_dtype(dtype)) for p in parameters)]
+
+
+def assert_as_good_as_eager(
+    ours: Tensor, eager: Tensor, exact: Tensor, terms: int = 1, units: int = 3
+) -> None:
+    """Our largest error is at most twice that of plain PyTorch in the same dtype, plus rounding."""
+    assert ours.shape == exact.shape
+    if exact.numel():
+        units = 32 if ours.dtype == torch.float64 else units  # the float64 oracle rounds, too
+        rounding = units * torch.finfo(ours.dtype).eps * exact.abs().max().clamp(min=max(1, terms / 16))
+        assert (ours.double() - exact).abs().max() <= 2 * (eager.double() - exact).abs().max() + rounding
+
+
+def gradients(function, inputs: list[Tensor], cotangents: list[Tensor | None]) -> list[Tensor]:
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    pairs = [(o, c) for o, c in zip(function(*leaves), cotangents, strict=True) if c is not None]
+    outputs = [o for o, _ in pairs]
+    return list(torch.autograd.grad(outputs, leaves, [c.to(o.dtype) for o, c in pairs]))

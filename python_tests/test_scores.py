@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
+import staircase_cases as staircases
 import test_soft_relu_per_feature as bends
-import test_staircase as staircases
 import torch
 from test_soft_relu import DTYPES, sample
 from torch import Tensor
