@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from led_fast.density.annealing import AnnealingPath
-from led_fast.density.refinement import langevin, langevin_step_size
+from led_fast.density.refinement import langevin, langevin_step_size, resample
 from led_fast.flows import OneWayFlow, Sigmoid, StandardNormal
 
 # The target, in the box: z = logit(x) ~ N(0.7, 0.5²), pushed through a sigmoid. The flow's own z are standard normal.
@@ -50,3 +50,11 @@ def test_points_that_are_equal_part_and_find_the_density(path):
     assert len(moved.unique(dim=0)) > 4990 and 0.4 < acceptance < 0.8
     mean, std = moments(moved)
     assert mean == pytest.approx(MEAN, abs=0.02) and std == pytest.approx(SCALE, abs=0.02)
+
+
+def test_a_single_sample_is_chosen_among_many():
+    torch.manual_seed(0)
+    proposal = OneWayFlow(StandardNormal(1), [Sigmoid()])
+    z = torch.logit(torch.cat([resample(critic, proposal, 1, draws_per_sample=1).x for _ in range(1000)]))
+    assert z.mean().item() == pytest.approx(MEAN, abs=5 * SCALE / math.sqrt(1000))
+    assert z.std().item() == pytest.approx(SCALE, abs=5 * SCALE / math.sqrt(2000))

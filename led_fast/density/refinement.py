@@ -13,6 +13,7 @@ from led_fast.density.annealing import AnnealingPath
 from led_fast.density.diagnostics import effective_sample_size
 from led_fast.density.proposals import Proposal
 
+_FEWEST_DRAWS = 256
 _TUNING_TRANSITIONS = 20
 _WANTED_ACCEPTANCE = 0.574  # Roberts and Rosenthal 1998
 _FIRST_STEP = 0.1  # of the base's deviation
@@ -42,14 +43,14 @@ def resample(
         critic: f = log N, (B, ...) -> (B,).
         proposal: draws, and knows its density.
         n: number of samples, positive.
-        draws_per_sample: draws for each sample returned.
+        draws_per_sample: draws for each sample returned, but 256 in all at least: the best of a few is hardly chosen.
 
     Raises:
         WeightsError: a weight is NaN or infinite, or all weights are zero.
     """
-    rounds = []
+    rounds, at_a_time = [], max(n, -(-_FEWEST_DRAWS // draws_per_sample))
     for _ in range(draws_per_sample):
-        y, log_q = proposal.rsample_and_log_prob(n)
+        y, log_q = proposal.rsample_and_log_prob(at_a_time)
         rounds.append((y, critic(y) - log_q))
     x, log_weights = (torch.cat(parts) for parts in zip(*rounds, strict=True))
     return RefinedSample(
