@@ -8,7 +8,7 @@ import torch
 from led_fast.density import ProposalDraw, critic_loss, log_mean_exp
 from led_fast.flows import GaussianConditional, Linear, OneWayFlow, ScoredSample, Slice, StandardNormal
 from led_fast.models import points_critic
-from led_fast.training.objective import LikelihoodObjective, TiltObjective, objective_of
+from led_fast.training.objective import CalibrationObjective, LikelihoodObjective, TiltObjective, objective_of
 from led_fast.training.settings import Recipe, changed
 from led_fast.training.world import World
 
@@ -32,6 +32,7 @@ class TiltTask:
 
     device = torch.device("cpu")
     tilts = True
+    anchored = False
     balance = None
 
     def __init__(self):
@@ -165,3 +166,20 @@ def test_is_chosen_by_the_recipe():
     assert objective_of(RECIPE) is TiltObjective
     assert objective_of(changed(RECIPE, {"base": "first"})) is LikelihoodObjective
     assert objective_of(changed(RECIPE, {"objective": "gan"})) not in (TiltObjective, LikelihoodObjective)
+
+
+@pytest.mark.parametrize("objective", [TiltObjective, CalibrationObjective])
+@pytest.mark.parametrize("anchored", [False, True])
+def test_a_capped_tilts_constant_is_held_and_no_other(objective, anchored):
+    task = TiltTask()
+    task.anchored = anchored
+    task.tilted_samples = lambda n: task.proposals(n, 0.0).y
+    constant = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    shifted = lambda x: task.discriminate(x) + constant  # noqa: E731
+    made = objective(task, RECIPE, World())
+    loss = made.critic_loss(shifted, task.data(16, 0.0), 0.0)
+    (slope,) = torch.autograd.grad(loss.value, constant)
+    n = RECIPE.batches.integral_samples if objective is TiltObjective else RECIPE.calibration.samples
+    log_alpha = log_mean_exp(shifted(task.proposals(n, 0.0).y)).item()
+    assert slope.item() == pytest.approx(0.2 * log_alpha if anchored else 0.0, abs=1e-9)
+    assert log_alpha > 2 and "critic_loss" in loss.metrics

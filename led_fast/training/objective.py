@@ -16,6 +16,7 @@ from led_fast.training.task import Task
 from led_fast.training.world import World
 
 _MOMENTUM = 0.9
+_ANCHOR = 0.1  # of the squared log α of a tilt, in nats
 _Number = TypeVar("_Number", float, Tensor)
 
 Critic = Callable[[Tensor], Tensor]
@@ -126,7 +127,9 @@ class LikelihoodObjective:
         f_data, f_proposal, log_q = map(world.gather, (f_data, f_proposal, proposals.log_q))
         loss = critic_loss(f_data, f_proposal, log_q, batches.integral_samples)
 
-        log_weights = (f_proposal - log_q).detach()
+        log_weights = f_proposal - log_q
+        anchor = self._anchor(log_weights)
+        log_weights = log_weights.detach()
         log_normalizer = log_mean_exp(log_weights)
         new = log_normalizer.double()
         self._now = _moved(new if self.log_normalizer is None else self._before, new)
@@ -137,7 +140,10 @@ class LikelihoodObjective:
         }
         if proposals.balance_loss is not None:
             loss = loss + world.gather(proposals.balance_loss[None]).mean()
-        return Loss(loss, metrics)
+        return Loss(loss + anchor, metrics)
+
+    def _anchor(self, log_weights: Tensor) -> Tensor | float:
+        return 0.0
 
     def generator_losses(
         self, critic: Critic, at: float, drawn: ScoredSample | None = None
@@ -201,6 +207,9 @@ class TiltObjective(LikelihoodObjective):
         """The net: the log density relative to the generator's."""
         return self.task.discriminate
 
+    def _anchor(self, log_weights: Tensor) -> Tensor | float:
+        return anchor(log_weights) if self.task.anchored else 0.0
+
     def _sample(self) -> ScoredSample:
         sample = super()._sample()
         none = torch.zeros_like(sample.log_q)
@@ -244,6 +253,8 @@ class CalibrationObjective:
         loss = critic_loss(at_data, at_samples, torch.zeros_like(at_samples))
         ess_fraction = kish_size(at_samples) / len(at_samples)
         metrics = {"critic_loss": loss, "ess_fraction": ess_fraction.detach()}
+        if self.task.anchored:
+            loss = loss + anchor(at_samples)
         if held := self.recipe.calibration.held_ess:
             loss = loss + (math.log(held) - ess_fraction.log()).clamp(min=0)
         return Loss(loss, metrics)
@@ -293,6 +304,15 @@ class GANObjective:
         y = (self._generated() if drawn is None else drawn).y
         loss = F.softplus(-self.world.gather(critic(y))).mean()
         yield Loss(loss, {"generator_loss": loss})
+
+
+def anchor(log_weights: Tensor) -> Tensor:
+    """What holds a capped tilt's log α near 0.
+
+    The constant of a tilt is free, but a cap is not: far above it the net has no slope, and a constant that had drifted
+    there would leave the net at the cap everywhere, for good.
+    """
+    return _ANCHOR * log_mean_exp(log_weights).square()
 
 
 def objective_of(recipe: Recipe) -> type[LikelihoodObjective] | type[GANObjective]:

@@ -38,6 +38,7 @@ class Task(ABC):
         generator: onto the same space.
         balance: a network of the proposals that learns along with the critic, None where there is none.
         tilts: whether the critic tilts the density of a generator, which it adopts.
+        anchored: whether log α of a tilt is held near 0, because the tilt has a cap.
         feed: what brings the data to a device; None where a step cannot be recorded, because it depends on `at` in
             other ways than by its stage.
     """
@@ -47,6 +48,7 @@ class Task(ABC):
     generator: OneWayFlow
     balance: nn.Module | None = None
     tilts: bool = False
+    anchored: bool = False
     feed: Feed | None = None
 
     @abstractmethod

@@ -50,6 +50,7 @@ class ImagesTask(Task):
         self.critic: nn.Module = self._critic
         self.generator = generator.to(self.device)
         self.tilts = critic.tilted is not None
+        self.anchored = critic.config.cap is not None
 
     def discriminate(self, x: Tensor) -> Tensor:
         """The critic's network, without the density of independent pixels."""
