@@ -273,7 +273,7 @@ def test_a_bound_that_is_too_wide_to_decide_leaves_the_weights_as_they_are():
 
 @pytest.mark.parametrize("training", [False, True])
 def test_annealing_in_the_noise_finds_the_integral_of_the_tilt(training):
-    model = tilting_model(None, scale=0.05).train(training)
+    model = tilting_model(None).train(training)
     model.critic.adopt(model.generator)
     with torch.no_grad():
         model.critic.net.net[-1].bias.fill_(2.0)
@@ -290,5 +290,6 @@ def test_a_report_takes_the_weights_of_its_samples_from_the_net():
     torch.manual_seed(1)
     log_weights = model.critic.discriminate(model.generator.sample(4000)).double()
     expected = log_weights.exp().mean().log() - log_weights.mean()
-    assert report["kl_gate"]["passed"]
+    assert report["samples_rounded"] > 0.5
+    assert evaluate_quickly(exact_model(), exact_source(), samples=40).report["samples_rounded"] == 0
     assert report["kl_generator_model"] == pytest.approx(expected.item(), abs=0.2)

@@ -221,6 +221,7 @@ def test_a_generator_that_drops_coordinates_has_a_surrogate_density():
     model = DensityModel(exact_model().critic, flow)
     report = evaluate_quickly(model, exact_source(), samples=100).report
     assert report["generator_density"] == "surrogate"
+    assert report["samples_rounded"] is None
     # log q(x, t2) - log r(t2 | x), t2 ~ N(x, 1), of independent normal values: by pixel -KL(N(x, 1) ‖ q).
     x = Sigmoid().inverse(dequantize(exact_source().split("test")).double())[0]
     kl = 0.5 * ((1 + (x - MEAN).square()) / SCALE**2 - 1) + math.log(SCALE)

@@ -182,10 +182,11 @@ class TestLightMap:
         (wanted,) = torch.autograd.grad(log_prob.sum(), x)
         torch.testing.assert_close(score, wanted)
 
-    def test_no_rounding_leads_over_the_knee(self):
-        layer = LightMap()
-        for away in (torch.tensor(-1e9), torch.tensor(1e9)):
-            t = torch.tensor(KNEE)
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_no_rounding_leads_over_the_knee(self, dtype):
+        layer = LightMap().to(dtype)
+        for away in (torch.tensor(-1e9, dtype=dtype), torch.tensor(1e9, dtype=dtype)):
+            t = torch.tensor(KNEE, dtype=dtype)
             beside = [t := torch.nextafter(t, away) for _ in range(40)]
             x, ladj = layer(torch.stack(beside)[:, None])
             assert ((x >= 1 - LEVEL) == (away < 0)).all()

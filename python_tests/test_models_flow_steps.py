@@ -1,10 +1,13 @@
 """Steps of a flow, and what keeps them from building each other up."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from flow_oracles import randomize
 
-from led_fast.flows import OneWayFlow, StandardNormal, Unflatten
+from led_fast.flows import Coupling, OneWayFlow, StandardNormal, Unflatten
+from led_fast.models import IMAGE_PRESETS, ImageGeneratorConfig, ImagePreset, image_generator
 from led_fast.models.flow_steps import Limits, PlacedNetwork, coupling_by_place, flow_steps
 from led_fast.models.multiscale_generator import multiscale_layers
 
@@ -36,10 +39,21 @@ def test_a_coupling_has_the_limits_of_its_steps():
 
 
 def test_all_couplings_of_several_scales_are_limited():
-    _, layers = multiscale_layers((3, 8, 8), (2, 1), 8, 1)
+    _, layers = multiscale_layers((3, 8, 8), (2, 1), 8, 1, Limits(1.0, 3.0))
     couplings = [layer for layer in layers if type(layer).__name__ == "Coupling"]
     assert len(couplings) == 4
     assert all(c.bound == 1.0 and c.network.reach == 3.0 for c in couplings)
+
+
+@pytest.mark.parametrize("preset", ["color32", "color64"])
+def test_limits_are_the_presets_and_by_default_those_of_runs_before(preset):
+    config = IMAGE_PRESETS[preset].generator
+    assert (config.coupling_log_scale, config.coupling_reach) == (1.0, 3.0)
+    assert (ImageGeneratorConfig().coupling_log_scale, ImageGeneratorConfig().coupling_reach) == (2.0, None)
+    small = replace(config, scale_steps=(1,), coupling_width=4, coupling_log_scale=0.5, coupling_reach=2.0)
+    flow = image_generator(ImagePreset((3, 8, 8), small))
+    (coupling,) = (m for m in flow.modules() if isinstance(m, Coupling))
+    assert (coupling.bound, coupling.network.reach) == (0.5, 2.0)
 
 
 def test_with_a_reach_steps_do_not_build_each_other_up():

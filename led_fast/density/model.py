@@ -134,13 +134,14 @@ class DensityModel(nn.Module):
 
         Args:
             n: number of samples.
-            draws_per_sample: generator draws for each sample returned.
+            draws_per_sample: generator draws for each sample returned, but 256 in all at least.
 
         Raises:
-            ValueError: n is not positive, or a weight is NaN or infinite, or all weights are zero.
+            ValueError: a number is not positive, or a weight is NaN or infinite, or all weights are zero.
         """
-        if n < 1:
-            raise ValueError(f"DensityModel.refined_sample: n must be positive, got {n}")
+        for name, value in (("n", n), ("draws_per_sample", draws_per_sample)):
+            if value < 1:
+                raise ValueError(f"DensityModel.refined_sample: {name} must be positive, got {value}")
         self._warn()
         with eval_mode(self.generator, self.critic):
             tilt = self.own_tilt()

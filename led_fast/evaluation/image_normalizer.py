@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +50,7 @@ _BLIND_TO = {
 # two intervals and quadrature tell, and on images the same is nothing beside what pixels' float32 rounds.
 _TOLERANCE = 0.1
 # Draws of what a capped net tilts, at least: weights of up to e⁵ beside α = 1 may hide .14 nats from 5,000, and .04
-# from these. Only the net looks at them.
+# from these.
 _CAPPED_SAMPLES = 20_000
 _CHAINS_AT_A_TIME = 100  # with all that their gradients need in memory
 
@@ -120,7 +121,7 @@ def estimate_image_normalizer(
     Args:
         model: of images in [0, 1].
         source: its data, to which the pixels are fitted.
-        samples: of each proposal.
+        samples: of each proposal; 20,000 at least of the density that a capped critic tilts.
         temperatures: of the annealing; 0: none.
         chains: of the annealing. With fewer than 50 it is not called reliable.
     """
@@ -135,12 +136,13 @@ def estimate_image_normalizer(
 
     with eval_mode(model), torch.no_grad():
         by_pixels, by_base = by(pixels), None
-        if critic is not None and model.own_tilt():
-            by_generator = _by_net(critic, model.generator, samples)
+        cap = None if critic is None else critic.config.cap
+        if own := model.own_tilt():
+            by_generator = _by_net(own, cap, model.generator, samples)
         else:
             by_generator = by(model.generator)
             if critic is not None and critic.tilted is not None:
-                by_base = _by_net(critic, critic.tilted, samples)
+                by_base = _by_net(critic.discriminate, cap, critic.tilted, samples)
         annealed = _annealed(model, pixels, temperatures, chains) if temperatures else None
     return ImageNormalizer(by_generator, by_base, by_pixels, annealed)
 
@@ -159,16 +161,17 @@ def _annealed(
     return None
 
 
-def _by_net(critic: ImageCritic, flow: OneWayFlow, samples: int) -> NormalizerEstimate:
-    """By samples of the flow whose density the critic tilts, from the net alone.
+def _by_net(
+    net: Callable[[Tensor], Tensor], cap: float | None, flow: OneWayFlow, samples: int
+) -> NormalizerEstimate:
+    """By samples of the flow whose density a critic tilts, from the net alone.
 
     Where the net is capped, by its bound; but if that is too wide, as if there were none.
     """
-    cap = critic.config.cap
     if cap is not None:
         samples = max(samples, _CAPPED_SAMPLES)
     batches = max(MIN_BATCHES, -(-samples // IMAGES_AT_A_TIME))
-    draws = [critic.discriminate(flow.sample(-(-samples // batches))) for _ in range(batches)]
+    draws = [net(flow.sample(-(-samples // batches))) for _ in range(batches)]
     log_weights = torch.stack(draws)
     if cap is not None:
         bounded = summarize_bounded_log_weights(log_weights, least_upper_bound(cap))

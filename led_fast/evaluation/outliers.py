@@ -22,7 +22,7 @@ class ImageValues(NamedTuple):
         log_n: the critic's log N.
         log_q: the generator's log density, or a bound of it; None where it has neither.
         tilt: the critic's net alone, without the density that it tilts; None where it tilts none.
-        ratio: log N - log q; the tilt itself where it tilts the generator as it is. None where there is no log q.
+        ratio: log N - log q, by itself where the critic tilts the generator as it is; None where neither is known.
     """
 
     log_n: Tensor
@@ -42,8 +42,9 @@ class ImageValues(NamedTuple):
         log_n = values(model.unnormalized_log_prob)
         log_q = values(generator.log_prob_bound) if generator.has_bound else None
         tilt = values(critic.discriminate) if isinstance(critic, ImageCritic) else None
-        ratio = None if log_q is None else log_n - log_q
-        return cls(log_n, log_q, tilt, tilt if model.own_tilt() else ratio)
+        if own := model.own_tilt():
+            return cls(log_n, log_q, tilt, values(own))
+        return cls(log_n, log_q, tilt, None if log_q is None else log_n - log_q)
 
     def scores(self, typical_log_n: float) -> dict[str, Tensor]:
         """Scores that are to be low where images are odd, by the report's names, (n,) each.

@@ -52,7 +52,7 @@ def refine_images(
         model: a density of images.
         n: number of images, positive.
         transitions: of every image, at least one.
-        draws_per_sample: of the generator for each image, at least one.
+        draws_per_sample: of the generator for each image, at least one, but 256 in all at least.
 
     Raises:
         ValueError: a number is not positive; a weight is NaN or infinite, or all weights are zero.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from led_fast.flows.contract import next_number
+from led_fast.flows.contract import log_dtype, next_number
 from led_fast.flows.dark import KNEE, LEVEL, DarkMap
 from led_fast.flows.elementwise import LastMap, at_least
 
@@ -57,5 +57,5 @@ def _negative(x: Tensor, t: Tensor) -> Tensor:
     """1 - x, on the side of the lightest level's edge on which t is."""
     negative = 1 - x
     last = next_number(1 - LEVEL, 0.0, x.dtype)  # of grey
-    beyond = torch.where(t < KNEE, 0.0, (negative - last).clamp(min=0))
+    beyond = torch.where(t.to(log_dtype(t)) < KNEE, 0.0, (negative - last).clamp(min=0))
     return negative - beyond.detach()

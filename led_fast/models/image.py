@@ -33,8 +33,15 @@ class ImagePreset:
 
 
 _STEPS = ImageGeneratorConfig(coupling_width=16, local_steps=4, local_width=48, blocks=0, kernel_size=1)
+# Most values within are about standard normal. After three minutes of CIFAR-10, .6 % of the samples have a value beyond
+# 30 before the last map, and 7.9 % without a reach and with log scales up to 2; likelihood is not worse.
 _MULTISCALE = ImageGeneratorConfig(
-    scale_steps=(8, 4, 4), coupling_width=64, kernel_size=1, activation="learned_soft_relu"
+    scale_steps=(8, 4, 4),
+    coupling_width=64,
+    coupling_log_scale=1.0,
+    coupling_reach=3.0,
+    kernel_size=1,
+    activation="learned_soft_relu",
 )
 # Weights of up to e⁵ hide less than .1 nats of log α from 20,000 draws, unless few of them are effective.
 _MULTISCALE_CRITIC = ImageCriticConfig(cap=5.0)

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from led_fast.density.mode import eval_mode
 from led_fast.flows import OneWayFlow, Sigmoid
 from led_fast.flows.contract import standard_normal_log_prob, sum_event
 from led_fast.flows.elementwise import LastMap
@@ -127,7 +128,7 @@ class ImageCritic(nn.Module):
             return None
         drawn = []
         for flow in (self.tilted, generator):
-            with torch.no_grad(), seeded(0, self.scale.device):
+            with torch.no_grad(), eval_mode(flow), seeded(0, self.scale.device):
                 drawn.append(flow.sample(_COMPARED))
         return self.discriminate if torch.equal(*drawn) else None
 

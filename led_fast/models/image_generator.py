@@ -31,7 +31,7 @@ from led_fast.flows import (
     Unflatten,
 )
 from led_fast.flows.elementwise import LastMap
-from led_fast.models.flow_steps import flow_steps
+from led_fast.models.flow_steps import Limits, flow_steps
 from led_fast.models.image_networks import (
     Decoder,
     Encoder,
@@ -43,11 +43,19 @@ from led_fast.models.image_networks import (
 from led_fast.models.multiscale_generator import multiscale_layers
 from led_fast.models.start import start_convolutions_near_identity
 from led_fast.nn import CircularConv2d
-from led_fast.ranges import Count, Natural
+from led_fast.ranges import Count, Natural, Positive
 
 LastMapName = Literal["sigmoid", "dark", "light"]
 
-_OF_MULTISCALE = ("scale_steps", "coupling_width", "kernel_size", "activation", "last_map")
+_OF_MULTISCALE = (
+    "scale_steps",
+    "coupling_width",
+    "coupling_log_scale",
+    "coupling_reach",
+    "kernel_size",
+    "activation",
+    "last_map",
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,10 @@ class ImageGeneratorConfig:
             "gaussian" conditional and "learned_soft_relu", and neither couplings nor a norm.
         scale_steps: steps of a multi-scale flow at each scale, from half of the image's size on, see
             `led_fast.models.multiscale_generator`. It wants "learned_soft_relu" and `coupling_width`, and has
-            `kernel_size` and `last_map` besides; all else must be as it is by default. (): DCGAN.
+            `kernel_size`, `last_map` and the next two besides; all else must be as it is by default. (): DCGAN.
+        coupling_log_scale: largest log scale of the couplings in a multi-scale flow.
+        coupling_reach: values count as no more than this to the networks of these couplings, see
+            :class:`led_fast.models.flow_steps.Limits`; None: as what they are.
         last_map: into the box: "sigmoid", the logistic function, as the paper's tanh; "dark" for images that are
             mostly black, see :class:`led_fast.flows.DarkMap`; or "light" for mostly white ones.
 
@@ -106,6 +117,8 @@ class ImageGeneratorConfig:
     conditional: Literal["learned", "gaussian"] = "learned"
     start: Literal["random", "identity"] = "random"
     scale_steps: tuple[Count, ...] = ()
+    coupling_log_scale: Positive = 2.0
+    coupling_reach: Positive | None = None
     last_map: LastMapName = "sigmoid"
 
 
@@ -125,8 +138,9 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
     alike = torch.ones(channels, 1, 1)  # for all pixels, so that convolutions see them as they are
     if config.scale_steps:
         _check_layers_of_multiscale(config)
+        limits = Limits(config.coupling_log_scale, config.coupling_reach)
         latents, multiscale = multiscale_layers(
-            shape, config.scale_steps, config.coupling_width, config.kernel_size
+            shape, config.scale_steps, config.coupling_width, config.kernel_size, limits
         )
         return OneWayFlow(StandardNormal(latents), [*multiscale, Affine(alike, 0 * alike), box])
     if config.grid not in (1, 2, 4, 8):
