@@ -9,7 +9,7 @@ import pytest
 import torch
 from flow_oracles import randomize
 
-from led_fast.flows import OneWayFlow, Sigmoid, StandardNormal, Unflatten
+from led_fast.flows import ActNorm, OneWayFlow, Sigmoid, StandardNormal, Unflatten
 from led_fast.models import ImageCritic, ImageCriticConfig, ImagePreset, image_critic, image_generator
 from led_fast.models.cap import capped, least_upper_bound
 
@@ -91,6 +91,15 @@ def test_a_tilt_is_a_generators_own_only_while_it_is_as_it_was():
     assert critic.tilt_of(changed) is None
     of_pixels = image_critic(ImagePreset(SHAPE, critic=ImageCriticConfig(width=4, base="pixels")))
     assert of_pixels.tilt_of(generator) is None
+
+
+def test_asking_for_a_tilt_changes_no_generator_in_training():
+    generator = OneWayFlow(StandardNormal(1, 8, 8), [ActNorm(1), Sigmoid()]).train()
+    critic = ImageCritic(ImageCriticConfig(width=4), SHAPE, copy.deepcopy(generator))
+    before = copy.deepcopy(generator.state_dict())
+    assert critic.tilt_of(generator)
+    assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
+    assert generator.training
 
 
 def test_a_generator_of_equal_parameters_may_be_another():
