@@ -3,6 +3,7 @@
 import pytest
 import torch
 from exact_images import MEAN, SHAPE, ExactCritic, exact_generator, exact_model
+from tilting_images import tilting_model
 
 from led_fast.data.images import quantize
 from led_fast.density import DensityModel
@@ -65,7 +66,8 @@ def test_typicality_finds_what_is_too_dense():
 
 def test_a_score_that_is_not_defined_has_no_auroc():
     test = ImageValues.of(exact_model(), images(20))
-    lost = test._replace(log_n=torch.full((20,), -torch.inf), log_q=torch.full((20,), -torch.inf))
+    nowhere = torch.full((20,), -torch.inf)
+    lost = test._replace(log_n=nowhere, log_q=nowhere, ratio=nowhere - nowhere)
     assert outlier_report(test, test.log_n.mean().item(), lost) == {
         "images": 20,
         "auroc": 1.0,
@@ -91,3 +93,13 @@ def test_constant_images_have_one_level_each_and_all_levels_come():
     levels = quantize(x).flatten(1)
     assert (levels == levels[:, :1]).all() and len(levels[:, 0].unique()) == 256
     assert not (x == x[:, :1, :1, :1]).any(dim=0).all() and x.min() > 0 and x.max() < 1
+
+
+def test_the_ratio_to_its_own_generator_is_the_tilt():
+    model = tilting_model()
+    x = torch.rand(20, 1, 8, 8)
+    values = ImageValues.of(model, x)
+    assert torch.equal(values.ratio, values.tilt)
+    next(model.generator.parameters()).data.add_(1e-3)
+    values = ImageValues.of(model, x)
+    assert torch.equal(values.ratio, values.log_n - values.log_q)

@@ -296,3 +296,8 @@ def test_an_image_that_was_lost_on_its_way_takes_no_part_in_the_generators_step(
     torch.testing.assert_close(loss, wanted_loss)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("cap", [None, 2.0])
+def test_the_constant_of_a_capped_net_is_held(source, cap):
+    assert trainer_of(source, {"model.critic.cap": cap}).task.anchored == (cap is not None)
