@@ -16,7 +16,7 @@ P = torch.tensor([0] * 60 + [1] * 25 + [2] * 10 + list(range(3, 12)))  # data, o
 
 
 def objective(held_ess):
-    task = SimpleNamespace(tilted_samples=lambda n: Q)
+    task = SimpleNamespace(tilted_samples=lambda n: Q, anchored=False)
     recipe = Recipe(calibration=Calibration(0.5, samples=len(Q), held_ess=held_ess))
     return CalibrationObjective(task, recipe, World())
 

@@ -81,6 +81,7 @@ class AffineGenerator(nn.Module):
 class JointBatches:
     """A task whose processes draw their parts of the same joint batches."""
 
+    anchored = False
     device = torch.device("cpu")
 
     def __init__(self, world):
@@ -126,7 +127,7 @@ class JointBatches:
 class TiltedBatches(JointBatches):
     """The same, with a critic that tilts the generator."""
 
-    tilts = True
+    tilts = anchored = True
 
     def __init__(self, world):
         super().__init__(world)
