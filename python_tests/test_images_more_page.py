@@ -9,7 +9,7 @@ from led_fast.density import Verdict
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "images_more.md").read_text()
-FOLDERS = {"Fashion-MNIST": "fashion", "CIFAR-10": "cifar10"}
+FOLDERS = {"Fashion-MNIST": "fashion", "CIFAR-10": "cifar10", "Pictures on white, 64×64": "emoji64"}
 SECTIONS = {FOLDERS[text.partition("\n")[0]]: text for text in PAGE.split("\n## ")[1:]}
 
 
