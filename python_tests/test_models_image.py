@@ -18,6 +18,7 @@ from led_fast.models import (
     image_generator,
     standardize,
 )
+from led_fast.models.flow_steps import Limits
 from led_fast.models.image_networks import Bend
 from led_fast.models.multiscale_generator import multiscale_layers
 from led_fast.nn import CircularConv2d
@@ -38,6 +39,14 @@ GENERATORS = {
     ),
     "multiscale, wide kernels": ImageGeneratorConfig(
         scale_steps=(1, 2, 1), coupling_width=4, kernel_size=3, activation="learned_soft_relu"
+    ),
+    "multiscale, limited": ImageGeneratorConfig(
+        scale_steps=(2, 1),
+        coupling_width=4,
+        coupling_log_scale=1.0,
+        coupling_reach=3.0,
+        kernel_size=1,
+        activation="learned_soft_relu",
     ),
     "steps": STEPS,
     "steps, wide kernels": replace(STEPS, local_steps=3, kernel_size=3),
@@ -153,7 +162,7 @@ def test_a_multiscale_flow_splits_off_half_at_every_scale():
 @pytest.mark.parametrize("steps", [(), (1, 1, 1, 1)])
 def test_sizes_that_cannot_be_halved_as_often_are_refused(steps):
     with pytest.raises(ValueError, match="scale_steps must name"):
-        multiscale_layers((1, 8, 8), steps, 4, 1)
+        multiscale_layers((1, 8, 8), steps, 4, 1, Limits())
 
 
 UNUSED = {
@@ -182,7 +191,7 @@ def test_what_a_multiscale_flow_has_no_use_for_is_refused(name):
 
 
 def test_every_setting_of_a_generator_counts_in_a_multiscale_flow_or_is_refused():
-    count = {"scale_steps", "kernel_size", "last_map"}
+    count = {"scale_steps", "coupling_log_scale", "coupling_reach", "kernel_size", "last_map"}
     assert count | set(UNUSED) == {field.name for field in fields(ImageGeneratorConfig)}
 
 
