@@ -36,3 +36,12 @@ def test_figures_of_the_runs(folder):
     ):
         assert text in SECTIONS[folder]
     assert ("**Log α can be believed**" in SECTIONS[folder]) == normalizer.reliable
+
+
+def test_distances_by_another_network():
+    report = json.loads((DOCS / "results" / "cifar10" / "efficientnet.json").read_text())
+    quality, refined = report["quality"], report["quality_refined"]
+    resampled, walked = refined["distance_resampled"], refined["distance"]
+    text = " ".join(SECTIONS["cifar10"].split())
+    assert f"the distances are {quality['distance']:.2f}, {resampled:.2f} and {walked:.2f}," in text
+    assert f"and {quality['distance_real']:.2f} of real images" in text
