@@ -63,4 +63,9 @@ class StoredImages:
     def rsample_and_log_prob(self, n: int) -> tuple[Tensor, Tensor]:
         """Draws n images, (n, C, H, W), with their log densities, (n,)."""
         y, log_q = self.flow.rsample_and_log_prob(n)
-        return y, self.flow.log_prob(y) if self.flow.invertible else log_q
+        return y, stored_log_prob(self.flow, y, log_q)
+
+
+def stored_log_prob(flow: OneWayFlow, y: Tensor, log_q: Tensor) -> Tensor:
+    """Log density of images y as they are stored, (n,); where the flow cannot be inverted, log_q as it was drawn."""
+    return flow.log_prob(y) if flow.invertible else log_q

@@ -18,6 +18,7 @@ from led_fast.errors import InputError
 from led_fast.evaluation.divergence import standard_error
 from led_fast.evaluation.features import FeatureNetwork
 from led_fast.evaluation.image_normalizer import ImageNormalizer, estimate_image_normalizer
+from led_fast.evaluation.image_weights import stored_log_prob
 from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME, in_parts
 from led_fast.evaluation.outliers import ImageValues, constant_images, outlier_report
 from led_fast.evaluation.quality import SampleJudge, sample_quality
@@ -256,7 +257,7 @@ def _draw(model: DensityModel, samples: int) -> _Draws:
     images, log_q, log_weights, rounded = [], [], [], []
     for _ in range(batches):
         y, drawn = generator.rsample_and_log_prob(-(-samples // batches))
-        density = (generator.log_prob(y) if generator.invertible else drawn).double()
+        density = stored_log_prob(generator, y, drawn).double()
         rounded.append(~((density - drawn).abs() < _ROUNDED).cpu())
         weights = net(y).double() if net else model.unnormalized_log_prob(y).double() - density
         images.append(y.cpu())

@@ -43,7 +43,7 @@ class ImageValues(NamedTuple):
         log_q = values(generator.log_prob_bound) if generator.has_bound else None
         tilt = values(critic.discriminate) if isinstance(critic, ImageCritic) else None
         if own := model.own_tilt():
-            return cls(log_n, log_q, tilt, values(own))
+            return cls(log_n, log_q, tilt, values(own) if tilt is None else tilt)
         return cls(log_n, log_q, tilt, None if log_q is None else log_n - log_q)
 
     def scores(self, typical_log_n: float) -> dict[str, Tensor]:

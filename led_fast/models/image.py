@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from led_fast.flows import Affine, OneWayFlow
+from led_fast.flows.dark import LEVEL
 from led_fast.models.image_critic import ImageCritic, ImageCriticConfig
 from led_fast.models.image_generator import ImageGeneratorConfig, LastMapName, build_generator, build_last_map
 from led_fast.models.image_networks import Bend, Shape
 
-_LEVEL = 1 / 256  # of dequantised bytes
 _LEAST_SHARE = 0.05  # of values that are black, or white
 
 
@@ -160,7 +160,7 @@ def best_last_map(images: Tensor) -> LastMapName:
         standardised = (coordinates - location) / scale
         return -(0.5 * standardised.square() + scale.log() + log_slope).mean().item()
 
-    shares = {"sigmoid": 1.0, "dark": _share(images < _LEVEL), "light": _share(images >= 1 - _LEVEL)}
+    shares = {"sigmoid": 1.0, "dark": _share(images < LEVEL), "light": _share(images >= 1 - LEVEL)}
     return max((name for name in get_args(LastMapName) if shares[name] > _LEAST_SHARE), key=log_likelihood)
 
 
