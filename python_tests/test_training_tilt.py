@@ -168,18 +168,20 @@ def test_is_chosen_by_the_recipe():
     assert objective_of(changed(RECIPE, {"objective": "gan"})) not in (TiltObjective, LikelihoodObjective)
 
 
-@pytest.mark.parametrize("objective", [TiltObjective, CalibrationObjective])
+@pytest.mark.parametrize("objective", [LikelihoodObjective, TiltObjective, CalibrationObjective])
 @pytest.mark.parametrize("anchored", [False, True])
 def test_a_capped_tilts_constant_is_held_and_no_other(objective, anchored):
     task = TiltTask()
     task.anchored = anchored
     task.tilted_samples = lambda n: task.proposals(n, 0.0).y
     constant = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
-    shifted = lambda x: task.discriminate(x) + constant  # noqa: E731
+    net = (
+        task.critic if objective is LikelihoodObjective else task.discriminate
+    )  # whose base is the generator's
     made = objective(task, RECIPE, World())
-    loss = made.critic_loss(shifted, task.data(16, 0.0), 0.0)
+    loss = made.critic_loss(lambda x: net(x) + constant, task.data(16, 0.0), 0.0)
     (slope,) = torch.autograd.grad(loss.value, constant)
-    n = RECIPE.batches.integral_samples if objective is TiltObjective else RECIPE.calibration.samples
-    log_alpha = log_mean_exp(shifted(task.proposals(n, 0.0).y)).item()
+    n = RECIPE.calibration.samples if objective is CalibrationObjective else RECIPE.batches.integral_samples
+    log_alpha = log_mean_exp(task.discriminate(task.proposals(n, 0.0).y) + constant).item()
     assert slope.item() == pytest.approx(0.2 * log_alpha if anchored else 0.0, abs=1e-9)
     assert log_alpha > 2 and "critic_loss" in loss.metrics

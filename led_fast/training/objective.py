@@ -127,9 +127,7 @@ class LikelihoodObjective:
         f_data, f_proposal, log_q = map(world.gather, (f_data, f_proposal, proposals.log_q))
         loss = critic_loss(f_data, f_proposal, log_q, batches.integral_samples)
 
-        log_weights = f_proposal - log_q
-        anchor = self._anchor(log_weights)
-        log_weights = log_weights.detach()
+        log_weights = (f_proposal - log_q).detach()
         log_normalizer = log_mean_exp(log_weights)
         new = log_normalizer.double()
         self._now = _moved(new if self.log_normalizer is None else self._before, new)
@@ -140,10 +138,9 @@ class LikelihoodObjective:
         }
         if proposals.balance_loss is not None:
             loss = loss + world.gather(proposals.balance_loss[None]).mean()
-        return Loss(loss + anchor, metrics)
-
-    def _anchor(self, log_weights: Tensor) -> Tensor | float:
-        return 0.0
+        if self.task.anchored:
+            loss = loss + anchor(f_proposal - log_q)
+        return Loss(loss, metrics)
 
     def generator_losses(
         self, critic: Critic, at: float, drawn: ScoredSample | None = None
@@ -206,9 +203,6 @@ class TiltObjective(LikelihoodObjective):
     def view(self, critic: nn.Module) -> Critic:
         """The net: the log density relative to the generator's."""
         return self.task.discriminate
-
-    def _anchor(self, log_weights: Tensor) -> Tensor | float:
-        return anchor(log_weights) if self.task.anchored else 0.0
 
     def _sample(self) -> ScoredSample:
         sample = super()._sample()
