@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_circulant_logdet import hostile_weight
+from thread_oracle import assert_same_bits_by_threads
 
 import led_fast
 from led_fast import nn, ops, reference
@@ -251,17 +252,13 @@ def test_compiles_in_one_graph():
 
 def test_equal_for_any_number_of_threads():
     weight, y = random_weight(20, (3, 3), torch.float32), random_images(33, 20, 17, 12, dtype=torch.float32)
-    threads, results = torch.get_num_threads(), []
     grad_log = random_images(33, dtype=torch.float32)
-    try:
-        for count in (1, 2, 3, 7):
-            torch.set_num_threads(count)
-            value = led_fast.circular_conv_inverse(y, weight)
-            results.append([*value, *gradients(led_fast.circular_conv_inverse, y, weight, y, grad_log)])
-    finally:
-        torch.set_num_threads(threads)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(other, results[0], strict=True))
+
+    def results():
+        value = led_fast.circular_conv_inverse(y, weight)
+        return [*value, *gradients(led_fast.circular_conv_inverse, y, weight, y, grad_log)]
+
+    assert_same_bits_by_threads(results, (1, 2, 3, 7))
 
 
 def test_many_symbols_are_inverted_in_parts():

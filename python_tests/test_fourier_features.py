@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from thread_oracle import assert_same_bits_by_threads
 from torch import Tensor
 from torch.library import opcheck
 
@@ -171,13 +172,7 @@ class TestHazards:
     def test_bits_do_not_depend_on_threads(self, shape) -> None:
         inputs = inputs_of(shape, 64, torch.float32)
         grad = normal(*shape[:-1], shape[-1] + 128, seed=2)
-        before, results = torch.get_num_threads(), []
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            results.append(results_of(fourier_features, inputs, grad)[:2])
-        torch.set_num_threads(before)
-        for other in results[1:]:
-            assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+        assert_same_bits_by_threads(lambda: results_of(fourier_features, inputs, grad)[:2])
 
     @pytest.mark.parametrize(
         ("change", "error", "message"),

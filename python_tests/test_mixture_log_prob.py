@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from mixture_cases import by_distributions, mixture_of, normal, points_of
+from thread_oracle import assert_same_bits_by_threads
 from torch import Tensor
 from torch.library import opcheck
 
@@ -214,13 +215,7 @@ class TestHazards:
     @pytest.mark.parametrize("shape", [(2000, 2, 100), (300, 64, 20)])
     def test_bits_do_not_depend_on_threads(self, shape) -> None:
         inputs, grad = inputs_of(shape, torch.float32), normal(shape[0], seed=7, dtype=torch.float32)
-        before, results = torch.get_num_threads(), []
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            results.append(results_of(mixture_log_prob_and_score, inputs, grad))
-        torch.set_num_threads(before)
-        for other in results[1:]:
-            assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+        assert_same_bits_by_threads(lambda: results_of(mixture_log_prob_and_score, inputs, grad))
 
     @pytest.mark.parametrize(
         ("change", "error", "message"),

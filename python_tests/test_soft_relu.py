@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thread_oracle import assert_same_bits_by_threads, values_and_gradients
 from torch import Tensor
 from torch.library import opcheck
 
@@ -286,16 +287,7 @@ class TestTorchIntegration:
     @pytest.mark.parametrize("shape", [(3, 100_000), (5000, 3), (64, 300)])
     def test_bits_do_not_depend_on_threads(self, shape) -> None:
         x = sample(shape, torch.float32).requires_grad_()
-        before, results = torch.get_num_threads(), []
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            outputs = led_fast.soft_relu(x)
-            results.append(
-                [*outputs, *torch.autograd.grad(outputs, x, [torch.ones_like(o) for o in outputs])]
-            )
-        torch.set_num_threads(before)
-        for other in results[1:]:
-            assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+        assert_same_bits_by_threads(lambda: values_and_gradients(led_fast.soft_relu(x), x))
 
 
 class TestBadArguments:

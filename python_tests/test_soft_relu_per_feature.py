@@ -1,10 +1,12 @@
 """soft-ReLU and its inverse with parameters per feature: the operator and the layer that learns them."""
 
 import math
+from itertools import chain
 
 import pytest
 import torch
 from test_soft_relu import DTYPES, assert_as_good_as_eager, sample
+from thread_oracle import assert_same_bits_by_threads
 from torch import Tensor
 from torch.library import opcheck
 
@@ -132,14 +134,7 @@ class TestValues:
     def test_bits_do_not_depend_on_threads(self, shape, inverse) -> None:
         x, parameters = sample(shape, torch.float32), parameters_of(shape[1], torch.float32)
         cotangents = sample(shape, torch.float32, 1), sample(shape[:1], torch.float32, 2)
-        before, results = torch.get_num_threads(), []
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            outputs, grads = both(of_slopes, x, parameters, cotangents, inverse)
-            results.append([*outputs, *grads])
-        torch.set_num_threads(before)
-        for other in results[1:]:
-            assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+        assert_same_bits_by_threads(lambda: list(chain(*both(of_slopes, x, parameters, cotangents, inverse))))
 
 
 @pytest.mark.parametrize("inverse", [False, True])

@@ -15,6 +15,7 @@ from staircase_cases import (
     parameters_of,
     real_dtype,
 )
+from thread_oracle import assert_same_bits_by_threads, values_and_gradients
 from torch import Tensor
 
 import led_fast
@@ -101,16 +102,7 @@ class TestHazards:
     @pytest.mark.parametrize("shape", [(3, 2, 200, 130), (500, 3), (64, 4, 16, 16)])
     def test_bits_do_not_depend_on_threads(self, shape, name) -> None:
         leaves = [v.requires_grad_() for v in inputs_of(shape, torch.float32, kind="trained")]
-        before, results = torch.get_num_threads(), []
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            outputs = BOTH[name](*leaves)
-            results.append(
-                [*outputs, *torch.autograd.grad(outputs, leaves, [torch.ones_like(o) for o in outputs])]
-            )
-        torch.set_num_threads(before)
-        for other in results[1:]:
-            assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+        assert_same_bits_by_threads(lambda: values_and_gradients(BOTH[name](*leaves), leaves))
 
 
 class TestDerivatives:
