@@ -92,7 +92,7 @@ class ImageGeneratorConfig:
             `kernel_size`, `last_map` and the next two besides; all else must be as it is by default. (): DCGAN.
         coupling_log_scale: largest log scale of the couplings in a multi-scale flow.
         coupling_reach: values count as no more than this to the networks of these couplings, see
-            :class:`led_fast.models.flow_steps.Limits`; None: as what they are.
+            `led_fast.models.flow_steps.Limits`; None: as what they are.
         last_map: into the box: "sigmoid", the logistic function, as the paper's tanh; "dark" for images that are
             mostly black, see :class:`led_fast.flows.DarkMap`; or "light" for mostly white ones.
 
