@@ -35,7 +35,6 @@ def test_a_coupling_has_the_limits_of_its_steps():
     assert (coupling.bound, coupling.network.reach) == (0.7, 2.0)
     couplings = flow_steps(3, 4, 4, 8, 1, Limits(0.7, 2.0))[2::3]
     assert [(c.bound, c.network.reach) for c in couplings] == [(0.7, 2.0)] * 3
-    assert [(c.bound, c.network.reach) for c in flow_steps(1, 4, 4, 8, 1)[2::3]] == [(2.0, None)]
 
 
 def test_all_couplings_of_several_scales_are_limited():
@@ -50,10 +49,24 @@ def test_limits_are_the_presets_and_by_default_those_of_runs_before(preset):
     config = IMAGE_PRESETS[preset].generator
     assert (config.coupling_log_scale, config.coupling_reach) == (1.0, 3.0)
     assert (ImageGeneratorConfig().coupling_log_scale, ImageGeneratorConfig().coupling_reach) == (2.0, None)
-    small = replace(config, scale_steps=(1,), coupling_width=4, coupling_log_scale=0.5, coupling_reach=2.0)
-    flow = image_generator(ImagePreset((3, 8, 8), small))
-    (coupling,) = (m for m in flow.modules() if isinstance(m, Coupling))
-    assert (coupling.bound, coupling.network.reach) == (0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ImageGeneratorConfig(
+            scale_steps=(1,), coupling_width=4, kernel_size=1, activation="learned_soft_relu"
+        ),
+        ImageGeneratorConfig(local_steps=1, coupling_width=0, latent=4, grid=2, blocks=0),
+    ],
+    ids=["several scales", "local steps"],
+)
+def test_limits_of_a_config_are_those_of_its_steps(config):
+    limited = replace(config, coupling_log_scale=0.5, coupling_reach=2.0)
+    for given, wanted in [(config, (2.0, None)), (limited, (0.5, 2.0))]:
+        flow = image_generator(ImagePreset((3, 8, 8), given))
+        (coupling,) = (m for m in flow.modules() if isinstance(m, Coupling))
+        assert (coupling.bound, coupling.network.reach) == wanted
 
 
 def test_with_a_reach_steps_do_not_build_each_other_up():

@@ -162,7 +162,7 @@ def test_a_multiscale_flow_splits_off_half_at_every_scale():
 @pytest.mark.parametrize("steps", [(), (1, 1, 1, 1)])
 def test_sizes_that_cannot_be_halved_as_often_are_refused(steps):
     with pytest.raises(ValueError, match="scale_steps must name"):
-        multiscale_layers((1, 8, 8), steps, 4, 1, Limits())
+        multiscale_layers((1, 8, 8), steps, 4, 1, Limits(2.0, None))
 
 
 UNUSED = {

@@ -23,15 +23,12 @@ class Limits(NamedTuple):
         reach: values count as no more than this to a network, smoothly; None: as what they are.
     """
 
-    log_scale: float = 2.0
-    reach: float | None = None
-
-
-_USUAL = Limits()
+    log_scale: float
+    reach: float | None
 
 
 def flow_steps(
-    count: int, channels: int, size: int, width: int, kernel_size: int, limits: Limits = _USUAL
+    count: int, channels: int, size: int, width: int, kernel_size: int, limits: Limits
 ) -> list[nn.Module]:
     """Steps of {circular convolution, soft-ReLU, affine coupling}, in order from the image to noise.
 
@@ -58,9 +55,7 @@ def flow_steps(
     return layers
 
 
-def coupling_by_place(
-    channels: int, size: int, width: int, given_first: bool, limits: Limits = _USUAL
-) -> Coupling:
+def coupling_by_place(channels: int, size: int, width: int, given_first: bool, limits: Limits) -> Coupling:
     """An affine coupling of halves of the channels, by a `PlacedNetwork`."""
     half = channels // 2
     network = PlacedNetwork(half, channels, size, width, limits.reach)

@@ -90,7 +90,7 @@ class ImageGeneratorConfig:
         scale_steps: steps of a multi-scale flow at each scale, from half of the image's size on, see
             `led_fast.models.multiscale_generator`. It wants "learned_soft_relu" and `coupling_width`, and has
             `kernel_size`, `last_map` and the next two besides; all else must be as it is by default. (): DCGAN.
-        coupling_log_scale: largest log scale of the couplings in a multi-scale flow.
+        coupling_log_scale: largest log scale of the couplings in steps, local ones or those of a multi-scale flow.
         coupling_reach: values count as no more than this to the networks of these couplings, see
             `led_fast.models.flow_steps.Limits`; None: as what they are.
         last_map: into the box: "sigmoid", the logistic function, as the paper's tanh; "dark" for images that are
@@ -138,9 +138,8 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
     alike = torch.ones(channels, 1, 1)  # for all pixels, so that convolutions see them as they are
     if config.scale_steps:
         _check_layers_of_multiscale(config)
-        limits = Limits(config.coupling_log_scale, config.coupling_reach)
         latents, multiscale = multiscale_layers(
-            shape, config.scale_steps, config.coupling_width, config.kernel_size, limits
+            shape, config.scale_steps, config.coupling_width, config.kernel_size, _limits(config)
         )
         return OneWayFlow(StandardNormal(latents), [*multiscale, Affine(alike, 0 * alike), box])
     if config.grid not in (1, 2, 4, 8):
@@ -163,6 +162,10 @@ def build_generator(config: ImageGeneratorConfig, shape: Shape) -> OneWayFlow:
             layers += [PairNeighbors(along), Slice(2 * channels, channels, _conditional(config, channels))]
     scale = alike if config.local_steps else torch.ones(shape)
     return OneWayFlow(StandardNormal(config.latent), [*layers, Affine(scale, 0 * scale), box])
+
+
+def _limits(config: ImageGeneratorConfig) -> Limits:
+    return Limits(config.coupling_log_scale, config.coupling_reach)
 
 
 def _check_layers_of_multiscale(config: ImageGeneratorConfig) -> None:
@@ -219,8 +222,15 @@ def _blocks(config: ImageGeneratorConfig, drawn: Shape, factor: int) -> list[nn.
             layers += (
                 [_convolution(config, scale_channels)] if identity else _local_couplings(config, channels)
             )
-            steps = (config.local_steps, scale_channels, size // 2, config.local_width, config.kernel_size)
-            layers += flow_steps(*steps)[::-1]
+            steps = flow_steps(
+                config.local_steps,
+                scale_channels,
+                size // 2,
+                config.local_width,
+                config.kernel_size,
+                _limits(config),
+            )
+            layers += steps[::-1]
         if factor > 1:
             layers.append(PixelShuffle(2))
         factor //= 2
