@@ -56,6 +56,7 @@ def _baselines(wrap: Callable[[Call], Call], plain: Call, compiled: bool = False
 
 # A layer's tensor, and many samples of two numbers.
 _LAYER_AND_POINTS = [((64, 96, 32, 32), torch.float32), ((1 << 20, 2), torch.float32)]
+_FEW_POINTS = (1024, 2), torch.float32
 
 
 def _elementwise_cases(
@@ -112,7 +113,7 @@ def soft_relu_cases() -> list[GpuCase]:
         return reference.soft_relu(x, *(p.view(1, -1, *[1] * (x.dim() - 2)) for p in parameters))
 
     shapes = [((64, 1 << 20), torch.float32), ((64, 1 << 21), torch.bfloat16), *_LAYER_AND_POINTS]
-    shapes += [((1024, 2), torch.float32), ((1, 1), torch.float32)]
+    shapes += [_FEW_POINTS, ((1, 1), torch.float32)]
     inverses = led_fast.soft_relu_inverse, reference.soft_relu_inverse
     return [
         *_elementwise_cases("soft_relu", led_fast.soft_relu, reference.soft_relu, none, shapes),
@@ -124,9 +125,10 @@ def soft_relu_cases() -> list[GpuCase]:
 def staircase_cases() -> list[GpuCase]:
     """Staircases of eight steps and their inverses. Arithmetic bounds both: their share says little."""
     inverses = led_fast.staircase_inverse, reference.staircase_inverse
+    shapes = [*_LAYER_AND_POINTS, _FEW_POINTS]
     return [
-        *_elementwise_cases("staircase", led_fast.staircase, reference.staircase, _steps),
-        *_elementwise_cases("staircase_inverse", *inverses, _steps, compiled=False),
+        *_elementwise_cases("staircase", led_fast.staircase, reference.staircase, _steps, shapes),
+        *_elementwise_cases("staircase_inverse", *inverses, _steps, shapes, compiled=False),
     ]
 
 

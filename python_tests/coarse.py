@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
-from led_fast.density import quadrature_log_normalizer
+from led_fast.density import annealing, quadrature_log_normalizer
 from led_fast.evaluation import estimate_image_normalizer, normalizer
 from led_fast.kinds.images import task
 from led_fast.kinds.tables import kind as tables_kind
@@ -20,6 +20,8 @@ def coarsen(change=setattr):
     change(normalizer, "_CELLS", 48)
     change(normalizer, "_TEMPERATURES", 10)
     change(normalizer, "_CHAINS", 40)
+    change(annealing, "_WARM_UP_SPREAD", 3.0)
+    change(annealing, "_WARM_UP_TRANSITIONS", 1)
     change(task, "estimate_image_normalizer", partial(estimate_image_normalizer, temperatures=3, chains=40))
     change(task, "_NORMALIZER_SAMPLES", 40)
 

@@ -61,18 +61,10 @@ def interrupt_after_first_checkpoint(process, run, number):
 
 
 COMPILED = ("--compile", "on")
+KILLED, STOPPED = (signal.SIGKILL, -9), (signal.SIGINT, 130)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        ("points", ()),
-        ("points", COMPILED),
-        ("images", ()),
-        pytest.param(("images", COMPILED), marks=pytest.mark.slow),
-    ],
-    ids=["points", "points, compiled", "images", "images, compiled"],
-)
+@pytest.fixture(scope="module")
 def target(request, tmp_path_factory):
     kind, options = request.param
     if kind == "points":
@@ -89,7 +81,21 @@ def uninterrupted(target, tmp_path_factory):
     return load_state(run.model, "model")["model"]
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    "target, number, code",
+    [
+        (("points", ()), *KILLED),
+        (("points", ()), *STOPPED),
+        (("points", COMPILED), *KILLED),
+        pytest.param(("points", COMPILED), *STOPPED, marks=pytest.mark.slow),
+        (("images", ()), *KILLED),
+        (("images", ()), *STOPPED),
+        pytest.param(("images", COMPILED), *KILLED, marks=pytest.mark.slow),
+        pytest.param(("images", COMPILED), *STOPPED, marks=pytest.mark.slow),
+    ],
+    indirect=["target"],
+    ids=str,
+)
 def test_a_killed_run_resumes_bit_for_bit(target, tmp_path, uninterrupted, number, code):
     run = RunDirectory(tmp_path / "cut")
     process = command(target, run.path)
