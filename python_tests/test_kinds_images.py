@@ -50,18 +50,21 @@ def test_pictures_that_suit_no_preset_are_refused_by_the_smallest_size(tmp_path)
         images.KIND.open(str(pictures(tmp_path, (140, 20, 20, "RGB"))), None, Reading())
 
 
+RESTING, HELD = (2e-4, 0.5, 0.0), (1e-3, 0.0, 0.25)
+
+
 @pytest.mark.parametrize(
-    ("preset", "base", "warm_up", "samples", "rate", "rate_of_critic", "likelihood", "cap"),
+    ("preset", "base", "warm_up", "samples", "rate", "rate_of_critic", "likelihood", "cap", "calibration"),
     [
-        ("tiny", "first", 0.7, 1, 2e-3, 1e-3, 0.25, None),
-        ("mnist32", "current", 0.5, 64, 1e-2, 1e-3, 0.15, None),
-        ("color32", "current", 0.5, 64, 4e-3, 1e-3, 0.25, 5.0),
-        ("color64", "current", 0.5, 64, 4e-3, 1e-3, 0.25, 5.0),
-        ("paper_mnist32", "first", 0.0, 64, 3e-3, 1e-4, 0.8, None),
+        ("tiny", "first", 0.7, 1, 2e-3, 1e-3, 0.25, None, RESTING),
+        ("mnist32", "current", 0.5, 64, 1e-2, 1e-3, 0.15, None, HELD),
+        ("color32", "current", 0.5, 64, 4e-3, 1e-3, 0.25, 5.0, RESTING),
+        ("color64", "current", 0.5, 64, 4e-3, 1e-3, 0.25, 5.0, RESTING),
+        ("paper_mnist32", "first", 0.0, 64, 3e-3, 1e-4, 0.8, None, RESTING),
     ],
 )
 def test_every_generator_of_images_has_the_recipe_that_was_chosen_for_it(
-    preset, base, warm_up, samples, rate, rate_of_critic, likelihood, cap
+    preset, base, warm_up, samples, rate, rate_of_critic, likelihood, cap, calibration
 ):
     recipe = images.PRESETS[preset].recipe
     assert (recipe.base, recipe.warm_up) == (base, warm_up)
@@ -70,6 +73,8 @@ def test_every_generator_of_images_has_the_recipe_that_was_chosen_for_it(
     assert recipe.optimizer.critic_learning_rate == rate_of_critic
     assert recipe.generator_loss.likelihood_weight == likelihood
     assert images.PRESETS[preset].model.critic.cap == cap
+    settings = recipe.calibration
+    assert (settings.learning_rate, settings.ess, settings.held_ess) == calibration
 
 
 def test_a_gans_logit_has_no_cap():
