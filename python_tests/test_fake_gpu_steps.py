@@ -19,7 +19,7 @@ LAUNCHES = {  # of a step, at most
     ("mnist32", "warm-up", False): 450,
     ("mnist32", "joint training", False): 1000,
     ("mnist32", "joint training", True): 1100,
-    ("mnist32", "calibration", False): 290,
+    ("mnist32", "calibration", False): 310,
     ("color32", "warm-up", False): 1300,
     ("color32", "joint training", False): 2700,
     ("color32", "joint training", True): 2840,
