@@ -136,6 +136,18 @@ def test_calibration_is_the_likelihood_by_one_large_integral(source):
     assert trainer.calibration.ess_fraction == pytest.approx(0.9 + 0.1 * share)
 
 
+@pytest.mark.parametrize("norm", ["running", "batch"])
+def test_a_resting_generators_statistics_rest_too(source, norm):
+    stages = {"recipe.warm_up": 0.2, "recipe.calibration.begin": 0.4}
+    trainer = trainer_of(source, {**stages, "model.generator.norm": norm}, steps=5)
+    for _ in range(5):
+        trainer.step()
+    critic, generator = trainer.finished_networks()
+    for name, value in critic.tilted.state_dict().items():
+        torch.testing.assert_close(generator.state_dict()[name], value, rtol=0, atol=0, msg=name)
+    assert DensityModel(critic, generator).own_tilt()
+
+
 def test_averages_begin_anew_with_a_stage(source):
     stages = {"recipe.warm_up": 0.5, "recipe.calibration.begin": 0.75}
     trainer = trainer_of(source, {**stages, "recipe.ema": 0.9999}, steps=40_000)

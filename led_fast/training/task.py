@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from led_fast.density import DensityModel, ProposalDraw
+from led_fast.density import DensityModel, ProposalDraw, eval_mode
 from led_fast.flows import OneWayFlow, ScoredSample
 from led_fast.training.feed import Feed
 
@@ -114,7 +114,8 @@ class Task(ABC):
 
     def tilted_samples(self, n: int) -> Tensor:
         """Draws n samples of the generator that the critic tilts, as `discriminate` takes them, without gradients."""
-        return self.generator.sample(n)
+        with eval_mode(self.generator):  # at rest, as its statistics are to be
+            return self.generator.sample(n)
 
     def validate(self, critic: nn.Module, generator: OneWayFlow, stage: str) -> float | None:
         """How good averaged networks are on validation data, higher is better; None where that is not judged."""
