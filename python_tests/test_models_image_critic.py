@@ -9,7 +9,7 @@ import pytest
 import torch
 from flow_oracles import randomize
 
-from led_fast.flows import ActNorm, OneWayFlow, Sigmoid, StandardNormal, Unflatten
+from led_fast.flows import ActNorm, BatchNorm, OneWayFlow, Sigmoid, StandardNormal, Unflatten
 from led_fast.models import ImageCritic, ImageCriticConfig, ImagePreset, image_critic, image_generator
 from led_fast.models.cap import capped, least_upper_bound
 
@@ -68,6 +68,17 @@ def test_a_critic_that_has_adopted_its_generator_starts_with_even_weights():
     critic.requires_grad_(False)
     (by_image,) = torch.autograd.grad(critic(y).sum(), y)
     assert by_image.abs().sum() > 0
+
+
+@pytest.mark.parametrize("norm", ["running", "batch"])
+def test_what_a_critic_tilts_rests_while_the_critic_is_in_training(norm):
+    generator = OneWayFlow(StandardNormal(64), [Unflatten(*SHAPE), BatchNorm(1, statistics=norm), Sigmoid()])
+    critic = ImageCritic(ImageCriticConfig(width=4), SHAPE, generator)
+    x, before = torch.rand(8, *SHAPE), copy.deepcopy(critic.state_dict())
+    wanted = critic(x)
+    assert torch.equal(critic.train()(x), wanted) and critic.net.training
+    critic.tilted.sample(8)
+    assert all(torch.equal(value, before[name]) for name, value in critic.state_dict().items())
 
 
 def test_an_adopted_base_is_saved_with_the_critic():

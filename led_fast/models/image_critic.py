@@ -188,7 +188,10 @@ class IndependentPixels(nn.Module):
 
 
 class FrozenFlow(nn.Module):
-    """The log density of a flow whose parameters are buffers, out of the reach of optimisers: (B, ...) -> (B,)."""
+    """The log density of a flow whose parameters are buffers, out of the reach of optimisers: (B, ...) -> (B,).
+
+    The flow stays in eval mode, so that its statistics rest, too.
+    """
 
     def __init__(self, flow: OneWayFlow) -> None:
         super().__init__()
@@ -197,6 +200,12 @@ class FrozenFlow(nn.Module):
             for name, parameter in list(module.named_parameters(recurse=False)):
                 delattr(module, name)
                 module.register_buffer(name, parameter.detach())
+
+    def train(self, mode: bool = True) -> FrozenFlow:
+        """Sets the mode of this module alone."""
+        super().train(mode)
+        self.flow.eval()
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the flow's log density at x."""
