@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from led_fast.density.mode import eval_mode
+
 MAX_EDGE_SHARE = 1e-3  # of the mass, in the outermost cells
 MAX_ERROR = 0.01  # nats; a quadrature that did not converge judges nothing
 
@@ -157,7 +159,8 @@ def _integrate(log_density: Callable[[Tensor], Tensor], centers: Tensor, sides: 
     points = (centers[:, None] + sides[:, None] * _NODES).flatten(0, 1)
     anchor = next(log_density.parameters(), None) if isinstance(log_density, nn.Module) else None
     points = points.to(anchor if anchor is not None else torch.get_default_dtype())
-    values = torch.cat([log_density(chunk) for chunk in points.split(65_536)])
+    with eval_mode(log_density):
+        values = torch.cat([log_density(chunk) for chunk in points.split(65_536)])
     values = values.double().cpu().view(-1, 3, 3)  # (cells, nodes of x, nodes of y)
     log_area = sides.log().sum(dim=1)
     along_x = (values + _LOG_WEIGHTS_1D).logsumexp(dim=2)  # the rule over y, at each node of x

@@ -197,7 +197,7 @@ def evaluate_image_samples(
 ) -> ImageEvaluation:
     """Evaluates a generator alone, such as a plain GAN's: `quality` as in `evaluate_images`, nothing else."""
     device = next(model.parameters()).device
-    with seeded(seed, device):
+    with seeded(seed, device), eval_mode(model):
         counts = [min(IMAGES_AT_A_TIME, samples - start) for start in range(0, samples, IMAGES_AT_A_TIME)]
         images = torch.cat([model.sample(count).cpu() for count in counts])
     quality = None if features is None else sample_quality(quantize(images), source, features)
@@ -220,7 +220,8 @@ def evaluate_image_flow(
         held_out = source.held_out(samples)
     dims, pixels = math.prod(source.shape), math.prod(source.shape[1:])
     device = next(flow.parameters()).device
-    test, drawn = (in_parts(flow.log_prob, x, device).double() for x in (held_out, found.samples))
+    with eval_mode(flow):
+        test, drawn = (in_parts(flow.log_prob, x, device).double() for x in (held_out, found.samples))
     report = {
         "held_out_images": len(held_out),
         "bits_per_dim_generator": bits_per_dim(test.mean().item(), dims, LEVELS),

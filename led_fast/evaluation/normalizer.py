@@ -18,6 +18,7 @@ from led_fast.density import (
     Witness,
     annealed_log_normalizer,
     estimate_log_normalizer,
+    eval_mode,
     exactly,
     judge,
     quadrature_log_normalizer,
@@ -55,9 +56,10 @@ def quadrature_in_data_coordinates(critic: Critic, shift: Tensor, scale: Tensor)
     """
     low, high = (-_HALF_WIDTH, -_HALF_WIDTH), (_HALF_WIDTH, _HALF_WIDTH)
     device = _device(critic)
-    standardized = quadrature_log_normalizer(
-        lambda u: critic((shift + scale * u).to(device)), low, high, cells=_CELLS
-    )
+    with eval_mode(critic):
+        standardized = quadrature_log_normalizer(
+            lambda u: critic((shift + scale * u).to(device)), low, high, cells=_CELLS
+        )
     return standardized._replace(value=standardized.value + scale.log().sum().item())
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from led_fast.data import DataSource
-from led_fast.density import DensityModel, QuadratureEstimate, kl_gate, summarize_log_weights
+from led_fast.density import DensityModel, QuadratureEstimate, eval_mode, kl_gate, summarize_log_weights
 from led_fast.density.json_values import finite
 from led_fast.evaluation.divergence import divergence_from, standard_error
 from led_fast.evaluation.modes import bridge_percent, count_modes
@@ -57,21 +57,21 @@ def evaluate(model: DensityModel, source: DataSource, seed: int) -> Evaluation:
     the `Verdict` of `plane_verdict`; `kl_gate`. What needs the truth is None where it is unknown.
 
     Args:
-        model: in eval mode, in the data's coordinates.
+        model: in the data's coordinates.
         source: its data.
         seed: of every draw made here.
     """
     device = model.log_normalizer.device
-    with seeded(seed, device):
+    with seeded(seed, device), eval_mode(model):
         held_out = source.held_out(_HELD_OUT).to(device)
         samples = model.sample(QUALITY_SAMPLES)
         refined = model.refined_sample(QUALITY_SAMPLES)
         drawn, log_weights = _weigh_generator(model)
         broad, annealed = estimate_broadly(model.critic, source), anneal(model.critic, source, refined.x)
-    quadrature = _known_quadrature(model) or quadrature_in_data_coordinates(
-        model.critic, source.shift, source.scale
-    )
-    log_prob = model.log_prob(held_out).double()
+        quadrature = _known_quadrature(model) or quadrature_in_data_coordinates(
+            model.critic, source.shift, source.scale
+        )
+        log_prob = model.log_prob(held_out).double()
     held_out, samples, refined_points, drawn, log_prob = (
         x.cpu() for x in (held_out, samples, refined.x, drawn, log_prob)
     )
