@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from coarse import coarsen
+from image_files import write_pictures
 
 from led_fast.cli import main
-from led_fast.data.images import ImageCollection, ImageSet, ImageSource
+from led_fast.data.images import ImageCollection, ImageSet, ImageSource, open_images
 from led_fast.evaluation import FeatureNetwork
 from led_fast.reproduce import glow_cell, selection, table2
 from led_fast.reproduce.glow import GlowConfig
@@ -244,8 +245,18 @@ def test_refused(data, tmp_path, capsys, options, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("side", "preset"), [(32, "color32"), (64, "color64")])
+def test_takes_folders_of_pictures_of_every_size_that_a_preset_is_for(tmp_path, side, preset):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        write_pictures(tmp_path / name, 60, (side, side))
+    experiment = table2.table2(str(tmp_path), budget=1.0)
+    configs = [cell.settings["config"] for cell in experiment.cells(1, True)]
+    assert {config["preset"] for config in configs if "preset" in config} == {preset, f"paper_{preset}"}
+
+
 def test_of_a_run_that_calibrates_only_the_last_model_may_be_selected(data):
-    source = table2.open_images(data)
+    source = open_images(data)
     config = TrainConfig.of(source, "tiny", steps=100)
     assert table2._moments(config) == []
     for name, value in (("warm_up", 1.0), ("objective", "gan"), ("calibration.begin", 1.0)):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from led_fast.data import DataSource, open_source
-from led_fast.data.images import ImageSource, open_images
+from led_fast.data.images import ImageSource
 from led_fast.density import DensityModel
 from led_fast.evaluation import auroc, evaluate
 from led_fast.kinds import find_kind
@@ -24,6 +24,7 @@ from led_fast.training import DivergenceError, Reading, TrainConfig
 
 _STEPS, _QUICK_STEPS = {"paper": 1700, "default": 700}, 20  # by preset
 _IMAGE_STEPS, _QUICK_IMAGE_STEPS = 400, 4
+_IMAGE_PRESET = "mnist32"
 _POINTS = 2000
 _BOX = 3.0  # half width of uniform noise in the plane, in standard deviations of the data
 _SHIFT = 0.5  # of shifted points along either axis, in the same unit
@@ -46,7 +47,7 @@ _COLUMNS = {
 
 def perpendicular_penalty(images: str | None = None) -> Experiment:
     """The experiment on the ring and the grid and, where their place is given, on 32x32 images of one channel."""
-    pictures = None if images is None else open_images(images)
+    pictures = None if images is None else find_kind("images").open(images, _IMAGE_PRESET, Reading())
 
     def cells(seeds: int, quick: bool) -> list[Cell]:
         made = []
@@ -61,7 +62,7 @@ def perpendicular_penalty(images: str | None = None) -> Experiment:
                 steps = _QUICK_IMAGE_STEPS if quick else _IMAGE_STEPS
                 # Pixels are no generator that could be tilted, nor calibrated.
                 changes = {"recipe.base": "first", "recipe.calibration.begin": 1.0}
-                config = TrainConfig.of(pictures, "mnist32", seed, steps, changes=changes)
+                config = TrainConfig.of(pictures, _IMAGE_PRESET, seed, steps, changes=changes)
                 for kind in _PENALTIES["images"]:
                     critic = ImageCriticConfig(base="pixels", penalty=kind)
                     made.append(_cell("images", config.changed({"model.critic": critic})))

@@ -24,7 +24,7 @@ from led_fast.evaluation import (
 from led_fast.figures import interpolation_figure
 from led_fast.files import read_json, write_json
 from led_fast.gpu import gpu_or_cpu
-from led_fast.kinds.images import GAN
+from led_fast.kinds.images import GAN, KIND
 from led_fast.models import IMAGE_PRESETS
 from led_fast.reproduce import glow
 from led_fast.reproduce.cell import Cell, Finished
@@ -36,6 +36,7 @@ from led_fast.reproduce.selection import evaluate_selected, moments
 from led_fast.reproduce.text import MISSING, markdown_table
 from led_fast.training import (
     DivergenceError,
+    Reading,
     RunDirectory,
     TrainConfig,
     Trainer,
@@ -120,7 +121,7 @@ def table2(data: str, budget: float) -> Experiment:
         data: where they are; gray 32x32 (MNIST), RGB 32x32 or RGB 64x64.
         budget: minutes of training, of all methods together.
     """
-    source = open_images(data)
+    source = KIND.open(data, None, Reading())
     if source.labels is None:
         raise InputError(
             f"{data}: has no labels, which the features of the Fréchet distance are learned from"
