@@ -103,6 +103,16 @@ def test_sampling_leaves_modes_and_statistics_alone():
     assert generator.training and not generator.layers[0].initialized
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_the_normalizer_is_not_rounded_where_networks_are(model, dtype):
+    value = -1783.37
+    model.set_log_normalizer(value)
+    model.to(dtype)
+    assert model.log_normalizer.item() == value and model.generator.layers[0].weight.dtype == dtype
+    assert "log_normalizer" in model.state_dict()
+    assert model.to("meta").log_normalizer.is_meta
+
+
 def test_state_dict_carries_the_normalizer():
     torch.manual_seed(0)
     model = DensityModel(points_critic(), points_generator())

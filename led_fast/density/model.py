@@ -99,6 +99,14 @@ class DensityModel(nn.Module):
         verdict = json.loads(bytes(state.tolist()))
         self._verdict, self._warned = None if verdict is None else Verdict.from_json(verdict), False
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DensityModel:
+        """Lets log α be float64 whatever the networks become, because in bfloat16 it may be nats off."""
+        value = self.log_normalizer
+        super()._apply(fn, recurse)
+        if self.log_normalizer.dtype != value.dtype:
+            self.log_normalizer = value.to(self.log_normalizer.device)
+        return self
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Also takes a state of version 0.1.0, which held the quadrature's four numbers, or zeros."""
         if (old := state_dict.pop(f"{prefix}_quadrature", None)) is not None:
