@@ -69,6 +69,16 @@ def test_a_judge_compares_with_the_split_it_is_told_and_looks_at_real_images_onc
     assert validation == pytest.approx(0, abs=1e-6 * test) and sum(seen) == 4 * 400
 
 
+def test_a_distance_wants_two_images_on_each_side():
+    images, one = exact_source().split("train"), exact_source().split("test")[:1]
+    with pytest.raises(
+        InputError, match=r"single: want at least 2 test images for a Fréchet distance, got 1"
+    ):
+        SampleJudge(ImageSource("single", ImageCollection(ImageSet(images), ImageSet(one))), PIXELS)
+    with pytest.raises(ValueError, match=r"SampleJudge: generated must be at least 2 images, got 1"):
+        SampleJudge(exact_source(), PIXELS)(one)
+
+
 def test_a_flow_is_evaluated_by_its_own_density_of_samples_and_of_test_images():
     torch.manual_seed(1)
     darker = ImageSource("dark", ImageCollection(ImageSet(quantize(0.7 * exact_generator().sample(4000)))))

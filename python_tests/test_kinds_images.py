@@ -1,12 +1,18 @@
 """Images as a kind of data: which networks suit a folder of pictures, and the recipe of each preset."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from image_sources import noise_source
 from PIL import Image
+from rich.console import Console
 
+from led_fast.data.images import ImageCollection, ImageSet, ImageSource
 from led_fast.errors import InputError
 from led_fast.kinds import images
+from led_fast.kinds.kind import EvaluateOptions
 from led_fast.training import Reading, TrainConfig
 
 
@@ -75,6 +81,15 @@ def test_every_generator_of_images_has_the_recipe_that_was_chosen_for_it(
     assert images.PRESETS[preset].model.critic.cap == cap
     settings = recipe.calibration
     assert (settings.learning_rate, settings.ess, settings.held_ess) == calibration
+
+
+def test_a_single_test_image_is_refused_before_anything_is_measured():
+    image = noise_source().split("test")[:1]
+    source = ImageSource("single", ImageCollection(ImageSet(noise_source().split("train")), ImageSet(image)))
+    trained = SimpleNamespace(model=torch.nn.Identity(), config=None)  # nothing is asked of them
+    options = EvaluateOptions(features="classifier")
+    with pytest.raises(InputError, match="single: want at least 2 test images"):
+        images.KIND.evaluate(trained, source, options, Console(quiet=True))
 
 
 def test_a_gans_logit_has_no_cap():

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from led_fast.data.images import ImageSource, Split
+from led_fast.errors import InputError
 from led_fast.evaluation.features import FeatureNetwork, extract_features
 from led_fast.evaluation.frechet import frechet_distance
 
 _SEED = 0
+_FEWEST = 2  # images, which have a covariance
 
 
 class SampleJudge:
@@ -24,11 +26,14 @@ class SampleJudge:
         source: the data.
         features: measures the distance; distances by different networks cannot be compared.
         split: where the real images come from; what selects a model must not be `test`.
+
+    Raises:
+        InputError: see `real_images`.
     """
 
     def __init__(self, source: ImageSource, features: FeatureNetwork, split: Split = "test") -> None:
         self.features = features
-        self._train, self._test = source.split("train"), source.split(split)
+        self._train, self._test = real_images(source, split)
         self._real = cache(self._features_of_real)
 
     def __call__(self, generated: Tensor) -> dict[str, Any]:
@@ -37,7 +42,14 @@ class SampleJudge:
         Returns:
             `features`, `dimension`, `accuracy` (of a classifier, else None), `images` n, `distance`,
             `distance_real`.
+
+        Raises:
+            ValueError: there is but one image.
         """
+        if len(generated) < _FEWEST:
+            raise ValueError(
+                f"SampleJudge: generated must be at least {_FEWEST} images, got {len(generated)}"
+            )
         n = min(len(generated), len(self._train), len(self._test))
         ours = extract_features(self.features, generated[:n])
         real, reference = self._real(n)
@@ -58,6 +70,20 @@ class SampleJudge:
             for images in (self._train, self._test)
         )
         return extract_features(self.features, train), extract_features(self.features, test)
+
+
+def real_images(source: ImageSource, split: Split = "test") -> tuple[Tensor, Tensor]:
+    """The training images and those of a split, by which others are judged, (N, C, H, W) uint8 each.
+
+    Raises:
+        InputError: there is but one of a split.
+    """
+    train, other = source.split("train"), source.split(split)
+    if len(other) < _FEWEST:  # of training images there are more
+        raise InputError(
+            f"{source.name}: want at least {_FEWEST} {split} images for a Fréchet distance, got {len(other)}"
+        )
+    return train, other
 
 
 def sample_quality(

@@ -23,6 +23,7 @@ from led_fast.evaluation import (
     score_image_batches,
 )
 from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME
+from led_fast.evaluation.quality import real_images
 from led_fast.evaluation.refined_images import refine_images
 from led_fast.figures import grid_figure, sorted_figure
 from led_fast.gpu import gpu_or_cpu
@@ -122,6 +123,8 @@ class ImagesKind:
             raise InputError(f"--samples: want at least {_FEWEST_SAMPLES}, got {samples}")
         if options.refined and options.features is None:
             raise InputError("--refined: wants --features, which judge the images")
+        if options.features is not None:
+            real_images(source)  # which are refused now, not after minutes
         outliers = {str(path): _open_outliers(str(path), config.preset) for path in options.ood}
         for other in outliers.values():
             for remark in self.remarks(other):
