@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from led_fast.density import ascend, far_latents, interpolate
+from led_fast.density.latent import _slerp
 from led_fast.flows import Inflate, Linear, OneWayFlow, StandardNormal
 
 
@@ -24,6 +25,22 @@ def test_interpolation_joins_its_ends_on_a_great_circle_with_one_noise():
     torch.testing.assert_close(angles.sum(1), whole, rtol=1e-3, atol=1e-3)  # no step off the circle
     with pytest.raises(ValueError, match="steps must be at least 2, got 1"):
         interpolate(generator, 1, 1)
+
+
+def test_where_there_is_no_great_circle_a_walk_is_straight_and_its_ends_are_exact():
+    generator = OneWayFlow(StandardNormal(1), [])
+    for row in interpolate(generator, pairs=20, steps=5):
+        torch.testing.assert_close(row, torch.lerp(row[0], row[-1], torch.linspace(0, 1, 5)[:, None]))
+    torch.manual_seed(3)
+    start, end = torch.randn(2, 6, 7)
+    end[0], end[1], end[2] = start[0], 2 * start[1], -3 * start[2]
+    rows = torch.stack([_slerp(start, end, i / 4) for i in range(5)], dim=1)
+    assert torch.equal(rows[:, 0], start) and torch.equal(rows[:, 4], end)
+    straight = torch.stack([torch.lerp(start, end, i / 4) for i in range(5)], dim=1)
+    torch.testing.assert_close(rows[:3], straight[:3])
+    assert (
+        not torch.isclose(rows[3:, 2], straight[3:, 2]).any(dim=1).all()
+    )  # the other rows are circles still
 
 
 def test_ascent_raises_the_score_and_holds_the_noise():

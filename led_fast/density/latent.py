@@ -14,6 +14,8 @@ from led_fast.flows import Inflate, Layer, OneWayFlow, StandardNormal
 from led_fast.flows.contract import inverse, total
 from led_fast.random_state import seeded
 
+_PARALLEL = 1e-3  # the sine of an angle that float32 cannot tell well from 0 or π
+
 
 class LatentAscent(NamedTuple):
     """Samples before and after an ascent, (n, ...), and the critic's values there, (n,), in nats."""
@@ -26,7 +28,7 @@ class LatentAscent(NamedTuple):
 
 @torch.no_grad()
 def interpolate(generator: OneWayFlow, pairs: int, steps: int) -> Tensor:
-    """Samples along great circles between pairs of latent values.
+    """Samples along great circles between pairs of latent values, in one dimension along lines.
 
     The noise that layers add on the way is the same at every step of a row. A great circle, not a straight
     line: halfway on a line between two normal draws lies a point that is shorter than nearly all draws.
@@ -169,8 +171,15 @@ def _with_fixed_noise(generator: OneWayFlow, device: torch.device) -> Callable[[
 
 
 def _slerp(start: Tensor, end: Tensor, at: float) -> Tensor:
-    """The point at a share of the great circle from start to end, (n, ...) each."""
+    """The point at a share of the great circle from start to end, (n, ...) each; of the line where there is none.
+
+    (Anti)parallel values have none, or too many: so it is always in one dimension.
+    """
     cosine = torch.cosine_similarity(start.flatten(1), end.flatten(1)).clamp(-1, 1)
     angle = cosine.acos().view(-1, *[1] * (start.dim() - 1))
-    sine = angle.sin().clamp(min=1e-6)
-    return ((1 - at) * angle).sin() / sine * start + (at * angle).sin() / sine * end
+    sine = angle.sin()
+    straight = sine < _PARALLEL
+    of_start, of_end = (
+        torch.where(straight, share, (share * angle).sin() / sine) for share in (1 - at, at)
+    )  # NaN only where it is not taken
+    return of_start * start + of_end * end
