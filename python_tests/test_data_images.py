@@ -111,6 +111,20 @@ def test_dequantisation_is_uniform_and_reversible():
     assert noise.var().item() == pytest.approx(1 / 12, rel=1e-3)
 
 
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float16, torch.float64])
+def test_dequantisation_is_in_float32_whatever_torchs_default_is(default):
+    values = torch.arange(256, dtype=torch.uint8).repeat(100)
+    torch.manual_seed(0)
+    wanted = dequantize(values)
+    torch.manual_seed(0)
+    torch.set_default_dtype(default)
+    try:
+        x = dequantize(values)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert x.dtype == torch.float32 and torch.equal(x, wanted)
+
+
 def test_the_extreme_noise_stays_in_its_cell(monkeypatch):
     values = torch.arange(256, dtype=torch.uint8)
     for extreme in (0.0, 1 - 2**-24):  # the least and the largest value of torch.rand

@@ -25,8 +25,8 @@ def dequantize(images: Tensor) -> Tensor:
         >>> bool((quantize(dequantize(levels)) == levels).all())
         True
     """
-    noise = torch.rand(images.shape, device=images.device).clamp_(2**-24, 1 - 2**-16)
-    return noise.add_(images).div_(LEVELS)
+    noise = torch.rand(images.shape, dtype=torch.float32, device=images.device)
+    return noise.clamp_(2**-24, 1 - 2**-16).add_(images).div_(LEVELS)
 
 
 def quantize(x: Tensor) -> Tensor:
