@@ -32,8 +32,10 @@ from led_fast.evaluation import (
     SampleJudge,
     bits_per_pixel,
     evaluate_image_flow,
+    evaluate_image_samples,
     image_report_table,
     sample_quality,
+    score_image_batches,
     score_images,
 )
 from led_fast.flows import (
@@ -93,6 +95,17 @@ def test_a_flow_is_evaluated_by_its_own_density_of_samples_and_of_test_images():
     assert pixel["test"] < entropy - 0.05  # what is darker than the samples is denser
     assert found.report["bits_per_dim_generator"] == pytest.approx(pixel["test"] + 7)
     assert found.report["quality"]["images"] == 400
+
+
+def test_samples_that_are_not_numbers_are_refused_rather_than_taken_for_black():
+    class Broken(torch.nn.Linear):
+        def sample(self, n):
+            return torch.where(torch.arange(n).view(n, 1, 1, 1) == 7, math.nan, torch.rand(n, *SHAPE))
+
+    with pytest.raises(
+        ValueError, match="evaluate_image_samples: model must draw numbers, got NaN in 2 of 300"
+    ):
+        evaluate_image_samples(Broken(1, 1), exact_source(), 0, PIXELS, samples=300)
 
 
 def test_sample_quality_is_measured_from_the_test_images():
@@ -287,6 +300,12 @@ def test_the_papers_bits_per_pixel():
 
 
 # --- scores -------------------------------------------------------------------------------------------------
+
+
+def test_what_has_no_density_ranks_last():
+    batches = [torch.zeros(5, *SHAPE, dtype=torch.uint8)]
+    values = torch.tensor([1.0, math.nan, 5.0, -math.inf, math.nan])
+    assert score_image_batches(lambda x: values, batches).rank.tolist() == [2, 4, 1, 3, 5]
 
 
 def test_scores_of_single_images():

@@ -64,6 +64,9 @@ def test_sorted_by_density(tmp_path):
     sorted_figure(tmp_path / "a.png", plain_images(values.tolist()), values * 1000 - 500, columns=2)
     expected = [(int(256 * v),) * 3 for v in values.sort(descending=True).values.tolist()]
     assert tiles(tmp_path / "a.png", 2, 3, caption=16) == [*expected, None]
+    unknown = torch.where(values > 0.6, torch.nan, values)  # the last of all
+    sorted_figure(tmp_path / "a.png", plain_images(values.tolist()), unknown, columns=2)
+    assert tiles(tmp_path / "a.png", 2, 3, caption=16) == [*expected[1:], expected[0], None]
 
 
 def test_interpolation(tmp_path):

@@ -195,11 +195,19 @@ def evaluate_image_samples(
     features: FeatureNetwork | None = None,
     samples: int = 10_000,
 ) -> ImageEvaluation:
-    """Evaluates a generator alone, such as a plain GAN's: `quality` as in `evaluate_images`, nothing else."""
+    """Evaluates a generator alone, such as a plain GAN's: `quality` as in `evaluate_images`, nothing else.
+
+    Raises:
+        ValueError: pixels are NaN, which bytes would take for black.
+    """
     device = next(model.parameters()).device
     with seeded(seed, device), eval_mode(model):
         counts = [min(IMAGES_AT_A_TIME, samples - start) for start in range(0, samples, IMAGES_AT_A_TIME)]
         images = torch.cat([model.sample(count).cpu() for count in counts])
+    if broken := int(images.isnan().flatten(1).any(dim=1).sum()):
+        raise ValueError(
+            f"evaluate_image_samples: model must draw numbers, got NaN in {broken} of {len(images)} images"
+        )
     quality = None if features is None else sample_quality(quantize(images), source, features)
     return ImageEvaluation(
         finite({"schema": SCHEMA, "quality": quality, "outliers": {}}), images, torch.empty(0, device="cpu")

@@ -41,7 +41,7 @@ class ImageDensities:
     Attributes:
         log_prob: in nats, (n,) float64.
         bits_per_dim: the same in bits per dimension, see `led_fast.density.bits_per_dim`; (n,) float64.
-        rank: 1 for the densest; the last is the strangest; (n,) int64.
+        rank: 1 for the densest; the last is the strangest, or one of those without a number; (n,) int64.
     """
 
     log_prob: Tensor
@@ -111,5 +111,6 @@ def score_image_batches(
             log_probs.extend(log_prob(dequantize(batch).to(device)).double().tolist())
     values = torch.from_numpy(np.array(log_probs))
     ranks = torch.empty_like(values, dtype=torch.int64)
-    ranks[values.argsort(descending=True, stable=True)] = torch.arange(1, len(values) + 1, device="cpu")
+    order = values.argsort(descending=True, stable=True).roll(-int(values.isnan().sum()))  # which come first
+    ranks[order] = torch.arange(1, len(values) + 1, device="cpu")
     return ImageDensities(values, bits_per_dim(values, dims, LEVELS), ranks)

@@ -59,7 +59,8 @@ def sorted_figure(path: Path, images: Tensor, log_prob: Tensor, columns: int = 1
         >>> path.exists()
         True
     """
-    order = log_prob.argsort(descending=True, stable=True)
+    # NaN, which comes first, to the end.
+    order = log_prob.argsort(descending=True, stable=True).roll(-int(log_prob.isnan().sum()))
     captions = [[f"{value:.0f}" for value in row.tolist()] for row in log_prob[order].split(columns)]
     _write(_mosaic(images[order.to(images.device)].split(columns), captions, note), path)
 
