@@ -8,8 +8,9 @@ import torch
 from image_sources import noise_source
 from PIL import Image
 from rich.console import Console
+from tilting_images import tilting_model
 
-from led_fast.data.images import ImageCollection, ImageSet, ImageSource
+from led_fast.data.images import ImageCollection, ImageSet, ImageSource, quantize
 from led_fast.errors import InputError
 from led_fast.kinds import images
 from led_fast.kinds.kind import EvaluateOptions
@@ -90,6 +91,24 @@ def test_a_single_test_image_is_refused_before_anything_is_measured():
     options = EvaluateOptions(features="classifier")
     with pytest.raises(InputError, match="single: want at least 2 test images"):
         images.KIND.evaluate(trained, source, options, Console(quiet=True))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".npy"])
+def test_samples_are_drawn_and_scored_a_few_at_a_time(tmp_path, suffix):
+    model, at_once = tilting_model(), []
+    model.set_log_normalizer(0.0)
+    for network in (model.critic, model.generator):
+        network.register_forward_pre_hook(lambda _, inputs: at_once.append(len(inputs[0])))
+    trained, out = SimpleNamespace(model=model), tmp_path / f"samples{suffix}"
+    images.KIND.write_samples(trained, 600, refine=False, seed=3, out=out, note="")
+    scored = suffix == ".png"
+    assert sum(at_once) == 600 * (1 + scored) and max(at_once) <= 250
+    if not scored:
+        assert len(np.load(out)) == 600
+    # As many as there are in a part are those of one draw.
+    images.KIND.write_samples(trained, 40, refine=False, seed=3, out=tmp_path / "few.npy", note="")
+    torch.manual_seed(3)
+    assert np.array_equal(np.load(tmp_path / "few.npy"), quantize(model.sample(40)).numpy())
 
 
 def test_a_gans_logit_has_no_cap():

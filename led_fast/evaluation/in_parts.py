@@ -1,4 +1,4 @@
-"""Values of many images, a few at a time."""
+"""Many images, and values of them, a few at a time."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,12 @@ import torch
 from torch import Tensor
 
 IMAGES_AT_A_TIME = 250
+
+
+def drawn_in_parts(sample: Callable[[int], Tensor], n: int) -> Tensor:
+    """What `sample(count)` draws, (count, C, H, W), until there are n of it, on the CPU."""
+    counts = [min(IMAGES_AT_A_TIME, n - start) for start in range(0, n, IMAGES_AT_A_TIME)]
+    return torch.cat([sample(count).cpu() for count in counts])
 
 
 def in_parts(function: Callable[[Tensor], Tensor], images: Tensor, device: torch.device | str) -> Tensor:

@@ -22,7 +22,7 @@ from led_fast.evaluation import (
     open_features,
     score_image_batches,
 )
-from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME
+from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME, drawn_in_parts, in_parts
 from led_fast.evaluation.quality import real_images
 from led_fast.evaluation.refined_images import refine_images
 from led_fast.figures import grid_figure, sorted_figure
@@ -170,14 +170,14 @@ class ImagesKind:
         device = gpu_or_cpu()
         model = trained.model.to(device)
         with seeded(seed, device), torch.no_grad():
-            images = refine_images(model, n).images.to(device) if refine else model.sample(n)
+            images = refine_images(model, n).images if refine else drawn_in_parts(model.sample, n)
         if out.suffix == ".npy":
-            write_array(out, quantize(images).cpu().numpy())
+            write_array(out, quantize(images).numpy())
         elif model.log_normalizer.isnan():
             grid_figure(out, images)
         else:
             with torch.no_grad():
-                log_prob: Tensor = model.log_prob(images)
+                log_prob = in_parts(model.log_prob, images, device)
             sorted_figure(out, images, log_prob, note=note)
 
 
