@@ -9,6 +9,7 @@ import pytest
 import torch
 from flow_oracles import randomize
 
+from led_fast.density import DensityModel
 from led_fast.flows import ActNorm, BatchNorm, OneWayFlow, Sigmoid, StandardNormal, Unflatten
 from led_fast.models import ImageCritic, ImageCriticConfig, ImagePreset, image_critic, image_generator
 from led_fast.models.cap import capped, least_upper_bound
@@ -122,6 +123,18 @@ def test_a_generator_of_equal_parameters_may_be_another():
     critic = ImageCritic(ImageCriticConfig(width=4), SHAPE, copy.deepcopy(generator))
     assert critic.tilt_of(generator)
     assert critic.tilt_of(OneWayFlow(StandardNormal(64), [Unflatten(*SHAPE), Steeper()])) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_bytes_are_refused_because_their_density_would_be_zero(dtype):
+    critic, x = image_critic("tiny"), torch.randint(0, 256, (2, *SHAPE), dtype=dtype)
+    model = DensityModel(critic, image_generator("tiny"))
+    model.set_log_normalizer(0.0)
+    for density in (model.log_prob, model.unnormalized_log_prob, critic.discriminate, critic.coordinates):
+        with pytest.raises(
+            TypeError, match=r"ImageCritic: x must be floating-point in \[0, 1\], got torch\.u?int"
+        ):
+            density(x)
 
 
 def test_pixels_have_no_cap():

@@ -100,8 +100,7 @@ class ImageCritic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns f(x) = log N(x), in float32 of half-precision x too."""
-        x = widened(x, self)
-        self._check(x)
+        x = self._widened(x)
         coordinates, log_slope = self.last_map.by_elements(x)
         t = (coordinates - self.location) / self.scale
         # -log dx/dt turns a density of t into one of x.
@@ -147,7 +146,7 @@ class ImageCritic(nn.Module):
 
     def discriminate(self, x: Tensor) -> Tensor:
         """The net's value alone, (B,): the logit of a plain GAN's discriminator."""
-        x = widened(x, self)
+        x = self._widened(x)
         return self._net(x, (self.coordinates(x)[0] - self.location) / self.scale)
 
     def _net(self, x: Tensor, t: Tensor) -> Tensor:
@@ -163,7 +162,16 @@ class ImageCritic(nn.Module):
         """By how much the pixels of x change where t does by 1, (B, C, H, W)."""
         return self.last_map.slope(x) * self.scale
 
+    def _widened(self, x: Tensor) -> Tensor:
+        self._check(x)
+        return widened(x, self)
+
     def _check(self, x: Tensor) -> None:
+        if not x.is_floating_point():  # bytes, which lie outside the box
+            raise TypeError(
+                f"ImageCritic: x must be floating-point in [0, 1], got {x.dtype}; "
+                "led_fast.data.images.dequantize makes bytes so"
+            )
         if tuple(x.shape[1:]) != self.shape:
             wanted = ", ".join(map(str, self.shape))
             raise ValueError(f"ImageCritic: x must have shape (B, {wanted}), got {tuple(x.shape)}")
