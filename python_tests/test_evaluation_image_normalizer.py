@@ -12,7 +12,7 @@ from tilting_images import tilting_model
 from torch import nn
 
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource
-from led_fast.density import BoundedEstimate, DensityModel, NormalizerEstimate
+from led_fast.density import BoundedEstimate, DensityModel, NormalizerEstimate, summarize_log_weights
 from led_fast.density.latent import latent_bijection
 from led_fast.evaluation.image_normalizer import ImageNormalizer, estimate_image_normalizer
 from led_fast.evaluation.image_weights import StoredImages
@@ -233,6 +233,27 @@ def test_the_best_estimate_is_the_precise_one_unless_another_is_certainly_higher
         ImageNormalizer(nan, None, noisy, None).best is noisy
         and ImageNormalizer(noisy, None, nan, None).best is noisy
     )
+    doubtful = estimate(2.0, 0.5, reliable=False)
+    assert ImageNormalizer(precise, None, doubtful, None).best is precise
+    assert ImageNormalizer(doubtful, None, estimate(1.0, reliable=False), None).best is doubtful
+
+
+@pytest.mark.parametrize("of_annealing", [0.15, 0.3])
+def test_the_interval_holds_log_alpha_in_95_of_100_reports(of_annealing):
+    torch.manual_seed(0)
+    truth, repeats, pixels = 0.36, 300, estimate(-300.0, reliable=False)
+
+    def of_lognormal(batches, samples, deviation):
+        return summarize_log_weights(truth - deviation**2 / 2 + deviation * torch.randn(batches, samples))
+
+    held = 0
+    for _ in range(repeats):
+        used = of_lognormal(20, 50, 0.85).value  # training's, by fewer draws
+        generator, annealed = of_lognormal(20, 100, 0.85), of_lognormal(20, 10, of_annealing)
+        low, high = ImageNormalizer(generator, None, pixels, annealed).verdict(used).interval
+        held += low <= truth <= high
+        assert low <= used <= high
+    assert held >= 0.93 * repeats
 
 
 @pytest.mark.parametrize("moved_on", [False, True])
@@ -256,6 +277,9 @@ def test_bounded_weights_need_no_other_witness():
     normalizer = estimate_image_normalizer(tilting_model(0.1), noise_source(), 2000, temperatures=0)
     verdict = normalizer.verdict()
     assert verdict.reliable and verdict.evidence["generator"]["role"] == "bounded"
+    assert verdict.interval == tuple(verdict.evidence["generator"]["bound95"])
+    high = verdict.interval[1] + 0.02
+    assert normalizer.verdict(high).interval == (verdict.interval[0], high)
     report = evaluate_quickly(tilting_model(0.1), noise_source(), samples=400).report
     assert "for any weights below the cap: reliable" in " ".join(render(report).split())
     unbounded = estimate_image_normalizer(tilting_model(None), noise_source(), 2000, temperatures=0).verdict()

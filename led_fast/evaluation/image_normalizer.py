@@ -86,19 +86,27 @@ class ImageNormalizer:
 
     @property
     def best(self) -> NormalizerEstimate:
-        """The one whose interval begins highest."""
-        return max(self.estimates.values(), key=lambda e: (_lowest(e.ci95[0]), _lowest(e.value)))
+        """Of the reliable ones, or of all where none is, the one whose interval begins highest."""
+        found = self.estimates.values()
+        reliable = [estimate for estimate in found if estimate.reliable]
+        return max(reliable or found, key=lambda e: (_lowest(e.ci95[0]), _lowest(e.value)))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The best estimate's 95 % interval; where a bound of its weights decides, that one, for any number of them."""
+        best = self.best
+        return best.bound95 if isinstance(best, BoundedEstimate) else best.ci95
 
     def verdict(self, used: float | None = None) -> Verdict:
         """The verdict on a log α in use; without one, on the best estimate's.
 
-        Its interval is as wide as the best estimate's.
+        Its interval is the best estimate's, widened until it holds the value: that comes from other draws, and its
+        error is its own.
         """
-        best = self.best
-        value = best.value if used is None else used
-        low, high = (value + end - best.value for end in best.ci95)
+        value = self.best.value if used is None else used
+        low, high = self.interval
         witnesses = {name: _witness(name, estimate) for name, estimate in self.estimates.items()}
-        return judge(value, witnesses, (low, high), _TOLERANCE)
+        return judge(value, witnesses, (min(low, value), max(high, value)), _TOLERANCE)
 
 
 def estimate_image_normalizer(

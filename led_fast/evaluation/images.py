@@ -300,9 +300,10 @@ def _used(model: DensityModel, normalizer: ImageNormalizer) -> tuple[float, floa
     """The log α in use, and the half-width of its confidence interval.
 
     The model's own was estimated as well: the best estimate's half-width stands in for its own, if that is reliable.
+    It is that before the verdict widens the interval, because a value that is far off is not to excuse itself.
     """
     best = normalizer.best
-    half_width = best.ci95[1] - best.value
+    half_width = normalizer.interval[1] - best.value
     if model.log_normalizer.isnan():
         return best.value, half_width
     return model.log_normalizer.item(), half_width if best.reliable else 0.0
