@@ -168,6 +168,13 @@ def test_a_known_divergence_is_reported():
     # Of one noise per image, so that the error is of the tilt alone: that of -0.7 Σ x over 400 images.
     spread = math.sqrt(DIMS * torch.trapezoid(P * (0.7 * x - mean / DIMS) ** 2, Z).item() / 400)
     assert report["gain_standard_error"] == pytest.approx(spread / (DIMS * math.log(2)), rel=0.15)
+    # Of as many weights as images log α is as uncertain as their mean; and by 1 nat, where it is off by as much.
+    few = evaluate_quickly(model, exact_source(), samples=400).report
+    assert few["gain_standard_error"] == pytest.approx(math.sqrt(2) * spread / (DIMS * math.log(2)), rel=0.15)
+    model.set_log_normalizer(log_mean + 1)
+    off = evaluate_quickly(model, exact_source(), samples=4000).report
+    assert off["gain_standard_error"] == pytest.approx(1 / 1.96 / (DIMS * math.log(2)), rel=0.1)
+    assert f"standard error {off['gain_standard_error']:.5f}, with that of log α" in render(off)
 
 
 def test_the_models_own_log_normalizer_is_used_and_checked():

@@ -69,7 +69,7 @@ def test_quick_run_of_every_method_but_glow(data, tmp_path, few, monkeypatch):
         assert cells[name]["result"]["selected_step"] == int(min(distances, key=distances.__getitem__))
     assert result["bits_per_dim_generator"] is not None and "bits_per_dim" not in cells["gan-0"]["result"]
     (row,) = (line for line in ours if "**LED-64**" in line)
-    assert f"{result['gain']:.5f} ± {result['gain_standard_error']:.5f}" in row
+    assert f"{result['gain']:.5f} ± {table2._number(result['gain_standard_error'], 5)}" in row
     assert f"{result['quality']['distance']:.2f} / {result['quality_refined']['distance']:.2f}" in row
     monkeypatch.setattr(Trainer, "step", lambda _: pytest.fail("a training step was taken"))
     assert main(command) == 0  # nothing is done twice
@@ -133,6 +133,8 @@ def test_a_gain_that_is_a_bound_is_left_out_and_one_of_doubt_is_marked():
         table2._gain(result | {"generator_density": "exact"}, " (unreliable)")
         == "0.50000 ± 0.10000 (unreliable)"
     )
+    unknown = {"generator_density": "exact", "gain_standard_error": None}
+    assert table2._gain(result | unknown, " (unreliable)") == "0.50000 ± — (unreliable)"
 
 
 def test_where_the_data_have_a_last_map_of_their_own_a_row_is_without_it(data, monkeypatch):

@@ -42,8 +42,8 @@ def _likelihood(report: dict[str, Any]) -> list[_Row]:
         if (gain := report.get("gain")) is not None:
             known_gain = ["a bound: no more than this"] if surrogate else []
             if (error := report["gain_standard_error"]) is not None:
-                known_gain.append(f"standard error {error:.4f}, without that of log α")
-            rows.append(("  gained by the tilt", gain, "{:.4f}", "; ".join(known_gain)))
+                known_gain.append(f"standard error {error:.5f}, with that of log α")
+            rows.append(("  gained by the tilt", gain, "{:.5f}", "; ".join(known_gain)))
     if (last_map := report.get("last_map")) is not None:
         rows.append(("  last map", last_map, "{}", "as the training data have it"))
     return [

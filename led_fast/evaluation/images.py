@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from led_fast.data.images import LEVELS, ImageSource, quantize
-from led_fast.density import DensityModel, bits_per_dim, eval_mode, kl_gate
+from led_fast.density import DensityModel, Verdict, bits_per_dim, eval_mode, kl_gate
 from led_fast.density.json_values import finite
 from led_fast.density.normalizer import MIN_BATCHES
 from led_fast.density.refinement import WeightsError
@@ -95,7 +95,8 @@ def evaluate_images(
       density, 8; `bits_per_dim_train` of as many training images; `bits_per_dim_generator` of the test images
       under the generator's own density, which needs no log α (an upper bound where the generator drops coordinates,
       see `led_fast.flows.OneWayFlow.log_prob_bound`; None where it has neither), and `gain`, the bits that the
-      critic saves of them (a bound, likewise), with the standard error of the difference image by image.
+      critic saves of them (a bound, likewise), with the standard error of the difference image by image and of
+      log α, by which all images are off alike.
     - `bits_per_pixel`: the unit of the paper's b/p, see `bits_per_pixel`; for test images, for samples under
       the generator and under the critic, and for the uniform density.
     - `log_normalizer`: the estimates of log α (`generator`, `base`, `pixels`, `annealed`) with their diagnostics,
@@ -155,6 +156,8 @@ def evaluate_images(
     dims, pixels = math.prod(source.shape), math.prod(source.shape[1:])
     log_prob, log_prob_train = test.log_n - log_alpha, trained - log_alpha
     gain = None if test.ratio is None else (test.ratio - log_alpha) / (dims * math.log(2))
+    verdict = normalizer.verdict(log_alpha)
+    log_alpha_error = _standard_error(verdict) / (dims * math.log(2))
     sample_log_prob = draws.log_q + draws.log_weights - log_alpha
     sliced = any(isinstance(module, Slice) for module in model.generator.modules())
     report = {
@@ -167,7 +170,7 @@ def evaluate_images(
             None if test.log_q is None else bits_per_dim(test.log_q.mean().item(), dims, LEVELS)
         ),
         "gain": None if gain is None else gain.mean().item(),
-        "gain_standard_error": None if gain is None else standard_error(gain),
+        "gain_standard_error": None if gain is None else math.hypot(standard_error(gain), log_alpha_error),
         "bits_per_dim_uniform": bits_per_dim(0.0, dims, LEVELS),
         "bits_per_pixel": {
             "test": bits_per_pixel(log_prob.mean().item(), dims, pixels),
@@ -175,7 +178,7 @@ def evaluate_images(
             "samples_critic": bits_per_pixel(sample_log_prob.mean().item(), dims, pixels),
             "uniform": bits_per_pixel(0.0, dims, pixels),
         },
-        "log_normalizer": normalizer.verdict(log_alpha).to_json(),
+        "log_normalizer": verdict.to_json(),
         "generator_density": "surrogate" if sliced else "exact",
         "samples_rounded": draws.rounded.double().mean().item() if model.generator.invertible else None,
         "kl_generator_model": gate.kl,
@@ -307,3 +310,9 @@ def _used(model: DensityModel, normalizer: ImageNormalizer) -> tuple[float, floa
     if model.log_normalizer.isnan():
         return best.value, half_width
     return model.log_normalizer.item(), half_width if best.reliable else 0.0
+
+
+def _standard_error(verdict: Verdict) -> float:
+    """Of the log α in use, in nats: the farther end of its 95 % interval is 1.96 of them away."""
+    low, high = verdict.interval
+    return max(verdict.value - low, high - verdict.value) / 1.96

@@ -103,9 +103,9 @@ _KEY = (
     "generator learn together. b/p is the paper's: bits per pixel of the density on [-1, 1], without the offset of "
     "discrete data (uniform: 1 a channel). bits/dim has that offset (uniform: 8). Refined images are resampled by "
     "importance, and those of ours moved by ten Langevin transitions. What the tilt gains is in bits/dim, image by "
-    "image, ± the standard error. The generator's values, and Glow's, are exact, those with ≤ or ≥ bounds; the "
-    "critic's are as good as log α, and marked where that is not to be relied on. One image of samples a row, in the "
-    "table's order.\n"
+    "image, ± the standard error, which log α's is part of. The generator's values, and Glow's, are exact, those with "
+    "≤ or ≥ bounds; the critic's are as good as log α, and marked where that is not to be relied on. One image of "
+    "samples a row, in the table's order.\n"
 )
 _GLOW = (
     "Glow, of normflows' layers on the logits of pixels, has {levels} levels of {depth} steps, with {width} hidden "
@@ -308,7 +308,7 @@ def _gain(result: dict[str, Any], mark: str) -> str:
     """What the tilt gains; nothing where the generator's own density is a bound."""
     if result.get("gain") is None or result["generator_density"] != "exact":
         return MISSING
-    return f"{result['gain']:.5f} ± {result['gain_standard_error']:.5f}{mark}"
+    return f"{result['gain']:.5f} ± {_number(result['gain_standard_error'], 5)}{mark}"
 
 
 def _by_generator(result: dict[str, Any], value: float | None, bound: str) -> str:
