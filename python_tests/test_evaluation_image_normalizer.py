@@ -7,6 +7,7 @@ import pytest
 import torch
 from exact_images import MEAN, SHAPE, evaluate_quickly, exact_generator, exact_model, exact_source
 from image_sources import noise_source
+from report_page import undocumented
 from test_evaluation_images import render
 from tilting_images import tilting_model
 from torch import nn
@@ -17,6 +18,7 @@ from led_fast.density.latent import latent_bijection
 from led_fast.evaluation.image_normalizer import ImageNormalizer, estimate_image_normalizer
 from led_fast.evaluation.image_weights import StoredImages
 from led_fast.flows import (
+    Affine,
     CircularConv2d,
     Coupling,
     DiagonalNormal,
@@ -274,7 +276,8 @@ def test_samples_far_out_weigh_no_more_than_the_net_says(moved_on):
 
 def test_bounded_weights_need_no_other_witness():
     torch.manual_seed(2)
-    normalizer = estimate_image_normalizer(tilting_model(0.1), noise_source(), 2000, temperatures=0)
+    model = tilting_model(0.1, scale=0.03)
+    normalizer = estimate_image_normalizer(model, noise_source(), 2000, temperatures=0)
     verdict = normalizer.verdict()
     assert verdict.reliable and verdict.evidence["generator"]["role"] == "bounded"
     assert verdict.interval == tuple(verdict.evidence["generator"]["bound95"])
@@ -293,6 +296,33 @@ def test_a_bound_that_is_too_wide_to_decide_leaves_the_weights_as_they_are():
     verdict = normalizer.verdict()
     assert verdict.reliable and verdict.evidence["generator"]["role"] == "unbiased"
     assert normalizer.generator.samples >= 20_000
+
+
+class TooDense(Affine):
+    """A layer whose way back is not that of its way out."""
+
+    def inverse(self, t):
+        x, ladj = super().inverse(t)
+        return x, ladj + 2.5
+
+
+@pytest.mark.parametrize("wrong", ["neither", "both", "generator", "tilted"])
+def test_a_bound_is_not_believed_where_log_q_is_not_that_of_the_draws(wrong):
+    model = tilting_model(0.1, scale=0.03)
+    flows = {"generator": model.generator, "tilted": model.critic.tilted}
+    for name, flow in flows.items():
+        if wrong in ("both", name):
+            next(layer for layer in flow.layers if type(layer) is Affine).__class__ = TooDense
+    report = evaluate_quickly(model, noise_source(), samples=400).report
+    expected = 0 if wrong == "neither" else 2.5
+    assert report["log_q_error"] == pytest.approx(expected, abs=0.01)
+    verdict = report["log_normalizer"]
+    assert verdict["evidence"]["generator"]["reliable"] and verdict["reliable"] == (wrong == "neither")
+    said = "" if wrong == "neither" else "log q of samples differs by +2.50 nats from that of their draws"
+    assert verdict["reason"] == said and said in render(report)
+    assert f"{report['log_q_error']:+.3f} nats" in render(report)
+    assert f"{report['samples_rounded']:.1%}" in render(report)
+    assert not undocumented(report, "images")
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from led_fast.density import (
 )
 from led_fast.density.latent import latent_bijection
 from led_fast.density.normalizer import MIN_BATCHES
-from led_fast.evaluation.image_weights import StoredImages, tilted_noise
+from led_fast.evaluation.image_weights import StoredImages, log_q_error, tilted_noise
 from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME
 from led_fast.flows import (
     DiagonalNormal,
@@ -52,6 +52,7 @@ _TOLERANCE = 0.1
 # Draws of what a capped net tilts, at least: weights of up to e⁵ beside α = 1 may hide .14 nats from 5,000, and .04
 # from these.
 _CAPPED_SAMPLES = 20_000
+_COMPARED = 1000  # samples, at most, whose log q is computed anew
 _CHAINS_AT_A_TIME = 100  # with all that their gradients need in memory
 
 
@@ -66,12 +67,14 @@ class ImageNormalizer:
         pixels: by importance sampling from independent pixels, see `pixel_proposal`.
         annealed: by annealed importance sampling, see `estimate_image_normalizer`; None where it was not asked for
             or did not reach the critic's density.
+        log_q_error: see `led_fast.evaluation.image_weights.log_q_error`.
     """
 
     generator: NormalizerEstimate
     base: NormalizerEstimate | None
     pixels: NormalizerEstimate
     annealed: AnnealedEstimate | None
+    log_q_error: float | None = None
 
     @property
     def estimates(self) -> dict[str, NormalizerEstimate]:
@@ -101,12 +104,17 @@ class ImageNormalizer:
         """The verdict on a log α in use; without one, on the best estimate's.
 
         Its interval is the best estimate's, widened until it holds the value: that comes from other draws, and its
-        error is its own.
+        error is its own. A log q that is not that of the draws makes it unreliable, whatever the estimates say.
         """
         value = self.best.value if used is None else used
         low, high = self.interval
         witnesses = {name: _witness(name, estimate) for name, estimate in self.estimates.items()}
-        return judge(value, witnesses, (min(low, value), max(high, value)), _TOLERANCE)
+        verdict = judge(value, witnesses, (min(low, value), max(high, value)), _TOLERANCE)
+        error = self.log_q_error
+        if error is None or abs(error) <= _TOLERANCE:
+            return verdict
+        objection = f"log q of samples differs by {error:+.2f} nats from that of their draws"
+        return replace(verdict, reliable=False, reason="; ".join(filter(None, [verdict.reason, objection])))
 
 
 def estimate_image_normalizer(
@@ -152,7 +160,8 @@ def estimate_image_normalizer(
             if critic is not None and critic.tilted is not None:
                 by_base = _by_net(critic.discriminate, cap, critic.tilted, samples)
         annealed = _annealed(model, pixels, temperatures, chains) if temperatures else None
-    return ImageNormalizer(by_generator, by_base, by_pixels, annealed)
+        error = log_q_error(model, min(samples, _COMPARED))
+    return ImageNormalizer(by_generator, by_base, by_pixels, annealed, error)
 
 
 def _annealed(

@@ -96,6 +96,17 @@ def _belief(report: dict[str, Any]) -> list[_Row]:
         for key, title in estimates
         if (estimate := verdict.evidence.get(key)) is not None
     ]
+    if (error := report.get("log_q_error")) is not None:
+        rows.append(("log q of samples less that drawn", error, "{:+.3f} nats", "0; the median"))
+    if (rounded := report.get("samples_rounded")) is not None:
+        rows.append(
+            (
+                "  off by more than a nat",
+                rounded,
+                "{:.1%}",
+                "float32 rounds images far out, or close to white",
+            )
+        )
     return [
         *rows,
         ("log α in use", finite(verdict.value), "{:.2f}", ""),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from led_fast.density import DensityModel
 from led_fast.density.latent import latent_bijection
+from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME
 from led_fast.flows import OneWayFlow
+from led_fast.models import ImageCritic
 
 Critic = Callable[[Tensor], Tensor]
 
@@ -69,3 +72,37 @@ class StoredImages:
 def stored_log_prob(flow: OneWayFlow, y: Tensor, log_q: Tensor) -> Tensor:
     """Log density of images y as they are stored, (n,); where the flow cannot be inverted, log_q as it was drawn."""
     return flow.log_prob(y) if flow.invertible else log_q
+
+
+def log_q_error(model: DensityModel, samples: int) -> float | None:
+    """Median over samples of log q as it is computed of a given image, less log q as it was drawn, in nats.
+
+    Where weights are of the net alone, nothing else tells of an inverse that is wrong, and the likelihood is as wrong.
+    The median is of the inverse rather than of float32, which rounds some images by nats, see `StoredImages`.
+
+    Args:
+        model: where its critic tilts a flow, the worse of two medians is taken: that flow's by the critic's log q,
+            and the generator's by its own.
+        samples: of each.
+
+    Returns:
+        None where neither can be inverted.
+    """
+    critic, medians = model.critic, []
+    if isinstance(critic, ImageCritic) and (tilted := critic.tilted) is not None and tilted.invertible:
+        medians.append(_median_error(tilted, _log_q_within(critic), samples))
+    if model.generator.invertible:
+        medians.append(_median_error(model.generator, model.generator.log_prob, samples))
+    return max(medians, key=abs, default=None)
+
+
+def _log_q_within(critic: ImageCritic) -> Critic:
+    return lambda y: critic(y).double() - critic.discriminate(y)
+
+
+def _median_error(flow: OneWayFlow, log_prob: Critic, samples: int) -> float:
+    errors = []
+    for start in range(0, samples, IMAGES_AT_A_TIME):
+        y, drawn = flow.rsample_and_log_prob(min(IMAGES_AT_A_TIME, samples - start))
+        errors.append(log_prob(y).double() - drawn)
+    return torch.cat(errors).nanmedian().item()

@@ -103,7 +103,8 @@ def evaluate_images(
       see `estimate_image_normalizer`; `used`, the value in all densities here: the model's own, or where it has
       none the best estimate; and whether that is `reliable`, see `ImageNormalizer.verdict`.
     - `samples_rounded`: share of the samples whose log density as float32 has stored them differs by more than a nat
-      from that of what was drawn; None where the generator cannot be inverted.
+      from that of what was drawn; None where the generator cannot be inverted. `log_q_error`: the median of that
+      difference, see `led_fast.evaluation.image_weights.log_q_error`; beyond .1 nats log α is not `reliable`.
     - `kl_generator_model`, KL(q ‖ p) in nats, and `kl_gate`; `generator_density` says whether log q is exact,
       or a surrogate because the generator drops coordinates.
     - `quality`: see `SampleJudge`; None without `features`. `quality_refined`: of as many images of the density itself,
@@ -181,6 +182,7 @@ def evaluate_images(
         "log_normalizer": verdict.to_json(),
         "generator_density": "surrogate" if sliced else "exact",
         "samples_rounded": draws.rounded.double().mean().item() if model.generator.invertible else None,
+        "log_q_error": normalizer.log_q_error,
         "kl_generator_model": gate.kl,
         "kl_gate": gate._asdict(),
         **quality,
