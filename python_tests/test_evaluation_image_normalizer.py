@@ -325,6 +325,14 @@ def test_a_bound_is_not_believed_where_log_q_is_not_that_of_the_draws(wrong):
     assert not undocumented(report, "images")
 
 
+@pytest.mark.parametrize(("values", "allowed"), [(64, 0.1), (1024, 0.1024), (12_288, 1.2288)])
+def test_log_q_may_differ_by_what_float32_rounds_of_so_many_values(values, allowed):
+    estimate = summarize_log_weights(0.1 * torch.randn(20, 100))
+    for error, reliable in [(0.99 * allowed, True), (1.01 * allowed, False), (-1.01 * allowed, False)]:
+        normalizer = ImageNormalizer(estimate, None, estimate, None, error, values)
+        assert normalizer.verdict().reliable == reliable
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_annealing_in_the_noise_finds_the_integral_of_the_tilt(training):
     model = tilting_model(None).train(training)

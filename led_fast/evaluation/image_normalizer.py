@@ -53,6 +53,9 @@ _TOLERANCE = 0.1
 # from these.
 _CAPPED_SAMPLES = 20_000
 _COMPARED = 1000  # samples, at most, whose log q is computed anew
+# Nats a value of an image, by which that may differ: close to white, float32 stores pixels so coarsely that the median
+# is half a nat of 12,288 values.
+_ROUNDING = 1e-4
 _CHAINS_AT_A_TIME = 100  # with all that their gradients need in memory
 
 
@@ -68,6 +71,7 @@ class ImageNormalizer:
         annealed: by annealed importance sampling, see `estimate_image_normalizer`; None where it was not asked for
             or did not reach the critic's density.
         log_q_error: see `led_fast.evaluation.image_weights.log_q_error`.
+        values: of an image, C·H·W.
     """
 
     generator: NormalizerEstimate
@@ -75,6 +79,7 @@ class ImageNormalizer:
     pixels: NormalizerEstimate
     annealed: AnnealedEstimate | None
     log_q_error: float | None = None
+    values: int = 1
 
     @property
     def estimates(self) -> dict[str, NormalizerEstimate]:
@@ -111,7 +116,7 @@ class ImageNormalizer:
         witnesses = {name: _witness(name, estimate) for name, estimate in self.estimates.items()}
         verdict = judge(value, witnesses, (min(low, value), max(high, value)), _TOLERANCE)
         error = self.log_q_error
-        if error is None or abs(error) <= _TOLERANCE:
+        if error is None or abs(error) <= max(_TOLERANCE, _ROUNDING * self.values):
             return verdict
         objection = f"log q of samples differs by {error:+.2f} nats from that of their draws"
         return replace(verdict, reliable=False, reason="; ".join(filter(None, [verdict.reason, objection])))
@@ -161,7 +166,7 @@ def estimate_image_normalizer(
                 by_base = _by_net(critic.discriminate, cap, critic.tilted, samples)
         annealed = _annealed(model, pixels, temperatures, chains) if temperatures else None
         error = log_q_error(model, min(samples, _COMPARED))
-    return ImageNormalizer(by_generator, by_base, by_pixels, annealed, error)
+    return ImageNormalizer(by_generator, by_base, by_pixels, annealed, error, math.prod(source.shape))
 
 
 def _annealed(

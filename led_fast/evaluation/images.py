@@ -104,7 +104,8 @@ def evaluate_images(
       none the best estimate; and whether that is `reliable`, see `ImageNormalizer.verdict`.
     - `samples_rounded`: share of the samples whose log density as float32 has stored them differs by more than a nat
       from that of what was drawn; None where the generator cannot be inverted. `log_q_error`: the median of that
-      difference, see `led_fast.evaluation.image_weights.log_q_error`; beyond .1 nats log α is not `reliable`.
+      difference, see `led_fast.evaluation.image_weights.log_q_error`; beyond .1 nats, or 10⁻⁴ a value, log α is not
+      `reliable`.
     - `kl_generator_model`, KL(q ‖ p) in nats, and `kl_gate`; `generator_density` says whether log q is exact,
       or a surrogate because the generator drops coordinates.
     - `quality`: see `SampleJudge`; None without `features`. `quality_refined`: of as many images of the density itself,
