@@ -44,6 +44,12 @@ def test_frechet_distance_with_fewer_images_than_features():
     assert frechet_distance(torch.zeros(10, 1), torch.ones(10, 1)) == pytest.approx(1)
 
 
+def test_rounding_makes_no_frechet_distance_negative():
+    torch.manual_seed(0)
+    sets = 10 * torch.randn(50, 40, 8, dtype=torch.float64)
+    assert all(0 <= frechet_distance(x, x) < 1e-9 for x in sets)
+
+
 @pytest.mark.parametrize("shapes", [((10, 3), (10, 4)), ((1, 3), (10, 3)), ((10,), (10,))])
 def test_frechet_distance_of_other_shapes(shapes):
     with pytest.raises(ValueError, match="frechet_distance: a and b must have shapes"):

@@ -34,4 +34,4 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     root_a = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     cross = torch.linalg.eigvalsh(root_a @ cov_b @ root_a).clamp(min=0).sqrt().sum()
     shift = (a.mean(0) - b.mean(0)).square().sum()
-    return (shift + cov_a.trace() + cov_b.trace() - 2 * cross).item()
+    return (shift + cov_a.trace() + cov_b.trace() - 2 * cross).clamp(min=0).item()  # below 0 by rounding
