@@ -95,6 +95,26 @@ class TestMap:
         (wanted,) = torch.autograd.grad(flow.log_prob(x).sum(), x)
         torch.testing.assert_close(score, wanted)
 
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("map_type", [DarkMap, LightMap])
+    def test_what_has_overflowed_lies_on_the_edge_and_has_gradients(self, map_type, dtype):
+        layer, t = (
+            map_type().to(dtype),
+            torch.tensor([[torch.inf, torch.finfo(dtype).max, 1e31]], dtype=dtype),
+        )
+        t.requires_grad_()
+        for x, ladj, *score in (layer(t), layer.forward_with_score(t, torch.zeros_like(t))):
+            assert torch.equal(x, torch.full_like(x, map_type is DarkMap)) and ladj.item() == -torch.inf
+            assert all(s.isfinite().all() for s in score)
+            for value in (x.sum(), ladj.sum()):
+                assert all(
+                    g.isfinite().all()
+                    for g in torch.autograd.grad(value, (t, *layer.parameters()), retain_graph=True)
+                )
+        far = torch.tensor([[1e29], [1e31]], dtype=dtype)
+        slopes = torch.autograd.functional.jacobian(lambda v: layer(v)[1], far).diagonal(dim1=0, dim2=1)
+        torch.testing.assert_close(slopes[0, 0], slopes[0, 1])
+
     def test_it_learns_only_where_asked(self):
         assert [name for name, _ in DarkMap().named_parameters()] == ["share"]
         fixed = DarkMap(learned=False)

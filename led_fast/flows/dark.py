@@ -18,6 +18,7 @@ _TAIL = -2.0
 _STEEPNESS = 4.0  # dt/dv at the knee, a + w
 _LEAST = 1e-30  # of a pixel; t is -27 there
 _LEAST_LOG_SLOPE = -80.0  # of what a score is divided by
+_FARTHEST = 1e30  # above the knee, where log(1 - v) is linear in t
 _STEPS = 8  # of Newton's method, from within a few percent of the solution
 _NORMAL = NormalDist()
 _SCALE = LEVEL / _NORMAL.cdf(KNEE)  # x by Φ(t), on the darkest level
@@ -121,13 +122,16 @@ class DarkMap(LastMap):
 
 def _log_rest(s: Tensor, gain: Tensor, tail: Tensor) -> Tensor:
     """log(1 - v) for `s = a v - w log(1 - v)`, s >= 0."""
+    overflows = s > _FARTHEST
+    # Nothing is learned there, because the tail's derivative would overflow, too.
+    far, s = -s / tail.detach(), torch.where(overflows, 1.0, s)
     with torch.no_grad():
         # Both bounds lie above the solution of a concave equation, from where Newton's method never turns back.
         found = torch.minimum(-s / (gain + tail), (gain - s) / tail)
         for _ in range(_STEPS):
             found = _newton(found, s, gain, tail)
     # Two more steps, so that derivatives are those of the solution, up to the third.
-    return _newton(_newton(found, s, gain, tail), s, gain, tail)
+    return torch.where(overflows, far, _newton(_newton(found, s, gain, tail), s, gain, tail))
 
 
 def _newton(log_rest: Tensor, s: Tensor, gain: Tensor, tail: Tensor) -> Tensor:
