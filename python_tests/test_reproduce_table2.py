@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -167,8 +168,15 @@ def test_quick_run_of_glow(data, tmp_path, few, monkeypatch):
         line for line in (out / "table2.md").read_text().splitlines() if line.startswith("| Glow, by max")
     ]
     assert f"| {exact - 7:.3f} | {pixel['samples_generator']:.3f} / — | — / {exact:.3f} | — |" in row
-    assert "Glow was not run" not in (out / "table2.md").read_text()
+    text = (out / "table2.md").read_text()
+    assert "Glow was not run" not in text and "the last map `sigmoid`, has 3 levels of 4 steps" in text
     assert matplotlib.image.imread(out / "table2.png")[..., :3].std() > 0.05
+
+
+def test_glow_is_said_to_have_the_last_map_of_its_cell():
+    results = Path(__file__).parents[1] / "docs" / "results" / "mnist" / "table2.json"
+    text = table2.markdown(json.loads(results.read_text()))
+    assert "the last map `dark`, has 3 levels of 4 steps" in text and "logits" not in text
 
 
 def train_glow(folder, data, **changes):

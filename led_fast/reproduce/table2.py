@@ -108,8 +108,9 @@ _KEY = (
     "samples a row, in the table's order.\n"
 )
 _GLOW = (
-    "Glow, of normflows' layers on the logits of pixels, has {levels} levels of {depth} steps, with {width} hidden "
-    "channels; it is trained with {batch_size} images a step.\n"
+    "Glow, of normflows' layers and the last map `{last_map}`, has {levels} levels of {depth} steps, with {width} "
+    "hidden channels; what a level splits off is normal, with a mean and a deviation learned for each coordinate, "
+    "which in Glow's paper depend on the rest. It is trained with {batch_size} images a step.\n"
 )
 _NO_GLOW = 'Glow was not run: `pip install "led_fast[flow]"` adds its row.\n'
 
