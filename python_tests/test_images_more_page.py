@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from led_fast.density import Verdict
+from led_fast.reproduce.content import read_content
+from led_fast.reproduce.table2 import markdown
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "images_more.md").read_text()
@@ -45,3 +47,9 @@ def test_distances_by_another_network():
     text = " ".join(SECTIONS["cifar10"].split())
     assert f"the distances are {quality['distance']:.2f}, {resampled:.2f} and {walked:.2f}," in text
     assert f"and {quality['distance_real']:.2f} of real images" in text
+
+
+def test_table2_on_cifar10():
+    table = markdown(read_content(DOCS / "results" / "cifar10" / "table2.json"))
+    rows = [line for line in table.split("| the paper, MNIST")[0].splitlines() if line.startswith("|")]
+    assert len(rows) == 6 and all(row in SECTIONS["cifar10"] for row in rows)
