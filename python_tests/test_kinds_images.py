@@ -13,12 +13,14 @@ from tilting_images import tilting_model
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource, quantize
 from led_fast.errors import InputError
 from led_fast.kinds import images
+from led_fast.kinds.images.kind import _open_outliers
 from led_fast.kinds.kind import EvaluateOptions
 from led_fast.training import Reading, TrainConfig
 
 
 def pictures(folder, *groups):
     """Noise of some numbers, sizes and modes as .png files in a folder."""
+    folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     for group, (count, width, height, mode) in enumerate(groups):
         for i in range(count):
@@ -91,6 +93,14 @@ def test_a_single_test_image_is_refused_before_anything_is_measured():
     options = EvaluateOptions(features="classifier")
     with pytest.raises(InputError, match="single: want at least 2 test images"):
         images.KIND.evaluate(trained, source, options, Console(quiet=True))
+
+
+@pytest.mark.parametrize("count", [1, 30, 150])
+def test_outliers_may_be_few_and_are_all_taken(tmp_path, count):
+    found = _open_outliers(str(pictures(tmp_path, (count, 8, 8, "L"))), "tiny")
+    assert found.held_out(1000).shape == (count, 1, 8, 8)
+    with pytest.raises(InputError, match="want at least 100 images to learn from"):
+        images.KIND.open(str(pictures(tmp_path / "few", (30, 8, 8, "L"))), "tiny", Reading())
 
 
 @pytest.mark.parametrize("suffix", [".png", ".npy"])

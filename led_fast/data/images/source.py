@@ -33,6 +33,7 @@ class ImageSource:
     Args:
         name: what a run records, e.g. the path.
         collection: from `read_images`.
+        fewest: how many training images there must be; less than 100 only where nothing learns from them.
 
     Attributes:
         kind: "images".
@@ -43,7 +44,7 @@ class ImageSource:
         notes: what else was passed over, and what was done to the pictures, one sentence each.
 
     Raises:
-        InputError: fewer than 100 training images.
+        InputError: fewer training images than that.
 
     Example:
         >>> import torch
@@ -55,10 +56,10 @@ class ImageSource:
 
     kind = "images"
 
-    def __init__(self, name: str, collection: ImageCollection) -> None:
+    def __init__(self, name: str, collection: ImageCollection, fewest: int = _FEWEST_IMAGES) -> None:
         count = len(collection.train.images)
-        if count < _FEWEST_IMAGES:
-            raise InputError(f"{name}: want at least {_FEWEST_IMAGES} images to learn from, got {count}")
+        if count < fewest:
+            raise InputError(f"{name}: want at least {fewest} images to learn from, got {count}")
         self.name = name
         self.problems, self.notes = collection.skipped, collection.notes
         self.fingerprint = _fingerprint(collection)

@@ -218,7 +218,8 @@ def _open_outliers(place: str, preset: str) -> ImageSource:
     if found.train.images.shape[1] == 1:
         test = None if found.test is None else _repeated(found.test, channels)
         found = replace(found, train=_repeated(found.train, channels), test=test)
-    source = ImageSource(place, found)
+    # Nothing learns from them, so all are as good as test images.
+    source = ImageSource(place, replace(found, test=found.test or found.train), fewest=1)
     _check_shape(source, preset)
     return source
 
