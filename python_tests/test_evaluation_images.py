@@ -33,6 +33,7 @@ from led_fast.evaluation import (
     bits_per_pixel,
     evaluate_image_flow,
     evaluate_image_samples,
+    evaluate_images,
     image_report_table,
     sample_quality,
     score_image_batches,
@@ -73,10 +74,15 @@ def test_a_judge_compares_with_the_split_it_is_told_and_looks_at_real_images_onc
 
 def test_a_distance_wants_two_images_on_each_side():
     images, one = exact_source().split("train"), exact_source().split("test")[:1]
-    with pytest.raises(
-        InputError, match=r"single: want at least 2 test images for a Fréchet distance, got 1"
-    ):
-        SampleJudge(ImageSource("single", ImageCollection(ImageSet(images), ImageSet(one))), PIXELS)
+    single = ImageSource("single", ImageCollection(ImageSet(images), ImageSet(one)))
+    unread = DensityModel(
+        exact_model().critic, torch.nn.Identity()
+    )  # which would fail if it were asked for samples
+    for judge in (SampleJudge, lambda source, features: evaluate_images(unread, source, 0, features)):
+        with pytest.raises(
+            InputError, match=r"single: want at least 2 test images for a Fréchet distance, got 1"
+        ):
+            judge(single, PIXELS)
     with pytest.raises(ValueError, match=r"SampleJudge: generated must be at least 2 images, got 1"):
         SampleJudge(exact_source(), PIXELS)(one)
 

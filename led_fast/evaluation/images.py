@@ -19,9 +19,9 @@ from led_fast.evaluation.divergence import standard_error
 from led_fast.evaluation.features import FeatureNetwork
 from led_fast.evaluation.image_normalizer import ImageNormalizer, estimate_image_normalizer
 from led_fast.evaluation.image_weights import stored_log_prob
-from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME, in_parts
+from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME, drawn_in_parts, in_parts
 from led_fast.evaluation.outliers import ImageValues, constant_images, outlier_report
-from led_fast.evaluation.quality import SampleJudge, sample_quality
+from led_fast.evaluation.quality import SampleJudge, real_images, sample_quality
 from led_fast.evaluation.refined_images import refine_images
 from led_fast.evaluation.schema import SCHEMA
 from led_fast.flows import Slice
@@ -129,9 +129,11 @@ def evaluate_images(
         refined: judge refined images, too.
 
     Raises:
-        InputError: outliers of another shape.
+        InputError: outliers of another shape, or with features a single test image.
     """
     outliers = outliers or {}
+    if features is not None:
+        real_images(source)  # which are refused now, not after minutes
     for name, other in outliers.items():
         if other.shape != source.shape:
             raise InputError(f"{name}: want images of shape {source.shape}, got {other.shape}")
@@ -208,8 +210,7 @@ def evaluate_image_samples(
     """
     device = next(model.parameters()).device
     with seeded(seed, device), eval_mode(model):
-        counts = [min(IMAGES_AT_A_TIME, samples - start) for start in range(0, samples, IMAGES_AT_A_TIME)]
-        images = torch.cat([model.sample(count).cpu() for count in counts])
+        images = drawn_in_parts(model.sample, samples)
     if broken := int(images.isnan().flatten(1).any(dim=1).sum()):
         raise ValueError(
             f"evaluate_image_samples: model must draw numbers, got NaN in {broken} of {len(images)} images"
