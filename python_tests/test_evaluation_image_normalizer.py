@@ -318,8 +318,9 @@ def test_a_bound_is_not_believed_where_log_q_is_not_that_of_the_draws(wrong):
     assert report["log_q_error"] == pytest.approx(expected, abs=0.01)
     verdict = report["log_normalizer"]
     assert verdict["evidence"]["generator"]["reliable"] and verdict["reliable"] == (wrong == "neither")
-    said = "" if wrong == "neither" else "log q of samples differs by +2.50 nats from that of their draws"
-    assert verdict["reason"] == said and said in render(report)
+    said = "" if wrong == "neither" else "as float32 stores them, differs by +2.50 nats"
+    assert said in verdict["reason"] and bool(verdict["reason"]) == bool(said)
+    assert verdict["reason"] in " ".join(render(report).split())
     assert f"{report['log_q_error']:+.3f} nats" in render(report)
     assert f"{report['samples_rounded']:.1%}" in render(report)
     assert not undocumented(report, "images")

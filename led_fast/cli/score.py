@@ -27,8 +27,9 @@ def score_command(
 
     Rows of a table also get their rank (1 is the densest, the last is the strangest), and the hundred strangest of them
     the columns that make them odd: those with which another value would be a nat or more denser. Images also get bits
-    per dimension, and their rank; they are read some at a time, so there may be more than fit into memory. Where the
-    last report calls log α unreliable, a warning says so: an error of log α moves all values alike and changes no rank.
+    per dimension, and their rank; they are read some at a time, so there may be more than fit into memory. Pixels get
+    noise of one level, drawn once: the same picture has another value elsewhere, by some nats. Where the last report
+    calls log α unreliable, a warning says so: an error of log α moves all values alike and changes no rank.
 
     Args:
         run: folder of a finished run.

@@ -118,7 +118,9 @@ class ImageNormalizer:
         error = self.log_q_error
         if error is None or abs(error) <= max(_TOLERANCE, _ROUNDING * self.values):
             return verdict
-        objection = f"log q of samples differs by {error:+.2f} nats from that of their draws"
+        objection = (
+            f"log q of samples, as float32 stores them, differs by {error:+.2f} nats from that of their draws"
+        )
         return replace(verdict, reliable=False, reason="; ".join(filter(None, [verdict.reason, objection])))
 
 

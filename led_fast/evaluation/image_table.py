@@ -119,7 +119,10 @@ def _belief(report: dict[str, Any]) -> list[_Row]:
 def _diagnostics(estimate: dict[str, Any]) -> str:
     if estimate["value"] is None:
         return estimate["reason"]
-    low, high = ("-∞" if end is None else f"{end:.2f}" for end in estimate["ci95"])
+    low, high = (
+        infinite if end is None else f"{end:.2f}"
+        for end, infinite in zip(estimate["ci95"], ("-∞", "∞"), strict=True)
+    )
     if not estimate["reliable"]:
         return f"{low} to {high}; UNRELIABLE: {estimate['reason']}"
     if bound := estimate.get("bound95"):

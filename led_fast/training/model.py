@@ -112,7 +112,10 @@ def _adopt_last_verdict(run: RunDirectory, model: DensityModel) -> None:
 
 
 def load(run: str | Path) -> DensityModel:
-    """Loads a finished run as a density in the data's own coordinates; of images, as pixels in [0, 1].
+    """Loads a finished run as a density in the data's own coordinates; of images, as pixels within (0, 1).
+
+    Bytes get there by `led_fast.data.images.dequantize`. Divided by 255, the darkest and the lightest lie on the edges,
+    where log densities say nothing.
 
     Args:
         run: the folder that `led-fast train` wrote.

@@ -88,6 +88,8 @@ def train(
             seconds = _resume(trainer, run, made_with, tell)
         seconds = _take_steps(trainer, seconds, run, made_with, console, after_step)
         if writes:
+            if config.recipe.has_density:
+                tell("estimating log α, which takes minutes where many samples are wanted")
             model = trainer.task.model(*trainer.finished_networks())
             write_model(run.model, TrainedModel(model, config, seconds))
 
