@@ -35,7 +35,9 @@ def few():
     """Few samples and chains of the annealing, which take longer than a short training."""
     with pytest.MonkeyPatch.context() as patch:
         coarsen(patch.setattr)
-        patch.setattr(kind, "evaluate_images", partial(evaluate_images, temperatures=5, chains=40))
+        patch.setattr(kind, "evaluate_images", partial(evaluate_images, temperatures=5))
+        patch.setattr(kind, "_CHAINS", 40)
+        patch.setattr(kind, "_FIRST_CHAINS", 40)
         patch.setattr(kind, "_FIRST_SAMPLES", 400)
         yield
 

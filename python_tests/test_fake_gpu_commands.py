@@ -27,7 +27,8 @@ FAMILIES = [
 def few():
     with pytest.MonkeyPatch.context() as patch:
         coarsen(patch.setattr)
-        patch.setattr(kind, "evaluate_images", partial(evaluate_images, temperatures=2, chains=40))
+        patch.setattr(kind, "evaluate_images", partial(evaluate_images, temperatures=2))
+        patch.setattr(kind, "_FIRST_CHAINS", 40)
         patch.setattr(kind, "_FIRST_SAMPLES", 100)
         patch.setattr(task, "_STANDARDIZED_BY", 100)
         patch.setattr(classifier.train_classifier, "__defaults__", (None, "cpu", 3))

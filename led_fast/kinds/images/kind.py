@@ -39,6 +39,7 @@ from led_fast.training.model import TrainedModel
 from led_fast.training.world import World
 
 _SAMPLES, _FIRST_SAMPLES, _FEWEST_SAMPLES = 10_000, 5000, 100
+_CHAINS, _FIRST_CHAINS = 500, 200  # of the annealing; of 200, one may well carry more of the weight than is reliable
 _SHOWN = 100
 _SIDES = (64, 32)  # of pictures
 _JUDGED = 500  # images, by which the last map is chosen
@@ -117,7 +118,7 @@ class ImagesKind:
     ) -> Report:
         """Likelihood, sample quality, outliers, log α, and samples in the order of their density."""
         model, config = trained.model.to(gpu_or_cpu()), trained.config
-        usual = _FIRST_SAMPLES if options.first else _SAMPLES
+        usual, chains = (_FIRST_SAMPLES, _FIRST_CHAINS) if options.first else (_SAMPLES, _CHAINS)
         samples = usual if options.samples is None else options.samples
         if samples < _FEWEST_SAMPLES:
             raise InputError(f"--samples: want at least {_FEWEST_SAMPLES}, got {samples}")
@@ -137,7 +138,14 @@ class ImagesKind:
             say(console, "the report: samples, scores, and log α by annealing; minutes on a CPU")
             with console.status("measuring"):
                 evaluation = evaluate_images(
-                    model, source, config.seed, features, outliers, samples, refined=options.refined
+                    model,
+                    source,
+                    config.seed,
+                    features,
+                    outliers,
+                    samples,
+                    chains=chains,
+                    refined=options.refined,
                 )
         evaluation.report["last_map"] = config.model.generator.last_map
         pictures = {"density.png": _drawn(evaluation)}
