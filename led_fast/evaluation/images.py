@@ -277,7 +277,7 @@ def _draw(model: DensityModel, samples: int) -> _Draws:
         rounded.append(~((density - drawn).abs() < _ROUNDED).cpu())
         weights = net(y).double() if net else model.unnormalized_log_prob(y).double() - density
         images.append(y.cpu())
-        log_q.append(density.cpu())
+        log_q.append(drawn.double().cpu())  # because of an image far out float32 stores another
         log_weights.append(weights.cpu())
     return _Draws(*map(torch.cat, (images, log_q, log_weights, rounded)))
 
