@@ -15,6 +15,7 @@ from torch import nn
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource
 from led_fast.density import BoundedEstimate, DensityModel, NormalizerEstimate, summarize_log_weights
 from led_fast.density.latent import latent_bijection
+from led_fast.evaluation import bits_per_pixel
 from led_fast.evaluation.image_normalizer import ImageNormalizer, estimate_image_normalizer
 from led_fast.evaluation.image_weights import StoredImages
 from led_fast.flows import (
@@ -354,5 +355,7 @@ def test_a_report_takes_the_weights_of_its_samples_from_the_net():
     log_weights = model.critic.discriminate(model.generator.sample(4000)).double()
     expected = log_weights.exp().mean().log() - log_weights.mean()
     assert report["samples_rounded"] > 0.5
+    drawn = bits_per_pixel(model.generator.rsample_and_log_prob(4000)[1].double().mean().item(), 64, 64)
+    assert report["bits_per_pixel"]["samples_generator"] == pytest.approx(drawn, rel=0.3)
     assert evaluate_quickly(exact_model(), exact_source(), samples=40).report["samples_rounded"] == 0
     assert report["kl_generator_model"] == pytest.approx(expected.item(), abs=0.2)
