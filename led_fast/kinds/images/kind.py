@@ -39,10 +39,8 @@ from led_fast.training.model import TrainedModel
 from led_fast.training.world import World
 
 _SAMPLES, _FIRST_SAMPLES, _FEWEST_SAMPLES = 10_000, 5000, 100
-_CHAINS, _FIRST_CHAINS = (
-    500,
-    200,
-)  # of the annealing; of 200, one may well carry more of the weight than is reliable
+# Of the annealing. Of 200, one may well carry more of the weight than is reliable.
+_CHAINS, _FIRST_CHAINS = 500, 200
 _SHOWN = 100
 _SIDES = (64, 32)  # of pictures
 _JUDGED = 500  # images, by which the last map is chosen
