@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from states import same_state
 
 from led_fast.density import Verdict
 from led_fast.errors import InputError
-from led_fast.evaluation import evaluate_images
 from led_fast.files import read_json
 from led_fast.kinds.images import GAN, kind
 from led_fast.kinds.images.kind import _open_outliers
@@ -35,9 +33,9 @@ def few():
     """Few samples and chains of the annealing, which take longer than a short training."""
     with pytest.MonkeyPatch.context() as patch:
         coarsen(patch.setattr)
-        patch.setattr(kind, "evaluate_images", partial(evaluate_images, temperatures=5))
-        patch.setattr(kind, "_CHAINS", 40)
-        patch.setattr(kind, "_FIRST_CHAINS", 40)
+        for annealing in (kind._ANNEALING, kind._LIGHT_ANNEALING):
+            patch.setitem(annealing, "temperatures", 5)
+            patch.setitem(annealing, "chains", 40)
         patch.setattr(kind, "_FIRST_SAMPLES", 400)
         yield
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from functools import partial
 
 import fake_gpu
 import numpy as np
@@ -12,7 +11,6 @@ from coarse import coarsen
 from command_line import run
 from fake_gpu.small import blobs
 
-from led_fast.evaluation import evaluate_images
 from led_fast.evaluation.features import classifier
 from led_fast.kinds.images import kind, task
 from led_fast.models import IMAGE_PRESETS
@@ -27,8 +25,8 @@ FAMILIES = [
 def few():
     with pytest.MonkeyPatch.context() as patch:
         coarsen(patch.setattr)
-        patch.setattr(kind, "evaluate_images", partial(evaluate_images, temperatures=2))
-        patch.setattr(kind, "_FIRST_CHAINS", 40)
+        patch.setitem(kind._LIGHT_ANNEALING, "temperatures", 2)
+        patch.setitem(kind._LIGHT_ANNEALING, "chains", 40)
         patch.setattr(kind, "_FIRST_SAMPLES", 100)
         patch.setattr(task, "_STANDARDIZED_BY", 100)
         patch.setattr(classifier.train_classifier, "__defaults__", (None, "cpu", 3))

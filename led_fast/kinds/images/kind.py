@@ -39,8 +39,10 @@ from led_fast.training.model import TrainedModel
 from led_fast.training.world import World
 
 _SAMPLES, _FIRST_SAMPLES, _FEWEST_SAMPLES = 10_000, 5000, 100
-# Of the annealing. Of 200, one may well carry more of the weight than is reliable.
-_CHAINS, _FIRST_CHAINS = 500, 200
+# Of the annealing, whose weights are to be even enough to decide. The first report does with less, as it does where
+# weights are bounded, because the bound decides then.
+_ANNEALING = {"temperatures": 500, "chains": 300}
+_LIGHT_ANNEALING = {"temperatures": 200, "chains": 200}
 _SHOWN = 100
 _SIDES = (64, 32)  # of pictures
 _JUDGED = 500  # images, by which the last map is chosen
@@ -119,8 +121,10 @@ class ImagesKind:
     ) -> Report:
         """Likelihood, sample quality, outliers, log α, and samples in the order of their density."""
         model, config = trained.model.to(gpu_or_cpu()), trained.config
-        usual, chains = (_FIRST_SAMPLES, _FIRST_CHAINS) if options.first else (_SAMPLES, _CHAINS)
+        usual = _FIRST_SAMPLES if options.first else _SAMPLES
         samples = usual if options.samples is None else options.samples
+        light = options.first or config.model.critic.cap is not None
+        annealing = _LIGHT_ANNEALING if light else _ANNEALING
         if samples < _FEWEST_SAMPLES:
             raise InputError(f"--samples: want at least {_FEWEST_SAMPLES}, got {samples}")
         if options.refined and options.features is None:
@@ -145,7 +149,7 @@ class ImagesKind:
                     features,
                     outliers,
                     samples,
-                    chains=chains,
+                    **annealing,
                     refined=options.refined,
                 )
         evaluation.report["last_map"] = config.model.generator.last_map
