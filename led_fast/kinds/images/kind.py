@@ -123,8 +123,6 @@ class ImagesKind:
         model, config = trained.model.to(gpu_or_cpu()), trained.config
         usual = _FIRST_SAMPLES if options.first else _SAMPLES
         samples = usual if options.samples is None else options.samples
-        light = options.first or config.model.critic.cap is not None
-        annealing = _LIGHT_ANNEALING if light else _ANNEALING
         if samples < _FEWEST_SAMPLES:
             raise InputError(f"--samples: want at least {_FEWEST_SAMPLES}, got {samples}")
         if options.refined and options.features is None:
@@ -140,6 +138,8 @@ class ImagesKind:
         if not config.recipe.has_density:
             evaluation = evaluate_image_samples(model, source, config.seed, features, samples)
         else:
+            light = options.first or config.model.critic.cap is not None
+            annealing = _LIGHT_ANNEALING if light else _ANNEALING
             say(console, "the report: samples, scores, and log α by annealing; minutes on a CPU")
             with console.status("measuring"):
                 evaluation = evaluate_images(
