@@ -37,7 +37,7 @@ def test_figures_of_the_run(report):
     assert normalizer.reliable and report["kl_gate"]["passed"]
 
 
-@pytest.mark.parametrize("name", ["base", "generator", "annealed", "pixels"])
+@pytest.mark.parametrize("name", ["generator", "annealed", "pixels"])
 def test_estimates_of_log_alpha(report, name):
     estimate = Verdict.from_json(report["log_normalizer"]).evidence[name]
     low, high = (
