@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from led_fast.density import DensityModel
 from led_fast.density.latent import latent_bijection
-from led_fast.evaluation.in_parts import IMAGES_AT_A_TIME
+from led_fast.evaluation.in_parts import drawn_in_parts
 from led_fast.flows import OneWayFlow
 from led_fast.models import ImageCritic
 
@@ -101,8 +100,8 @@ def _log_q_within(critic: ImageCritic) -> Critic:
 
 
 def _median_error(flow: OneWayFlow, log_prob: Critic, samples: int) -> float:
-    errors = []
-    for start in range(0, samples, IMAGES_AT_A_TIME):
-        y, drawn = flow.rsample_and_log_prob(min(IMAGES_AT_A_TIME, samples - start))
-        errors.append(log_prob(y).double() - drawn)
-    return torch.cat(errors).nanmedian().item()
+    def errors(n: int) -> Tensor:
+        y, drawn = flow.rsample_and_log_prob(n)
+        return log_prob(y).double() - drawn
+
+    return drawn_in_parts(errors, samples).nanmedian().item()

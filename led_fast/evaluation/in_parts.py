@@ -9,7 +9,7 @@ IMAGES_AT_A_TIME = 250
 
 
 def drawn_in_parts(sample: Callable[[int], Tensor], n: int) -> Tensor:
-    """What `sample(count)` draws, (count, C, H, W), until there are n of it, on the CPU."""
+    """What `sample(count)` draws, (count, ...), until there are n of it, on the CPU."""
     counts = [min(IMAGES_AT_A_TIME, n - start) for start in range(0, n, IMAGES_AT_A_TIME)]
     return torch.cat([sample(count).cpu() for count in counts])
 

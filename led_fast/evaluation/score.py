@@ -111,6 +111,6 @@ def score_image_batches(
             log_probs.extend(log_prob(dequantize(batch).to(device)).double().tolist())
     values = torch.from_numpy(np.array(log_probs))
     ranks = torch.empty_like(values, dtype=torch.int64)
-    order = values.argsort(descending=True, stable=True).roll(-int(values.isnan().sum()))  # which come first
-    ranks[order] = torch.arange(1, len(values) + 1, device="cpu")
+    # NaN last.
+    ranks[(-values).argsort(stable=True)] = torch.arange(1, len(values) + 1, device="cpu")
     return ImageDensities(values, bits_per_dim(values, dims, LEVELS), ranks)

@@ -59,8 +59,7 @@ def sorted_figure(path: Path, images: Tensor, log_prob: Tensor, columns: int = 1
         >>> path.exists()
         True
     """
-    # NaN, which comes first, to the end.
-    order = log_prob.argsort(descending=True, stable=True).roll(-int(log_prob.isnan().sum()))
+    order = (-log_prob).argsort(stable=True)  # NaN last
     captions = [[f"{value:.0f}" for value in row.tolist()] for row in log_prob[order].split(columns)]
     _write(_mosaic(images[order.to(images.device)].split(columns), captions, note), path)
 
