@@ -311,7 +311,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(data, tmp_path, monkeypatch, caps
         (["tiny", "--data", "{blobs}", "--preset", "paper", "--out", "{new}"], "tiny: is a preset itself"),
         (
             ["{blobs}", "--preset", "paper", "--out", "{new}"],
-            "want an array of shape (rows, columns), got shape",
+            "want an array of shape (rows, columns), got shape (300, 1, 8, 8); images want a --preset of images",
         ),
         (["{blobs}", "--preset", "small", "--out", "{new}"], "for images tiny, mnist32"),
         (["{none}", "--preset", "tiny", "--out", "{new}"], "none: want a folder of images"),

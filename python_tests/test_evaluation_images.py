@@ -281,6 +281,12 @@ def render(report):
     return console.export_text()
 
 
+def test_ends_of_an_interval_that_are_unknown_are_infinite_each_its_way():
+    report = evaluate_quickly(exact_model(), exact_source(), samples=100).report
+    report["log_normalizer"]["evidence"]["pixels"]["ci95"] = [None, None]
+    assert "-∞ to ∞" in render(report)
+
+
 def test_the_table_says_what_cannot_be_believed():
     source = exact_source()
     good = evaluate_quickly(exact_model(), source, features=PIXELS, samples=1000).report

@@ -13,6 +13,7 @@ from tilting_images import tilting_model
 from led_fast.data.images import ImageCollection, ImageSet, ImageSource, quantize
 from led_fast.errors import InputError
 from led_fast.kinds import images
+from led_fast.kinds.images import kind
 from led_fast.kinds.images.kind import _open_outliers
 from led_fast.kinds.kind import EvaluateOptions
 from led_fast.training import Reading, TrainConfig
@@ -93,6 +94,25 @@ def test_a_single_test_image_is_refused_before_anything_is_measured():
     options = EvaluateOptions(features="classifier")
     with pytest.raises(InputError, match="single: want at least 2 test images"):
         images.KIND.evaluate(trained, source, options, Console(quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("first", "cap", "temperatures", "chains"),
+    [(False, None, 500, 300), (True, None, 200, 200), (False, 5.0, 200, 200)],
+)
+def test_a_full_report_anneals_longer_unless_a_bound_decides(monkeypatch, first, cap, temperatures, chains):
+    class Asked(Exception):
+        pass
+
+    def evaluate_images(*_, **options):
+        raise Asked(options["temperatures"], options["chains"])
+
+    monkeypatch.setattr(kind, "evaluate_images", evaluate_images)
+    config = TrainConfig.of(noise_source(), "tiny", changes={"model.critic.cap": cap})
+    trained = SimpleNamespace(model=torch.nn.Identity(), config=config)
+    with pytest.raises(Asked) as asked:
+        images.KIND.evaluate(trained, noise_source(), EvaluateOptions(first=first), Console(quiet=True))
+    assert asked.value.args == (temperatures, chains)
 
 
 @pytest.mark.parametrize("count", [1, 30, 150])

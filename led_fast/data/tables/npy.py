@@ -98,7 +98,7 @@ def _form(of: np.dtype, shape: tuple[int, ...], place: str) -> tuple[str, int]:
     else:
         raise InputError(f"{place}: want an array of real numbers of at most 64 bits, got dtype {of}")
     if len(shape) not in (1, 2):
-        advice = "; images want a --preset, which says so" if len(shape) > 2 else ""
+        advice = "; images want a --preset of images" if len(shape) > 2 else ""
         raise InputError(f"{place}: want an array of shape (rows, columns), got shape {shape}{advice}")
     if 0 in shape:
         raise InputError(f"{place}: holds no rows")
